@@ -1,0 +1,41 @@
+//! What a peer can do wrong (§7.1).
+
+use serde::{Deserialize, Serialize};
+
+/// Something that only a faulty or hostile peer does. What is merely unknown, missing, late or slow is not
+/// among these: our ignorance costs nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Offence {
+    /// Bytes that are not the container that belongs there.
+    Malformed,
+    /// A signature that names nobody.
+    BadSignature,
+    /// A commitment by somebody whom the lookahead did not elect for its window.
+    WrongSigner,
+    /// A commitment that breaks a rule of its own: EOP, slasher, ranges, link to its parent, block rules.
+    InvalidCommitment,
+    /// A transaction list that is not the one its hash names.
+    HashMismatch,
+    /// A message over its size limit.
+    Oversize,
+    /// A response to another question than the one asked.
+    WrongAnswer,
+}
+
+impl Offence {
+    /// A short label for metrics and logs.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::BadSignature => "bad_signature",
+            Self::WrongSigner => "wrong_signer",
+            Self::InvalidCommitment => "invalid_commitment",
+            Self::HashMismatch => "hash_mismatch",
+            Self::Oversize => "oversize",
+            Self::WrongAnswer => "wrong_answer",
+        }
+    }
+}
