@@ -1,0 +1,1 @@
+//! The preconfirmation client for sidecars: publish, request, subscribe, catch up, shut down.

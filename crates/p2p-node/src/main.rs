@@ -1,0 +1,2 @@
+//! The preconfirmation node.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The words of the preconfirmation client: events, commands, sync status, peers, message ids.

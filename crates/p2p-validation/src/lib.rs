@@ -1,0 +1,1 @@
+//! The rules that make a preconfirmation commitment valid, pure and synchronous.

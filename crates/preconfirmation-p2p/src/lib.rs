@@ -1,0 +1,1 @@
+//! The preconfirmation network over libp2p: gossip, request/response, scores, limits.
