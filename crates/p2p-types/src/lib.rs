@@ -1,1 +1,45 @@
-//! The words of the preconfirmation client: events, commands, sync status, peers, message ids.
+//! The client's words: events, commands, sync status, peers, message ids, heights and time.
+//!
+//! This crate sits right above [`preconfirmation_types`] and below everything that acts. It has types and
+//! no behaviour, so that the rules, the store, the sync machine and the client can be versioned apart and
+//! still speak of the same things. What its users meet of the wire is re-exported here.
+//!
+//! ```
+//! use p2p_types::{Base, HeadSyncStatus, MessageId, SdkEvent, Topic};
+//!
+//! /// What a sidecar's log shows of an event.
+//! fn line(event: &SdkEvent) -> Option<String> {
+//!     match event {
+//!         SdkEvent::Commitment { block, commitment, origin } => {
+//!             Some(format!("block {block} by {} ({})", commitment.signer(), origin.label()))
+//!         }
+//!         SdkEvent::Status { status } => Some(status.to_string()),
+//!         _ => None,
+//!     }
+//! }
+//!
+//! let status = HeadSyncStatus::WaitingForL2;
+//! assert_eq!(line(&SdkEvent::Status { status }).as_deref(), Some("waiting for L2 sync"));
+//! assert_eq!(Base::at(41).next(), 42);
+//! assert_ne!(MessageId::of(Topic::Commitments, b"same"), MessageId::of(Topic::RawTxLists, b"same"));
+//! ```
+
+mod chain;
+mod message;
+mod peer;
+mod sdk;
+mod status;
+mod time;
+
+pub use libp2p_identity::PeerId;
+pub use preconfirmation_types::{
+    Address, B256, Bytes, Offence, PreconfCommitment, Preconfirmation, Recovered, SignedCommitment,
+    SigningDomain, SigningKey, Topic, TxList, U256,
+};
+
+pub use chain::{Base, BlockNumber, Head};
+pub use message::MessageId;
+pub use peer::{Origin, PeerInfo};
+pub use sdk::{SdkCommand, SdkEvent};
+pub use status::{HeadSyncStatus, Stall};
+pub use time::{Clock, UnixSeconds};

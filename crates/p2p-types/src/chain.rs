@@ -1,0 +1,49 @@
+//! Places in the chain of preconfirmations.
+
+use std::fmt;
+
+use preconfirmation_types::B256;
+use serde::{Deserialize, Serialize};
+
+/// An L2 block number that has been checked to fit 64 bits.
+pub type BlockNumber = u64;
+
+/// The newest block that is linked to the base without a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Head {
+    /// Its number.
+    pub number: BlockNumber,
+    /// Its preconfirmation hash.
+    pub hash: B256,
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.number, self.hash)
+    }
+}
+
+/// The L2 block that the contracts have settled, as the application declares it. Linkage starts right
+/// above; nothing at or below is ever replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Base {
+    /// Its number.
+    pub number: BlockNumber,
+    /// Its preconfirmation hash, where the application knows it. Without it, the first commitment above
+    /// the base may name any parent (§5).
+    pub hash: Option<B256>,
+}
+
+impl Base {
+    /// A base of which only the number is known.
+    #[must_use]
+    pub const fn at(number: BlockNumber) -> Self {
+        Self { number, hash: None }
+    }
+
+    /// The first height that commitments may take.
+    #[must_use]
+    pub const fn next(&self) -> BlockNumber {
+        self.number.saturating_add(1)
+    }
+}

@@ -1,0 +1,56 @@
+//! Peers as the application sees them.
+
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+use serde::{Deserialize, Serialize};
+
+/// Where something came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// This client published it.
+    Local,
+    /// A peer forwarded it by gossip.
+    Gossip(PeerId),
+    /// A peer sent it on request.
+    Sync(PeerId),
+}
+
+impl Origin {
+    /// The peer that answers for it, if any.
+    #[must_use]
+    pub const fn peer(&self) -> Option<PeerId> {
+        match self {
+            Self::Local => None,
+            Self::Gossip(peer) | Self::Sync(peer) => Some(*peer),
+        }
+    }
+
+    /// A short label for metrics and logs.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Gossip(_) => "gossip",
+            Self::Sync(_) => "sync",
+        }
+    }
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// Who it is.
+    pub peer: PeerId,
+    /// The address of the connection.
+    pub address: String,
+    /// What it says that it runs; nothing until it has said so.
+    pub agent: Option<String>,
+    /// Whether it dialled us.
+    pub inbound: bool,
+    /// Last measured round trip.
+    pub round_trip: Option<Duration>,
+    /// The score that decides about its messages; below zero is bad.
+    pub score: f64,
+}

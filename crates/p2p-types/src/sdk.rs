@@ -1,0 +1,100 @@
+//! What goes in and out of the client.
+
+use std::sync::Arc;
+
+use libp2p_identity::PeerId;
+use preconfirmation_types::{B256, Bytes, Recovered, SignedCommitment, TxList};
+use serde::Serialize;
+
+use crate::{Base, BlockNumber, Head, HeadSyncStatus, Origin};
+
+/// Something that happened. Cloning shares the payload.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SdkEvent {
+    /// A commitment is valid, linked to the base and stored: it is the block at its height now.
+    Commitment {
+        /// The height.
+        block: BlockNumber,
+        /// The commitment, its signer and its hashes.
+        commitment: Arc<Recovered>,
+        /// Where it came from.
+        origin: Origin,
+    },
+    /// A transaction list is verified and stored.
+    TxList {
+        /// The list and its hash.
+        txlist: TxList,
+        /// Where it came from.
+        origin: Origin,
+    },
+    /// A block has both its commitment and its transaction list.
+    BlockReady {
+        /// The height.
+        block: BlockNumber,
+        /// Its preconfirmation hash.
+        hash: B256,
+        /// Hash of its transaction list.
+        raw_tx_list_hash: B256,
+    },
+    /// A preconfer hands over to the next one without a block (EOP-only, §4).
+    Handover {
+        /// The height that it declines.
+        block: BlockNumber,
+        /// The commitment that says so.
+        commitment: Arc<Recovered>,
+        /// Where it came from.
+        origin: Origin,
+    },
+    /// Blocks were replaced: the signer of one equivocated, or a later commitment built on another (§7).
+    /// The blocks that take their place follow as `Commitment`s.
+    Reorg {
+        /// Preconfirmation hashes of the blocks that are no longer in the chain, lowest first.
+        dropped: Vec<B256>,
+        /// Height of the lowest of them.
+        from: BlockNumber,
+    },
+    /// The head moved; after a `Reorg` it may have fallen.
+    Head {
+        /// The head; none while the chain above the base is empty.
+        head: Option<Head>,
+    },
+    /// Catch-up moved on.
+    Status {
+        /// Where it stands.
+        status: HeadSyncStatus,
+    },
+    /// A peer that can be asked has connected.
+    PeerConnected {
+        /// Who.
+        peer: PeerId,
+    },
+    /// A peer has gone.
+    PeerDisconnected {
+        /// Who.
+        peer: PeerId,
+    },
+}
+
+/// What the client can be told to do, for those who drive it by a channel; `P2pClient` has a typed method
+/// for each.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum SdkCommand {
+    /// Publish a commitment.
+    PublishCommitment(Box<SignedCommitment>),
+    /// Publish the bytes of a transaction list.
+    PublishRawTxList(Bytes),
+    /// Publish a block: the transaction list first, the commitment right after (§6).
+    PublishBlock {
+        /// The commitment.
+        commitment: Box<SignedCommitment>,
+        /// The bytes of its transaction list.
+        txlist: Bytes,
+    },
+    /// The L2 execution has reached the on-chain tip: catch-up may start above it.
+    L2Synced(Base),
+    /// Shut the client down.
+    Shutdown,
+}

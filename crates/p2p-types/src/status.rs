@@ -1,0 +1,99 @@
+//! How far behind the client is, said honestly.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BlockNumber, Head};
+
+/// Where catch-up stands. *Applied* is linked, stored and shown; *seen* is the highest height that an
+/// elected preconfer has signed as far as this client knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum HeadSyncStatus {
+    /// Not started.
+    #[default]
+    Idle,
+    /// The application has not yet said that its L2 execution reached the on-chain tip.
+    WaitingForL2,
+    /// Behind, or not yet sure.
+    Syncing {
+        /// Newest applied height.
+        applied: BlockNumber,
+        /// Highest height seen from an elected preconfer.
+        seen: BlockNumber,
+        /// Height to reach, by the heads that peers claim and what has been seen.
+        target: BlockNumber,
+        /// Transaction lists of applied blocks that are still missing.
+        txlists_missing: usize,
+        /// Peers that can be asked.
+        peers: usize,
+    },
+    /// Applied equals the best head known and no data is missing.
+    Live {
+        /// The newest block; none while the chain above the base is empty.
+        head: Option<Head>,
+    },
+    /// Behind, and nobody there who could help.
+    Stalled {
+        /// What is lacking.
+        why: Stall,
+        /// Newest applied height.
+        applied: BlockNumber,
+        /// Height to reach.
+        target: BlockNumber,
+    },
+}
+
+impl HeadSyncStatus {
+    /// Whether everything known to exist is here.
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        matches!(self, Self::Live { .. })
+    }
+}
+
+impl fmt::Display for HeadSyncStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle => f.write_str("idle"),
+            Self::WaitingForL2 => f.write_str("waiting for L2 sync"),
+            Self::Syncing {
+                applied,
+                seen,
+                target,
+                txlists_missing,
+                peers,
+            } => write!(
+                f,
+                "syncing: applied {applied}, seen {seen}, target {target}, {txlists_missing} txlists missing, {peers} peers"
+            ),
+            Self::Live { head: Some(head) } => write!(f, "live at {head}"),
+            Self::Live { head: None } => f.write_str("live at the base"),
+            Self::Stalled { why, applied, target } => {
+                write!(f, "stalled at {applied} of {target}: {why}")
+            }
+        }
+    }
+}
+
+/// Why catch-up cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Stall {
+    /// No peer is connected that could be asked.
+    NoPeers,
+    /// The peers there are have been asked and do not have what is missing.
+    NothingDelivered,
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoPeers => "no peers",
+            Self::NothingDelivered => "no peer delivers what is missing",
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! Time as the protocol counts it.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// Whole seconds since the Unix epoch: the unit of timestamps and submission windows on the wire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixSeconds(u64);
+
+impl UnixSeconds {
+    /// A moment, in seconds since the epoch.
+    #[must_use]
+    pub const fn new(seconds: u64) -> Self {
+        Self(seconds)
+    }
+
+    /// Seconds since the epoch.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// This moment and `by` more; stays at the end of time rather than wrapping.
+    #[must_use]
+    pub const fn saturating_add(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(by.as_secs()))
+    }
+}
+
+impl fmt::Display for UnixSeconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where the client reads the wall clock. Tests and simulations bring their own; whatever only measures
+/// durations takes an `Instant` instead.
+pub trait Clock: Send + Sync + 'static {
+    /// The present, seconds since the epoch.
+    fn now(&self) -> UnixSeconds;
+}
+
+impl<F: Fn() -> UnixSeconds + Send + Sync + 'static> Clock for F {
+    fn now(&self) -> UnixSeconds {
+        self()
+    }
+}

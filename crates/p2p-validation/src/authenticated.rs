@@ -1,0 +1,141 @@
+//! The ladder that a commitment climbs: each step is a type that only the step's rules can build.
+
+use std::ops::Deref;
+
+use p2p_types::{B256, BlockNumber, Preconfirmation, Recovered, U256, UnixSeconds};
+
+use crate::{Rejection, Window};
+
+/// Step 1: its signature names a signer, its numbers fit, it keeps the rules that it can keep on its own
+/// (EOP, slasher; §4). Nothing is known yet about whether the signer was elected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authenticated {
+    recovered: Recovered,
+    block: BlockNumber,
+    timestamp: UnixSeconds,
+    window_end: UnixSeconds,
+}
+
+impl Authenticated {
+    /// Checks that the numbers that rules compute with fit 64 bits.
+    pub(crate) fn from_recovered(recovered: Recovered) -> Result<Self, Rejection> {
+        let preconf = recovered.signed().preconf();
+        let fit =
+            |field, value: U256| u64::try_from(value).map_err(|_| Rejection::OutOfRange { field, value });
+        let block = fit("blockNumber", preconf.block_number)?;
+        let timestamp = UnixSeconds::new(fit("timestamp", preconf.timestamp)?);
+        let window_end = UnixSeconds::new(fit("submissionWindowEnd", preconf.submission_window_end)?);
+        fit("anchorBlockNumber", preconf.anchor_block_number)?;
+        fit("gasLimit", preconf.gas_limit)?;
+        Ok(Self {
+            recovered,
+            block,
+            timestamp,
+            window_end,
+        })
+    }
+
+    /// The commitment with its signer and hashes.
+    #[must_use]
+    pub const fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    /// The promise inside.
+    #[must_use]
+    pub const fn preconf(&self) -> &Preconfirmation {
+        self.recovered.signed().preconf()
+    }
+
+    /// Its height.
+    #[must_use]
+    pub const fn block(&self) -> BlockNumber {
+        self.block
+    }
+
+    /// Its block time.
+    #[must_use]
+    pub const fn timestamp(&self) -> UnixSeconds {
+        self.timestamp
+    }
+
+    /// The end of the submission window that it claims.
+    #[must_use]
+    pub const fn window_end(&self) -> UnixSeconds {
+        self.window_end
+    }
+
+    /// Its preconfirmation hash.
+    #[must_use]
+    pub const fn hash(&self) -> B256 {
+        self.recovered.hash()
+    }
+
+    /// The preconfirmation hash of its parent.
+    #[must_use]
+    pub const fn parent_hash(&self) -> B256 {
+        self.preconf().parent_preconfirmation_hash
+    }
+
+    /// The hash of its transaction list; none in an EOP-only commitment.
+    #[must_use]
+    pub fn txlist_hash(&self) -> Option<B256> {
+        Some(self.preconf().raw_tx_list_hash).filter(|hash| !hash.is_zero())
+    }
+
+    /// Whether it hands over without a block.
+    #[must_use]
+    pub fn is_eop_only(&self) -> bool {
+        self.preconf().is_eop_only()
+    }
+}
+
+/// Step 2: its signer was elected for its window and its time falls in it (§4). Enough to forward.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elected {
+    authenticated: Authenticated,
+    window: Window,
+}
+
+impl Elected {
+    pub(crate) const fn new(authenticated: Authenticated, window: Window) -> Self {
+        Self {
+            authenticated,
+            window,
+        }
+    }
+
+    /// The window that its signer was elected for.
+    #[must_use]
+    pub const fn window(&self) -> Window {
+        self.window
+    }
+}
+
+impl Deref for Elected {
+    type Target = Authenticated;
+
+    fn deref(&self) -> &Authenticated {
+        &self.authenticated
+    }
+}
+
+/// Step 3: it follows its parent, down to the base (§5). Enough to store, show and serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linked {
+    elected: Elected,
+}
+
+impl Linked {
+    pub(crate) const fn new(elected: Elected) -> Self {
+        Self { elected }
+    }
+}
+
+impl Deref for Linked {
+    type Target = Elected;
+
+    fn deref(&self) -> &Elected {
+        &self.elected
+    }
+}

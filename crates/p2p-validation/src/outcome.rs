@@ -1,0 +1,214 @@
+//! What judging a commitment can end with, and whose fault it is.
+
+use std::time::Duration;
+
+use p2p_types::{Address, B256, BlockNumber, Offence, U256, UnixSeconds};
+use preconfirmation_types::{DecodeError, RecoverError, SignatureError};
+
+use crate::{LookaheadError, Window};
+
+/// The end of a judgement. Only [`Reject`](Self::Reject) can cost the peer that delivered the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum ValidationOutcome<T> {
+    /// Every rule of this step holds.
+    Accept(T),
+    /// Not decidable yet: keep it, and judge again when what is missing arrives. Costs nobody.
+    Defer(Missing),
+    /// Of no use, and nobody's fault.
+    Ignore(IgnoreReason),
+    /// A rule is broken.
+    Reject(Rejection),
+}
+
+impl<T> ValidationOutcome<T> {
+    /// Goes on with the next step where this one accepted.
+    pub fn and_then<U>(self, next: impl FnOnce(T) -> ValidationOutcome<U>) -> ValidationOutcome<U> {
+        match self {
+            Self::Accept(value) => next(value),
+            Self::Defer(missing) => ValidationOutcome::Defer(missing),
+            Self::Ignore(reason) => ValidationOutcome::Ignore(reason),
+            Self::Reject(rejection) => ValidationOutcome::Reject(rejection),
+        }
+    }
+}
+
+impl<T> From<Rejection> for ValidationOutcome<T> {
+    fn from(rejection: Rejection) -> Self {
+        Self::Reject(rejection)
+    }
+}
+
+/// What a commitment waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Missing {
+    /// The commitment with this preconfirmation hash.
+    Parent(B256),
+    /// The lookahead for the window with this end.
+    Schedule(UnixSeconds),
+}
+
+/// Why a commitment is of no use without being wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IgnoreReason {
+    /// It arrived live after its window and the grace (§5, rule 7).
+    Late {
+        /// End of its window.
+        window_end: UnixSeconds,
+        /// `executor_slot_grace`.
+        grace: Duration,
+        /// When it arrived.
+        arrived: UnixSeconds,
+    },
+    /// Its height is settled by the contracts.
+    Settled {
+        /// Its height.
+        block: BlockNumber,
+        /// The settled height.
+        base: BlockNumber,
+    },
+    /// Our own lookahead failed.
+    Lookahead(LookaheadError),
+}
+
+impl IgnoreReason {
+    /// A short label for metrics and logs.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Late { .. } => "late",
+            Self::Settled { .. } => "settled",
+            Self::Lookahead(_) => "lookahead",
+        }
+    }
+}
+
+/// The rule that a commitment breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The bytes are no `SignedCommitment` (§2).
+    #[error(transparent)]
+    Malformed(DecodeError),
+    /// The signature names nobody (§4).
+    #[error(transparent)]
+    Signature(SignatureError),
+    /// A number is beyond anything that a chain can reach.
+    #[error("{field} is {value}, beyond 64 bits")]
+    OutOfRange {
+        /// The field, as JSON names it.
+        field: &'static str,
+        /// The number.
+        value: U256,
+    },
+    /// A block without a transaction list that is no handover (§4, rule 2).
+    #[error("eop is false and rawTxListHash is zero")]
+    MissingTxListHash,
+    /// Another contract than the chain's slasher (§4, rule 3).
+    #[error("slasherAddress is {actual}, the chain's is {expected}")]
+    Slasher {
+        /// The chain's slasher.
+        expected: Address,
+        /// The slasher named.
+        actual: Address,
+    },
+    /// No slot's window ends when this says (§4, rule 4).
+    #[error("no window ends at {claimed}; the window there ends at {scheduled}")]
+    WindowEnd {
+        /// `submissionWindowEnd`.
+        claimed: UnixSeconds,
+        /// The end of the window that this moment belongs to.
+        scheduled: UnixSeconds,
+    },
+    /// Signed by somebody else than the elected preconfer (§4, rule 4).
+    #[error("signed by {signer}, elected is {elected}")]
+    WrongSigner {
+        /// Whom the lookahead names.
+        elected: Address,
+        /// Who signed.
+        signer: Address,
+    },
+    /// Its block time is outside the signer's window (§4, rule 4).
+    #[error("timestamp {timestamp} is outside the window {window}")]
+    OutsideWindow {
+        /// `timestamp`.
+        timestamp: UnixSeconds,
+        /// The signer's window.
+        window: Window,
+    },
+    /// Its parent is known, and is not the block before (§5, rule 5).
+    #[error("block {block} names block {parent} as its parent")]
+    BlockNumber {
+        /// Its height.
+        block: BlockNumber,
+        /// Its parent's height.
+        parent: BlockNumber,
+    },
+    /// It claims another parent than the settled block (§5, rule 5).
+    #[error("parent is {actual}, the settled block before is {expected}")]
+    Parent {
+        /// Hash of the settled block.
+        expected: B256,
+        /// `parentPreconfirmationHash`.
+        actual: B256,
+    },
+    /// Its parent created no block (§5, rule 5).
+    #[error("an EOP-only commitment cannot be a parent")]
+    EopOnlyParent,
+    /// A chain rule on its parameters (§5, rule 6).
+    #[error("{field} is {actual}, the parent's is {parent}: {rule}")]
+    Block {
+        /// The field, as JSON names it.
+        field: &'static str,
+        /// What the rule asks.
+        rule: &'static str,
+        /// The parent's value.
+        parent: U256,
+        /// The value found.
+        actual: U256,
+    },
+}
+
+impl Rejection {
+    /// What the peer that delivered it is charged with (§7.1).
+    #[must_use]
+    pub const fn offence(&self) -> Offence {
+        match self {
+            Self::Malformed(_) => Offence::Malformed,
+            Self::Signature(_) => Offence::BadSignature,
+            Self::WrongSigner { .. } => Offence::WrongSigner,
+            _ => Offence::InvalidCommitment,
+        }
+    }
+
+    /// A short label for metrics and logs.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Signature(_) => "bad_signature",
+            Self::OutOfRange { .. } => "out_of_range",
+            Self::MissingTxListHash => "missing_txlist_hash",
+            Self::Slasher { .. } => "slasher",
+            Self::WindowEnd { .. } => "window_end",
+            Self::WrongSigner { .. } => "wrong_signer",
+            Self::OutsideWindow { .. } => "outside_window",
+            Self::BlockNumber { .. } => "block_number",
+            Self::Parent { .. } => "parent",
+            Self::EopOnlyParent => "eop_only_parent",
+            Self::Block { .. } => "block_rule",
+        }
+    }
+}
+
+impl From<RecoverError> for Rejection {
+    fn from(error: RecoverError) -> Self {
+        match error {
+            RecoverError::Decode(error) => Self::Malformed(error),
+            RecoverError::Signature(error) => Self::Signature(error),
+            // `RecoverError` is open to new reasons; all of them mean that nobody signed this.
+            _ => Self::Signature(SignatureError::Unrecoverable),
+        }
+    }
+}
