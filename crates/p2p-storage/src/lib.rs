@@ -1,1 +1,54 @@
-//! Storage of validated preconfirmations: traits, a memory store, the waiting room, the memory of what was seen.
+//! Durable state of the client, and the bounded memories beside it.
+//!
+//! The traits ([`CommitmentStore`], [`TxListStore`], and [`SdkStorage`] for both) are what a backend
+//! implements; [`MemoryStorage`] implements them. Only what validation has [`Linked`](p2p_validation::Linked)
+//! can be inserted, and a conflict between two blocks of one height is a result ([`Inserted`]), never an
+//! overwrite in silence. Beside the store stand three plain structs that take `now`: [`PendingPool`] (what
+//! waits), [`HeldTxLists`] (lists that no commitment names yet) and [`SeenCache`] (message ids).
+//!
+//! This crate sits on [`p2p_validation`]; it knows no runtime and no clock. All calls are synchronous: the
+//! client makes them on a thread of its own.
+//!
+//! ```
+//! use p2p_storage::{CommitmentStore, Inserted, MemoryStorage, StorageError};
+//! use p2p_types::{Base, Head};
+//! use p2p_validation::Linked;
+//!
+//! /// What a sidecar's own store is asked to do with each valid block.
+//! fn keep(store: &dyn CommitmentStore, block: Linked) -> Result<Option<Head>, StorageError> {
+//!     match store.insert(block)? {
+//!         Inserted::New | Inserted::Known | Inserted::Side => {}
+//!         Inserted::Superseded { previous, adopted, .. } => {
+//!             println!("{previous} has lost against a branch of {} blocks", adopted.len());
+//!         }
+//!     }
+//!     store.head()
+//! }
+//!
+//! let store = MemoryStorage::default();
+//! assert!(store.set_base(Base::at(41))?.is_empty());
+//! assert_eq!(store.head()?, None);
+//! assert!(store.range(42, 256)?.is_empty());
+//! # let _ = keep;
+//! # Ok::<(), StorageError>(())
+//! ```
+
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "made-up time needs an origin")
+)]
+
+mod fork;
+mod held;
+mod memory;
+mod pending;
+mod seen;
+mod traits;
+
+pub use held::HeldTxLists;
+pub use memory::{MemoryLimits, MemoryStorage};
+pub use pending::{Added, PendingLimits, PendingPool};
+pub use seen::SeenCache;
+pub use traits::{
+    CommitmentStore, Inserted, SdkStorage, StorageError, StorageStats, StoredCommitment, TxListStore,
+};

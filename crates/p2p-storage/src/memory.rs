@@ -1,0 +1,341 @@
+//! A store in memory: the same semantics as one on disk, gone with the process.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+};
+
+use hashbrown::{HashMap, hash_map::Entry};
+use p2p_types::{B256, Base, BlockNumber, Head, TxList};
+use p2p_validation::Linked;
+
+use crate::{
+    CommitmentStore, Inserted, SdkStorage, StorageError, StorageStats, StoredCommitment, TxListStore,
+    fork::{Branches, Choice, choose},
+};
+
+/// How much a [`MemoryStorage`] may hold. When a limit is reached, what is below the base goes first; what
+/// is above never goes, the insert fails instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// Commitments: chain, history and handovers. About 700 bytes each.
+    pub commitments: usize,
+    /// Bytes of transaction lists.
+    pub txlist_bytes: usize,
+}
+
+impl Default for MemoryLimits {
+    /// 100,000 commitments (about 70 MiB) and 1 GiB of transaction lists.
+    fn default() -> Self {
+        Self {
+            commitments: 100_000,
+            txlist_bytes: 1024 * 1024 * 1024,
+        }
+    }
+}
+
+/// A bounded store in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStorage {
+    limits: MemoryLimits,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    base: Option<Base>,
+    /// Everything linked: chain, history, handovers.
+    by_hash: HashMap<B256, StoredCommitment>,
+    /// The chain. Without gaps from the block above the base, and as far below as has not been pruned.
+    chain: BTreeMap<BlockNumber, B256>,
+    /// Hashes of everything linked, by height: what pruning walks.
+    heights: BTreeMap<BlockNumber, Vec<B256>>,
+    children: HashMap<B256, Vec<B256>>,
+    txlists: HashMap<B256, (TxList, BlockNumber)>,
+    txlist_heights: BTreeMap<(BlockNumber, B256), ()>,
+    txlist_bytes: usize,
+}
+
+impl MemoryStorage {
+    /// An empty store.
+    #[must_use]
+    pub fn new(limits: MemoryLimits) -> Self {
+        Self {
+            limits,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> Result<MutexGuard<'_, State>, StorageError> {
+        self.state.lock().map_err(|_| StorageError::Poisoned)
+    }
+}
+
+impl Branches for State {
+    fn canonical(&self, block: BlockNumber) -> Option<B256> {
+        self.chain.get(&block).copied()
+    }
+
+    fn block(&self, hash: &B256) -> Option<&StoredCommitment> {
+        self.by_hash.get(hash)
+    }
+
+    fn head(&self) -> Option<BlockNumber> {
+        let (&head, _) = self.chain.last_key_value()?;
+        (head >= self.lowest()).then_some(head)
+    }
+
+    fn lowest(&self) -> BlockNumber {
+        self.base.map_or(0, |base| base.next())
+    }
+}
+
+impl State {
+    fn stored(&self, hash: Option<&B256>) -> Option<StoredCommitment> {
+        hash.and_then(|hash| self.by_hash.get(hash)).cloned()
+    }
+
+    fn add(&mut self, commitment: StoredCommitment) {
+        let hash = commitment.hash();
+        self.heights.entry(commitment.block).or_default().push(hash);
+        if !commitment.recovered.signed().preconf().is_eop_only() {
+            self.children.entry(commitment.parent()).or_default().push(hash);
+        }
+        self.by_hash.insert(hash, commitment);
+    }
+
+    fn remove(&mut self, hash: &B256) {
+        let Some(gone) = self.by_hash.remove(hash) else {
+            return;
+        };
+        let forget = |list: &mut Vec<B256>| {
+            list.retain(|other| other != hash);
+            list.is_empty()
+        };
+        if self.heights.get_mut(&gone.block).is_some_and(forget) {
+            self.heights.remove(&gone.block);
+        }
+        if let Entry::Occupied(mut siblings) = self.children.entry(gone.parent())
+            && forget(siblings.get_mut())
+        {
+            siblings.remove();
+        }
+        if self.chain.get(&gone.block) == Some(hash) {
+            self.chain.remove(&gone.block);
+        }
+    }
+
+    /// Removes the lowest height if it is below the base; says how many commitments went.
+    fn prune_lowest(&mut self, below: BlockNumber) -> usize {
+        let below = below.min(self.base.map_or(0, |base| base.number));
+        let Some((&lowest, hashes)) = self.heights.first_key_value() else {
+            return 0;
+        };
+        if lowest >= below {
+            return 0;
+        }
+        let hashes = hashes.clone();
+        for hash in &hashes {
+            self.remove(hash);
+        }
+        hashes.len()
+    }
+
+    /// Removes the txlist of the lowest block if that is settled; says whether one went.
+    fn evict_txlist(&mut self) -> bool {
+        let Some((&(block, hash), ())) = self.txlist_heights.first_key_value() else {
+            return false;
+        };
+        if self.base.is_none_or(|base| block > base.number) {
+            return false;
+        }
+        self.txlist_heights.remove(&(block, hash));
+        if let Some((gone, _)) = self.txlists.remove(&hash) {
+            self.txlist_bytes -= gone.bytes().len();
+        }
+        true
+    }
+}
+
+impl CommitmentStore for MemoryStorage {
+    fn insert(&self, commitment: Linked) -> Result<Inserted, StorageError> {
+        let mut state = self.state()?;
+        if state.base.is_none() {
+            return Err(StorageError::NoBase);
+        }
+        let new = StoredCommitment::from(commitment);
+        let hash = new.hash();
+        if state.by_hash.contains_key(&hash) {
+            return Ok(Inserted::Known);
+        }
+        while state.by_hash.len() >= self.limits.commitments {
+            if state.prune_lowest(BlockNumber::MAX) == 0 {
+                let (used, limit) = (state.by_hash.len() + 1, self.limits.commitments);
+                return Err(StorageError::Full {
+                    what: "commitments",
+                    used,
+                    limit,
+                });
+            }
+        }
+        if new.recovered.signed().preconf().is_eop_only() {
+            state.add(new);
+            return Ok(Inserted::New);
+        }
+        let choice = choose(&*state, &new)?;
+        state.add(new.clone());
+        match choice {
+            Choice::Extend => {
+                state.chain.insert(new.block, hash);
+                Ok(Inserted::New)
+            }
+            Choice::Side => Ok(Inserted::Side),
+            Choice::Switch { from, mut through } => {
+                through.push(hash);
+                let dropped: Vec<B256> = state.chain.split_off(&from).into_values().collect();
+                let adopted: Vec<_> = through
+                    .iter()
+                    .filter_map(|hash| state.stored(Some(hash)))
+                    .collect();
+                state
+                    .chain
+                    .extend(adopted.iter().map(|block| (block.block, block.hash())));
+                Ok(match dropped.first() {
+                    Some(&previous) => Inserted::Superseded {
+                        previous,
+                        dropped,
+                        adopted,
+                    },
+                    None => Inserted::New,
+                })
+            }
+        }
+    }
+
+    fn by_block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, StorageError> {
+        let state = self.state()?;
+        Ok(state.stored(state.chain.get(&block)))
+    }
+
+    fn by_hash(&self, hash: &B256) -> Result<Option<StoredCommitment>, StorageError> {
+        Ok(self.state()?.stored(Some(hash)))
+    }
+
+    fn children(&self, parent: &B256) -> Result<Vec<B256>, StorageError> {
+        Ok(self.state()?.children.get(parent).cloned().unwrap_or_default())
+    }
+
+    fn range(&self, from: BlockNumber, limit: usize) -> Result<Vec<StoredCommitment>, StorageError> {
+        let state = self.state()?;
+        let run = (from..).zip(state.chain.range(from..)).take(limit);
+        Ok(run
+            .take_while(|(expected, (block, _))| expected == *block)
+            .filter_map(|(_, (_, hash))| state.stored(Some(hash)))
+            .collect())
+    }
+
+    fn handovers(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        let state = self.state()?;
+        let hashes = state.heights.get(&block).into_iter().flatten();
+        let mut found: Vec<_> = hashes.filter_map(|hash| state.stored(Some(hash))).collect();
+        found.retain(|stored| stored.recovered.signed().preconf().is_eop_only());
+        Ok(found)
+    }
+
+    fn head(&self) -> Result<Option<Head>, StorageError> {
+        let state = self.state()?;
+        let head = Branches::head(&*state).and_then(|block| state.stored(state.chain.get(&block)));
+        Ok(head.map(|head| head.head()))
+    }
+
+    fn base(&self) -> Result<Option<Base>, StorageError> {
+        Ok(self.state()?.base)
+    }
+
+    fn set_base(&self, base: Base) -> Result<Vec<B256>, StorageError> {
+        let mut state = self.state()?;
+        let settled = state.chain.get(&base.number).copied();
+        let lowest_unsettled = state.chain.range(base.next()..).next().map(|(&block, _)| block);
+        let contradicted = matches!((base.hash, settled), (Some(ours), Some(theirs)) if ours != theirs);
+        let gap = lowest_unsettled.is_some_and(|lowest| lowest > base.next());
+        // Branches that lost go as well wherever the chain goes: whether they stand on this base is unknown.
+        let from = if contradicted {
+            Some(base.number)
+        } else {
+            gap.then(|| base.next())
+        };
+        state.base = Some(base);
+        let Some(from) = from else { return Ok(Vec::new()) };
+        let dropped: Vec<B256> = state.chain.range(from..).map(|(_, &hash)| hash).collect();
+        let above: Vec<B256> = state
+            .heights
+            .range(from..)
+            .flat_map(|(_, hashes)| hashes.clone())
+            .collect();
+        for hash in above {
+            state.remove(&hash);
+        }
+        Ok(dropped)
+    }
+
+    fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
+        let mut state = self.state()?;
+        let mut pruned = 0;
+        loop {
+            match state.prune_lowest(block) {
+                0 => return Ok(pruned),
+                gone => pruned += gone,
+            }
+        }
+    }
+}
+
+impl TxListStore for MemoryStorage {
+    fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError> {
+        let mut state = self.state()?;
+        let hash = txlist.hash();
+        if let Some((_, lowest)) = state.txlists.get_mut(&hash) {
+            // The same list serves several blocks (empty blocks do): it goes when the last of them does.
+            if block > *lowest {
+                let before = std::mem::replace(lowest, block);
+                state.txlist_heights.remove(&(before, hash));
+                state.txlist_heights.insert((block, hash), ());
+            }
+            return Ok(false);
+        }
+        let (bytes, limit) = (txlist.bytes().len(), self.limits.txlist_bytes);
+        while state.txlist_bytes.saturating_add(bytes) > limit {
+            if !state.evict_txlist() {
+                let used = state.txlist_bytes.saturating_add(bytes);
+                return Err(StorageError::Full {
+                    what: "transaction lists",
+                    used,
+                    limit,
+                });
+            }
+        }
+        state.txlist_bytes += bytes;
+        state.txlist_heights.insert((block, hash), ());
+        state.txlists.insert(hash, (txlist, block));
+        Ok(true)
+    }
+
+    fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {
+        Ok(self.state()?.txlists.get(hash).map(|(txlist, _)| txlist.clone()))
+    }
+
+    fn contains(&self, hash: &B256) -> Result<bool, StorageError> {
+        Ok(self.state()?.txlists.contains_key(hash))
+    }
+}
+
+impl SdkStorage for MemoryStorage {
+    fn stats(&self) -> Result<StorageStats, StorageError> {
+        let state = self.state()?;
+        Ok(StorageStats {
+            commitments: state.by_hash.len(),
+            txlists: state.txlists.len(),
+            txlist_bytes: state.txlist_bytes,
+        })
+    }
+}

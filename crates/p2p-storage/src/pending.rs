@@ -1,0 +1,325 @@
+//! The waiting room: what cannot be judged yet.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
+
+use hashbrown::HashMap;
+use p2p_types::{B256, PeerId, UnixSeconds};
+use p2p_validation::Missing;
+
+/// How much may wait, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PendingLimits {
+    /// All entries together.
+    pub entries: NonZeroUsize,
+    /// Entries brought by one peer.
+    pub per_peer: NonZeroUsize,
+    /// Entries that wait for the same thing.
+    pub per_key: NonZeroUsize,
+    /// How long an entry waits.
+    pub ttl: Duration,
+}
+
+impl Default for PendingLimits {
+    /// 4,096 entries, 512 of one peer, 16 for one parent or window, two minutes.
+    fn default() -> Self {
+        let nz = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            entries: nz(4096),
+            per_peer: nz(512),
+            per_key: nz(16),
+            ttl: Duration::from_secs(120),
+        }
+    }
+}
+
+/// What [`PendingPool::insert`] did.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Added<T> {
+    /// It waits.
+    Waiting,
+    /// It waits, and this older entry of the same peer, or of the peer with most entries, had to go.
+    Evicted(T),
+    /// The same commitment waits already; this one is handed back.
+    Known(T),
+    /// Enough others wait for the same thing; this one is handed back.
+    Crowded(T),
+}
+
+/// Commitments that wait for their parent or for the schedule. Bounded in all, per peer and per thing
+/// waited for: whoever fills it pushes out their own entries, not those of others.
+#[derive(Debug)]
+pub struct PendingPool<T> {
+    limits: PendingLimits,
+    /// In order of arrival, which is also the order in which they expire.
+    entries: BTreeMap<u64, Entry<T>>,
+    next: u64,
+    by_hash: HashMap<B256, u64>,
+    by_missing: HashMap<Missing, Vec<u64>>,
+    /// Entries a peer has here; `None` counts the application's own.
+    by_peer: HashMap<Option<PeerId>, Vec<u64>>,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    hash: B256,
+    missing: Missing,
+    peer: Option<PeerId>,
+    since: Instant,
+    value: T,
+}
+
+impl<T> PendingPool<T> {
+    /// An empty waiting room.
+    #[must_use]
+    pub fn new(limits: PendingLimits) -> Self {
+        Self {
+            limits,
+            entries: BTreeMap::new(),
+            next: 0,
+            by_hash: HashMap::new(),
+            by_missing: HashMap::new(),
+            by_peer: HashMap::new(),
+        }
+    }
+
+    /// Lets a commitment wait for what it misses.
+    pub fn insert(
+        &mut self,
+        now: Instant,
+        hash: B256,
+        missing: Missing,
+        peer: Option<PeerId>,
+        value: T,
+    ) -> Added<T> {
+        if self.by_hash.contains_key(&hash) {
+            return Added::Known(value);
+        }
+        if self
+            .by_missing
+            .get(&missing)
+            .is_some_and(|waiting| waiting.len() >= self.limits.per_key.get())
+        {
+            return Added::Crowded(value);
+        }
+        let of_peer = self.by_peer.get(&peer).map_or(0, Vec::len);
+        let evicted = if of_peer >= self.limits.per_peer.get() {
+            self.evict_oldest_of(peer)
+        } else if self.entries.len() >= self.limits.entries.get() {
+            // Ties go to the peer of the oldest entry, so that the choice does not depend on hashing.
+            let most = self
+                .by_peer
+                .iter()
+                .max_by_key(|(_, own)| (own.len(), std::cmp::Reverse(own.first())));
+            most.map(|(peer, _)| *peer)
+                .and_then(|peer| self.evict_oldest_of(peer))
+        } else {
+            None
+        };
+        let seq = self.next;
+        self.next += 1;
+        self.entries.insert(
+            seq,
+            Entry {
+                hash,
+                missing,
+                peer,
+                since: now,
+                value,
+            },
+        );
+        self.by_hash.insert(hash, seq);
+        self.by_missing.entry(missing).or_default().push(seq);
+        self.by_peer.entry(peer).or_default().push(seq);
+        evicted.map_or(Added::Waiting, Added::Evicted)
+    }
+
+    /// Takes out everything that waits for this parent, in order of arrival.
+    pub fn take_parent(&mut self, parent: B256) -> Vec<T> {
+        self.take(&Missing::Parent(parent))
+    }
+
+    /// Takes out everything whose schedule `is_known` now, in order of arrival.
+    pub fn take_scheduled(&mut self, mut is_known: impl FnMut(UnixSeconds) -> bool) -> Vec<T> {
+        let mut known: Vec<Missing> = self
+            .by_missing
+            .keys()
+            .filter(|missing| matches!(missing, Missing::Schedule(end) if is_known(*end)))
+            .copied()
+            .collect();
+        known.sort_unstable();
+        known.iter().flat_map(|missing| self.take(missing)).collect()
+    }
+
+    /// Takes out what has waited too long.
+    pub fn expire(&mut self, now: Instant) -> Vec<T> {
+        let mut expired = Vec::new();
+        while let Some((&seq, oldest)) = self.entries.first_key_value() {
+            if now.saturating_duration_since(oldest.since) < self.limits.ttl {
+                break;
+            }
+            expired.extend(self.remove(seq));
+        }
+        expired
+    }
+
+    /// When the next entry expires.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.entries
+            .first_key_value()
+            .map(|(_, oldest)| oldest.since + self.limits.ttl)
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn take(&mut self, missing: &Missing) -> Vec<T> {
+        let waiting = self.by_missing.get(missing).cloned().unwrap_or_default();
+        waiting.into_iter().filter_map(|seq| self.remove(seq)).collect()
+    }
+
+    fn evict_oldest_of(&mut self, peer: Option<PeerId>) -> Option<T> {
+        let oldest = *self.by_peer.get(&peer)?.first()?;
+        self.remove(oldest)
+    }
+
+    fn remove(&mut self, seq: u64) -> Option<T> {
+        let Entry {
+            hash,
+            missing,
+            peer,
+            value,
+            ..
+        } = self.entries.remove(&seq)?;
+        self.by_hash.remove(&hash);
+        let forget = |list: &mut Vec<u64>| {
+            list.retain(|other| *other != seq);
+            list.is_empty()
+        };
+        if self.by_missing.get_mut(&missing).is_some_and(forget) {
+            self.by_missing.remove(&missing);
+        }
+        if self.by_peer.get_mut(&peer).is_some_and(forget) {
+            self.by_peer.remove(&peer);
+        }
+        Some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(entries: usize, per_peer: usize) -> PendingPool<u32> {
+        let nz = |n| NonZeroUsize::new(n).unwrap();
+        let (entries, per_peer, per_key) = (nz(entries), nz(per_peer), nz(3));
+        PendingPool::new(PendingLimits {
+            entries,
+            per_peer,
+            per_key,
+            ttl: Duration::from_secs(10),
+        })
+    }
+
+    fn hash(n: u32) -> B256 {
+        B256::left_padding_from(&n.to_be_bytes())
+    }
+
+    fn parent(n: u32) -> Missing {
+        Missing::Parent(hash(1_000_000 + n))
+    }
+
+    #[test]
+    fn what_waited_for_a_parent_comes_out_in_order_of_arrival() {
+        let (mut pool, now) = (pool(10, 10), Instant::now());
+        for n in [3, 1, 2] {
+            assert_eq!(pool.insert(now, hash(n), parent(0), None, n), Added::Waiting);
+        }
+        assert_eq!(pool.insert(now, hash(9), parent(1), None, 9), Added::Waiting);
+        assert_eq!(pool.take_parent(hash(1_000_000)), [3, 1, 2]);
+        assert_eq!(pool.take_parent(hash(1_000_000)), [0; 0]);
+        assert_eq!(pool.len(), 1);
+    }
+
+    #[test]
+    fn the_same_commitment_waits_once_and_a_parent_has_room_for_few() {
+        let (mut pool, now) = (pool(10, 10), Instant::now());
+        for n in 0..3 {
+            assert_eq!(pool.insert(now, hash(n), parent(0), None, n), Added::Waiting);
+        }
+        assert_eq!(pool.insert(now, hash(1), parent(0), None, 7), Added::Known(7));
+        assert_eq!(pool.insert(now, hash(3), parent(0), None, 3), Added::Crowded(3));
+    }
+
+    #[test]
+    fn a_flooding_peer_pushes_out_only_its_own() {
+        let (mut pool, now) = (pool(6, 4), Instant::now());
+        let peer = |n| Some(PeerId::from_bytes(&[0, 1, n]).unwrap());
+        let (honest, flooder) = (peer(1), peer(2));
+        for n in 0..2 {
+            assert_eq!(pool.insert(now, hash(n), parent(n), honest, n), Added::Waiting);
+        }
+        for n in 100..104 {
+            assert_eq!(pool.insert(now, hash(n), parent(n), flooder, n), Added::Waiting);
+        }
+        // Over its own share, and then over the share of all: both times the flooder pays.
+        assert_eq!(
+            pool.insert(now, hash(104), parent(104), flooder, 104),
+            Added::Evicted(100)
+        );
+        assert_eq!(
+            pool.insert(now, hash(2), parent(2), honest, 2),
+            Added::Evicted(101)
+        );
+        assert_eq!(pool.len(), 6);
+        for n in 0..3 {
+            assert_eq!(pool.take_parent(hash(1_000_000 + n)), [n]);
+        }
+    }
+
+    #[test]
+    fn entries_expire_exactly_after_their_time() {
+        let (mut pool, start) = (pool(10, 10), Instant::now());
+        let second = Duration::from_secs(1);
+        assert_eq!(pool.insert(start, hash(1), parent(1), None, 1), Added::Waiting);
+        assert_eq!(
+            pool.insert(start + second, hash(2), parent(2), None, 2),
+            Added::Waiting
+        );
+        assert_eq!(pool.next_deadline(), Some(start + 10 * second));
+        assert_eq!(pool.expire(start + 10 * second - Duration::from_nanos(1)), [0; 0]);
+        assert_eq!(pool.expire(start + 10 * second), [1]);
+        assert_eq!(pool.expire(start + 11 * second), [2]);
+        assert!(
+            pool.is_empty()
+                && pool.by_hash.is_empty()
+                && pool.by_missing.is_empty()
+                && pool.by_peer.is_empty()
+        );
+    }
+
+    #[test]
+    fn schedules_are_taken_when_they_are_known() {
+        let (mut pool, now) = (pool(10, 10), Instant::now());
+        for (n, end) in [(1, 30), (2, 10), (3, 20)] {
+            let missing = Missing::Schedule(UnixSeconds::new(end));
+            assert_eq!(pool.insert(now, hash(n), missing, None, n), Added::Waiting);
+        }
+        assert_eq!(pool.take_scheduled(|end| end.get() <= 20), [2, 3]);
+        assert_eq!(pool.len(), 1);
+    }
+}

@@ -1,0 +1,218 @@
+//! What a store can do. Each trait is one capability, fallible, and usable as `dyn`.
+
+use std::sync::Arc;
+
+use p2p_types::{B256, Base, BlockNumber, Head, Recovered, TxList};
+use p2p_validation::Linked;
+
+/// A store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// Everything in the store is above the settled base, so nothing may be evicted. Raise the limit, or
+    /// declare a newer base.
+    #[error("{what} are full: {used} used, at most {limit}, and nothing below the base is left to evict")]
+    Full {
+        /// What is full.
+        what: &'static str,
+        /// What an insert would bring it to.
+        used: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// No base has been declared, so nothing can be linked to it. Call [`CommitmentStore::set_base`] first.
+    #[error("no base has been declared")]
+    NoBase,
+    /// The parent of a linked commitment is not in the store: it was judged against another store, or the
+    /// base has moved since.
+    #[error("the parent {0} is not in the store")]
+    UnknownParent(B256),
+    /// A thread panicked while it held the store.
+    #[error("the store was left behind by a panicking thread")]
+    Poisoned,
+}
+
+impl StorageError {
+    /// Whether the same call can succeed later without anybody changing the configuration.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+}
+
+/// A commitment in the store. Cloning shares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCommitment {
+    /// Its height; of a handover, the height that it declines.
+    pub block: BlockNumber,
+    /// The commitment, its signer and its hashes.
+    pub recovered: Arc<Recovered>,
+}
+
+impl StoredCommitment {
+    /// Its preconfirmation hash.
+    #[must_use]
+    pub fn hash(&self) -> B256 {
+        self.recovered.hash()
+    }
+
+    /// The preconfirmation hash of its parent.
+    #[must_use]
+    pub fn parent(&self) -> B256 {
+        self.recovered.signed().preconf().parent_preconfirmation_hash
+    }
+
+    /// The hash of its transaction list, zero in a handover.
+    #[must_use]
+    pub fn txlist_hash(&self) -> B256 {
+        self.recovered.signed().preconf().raw_tx_list_hash
+    }
+
+    /// Its number and hash.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        Head {
+            number: self.block,
+            hash: self.hash(),
+        }
+    }
+}
+
+impl From<Linked> for StoredCommitment {
+    fn from(linked: Linked) -> Self {
+        Self {
+            block: linked.block(),
+            recovered: Arc::new(linked.recovered().clone()),
+        }
+    }
+}
+
+/// What an insert did. A conflict is a result, never an overwrite in silence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Inserted {
+    /// It is the new head, or a handover that was not known.
+    New,
+    /// It was there already; nothing changed.
+    Known,
+    /// It is linked, but its height belongs to another block that has been built on. Kept as history.
+    Side,
+    /// Its branch has taken the place of another (§7). What was there is kept as history.
+    Superseded {
+        /// The block that stood where the winning branch begins.
+        previous: B256,
+        /// Hashes that are no longer in the chain, lowest first, `previous` included.
+        dropped: Vec<B256>,
+        /// The blocks that took their place, lowest first, up to the new head.
+        adopted: Vec<StoredCommitment>,
+    },
+}
+
+/// How much a store holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StorageStats {
+    /// Commitments: chain, history and handovers.
+    pub commitments: usize,
+    /// Transaction lists.
+    pub txlists: usize,
+    /// Bytes of transaction lists.
+    pub txlist_bytes: usize,
+}
+
+/// Commitments: one chain above the base, the branches that it won against, and handovers.
+pub trait CommitmentStore: Send + Sync {
+    /// Adds what validation has linked, be it a block or a handover, and decides between branches (§7):
+    /// the branch that has been built on wins; of two that have, the one whose last block is later; of two
+    /// that have not, the one that arrived last. Nothing at or below the base ever changes.
+    ///
+    /// # Errors
+    /// [`StorageError`]; nothing was changed then.
+    fn insert(&self, commitment: Linked) -> Result<Inserted, StorageError>;
+
+    /// The block of the chain at a height.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn by_block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, StorageError>;
+
+    /// Whatever has this preconfirmation hash: a block of the chain, of a branch that lost, or a handover.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn by_hash(&self, hash: &B256) -> Result<Option<StoredCommitment>, StorageError>;
+
+    /// Hashes of the blocks, in the chain or not, that name this one as their parent, in order of arrival.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn children(&self, parent: &B256) -> Result<Vec<B256>, StorageError>;
+
+    /// Blocks of the chain from a height on, without a gap, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn range(&self, from: BlockNumber, limit: usize) -> Result<Vec<StoredCommitment>, StorageError>;
+
+    /// Handovers that decline a height, in order of arrival.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn handovers(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError>;
+
+    /// The last block of the chain; none while nothing stands above the base.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn head(&self) -> Result<Option<Head>, StorageError>;
+
+    /// What the contracts have settled, as declared last.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn base(&self) -> Result<Option<Base>, StorageError>;
+
+    /// Declares what the contracts have settled. Blocks above that do not stand on it, because another
+    /// block was settled or because there is a gap now, are removed for good; their hashes are returned,
+    /// lowest first.
+    ///
+    /// # Errors
+    /// [`StorageError`]; nothing was changed then.
+    fn set_base(&self, base: Base) -> Result<Vec<B256>, StorageError>;
+
+    /// Removes commitments below a height, which is taken down to the settled height where it is above:
+    /// what is not settled is never pruned. Returns how many went.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be written.
+    fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError>;
+}
+
+/// Transaction lists, by hash.
+pub trait TxListStore: Send + Sync {
+    /// Keeps a list for the block at `block`. Returns whether it is new.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`] when only lists of unsettled blocks are left and the limit is reached.
+    fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError>;
+
+    /// The list with this hash; its bytes are shared.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError>;
+
+    /// Whether a list is there.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn contains(&self, hash: &B256) -> Result<bool, StorageError>;
+}
+
+/// All that the client needs of a store; implemented by whatever has the parts.
+pub trait SdkStorage: CommitmentStore + TxListStore + 'static {
+    /// How much it holds.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn stats(&self) -> Result<StorageStats, StorageError>;
+}
