@@ -227,9 +227,9 @@ impl CommitmentStore for MemoryStorage {
 
     fn range(&self, from: BlockNumber, limit: usize) -> Result<Vec<StoredCommitment>, StorageError> {
         let state = self.state()?;
-        let run = (from..).zip(state.chain.range(from..)).take(limit);
+        let run = state.chain.range(from..).take(limit).enumerate();
         Ok(run
-            .take_while(|(expected, (block, _))| expected == *block)
+            .take_while(|(index, (block, _))| (**block - from) == *index as u64)
             .filter_map(|(_, (_, hash))| state.stored(Some(hash)))
             .collect())
     }
