@@ -155,6 +155,22 @@ impl<T> PendingPool<T> {
         known.iter().flat_map(|missing| self.take(missing)).collect()
     }
 
+    /// Takes out everything, in order of arrival.
+    pub fn take_all(&mut self) -> Vec<T> {
+        self.by_hash.clear();
+        self.by_missing.clear();
+        self.by_peer.clear();
+        std::mem::take(&mut self.entries)
+            .into_values()
+            .map(|entry| entry.value)
+            .collect()
+    }
+
+    /// Everything that waits, in order of arrival.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.values().map(|entry| &entry.value)
+    }
+
     /// Takes out what has waited too long.
     pub fn expire(&mut self, now: Instant) -> Vec<T> {
         let mut expired = Vec::new();
@@ -253,6 +269,10 @@ mod tests {
         assert_eq!(pool.take_parent(hash(1_000_000)), [3, 1, 2]);
         assert_eq!(pool.take_parent(hash(1_000_000)), [0; 0]);
         assert_eq!(pool.len(), 1);
+        assert_eq!(pool.insert(now, hash(8), parent(0), None, 8), Added::Waiting);
+        assert_eq!(pool.iter().copied().collect::<Vec<_>>(), [9, 8]);
+        assert_eq!(pool.take_all(), [9, 8]);
+        assert!(pool.is_empty() && pool.take_parent(hash(1_000_000)).is_empty());
     }
 
     #[test]

@@ -49,14 +49,12 @@ impl std::fmt::Debug for SeenCache {
 
 #[cfg(test)]
 mod tests {
-    use p2p_types::Topic;
-
     use super::*;
 
     #[test]
     fn an_id_is_new_once_until_its_time_is_over() {
         let start = Instant::now();
-        let id = MessageId::of(Topic::Commitments, b"a");
+        let id = MessageId::of_commitment(b"a");
         let mut seen = SeenCache::new(8, Duration::from_secs(10));
         assert!(seen.insert(start, id));
         assert!(!seen.insert(start + Duration::from_millis(9_999), id));
@@ -67,7 +65,7 @@ mod tests {
     #[test]
     fn the_oldest_goes_when_it_is_full() {
         let now = Instant::now();
-        let id = |n: u8| MessageId::of(Topic::RawTxLists, &[n]);
+        let id = |n: u8| MessageId::of_commitment(&[n]);
         let mut seen = SeenCache::new(2, Duration::from_secs(10));
         assert!(seen.insert(now, id(1)) && seen.insert(now, id(2)) && seen.insert(now, id(3)));
         assert!(!seen.contains(now, &id(1)));

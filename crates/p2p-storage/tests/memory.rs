@@ -64,7 +64,7 @@ fn judge(store: &MemoryStorage, preconf: Preconfirmation) -> ValidationOutcome<L
     .sign(&key(), &DOMAIN);
     let commitment = validator.authenticate_signed(signed).unwrap();
     validator
-        .elect(commitment, Arrival::History)
+        .elect(commitment, Arrival::History(UnixSeconds::new(WINDOW)))
         .and_then(|elected| validator.link(elected, &facts))
 }
 

@@ -21,7 +21,7 @@
 //! let status = HeadSyncStatus::WaitingForL2;
 //! assert_eq!(line(&SdkEvent::Status { status }).as_deref(), Some("waiting for L2 sync"));
 //! assert_eq!(Base::at(41).next(), 42);
-//! assert_ne!(MessageId::of(Topic::Commitments, b"same"), MessageId::of(Topic::RawTxLists, b"same"));
+//! assert_eq!(MessageId::of_commitment(b"ssz").topic, Topic::Commitments);
 //! ```
 
 mod chain;

@@ -20,6 +20,7 @@
 //! | a slot ends at `submissionWindowEnd` | [`Rejection::WindowEnd`] | the peer | `window_end` |
 //! | its elected preconfer signed | [`Rejection::WrongSigner`] | the peer | `wrong_signer` |
 //! | `timestamp` in that window | [`Rejection::OutsideWindow`] | the peer | `outside_window` |
+//! | `timestamp` is not ahead of our clock by more than the drift | [`IgnoreReason::Early`] | nobody | `early` |
 //! | came before the window's end and the grace | [`IgnoreReason::Late`] | nobody | `late` |
 //! | above the base | [`IgnoreReason::Settled`] | nobody | `settled` |
 //! | on the settled block, where its hash is known | [`Rejection::Parent`] | the peer | `parent` |

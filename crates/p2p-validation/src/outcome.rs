@@ -61,6 +61,13 @@ pub enum IgnoreReason {
         /// When it arrived.
         arrived: UnixSeconds,
     },
+    /// Its block time has not come yet by our clock.
+    Early {
+        /// Its block time.
+        timestamp: UnixSeconds,
+        /// Our clock.
+        now: UnixSeconds,
+    },
     /// Its height is settled by the contracts.
     Settled {
         /// Its height.
@@ -78,6 +85,7 @@ impl IgnoreReason {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Late { .. } => "late",
+            Self::Early { .. } => "early",
             Self::Settled { .. } => "settled",
             Self::Lookahead(_) => "lookahead",
         }

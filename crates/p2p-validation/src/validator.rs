@@ -34,30 +34,34 @@ pub struct ValidationConfig {
     /// How long after its window's end a commitment may still arrive live (`executor_slot_grace`), in whole
     /// seconds.
     pub executor_slot_grace: Duration,
+    /// How far a block's time may be ahead of our clock, in whole seconds. Keeps an elected preconfer from
+    /// filling its future windows today.
+    pub clock_drift: Duration,
     /// What a zero parent hash means.
     pub zero_parent: ZeroParent,
 }
 
 impl ValidationConfig {
-    /// The rules of the protocol for a chain, with 4 s of grace.
+    /// The rules of the protocol for a chain, with 4 s of grace and 2 s of drift.
     #[must_use]
     pub const fn new(domain: SigningDomain, slasher: Address) -> Self {
         Self {
             domain,
             slasher,
             executor_slot_grace: Duration::from_secs(4),
+            clock_drift: Duration::from_secs(2),
             zero_parent: ZeroParent::Unknown,
         }
     }
 }
 
-/// How a commitment came.
+/// When and how a commitment came, by the caller's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// By gossip or from the application, at this moment: it can be late.
+    /// By gossip or from the application: it can be late.
     Live(UnixSeconds),
     /// From a peer's history.
-    History,
+    History(UnixSeconds),
 }
 
 /// A block that a commitment may build on.
@@ -148,7 +152,8 @@ impl Validator {
         Authenticated::from_recovered(recovered)
     }
 
-    /// Step 2: was its signer elected for its window, does its time fall in it, did it come in time?
+    /// Step 2: was its signer elected for its window, does its time fall in it, did it come neither early
+    /// nor late?
     /// What passes may be forwarded.
     pub fn elect(&self, commitment: Authenticated, arrival: Arrival) -> ValidationOutcome<Elected> {
         let claimed = commitment.window_end();
@@ -168,6 +173,10 @@ impl Validator {
         let (timestamp, window) = (commitment.timestamp(), slot.window);
         if !window.contains(timestamp) {
             return Rejection::OutsideWindow { timestamp, window }.into();
+        }
+        let (Arrival::Live(now) | Arrival::History(now)) = arrival;
+        if timestamp > now.saturating_add(self.config.clock_drift) {
+            return ValidationOutcome::Ignore(IgnoreReason::Early { timestamp, now });
         }
         let grace = self.config.executor_slot_grace;
         match arrival {

@@ -207,6 +207,8 @@ fn a_window_that_no_slot_has_is_rejected() {
 
 #[test]
 fn only_the_elected_preconfer_of_the_window_may_sign() {
+    let later = Arrival::Live(UnixSeconds::new(GENESIS + WINDOW));
+    let judge = |signed: &SignedCommitment| validator().validate(&signed.to_ssz(), later, &ON_BASE);
     let next = Preconfirmation {
         submission_window_end: U256::from(GENESIS + 2 * WINDOW - 1),
         timestamp: U256::from(GENESIS + WINDOW),
@@ -238,6 +240,8 @@ fn the_timestamp_belongs_to_the_window_from_its_first_to_its_last_second() {
             ..preconf()
         })
     };
+    let arrival = Arrival::Live(UnixSeconds::new(GENESIS + WINDOW));
+    let judge = |signed: &SignedCommitment| validator().validate(&signed.to_ssz(), arrival, &ON_BASE);
     for within in [GENESIS, GENESIS + WINDOW - 1] {
         accepts(judge(&at(within)));
     }
@@ -261,13 +265,29 @@ fn late_is_ignored_after_the_grace_and_never_in_history() {
         arrive(end + grace + 1),
         ValidationOutcome::Ignore(IgnoreReason::Late { .. })
     ));
-    accepts(validator().elect(commitment.clone(), Arrival::History));
+    let history = Arrival::History(UnixSeconds::new(u64::MAX));
+    accepts(validator().elect(commitment.clone(), history));
     let patient = ValidationConfig {
         executor_slot_grace: Duration::from_secs(60),
         ..config()
     };
     let late = Arrival::Live(UnixSeconds::new(end + grace + 1));
     accepts(validator_with(patient).elect(commitment.clone(), late));
+}
+
+#[test]
+fn a_time_that_has_not_come_is_ignored_beyond_the_drift_also_in_history() {
+    let commitment = authenticated(sign(preconf()));
+    let drift = config().clock_drift.as_secs();
+    let elect = |arrival| validator().elect(commitment.clone(), arrival);
+    for arrive in [Arrival::Live, Arrival::History] {
+        accepts(elect(arrive(UnixSeconds::new(GENESIS + 3 - drift))));
+        let early = elect(arrive(UnixSeconds::new(GENESIS + 3 - drift - 1)));
+        assert!(matches!(
+            early,
+            ValidationOutcome::Ignore(IgnoreReason::Early { .. })
+        ));
+    }
 }
 
 #[test]
