@@ -35,45 +35,30 @@ pub(crate) enum Choice {
 pub(crate) fn choose(store: &impl Branches, new: &StoredCommitment) -> Result<Choice, StorageError> {
     // Walk down from the new block until the chain, or the base, is reached.
     let mut through = Vec::new();
-    let (mut from, mut parent) = (new.block, new.parent());
+    let (mut from, mut parent) = (new.block, new.parent);
     while from > store.lowest() && store.canonical(from - 1) != Some(parent) {
         let below = store.block(&parent).ok_or(StorageError::UnknownParent(parent))?;
         through.push(parent);
-        (from, parent) = (below.block, below.parent());
+        (from, parent) = (below.block, below.parent);
     }
     through.reverse();
     let Some(rival) = store.canonical(from) else {
-        return Ok(if through.is_empty() {
-            Choice::Extend
-        } else {
-            Choice::Switch { from, through }
-        });
+        return Ok(if through.is_empty() { Choice::Extend } else { Choice::Switch { from, through } });
     };
     let head = store.head().unwrap_or(from);
     let wins = match (!through.is_empty(), head > from) {
         (false, false) | (true, false) => true,
         (false, true) => false,
         (true, true) => {
-            let tip = store
-                .canonical(head)
-                .and_then(|hash| store.block(&hash))
-                .map(rank);
+            let tip = store.canonical(head).and_then(|hash| store.block(&hash)).map(rank);
             tip.is_none_or(|tip| rank(new) > tip)
         }
     };
     debug_assert_ne!(rival, new.hash(), "a known block is not chosen again");
-    Ok(if wins {
-        Choice::Switch { from, through }
-    } else {
-        Choice::Side
-    })
+    Ok(if wins { Choice::Switch { from, through } } else { Choice::Side })
 }
 
 /// Later beats earlier, higher beats lower, and a smaller hash beats a greater one.
 fn rank(block: &StoredCommitment) -> (U256, BlockNumber, std::cmp::Reverse<B256>) {
-    (
-        block.recovered.signed().preconf().timestamp,
-        block.block,
-        std::cmp::Reverse(block.hash()),
-    )
+    (block.recovered.signed().preconf().timestamp, block.block, std::cmp::Reverse(block.hash()))
 }

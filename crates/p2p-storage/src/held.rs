@@ -20,12 +20,7 @@ impl HeldTxLists {
     /// than it has, so that a flood of tiny ones is bounded as well.
     #[must_use]
     pub fn new(limit: usize, ttl: Duration) -> Self {
-        Self {
-            lists: LruMap::new(UnlimitedCompact),
-            bytes: 0,
-            limit,
-            ttl,
-        }
+        Self { lists: LruMap::new(UnlimitedCompact), bytes: 0, limit, ttl }
     }
 
     fn cost(txlist: &TxList) -> usize {
@@ -87,10 +82,7 @@ impl HeldTxLists {
 
 impl std::fmt::Debug for HeldTxLists {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HeldTxLists")
-            .field("lists", &self.lists.len())
-            .field("bytes", &self.bytes)
-            .finish()
+        f.debug_struct("HeldTxLists").field("lists", &self.lists.len()).field("bytes", &self.bytes).finish()
     }
 }
 

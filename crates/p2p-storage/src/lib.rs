@@ -33,10 +33,7 @@
 //! # Ok::<(), StorageError>(())
 //! ```
 
-#![cfg_attr(
-    test,
-    allow(clippy::disallowed_methods, reason = "made-up time needs an origin")
-)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "made-up time needs an origin"))]
 
 mod fork;
 mod held;

@@ -27,10 +27,7 @@ pub struct MemoryLimits {
 impl Default for MemoryLimits {
     /// 100,000 commitments (about 70 MiB) and 1 GiB of transaction lists.
     fn default() -> Self {
-        Self {
-            commitments: 100_000,
-            txlist_bytes: 1024 * 1024 * 1024,
-        }
+        Self { commitments: 100_000, txlist_bytes: 1024 * 1024 * 1024 }
     }
 }
 
@@ -60,10 +57,7 @@ impl MemoryStorage {
     /// An empty store.
     #[must_use]
     pub fn new(limits: MemoryLimits) -> Self {
-        Self {
-            limits,
-            state: Mutex::default(),
-        }
+        Self { limits, state: Mutex::default() }
     }
 
     fn state(&self) -> Result<MutexGuard<'_, State>, StorageError> {
@@ -99,7 +93,7 @@ impl State {
         let hash = commitment.hash();
         self.heights.entry(commitment.block).or_default().push(hash);
         if !commitment.recovered.signed().preconf().is_eop_only() {
-            self.children.entry(commitment.parent()).or_default().push(hash);
+            self.children.entry(commitment.parent).or_default().push(hash);
         }
         self.by_hash.insert(hash, commitment);
     }
@@ -115,7 +109,7 @@ impl State {
         if self.heights.get_mut(&gone.block).is_some_and(forget) {
             self.heights.remove(&gone.block);
         }
-        if let Entry::Occupied(mut siblings) = self.children.entry(gone.parent())
+        if let Entry::Occupied(mut siblings) = self.children.entry(gone.parent)
             && forget(siblings.get_mut())
         {
             siblings.remove();
@@ -171,11 +165,7 @@ impl CommitmentStore for MemoryStorage {
         while state.by_hash.len() >= self.limits.commitments {
             if state.prune_lowest(BlockNumber::MAX) == 0 {
                 let (used, limit) = (state.by_hash.len() + 1, self.limits.commitments);
-                return Err(StorageError::Full {
-                    what: "commitments",
-                    used,
-                    limit,
-                });
+                return Err(StorageError::Full { what: "commitments", used, limit });
             }
         }
         if new.recovered.signed().preconf().is_eop_only() {
@@ -193,19 +183,10 @@ impl CommitmentStore for MemoryStorage {
             Choice::Switch { from, mut through } => {
                 through.push(hash);
                 let dropped: Vec<B256> = state.chain.split_off(&from).into_values().collect();
-                let adopted: Vec<_> = through
-                    .iter()
-                    .filter_map(|hash| state.stored(Some(hash)))
-                    .collect();
-                state
-                    .chain
-                    .extend(adopted.iter().map(|block| (block.block, block.hash())));
+                let adopted: Vec<_> = through.iter().filter_map(|hash| state.stored(Some(hash))).collect();
+                state.chain.extend(adopted.iter().map(|block| (block.block, block.hash())));
                 Ok(match dropped.first() {
-                    Some(&previous) => Inserted::Superseded {
-                        previous,
-                        dropped,
-                        adopted,
-                    },
+                    Some(&previous) => Inserted::Superseded { previous, dropped, adopted },
                     None => Inserted::New,
                 })
             }
@@ -252,26 +233,18 @@ impl CommitmentStore for MemoryStorage {
         Ok(self.state()?.base)
     }
 
-    fn set_base(&self, base: Base) -> Result<Vec<B256>, StorageError> {
+    fn set_base(&self, base: Base) -> Result<Vec<StoredCommitment>, StorageError> {
         let mut state = self.state()?;
         let settled = state.chain.get(&base.number).copied();
         let lowest_unsettled = state.chain.range(base.next()..).next().map(|(&block, _)| block);
         let contradicted = matches!((base.hash, settled), (Some(ours), Some(theirs)) if ours != theirs);
         let gap = lowest_unsettled.is_some_and(|lowest| lowest > base.next());
         // Branches that lost go as well wherever the chain goes: whether they stand on this base is unknown.
-        let from = if contradicted {
-            Some(base.number)
-        } else {
-            gap.then(|| base.next())
-        };
+        let from = if contradicted { Some(base.number) } else { gap.then(|| base.next()) };
         state.base = Some(base);
         let Some(from) = from else { return Ok(Vec::new()) };
-        let dropped: Vec<B256> = state.chain.range(from..).map(|(_, &hash)| hash).collect();
-        let above: Vec<B256> = state
-            .heights
-            .range(from..)
-            .flat_map(|(_, hashes)| hashes.clone())
-            .collect();
+        let dropped = state.chain.range(from..).filter_map(|(_, hash)| state.stored(Some(hash))).collect();
+        let above: Vec<B256> = state.heights.range(from..).flat_map(|(_, hashes)| hashes.clone()).collect();
         for hash in above {
             state.remove(&hash);
         }
@@ -307,11 +280,7 @@ impl TxListStore for MemoryStorage {
         while state.txlist_bytes.saturating_add(bytes) > limit {
             if !state.evict_txlist() {
                 let used = state.txlist_bytes.saturating_add(bytes);
-                return Err(StorageError::Full {
-                    what: "transaction lists",
-                    used,
-                    limit,
-                });
+                return Err(StorageError::Full { what: "transaction lists", used, limit });
             }
         }
         state.txlist_bytes += bytes;

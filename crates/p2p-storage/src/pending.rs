@@ -27,12 +27,7 @@ impl Default for PendingLimits {
     /// 4,096 entries, 512 of one peer, 16 for one parent or window, two minutes.
     fn default() -> Self {
         let nz = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
-        Self {
-            entries: nz(4096),
-            per_peer: nz(512),
-            per_key: nz(16),
-            ttl: Duration::from_secs(120),
-        }
+        Self { entries: nz(4096), per_peer: nz(512), per_key: nz(16), ttl: Duration::from_secs(120) }
     }
 }
 
@@ -99,11 +94,7 @@ impl<T> PendingPool<T> {
         if self.by_hash.contains_key(&hash) {
             return Added::Known(value);
         }
-        if self
-            .by_missing
-            .get(&missing)
-            .is_some_and(|waiting| waiting.len() >= self.limits.per_key.get())
-        {
+        if self.by_missing.get(&missing).is_some_and(|waiting| waiting.len() >= self.limits.per_key.get()) {
             return Added::Crowded(value);
         }
         let of_peer = self.by_peer.get(&peer).map_or(0, Vec::len);
@@ -111,27 +102,14 @@ impl<T> PendingPool<T> {
             self.evict_oldest_of(peer)
         } else if self.entries.len() >= self.limits.entries.get() {
             // Ties go to the peer of the oldest entry, so that the choice does not depend on hashing.
-            let most = self
-                .by_peer
-                .iter()
-                .max_by_key(|(_, own)| (own.len(), std::cmp::Reverse(own.first())));
-            most.map(|(peer, _)| *peer)
-                .and_then(|peer| self.evict_oldest_of(peer))
+            let most = self.by_peer.iter().max_by_key(|(_, own)| (own.len(), std::cmp::Reverse(own.first())));
+            most.map(|(peer, _)| *peer).and_then(|peer| self.evict_oldest_of(peer))
         } else {
             None
         };
         let seq = self.next;
         self.next += 1;
-        self.entries.insert(
-            seq,
-            Entry {
-                hash,
-                missing,
-                peer,
-                since: now,
-                value,
-            },
-        );
+        self.entries.insert(seq, Entry { hash, missing, peer, since: now, value });
         self.by_hash.insert(hash, seq);
         self.by_missing.entry(missing).or_default().push(seq);
         self.by_peer.entry(peer).or_default().push(seq);
@@ -160,10 +138,7 @@ impl<T> PendingPool<T> {
         self.by_hash.clear();
         self.by_missing.clear();
         self.by_peer.clear();
-        std::mem::take(&mut self.entries)
-            .into_values()
-            .map(|entry| entry.value)
-            .collect()
+        std::mem::take(&mut self.entries).into_values().map(|entry| entry.value).collect()
     }
 
     /// Everything that waits, in order of arrival.
@@ -183,12 +158,16 @@ impl<T> PendingPool<T> {
         expired
     }
 
+    /// Whether anything waits for a schedule.
+    #[must_use]
+    pub fn waits_for_schedule(&self) -> bool {
+        self.by_missing.keys().any(|missing| matches!(missing, Missing::Schedule(_)))
+    }
+
     /// When the next entry expires.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.entries
-            .first_key_value()
-            .map(|(_, oldest)| oldest.since + self.limits.ttl)
+        self.entries.first_key_value().map(|(_, oldest)| oldest.since + self.limits.ttl)
     }
 
     /// How many wait.
@@ -214,13 +193,7 @@ impl<T> PendingPool<T> {
     }
 
     fn remove(&mut self, seq: u64) -> Option<T> {
-        let Entry {
-            hash,
-            missing,
-            peer,
-            value,
-            ..
-        } = self.entries.remove(&seq)?;
+        let Entry { hash, missing, peer, value, .. } = self.entries.remove(&seq)?;
         self.by_hash.remove(&hash);
         let forget = |list: &mut Vec<u64>| {
             list.retain(|other| *other != seq);
@@ -243,12 +216,7 @@ mod tests {
     fn pool(entries: usize, per_peer: usize) -> PendingPool<u32> {
         let nz = |n| NonZeroUsize::new(n).unwrap();
         let (entries, per_peer, per_key) = (nz(entries), nz(per_peer), nz(3));
-        PendingPool::new(PendingLimits {
-            entries,
-            per_peer,
-            per_key,
-            ttl: Duration::from_secs(10),
-        })
+        PendingPool::new(PendingLimits { entries, per_peer, per_key, ttl: Duration::from_secs(10) })
     }
 
     fn hash(n: u32) -> B256 {
@@ -297,14 +265,8 @@ mod tests {
             assert_eq!(pool.insert(now, hash(n), parent(n), flooder, n), Added::Waiting);
         }
         // Over its own share, and then over the share of all: both times the flooder pays.
-        assert_eq!(
-            pool.insert(now, hash(104), parent(104), flooder, 104),
-            Added::Evicted(100)
-        );
-        assert_eq!(
-            pool.insert(now, hash(2), parent(2), honest, 2),
-            Added::Evicted(101)
-        );
+        assert_eq!(pool.insert(now, hash(104), parent(104), flooder, 104), Added::Evicted(100));
+        assert_eq!(pool.insert(now, hash(2), parent(2), honest, 2), Added::Evicted(101));
         assert_eq!(pool.len(), 6);
         for n in 0..3 {
             assert_eq!(pool.take_parent(hash(1_000_000 + n)), [n]);
@@ -316,10 +278,7 @@ mod tests {
         let (mut pool, start) = (pool(10, 10), Instant::now());
         let second = Duration::from_secs(1);
         assert_eq!(pool.insert(start, hash(1), parent(1), None, 1), Added::Waiting);
-        assert_eq!(
-            pool.insert(start + second, hash(2), parent(2), None, 2),
-            Added::Waiting
-        );
+        assert_eq!(pool.insert(start + second, hash(2), parent(2), None, 2), Added::Waiting);
         assert_eq!(pool.next_deadline(), Some(start + 10 * second));
         assert_eq!(pool.expire(start + 10 * second - Duration::from_nanos(1)), [0; 0]);
         assert_eq!(pool.expire(start + 10 * second), [1]);
@@ -340,6 +299,8 @@ mod tests {
             assert_eq!(pool.insert(now, hash(n), missing, None, n), Added::Waiting);
         }
         assert_eq!(pool.take_scheduled(|end| end.get() <= 20), [2, 3]);
-        assert_eq!(pool.len(), 1);
+        assert!(pool.waits_for_schedule());
+        assert_eq!(pool.take_scheduled(|_| true), [1]);
+        assert!(!pool.waits_for_schedule());
     }
 }

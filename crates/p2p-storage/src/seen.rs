@@ -15,10 +15,7 @@ impl SeenCache {
     /// A memory of at most `capacity` ids, each for at most `ttl`.
     #[must_use]
     pub fn new(capacity: u32, ttl: Duration) -> Self {
-        Self {
-            ids: LruMap::new(ByLength::new(capacity)),
-            ttl,
-        }
+        Self { ids: LruMap::new(ByLength::new(capacity)), ttl }
     }
 
     /// Notes an id. Returns whether it is new, or was seen so long ago that it counts as new.
@@ -32,18 +29,13 @@ impl SeenCache {
     /// Whether an id was seen within the time to live.
     #[must_use]
     pub fn contains(&self, now: Instant, id: &MessageId) -> bool {
-        self.ids
-            .peek(id)
-            .is_some_and(|seen| now.saturating_duration_since(*seen) < self.ttl)
+        self.ids.peek(id).is_some_and(|seen| now.saturating_duration_since(*seen) < self.ttl)
     }
 }
 
 impl std::fmt::Debug for SeenCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SeenCache")
-            .field("ids", &self.ids.len())
-            .field("ttl", &self.ttl)
-            .finish()
+        f.debug_struct("SeenCache").field("ids", &self.ids.len()).field("ttl", &self.ttl).finish()
     }
 }
 

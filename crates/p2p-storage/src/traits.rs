@@ -45,6 +45,9 @@ impl StorageError {
 pub struct StoredCommitment {
     /// Its height; of a handover, the height that it declines.
     pub block: BlockNumber,
+    /// Preconfirmation hash of the block before. The commitment's own parent hash, unless the operator lets
+    /// blocks follow by height.
+    pub parent: B256,
     /// The commitment, its signer and its hashes.
     pub recovered: Arc<Recovered>,
 }
@@ -56,12 +59,6 @@ impl StoredCommitment {
         self.recovered.hash()
     }
 
-    /// The preconfirmation hash of its parent.
-    #[must_use]
-    pub fn parent(&self) -> B256 {
-        self.recovered.signed().preconf().parent_preconfirmation_hash
-    }
-
     /// The hash of its transaction list, zero in a handover.
     #[must_use]
     pub fn txlist_hash(&self) -> B256 {
@@ -71,10 +68,7 @@ impl StoredCommitment {
     /// Its number and hash.
     #[must_use]
     pub fn head(&self) -> Head {
-        Head {
-            number: self.block,
-            hash: self.hash(),
-        }
+        Head { number: self.block, hash: self.hash() }
     }
 }
 
@@ -82,6 +76,7 @@ impl From<Linked> for StoredCommitment {
     fn from(linked: Linked) -> Self {
         Self {
             block: linked.block(),
+            parent: linked.parent(),
             recovered: Arc::new(linked.recovered().clone()),
         }
     }
@@ -172,12 +167,11 @@ pub trait CommitmentStore: Send + Sync {
     fn base(&self) -> Result<Option<Base>, StorageError>;
 
     /// Declares what the contracts have settled. Blocks above that do not stand on it, because another
-    /// block was settled or because there is a gap now, are removed for good; their hashes are returned,
-    /// lowest first.
+    /// block was settled or because there is a gap now, are removed for good and returned, lowest first.
     ///
     /// # Errors
     /// [`StorageError`]; nothing was changed then.
-    fn set_base(&self, base: Base) -> Result<Vec<B256>, StorageError>;
+    fn set_base(&self, base: Base) -> Result<Vec<StoredCommitment>, StorageError>;
 
     /// Removes commitments below a height, which is taken down to the settled height where it is above:
     /// what is not settled is never pruned. Returns how many went.

@@ -39,29 +39,16 @@ fn block(number: u64, timestamp: u64, parent: B256, salt: u8) -> Preconfirmation
 
 /// Judges a block against what the store holds, as the client does.
 fn judge(store: &MemoryStorage, preconf: Preconfirmation) -> ValidationOutcome<Linked> {
-    let schedule = RotatingSchedule::new(
-        vec![key().address()],
-        UnixSeconds::new(0),
-        NonZeroU64::new(WINDOW).unwrap(),
-    );
-    let validator = Validator::new(
-        ValidationConfig::new(DOMAIN, SLASHER),
-        Arc::new(schedule.unwrap()),
-    );
+    let schedule =
+        RotatingSchedule::new(vec![key().address()], UnixSeconds::new(0), NonZeroU64::new(WINDOW).unwrap());
+    let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(schedule.unwrap()));
     let parent = store.by_hash(&preconf.parent_preconfirmation_hash).unwrap();
     let facts = Facts {
         base: store.base().unwrap().unwrap(),
-        parent: parent.as_ref().map(|p| Parent {
-            block: p.block,
-            preconf: p.recovered.signed().preconf(),
-        }),
+        parent: parent.as_ref().map(|p| Parent { block: p.block, preconf: p.recovered.signed().preconf() }),
         before: None,
     };
-    let signed = PreconfCommitment {
-        preconf,
-        slasher_address: SLASHER,
-    }
-    .sign(&key(), &DOMAIN);
+    let signed = PreconfCommitment { preconf, slasher_address: SLASHER }.sign(&key(), &DOMAIN);
     let commitment = validator.authenticate_signed(signed).unwrap();
     validator
         .elect(commitment, Arrival::History(UnixSeconds::new(WINDOW)))
@@ -107,32 +94,20 @@ fn a_chain_is_found_by_number_by_hash_by_range_and_by_parent() {
     assert_eq!(store.by_block(3).unwrap().unwrap().hash(), blocks[2].hash());
     assert_eq!(store.by_hash(&blocks[2].hash()).unwrap().unwrap().block, 3);
     assert_eq!(store.children(&blocks[2].hash()).unwrap(), [blocks[3].hash()]);
-    let numbers = |from, limit| {
-        store
-            .range(from, limit)
-            .unwrap()
-            .iter()
-            .map(|stored| stored.block)
-            .collect::<Vec<_>>()
-    };
+    let numbers =
+        |from, limit| store.range(from, limit).unwrap().iter().map(|stored| stored.block).collect::<Vec<_>>();
     assert_eq!(numbers(2, 3), [2, 3, 4]);
     assert_eq!(numbers(4, 256), [4, 5]);
     assert_eq!(numbers(6, 256), [0; 0]);
     assert_eq!(numbers(u64::MAX, 256), [0; 0]);
-    assert_eq!(
-        numbers(0, 256),
-        [0; 0],
-        "a range that cannot begin where asked is empty"
-    );
+    assert_eq!(numbers(0, 256), [0; 0], "a range that cannot begin where asked is empty");
     assert_eq!(insert(&store, blocks[2].clone()).unwrap(), Inserted::Known);
 }
 
 #[test]
 fn without_a_base_nothing_is_stored() {
     let (with, without) = (store(), MemoryStorage::default());
-    let ValidationOutcome::Accept(linked) = judge(&with, block(1, 1, B256::ZERO, 1)) else {
-        panic!()
-    };
+    let ValidationOutcome::Accept(linked) = judge(&with, block(1, 1, B256::ZERO, 1)) else { panic!() };
     assert!(matches!(without.insert(linked), Err(StorageError::NoBase)));
 }
 
@@ -141,37 +116,22 @@ fn of_two_leaves_the_latest_seen_stands_and_the_other_is_kept() {
     let store = store();
     let blocks = chain(&store, 2);
     let rival = block(2, 2, blocks[0].hash(), 9);
-    let Inserted::Superseded {
-        previous,
-        dropped,
-        adopted,
-    } = insert(&store, rival.clone()).unwrap()
-    else {
+    let Inserted::Superseded { previous, dropped, adopted } = insert(&store, rival.clone()).unwrap() else {
         panic!()
     };
     assert_eq!((previous, dropped), (blocks[1].hash(), vec![blocks[1].hash()]));
-    assert_eq!(
-        adopted.iter().map(|b| b.hash()).collect::<Vec<_>>(),
-        [rival.hash()]
-    );
+    assert_eq!(adopted.iter().map(|b| b.hash()).collect::<Vec<_>>(), [rival.hash()]);
     assert_eq!(head(&store), Some((2, rival.hash())));
     assert!(store.by_hash(&blocks[1].hash()).unwrap().is_some(), "history");
     assert_eq!(insert(&store, blocks[1].clone()).unwrap(), Inserted::Known);
-    assert_eq!(
-        head(&store),
-        Some((2, rival.hash())),
-        "an old acquaintance does not switch back"
-    );
+    assert_eq!(head(&store), Some((2, rival.hash())), "an old acquaintance does not switch back");
 }
 
 #[test]
 fn the_block_that_was_built_on_stands_against_a_latecomer() {
     let store = store();
     let blocks = chain(&store, 3);
-    assert_eq!(
-        insert(&store, block(2, 2, blocks[0].hash(), 9)).unwrap(),
-        Inserted::Side
-    );
+    assert_eq!(insert(&store, block(2, 2, blocks[0].hash(), 9)).unwrap(), Inserted::Side);
     assert_eq!(head(&store), Some((3, blocks[2].hash())));
 }
 
@@ -180,24 +140,13 @@ fn a_block_that_builds_on_the_loser_brings_it_back() {
     let store = store();
     let blocks = chain(&store, 2);
     let rival = block(2, 2, blocks[0].hash(), 9);
-    assert!(matches!(
-        insert(&store, rival.clone()).unwrap(),
-        Inserted::Superseded { .. }
-    ));
+    assert!(matches!(insert(&store, rival.clone()).unwrap(), Inserted::Superseded { .. }));
     let child = block(3, 3, blocks[1].hash(), 1);
-    let Inserted::Superseded {
-        previous,
-        dropped,
-        adopted,
-    } = insert(&store, child.clone()).unwrap()
-    else {
+    let Inserted::Superseded { previous, dropped, adopted } = insert(&store, child.clone()).unwrap() else {
         panic!()
     };
     assert_eq!((previous, dropped), (rival.hash(), vec![rival.hash()]));
-    assert_eq!(
-        adopted.iter().map(|b| b.hash()).collect::<Vec<_>>(),
-        [blocks[1].hash(), child.hash()]
-    );
+    assert_eq!(adopted.iter().map(|b| b.hash()).collect::<Vec<_>>(), [blocks[1].hash(), child.hash()]);
     assert_eq!(head(&store), Some((3, child.hash())));
 }
 
@@ -231,11 +180,7 @@ fn the_branch_with_the_later_last_block_wins_in_any_order_and_the_head_may_fall(
         }
         assert_eq!(head(&store), Some((3, later.hash())));
         assert_eq!(store.range(1, 9).unwrap().len(), 3);
-        let reached = if std::ptr::eq(order[2], &raw const long[2]) {
-            4
-        } else {
-            3
-        };
+        let reached = if std::ptr::eq(order[2], &raw const long[2]) { 4 } else { 3 };
         assert_eq!(highest, reached, "the first order had reached block 4 and fell");
     }
 }
@@ -251,11 +196,7 @@ fn handovers_are_kept_beside_the_chain_and_never_become_it() {
     assert!(store.by_block(3).unwrap().is_none());
     assert_eq!(store.handovers(3).unwrap().len(), 1);
     let next = block(3, 4, blocks[1].hash(), 1);
-    assert_eq!(
-        insert(&store, next.clone()).unwrap(),
-        Inserted::New,
-        "the height is still free"
-    );
+    assert_eq!(insert(&store, next.clone()).unwrap(), Inserted::New, "the height is still free");
     assert_eq!(store.handovers(3).unwrap().len(), 1);
     assert_eq!(head(&store), Some((3, next.hash())));
 }
@@ -264,10 +205,7 @@ fn handovers_are_kept_beside_the_chain_and_never_become_it() {
 fn a_newer_base_keeps_the_chain_above_it() {
     let store = store();
     let blocks = chain(&store, 4);
-    let base = Base {
-        number: 2,
-        hash: Some(blocks[1].hash()),
-    };
+    let base = Base { number: 2, hash: Some(blocks[1].hash()) };
     assert!(store.set_base(base).unwrap().is_empty());
     assert_eq!(head(&store), Some((4, blocks[3].hash())));
     assert!(store.set_base(Base::at(4)).unwrap().is_empty());
@@ -280,20 +218,11 @@ fn a_base_that_contradicts_the_chain_removes_what_stood_on_the_wrong_block() {
     let blocks = chain(&store, 4);
     let side = block(3, 9, blocks[1].hash(), 9);
     assert!(matches!(insert(&store, side.clone()).unwrap(), Inserted::Side));
-    let base = Base {
-        number: 2,
-        hash: Some(B256::repeat_byte(0xee)),
-    };
-    let dropped = store.set_base(base).unwrap();
-    assert_eq!(
-        dropped,
-        blocks[1..].iter().map(Preconfirmation::hash).collect::<Vec<_>>()
-    );
+    let base = Base { number: 2, hash: Some(B256::repeat_byte(0xee)) };
+    let dropped: Vec<_> = store.set_base(base).unwrap().iter().map(|block| block.hash()).collect();
+    assert_eq!(dropped, blocks[1..].iter().map(Preconfirmation::hash).collect::<Vec<_>>());
     assert_eq!(head(&store), None);
-    assert!(
-        store.by_hash(&side.hash()).unwrap().is_none(),
-        "nothing may link to it any more"
-    );
+    assert!(store.by_hash(&side.hash()).unwrap().is_none(), "nothing may link to it any more");
 }
 
 #[test]
@@ -302,7 +231,11 @@ fn a_base_below_the_chain_with_a_gap_removes_what_is_no_longer_linked() {
     store.set_base(Base::at(10)).unwrap();
     let first = block(11, 1, B256::ZERO, 1);
     assert_eq!(insert(&store, first.clone()).unwrap(), Inserted::New);
-    assert_eq!(store.set_base(Base::at(8)).unwrap(), [first.hash()]);
+    let dropped = store.set_base(Base::at(8)).unwrap();
+    assert_eq!(
+        dropped.iter().map(|block| block.head()).collect::<Vec<_>>(),
+        [Head { number: 11, hash: first.hash() }]
+    );
     assert_eq!(head(&store), None);
 }
 
@@ -312,11 +245,7 @@ fn pruning_takes_what_is_settled_and_nothing_else() {
     let blocks = chain(&store, 6);
     store.set_base(Base::at(4)).unwrap();
     assert_eq!(store.prune_below(3).unwrap(), 2);
-    assert_eq!(
-        store.prune_below(u64::MAX).unwrap(),
-        1,
-        "up to the base, which stays"
-    );
+    assert_eq!(store.prune_below(u64::MAX).unwrap(), 1, "up to the base, which stays");
     assert!(store.by_block(3).unwrap().is_none() && store.by_hash(&blocks[2].hash()).unwrap().is_none());
     assert_eq!(store.range(4, 9).unwrap().len(), 3);
     assert_eq!(store.stats().unwrap().commitments, 3);
@@ -324,20 +253,13 @@ fn pruning_takes_what_is_settled_and_nothing_else() {
 
 #[test]
 fn a_full_store_evicts_what_is_settled_first_and_then_says_full() {
-    let store = MemoryStorage::new(MemoryLimits {
-        commitments: 3,
-        txlist_bytes: 10,
-    });
+    let store = MemoryStorage::new(MemoryLimits { commitments: 3, txlist_bytes: 10 });
     store.set_base(Base::at(0)).unwrap();
     let blocks = chain(&store, 3);
     let next = block(4, 4, blocks[2].hash(), 1);
     assert!(matches!(
         insert(&store, next.clone()),
-        Err(StorageError::Full {
-            what: "commitments",
-            used: 4,
-            limit: 3
-        })
+        Err(StorageError::Full { what: "commitments", used: 4, limit: 3 })
     ));
     assert_eq!(head(&store), Some((3, blocks[2].hash())), "nothing was changed");
     store.set_base(Base::at(2)).unwrap();
@@ -348,25 +270,15 @@ fn a_full_store_evicts_what_is_settled_first_and_then_says_full() {
 
 #[test]
 fn txlists_are_bounded_by_bytes_and_settled_ones_go_first() {
-    let store = MemoryStorage::new(MemoryLimits {
-        commitments: 100,
-        txlist_bytes: 10,
-    });
+    let store = MemoryStorage::new(MemoryLimits { commitments: 100, txlist_bytes: 10 });
     store.set_base(Base::at(0)).unwrap();
     let list = |fill: u8, len: usize| TxList::new(vec![fill; len].into(), 10).unwrap();
     assert!(store.put(1, list(1, 4)).unwrap());
     assert!(!store.put(1, list(1, 4)).unwrap());
     assert!(store.put(2, list(2, 6)).unwrap());
     assert_eq!(store.get(&list(2, 6).hash()).unwrap(), Some(list(2, 6)));
-    let full = StorageError::Full {
-        what: "transaction lists",
-        used: 11,
-        limit: 10,
-    };
-    assert_eq!(
-        store.put(3, list(3, 1)).unwrap_err().to_string(),
-        full.to_string()
-    );
+    let full = StorageError::Full { what: "transaction lists", used: 11, limit: 10 };
+    assert_eq!(store.put(3, list(3, 1)).unwrap_err().to_string(), full.to_string());
     store.set_base(Base::at(1)).unwrap();
     assert!(store.put(3, list(3, 1)).unwrap());
     assert!(!store.contains(&list(1, 4).hash()).unwrap());
@@ -375,10 +287,7 @@ fn txlists_are_bounded_by_bytes_and_settled_ones_go_first() {
 
 #[test]
 fn a_list_that_a_later_block_shares_stays_for_it() {
-    let store = MemoryStorage::new(MemoryLimits {
-        commitments: 100,
-        txlist_bytes: 10,
-    });
+    let store = MemoryStorage::new(MemoryLimits { commitments: 100, txlist_bytes: 10 });
     store.set_base(Base::at(0)).unwrap();
     let list = |fill: u8| TxList::new(vec![fill; 5].into(), 10).unwrap();
     assert!(store.put(1, list(1)).unwrap());

@@ -17,18 +17,12 @@ impl MessageId {
     /// The id of a commitment, from the SSZ bytes of the message.
     #[must_use]
     pub fn of_commitment(ssz: &[u8]) -> Self {
-        Self {
-            topic: Topic::Commitments,
-            payload: keccak256(ssz),
-        }
+        Self { topic: Topic::Commitments, payload: keccak256(ssz) }
     }
 
     /// The id of a transaction list, which has been hashed already.
     #[must_use]
     pub const fn of_txlist(txlist: &TxList) -> Self {
-        Self {
-            topic: Topic::RawTxLists,
-            payload: txlist.hash(),
-        }
+        Self { topic: Topic::RawTxLists, payload: txlist.hash() }
     }
 }

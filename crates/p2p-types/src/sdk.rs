@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
-use preconfirmation_types::{B256, Bytes, Recovered, SignedCommitment, TxList};
+use preconfirmation_types::{B256, Bytes, Recovered, SignedCommitment};
 use serde::Serialize;
 
 use crate::{Base, BlockNumber, Head, HeadSyncStatus, Origin};
@@ -22,10 +22,13 @@ pub enum SdkEvent {
         /// Where it came from.
         origin: Origin,
     },
-    /// A transaction list is verified and stored.
+    /// A transaction list that a block names is verified and stored. The bytes are in the store, so that an
+    /// event that nobody reads pins no memory.
     TxList {
-        /// The list and its hash.
-        txlist: TxList,
+        /// Its hash.
+        hash: B256,
+        /// Its length.
+        bytes: usize,
         /// Where it came from.
         origin: Origin,
     },

@@ -59,13 +59,7 @@ impl fmt::Display for HeadSyncStatus {
         match self {
             Self::Idle => f.write_str("idle"),
             Self::WaitingForL2 => f.write_str("waiting for L2 sync"),
-            Self::Syncing {
-                applied,
-                seen,
-                target,
-                txlists_missing,
-                peers,
-            } => write!(
+            Self::Syncing { applied, seen, target, txlists_missing, peers } => write!(
                 f,
                 "syncing: applied {applied}, seen {seen}, target {target}, {txlists_missing} txlists missing, {peers} peers"
             ),

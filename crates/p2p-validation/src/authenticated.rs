@@ -27,12 +27,7 @@ impl Authenticated {
         let window_end = UnixSeconds::new(fit("submissionWindowEnd", preconf.submission_window_end)?);
         fit("anchorBlockNumber", preconf.anchor_block_number)?;
         fit("gasLimit", preconf.gas_limit)?;
-        Ok(Self {
-            recovered,
-            block,
-            timestamp,
-            window_end,
-        })
+        Ok(Self { recovered, block, timestamp, window_end })
     }
 
     /// The commitment with its signer and hashes.
@@ -99,10 +94,7 @@ pub struct Elected {
 
 impl Elected {
     pub(crate) const fn new(authenticated: Authenticated, window: Window) -> Self {
-        Self {
-            authenticated,
-            window,
-        }
+        Self { authenticated, window }
     }
 
     /// The window that its signer was elected for.
@@ -124,11 +116,19 @@ impl Deref for Elected {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Linked {
     elected: Elected,
+    parent: B256,
 }
 
 impl Linked {
-    pub(crate) const fn new(elected: Elected) -> Self {
-        Self { elected }
+    pub(crate) const fn new(elected: Elected, parent: B256) -> Self {
+        Self { elected, parent }
+    }
+
+    /// The preconfirmation hash of the block that it follows: the one that it names, unless
+    /// [`ZeroParent::FollowsHeight`](crate::ZeroParent::FollowsHeight) applies.
+    #[must_use]
+    pub const fn parent(&self) -> B256 {
+        self.parent
     }
 }
 

@@ -99,16 +99,10 @@ impl StaticSchedule {
         let mut before: Option<UnixSeconds> = None;
         for (index, Slot { window, .. }) in slots.iter().enumerate() {
             if window.end < window.start {
-                return Err(ScheduleError::Backwards {
-                    index,
-                    window: *window,
-                });
+                return Err(ScheduleError::Backwards { index, window: *window });
             }
             if before.is_some_and(|end| window.start <= end) {
-                return Err(ScheduleError::Overlap {
-                    index,
-                    window: *window,
-                });
+                return Err(ScheduleError::Overlap { index, window: *window });
             }
             before = Some(window.end);
         }
@@ -144,11 +138,7 @@ impl RotatingSchedule {
         if operators.is_empty() {
             Err(ScheduleError::NoOperators)
         } else {
-            Ok(Self {
-                operators,
-                genesis,
-                window,
-            })
+            Ok(Self { operators, genesis, window })
         }
     }
 
@@ -158,17 +148,10 @@ impl RotatingSchedule {
         let length = self.window.get();
         let start = self.genesis.get().checked_add(index.checked_mul(length)?)?;
         let end = start.checked_add(length - 1)?;
-        let turn = index
-            .checked_rem(self.operators.len() as u64)
-            .and_then(|turn| usize::try_from(turn).ok())?;
+        let turn =
+            index.checked_rem(self.operators.len() as u64).and_then(|turn| usize::try_from(turn).ok())?;
         let signer = *self.operators.get(turn)?;
-        Some(Slot {
-            signer,
-            window: Window {
-                start: UnixSeconds::new(start),
-                end: UnixSeconds::new(end),
-            },
-        })
+        Some(Slot { signer, window: Window { start: UnixSeconds::new(start), end: UnixSeconds::new(end) } })
     }
 
     /// The number of the slot that a moment belongs to, 0 before the beginning.
@@ -192,17 +175,11 @@ mod tests {
     const B: Address = Address::repeat_byte(0xb);
 
     fn window(start: u64, end: u64) -> Window {
-        Window {
-            start: UnixSeconds::new(start),
-            end: UnixSeconds::new(end),
-        }
+        Window { start: UnixSeconds::new(start), end: UnixSeconds::new(end) }
     }
 
     fn at(schedule: &impl Lookahead, moment: u64) -> Option<(Address, Window)> {
-        schedule
-            .slot(UnixSeconds::new(moment))
-            .unwrap()
-            .map(|slot| (slot.signer, slot.window))
+        schedule.slot(UnixSeconds::new(moment)).unwrap().map(|slot| (slot.signer, slot.window))
     }
 
     #[test]
@@ -213,11 +190,7 @@ mod tests {
         assert_eq!(at(&schedule, 103), Some((A, window(100, 103))));
         assert_eq!(at(&schedule, 104), Some((B, window(104, 107))));
         assert_eq!(at(&schedule, 108), Some((A, window(108, 111))));
-        assert_eq!(
-            at(&schedule, 7),
-            Some((A, window(100, 103))),
-            "before the beginning: the first slot"
-        );
+        assert_eq!(at(&schedule, 7), Some((A, window(100, 103))), "before the beginning: the first slot");
 
         let odd = RotatingSchedule::new(vec![A], UnixSeconds::new(101), NonZeroU64::new(4).unwrap()).unwrap();
         assert_eq!(at(&odd, u64::MAX), None, "no window ends beyond time");
@@ -231,34 +204,19 @@ mod tests {
 
     #[test]
     fn a_list_answers_in_windows_in_gaps_and_knows_its_end() {
-        let slots = vec![
-            Slot {
-                signer: A,
-                window: window(10, 19),
-            },
-            Slot {
-                signer: B,
-                window: window(30, 39),
-            },
-        ];
+        let slots =
+            vec![Slot { signer: A, window: window(10, 19) }, Slot { signer: B, window: window(30, 39) }];
         let schedule = StaticSchedule::new(slots).unwrap();
         assert_eq!(at(&schedule, 1), Some((A, window(10, 19))));
         assert_eq!(at(&schedule, 19), Some((A, window(10, 19))));
-        assert_eq!(
-            at(&schedule, 20),
-            Some((B, window(30, 39))),
-            "a gap: the slot after it"
-        );
+        assert_eq!(at(&schedule, 20), Some((B, window(30, 39))), "a gap: the slot after it");
         assert_eq!(at(&schedule, 39), Some((B, window(30, 39))));
         assert_eq!(at(&schedule, 40), None, "beyond the list: not known yet");
     }
 
     #[test]
     fn windows_that_run_backwards_or_overlap_are_refused() {
-        let slot = |start, end| Slot {
-            signer: A,
-            window: window(start, end),
-        };
+        let slot = |start, end| Slot { signer: A, window: window(start, end) };
         assert!(matches!(
             StaticSchedule::new(vec![slot(5, 4)]),
             Err(ScheduleError::Backwards { index: 0, .. })

@@ -20,27 +20,12 @@ pub struct TaikoRules;
 impl BlockRules for TaikoRules {
     fn check(&self, child: &Preconfirmation, parent: &Preconfirmation) -> Result<(), Rejection> {
         let rule = |holds: bool, field, rule, parent: U256, actual: U256| {
-            if holds {
-                Ok(())
-            } else {
-                Err(Rejection::Block {
-                    field,
-                    rule,
-                    parent,
-                    actual,
-                })
-            }
+            if holds { Ok(()) } else { Err(Rejection::Block { field, rule, parent, actual }) }
         };
         let (now, before) = (child.timestamp, parent.timestamp);
         rule(now > before, "timestamp", "it must grow", before, now)?;
         let (now, before) = (child.anchor_block_number, parent.anchor_block_number);
-        rule(
-            now >= before,
-            "anchorBlockNumber",
-            "it must not shrink",
-            before,
-            now,
-        )?;
+        rule(now >= before, "anchorBlockNumber", "it must not shrink", before, now)?;
         let (now, before) = (child.proposal_id, parent.proposal_id);
         rule(now >= before, "proposalId", "it must not shrink", before, now)
     }

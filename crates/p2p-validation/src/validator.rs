@@ -106,11 +106,7 @@ impl Validator {
         lookahead: Arc<dyn Lookahead>,
         rules: Arc<dyn BlockRules>,
     ) -> Self {
-        Self {
-            config,
-            lookahead,
-            rules,
-        }
+        Self { config, lookahead, rules }
     }
 
     /// What the rules were configured with.
@@ -133,11 +129,7 @@ impl Validator {
     /// # Errors
     /// The rule that it breaks.
     pub fn authenticate_signed(&self, signed: SignedCommitment) -> Result<Authenticated, Rejection> {
-        self.authenticated(
-            signed
-                .recover(&self.config.domain)
-                .map_err(Rejection::Signature)?,
-        )
+        self.authenticated(signed.recover(&self.config.domain).map_err(Rejection::Signature)?)
     }
 
     fn authenticated(&self, recovered: Recovered) -> Result<Authenticated, Rejection> {
@@ -181,14 +173,22 @@ impl Validator {
         let grace = self.config.executor_slot_grace;
         match arrival {
             Arrival::Live(arrived) if arrived > claimed.saturating_add(grace) => {
-                ValidationOutcome::Ignore(IgnoreReason::Late {
-                    window_end: claimed,
-                    grace,
-                    arrived,
-                })
+                ValidationOutcome::Ignore(IgnoreReason::Late { window_end: claimed, grace, arrived })
             }
             _ => ValidationOutcome::Accept(Elected::new(commitment, window)),
         }
+    }
+
+    /// Whether the lookahead knows the schedule at a moment: what waits for it can be judged again.
+    #[must_use]
+    pub fn knows(&self, moment: UnixSeconds) -> bool {
+        matches!(self.lookahead.slot(moment), Ok(Some(_)))
+    }
+
+    /// Whether [`ZeroParent::FollowsHeight`] applies to a commitment: [`Facts::before`] is needed then.
+    #[must_use]
+    pub fn follows_height(&self, commitment: &Authenticated) -> bool {
+        commitment.parent_hash().is_zero() && self.config.zero_parent == ZeroParent::FollowsHeight
     }
 
     /// Step 3: does it follow its parent, down to the base? What passes may be stored, shown and served.
@@ -199,12 +199,10 @@ impl Validator {
         let block = commitment.block();
         let Facts { base, parent, before } = *facts;
         if block <= base.number {
-            return ValidationOutcome::Ignore(IgnoreReason::Settled {
-                block,
-                base: base.number,
-            });
+            return ValidationOutcome::Ignore(IgnoreReason::Settled { block, base: base.number });
         }
         let actual = commitment.parent_hash();
+        let mut follows = actual;
         let parent = if block == base.next() {
             match base.hash {
                 Some(expected) if expected != actual => return Rejection::Parent { expected, actual }.into(),
@@ -212,22 +210,21 @@ impl Validator {
                 _ => parent.filter(|parent| parent.block == base.number),
             }
         } else {
-            let follows_height = actual.is_zero() && self.config.zero_parent == ZeroParent::FollowsHeight;
-            match if follows_height { before } else { parent } {
-                Some(parent) => Some(parent),
-                None => return ValidationOutcome::Defer(Missing::Parent(actual)),
+            let by_height = self.follows_height(&commitment);
+            let Some(parent) = (if by_height { before } else { parent }) else {
+                return ValidationOutcome::Defer(Missing::Parent(actual));
+            };
+            if by_height {
+                follows = parent.preconf.hash();
             }
+            Some(parent)
         };
         if let Some(parent) = parent {
             if parent.preconf.is_eop_only() {
                 return Rejection::EopOnlyParent.into();
             }
             if parent.block.checked_add(1) != Some(block) {
-                return Rejection::BlockNumber {
-                    block,
-                    parent: parent.block,
-                }
-                .into();
+                return Rejection::BlockNumber { block, parent: parent.block }.into();
             }
             // A handover declines the height; the parameters of a block that never was bind nobody.
             if !commitment.is_eop_only()
@@ -236,15 +233,15 @@ impl Validator {
                 return rejection.into();
             }
         }
-        ValidationOutcome::Accept(Linked::new(commitment))
+        ValidationOutcome::Accept(Linked::new(commitment, follows))
     }
 
     /// All three steps.
     pub fn validate(&self, ssz: &[u8], arrival: Arrival, facts: &Facts<'_>) -> ValidationOutcome<Linked> {
         match self.authenticate(ssz) {
-            Ok(commitment) => self
-                .elect(commitment, arrival)
-                .and_then(|commitment| self.link(commitment, facts)),
+            Ok(commitment) => {
+                self.elect(commitment, arrival).and_then(|commitment| self.link(commitment, facts))
+            }
             Err(rejection) => rejection.into(),
         }
     }
@@ -252,8 +249,6 @@ impl Validator {
 
 impl fmt::Debug for Validator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Validator")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        f.debug_struct("Validator").field("config", &self.config).finish_non_exhaustive()
     }
 }

@@ -30,11 +30,8 @@ fn config() -> ValidationConfig {
 /// Keys 1 and 2 take turns: 1000..=1011 and 1012..=1023, and so on.
 fn validator_with(config: ValidationConfig) -> Validator {
     let operators = vec![key(1).address(), key(2).address()];
-    let schedule = RotatingSchedule::new(
-        operators,
-        UnixSeconds::new(GENESIS),
-        NonZeroU64::new(WINDOW).unwrap(),
-    );
+    let schedule =
+        RotatingSchedule::new(operators, UnixSeconds::new(GENESIS), NonZeroU64::new(WINDOW).unwrap());
     Validator::new(config, Arc::new(schedule.unwrap()))
 }
 
@@ -55,19 +52,11 @@ fn preconf() -> Preconfirmation {
 }
 
 fn sign(preconf: Preconfirmation) -> SignedCommitment {
-    PreconfCommitment {
-        preconf,
-        slasher_address: SLASHER,
-    }
-    .sign(&key(1), &DOMAIN)
+    PreconfCommitment { preconf, slasher_address: SLASHER }.sign(&key(1), &DOMAIN)
 }
 
 const LIVE: Arrival = Arrival::Live(UnixSeconds::new(GENESIS + 4));
-const ON_BASE: Facts<'static> = Facts {
-    base: Base::at(41),
-    parent: None,
-    before: None,
-};
+const ON_BASE: Facts<'static> = Facts { base: Base::at(41), parent: None, before: None };
 
 fn judge(signed: &SignedCommitment) -> ValidationOutcome<Linked> {
     validator().validate(&signed.to_ssz(), LIVE, &ON_BASE)
@@ -91,24 +80,16 @@ fn authenticated(signed: SignedCommitment) -> Authenticated {
 #[test]
 fn a_valid_commitment_is_accepted_with_its_facts() {
     let signed = sign(preconf());
-    let ValidationOutcome::Accept(linked) = judge(&signed) else {
-        panic!()
-    };
+    let ValidationOutcome::Accept(linked) = judge(&signed) else { panic!() };
     assert_eq!(linked.recovered().signed(), &signed);
-    assert_eq!(
-        (linked.block(), linked.recovered().signer()),
-        (42, key(1).address())
-    );
+    assert_eq!((linked.block(), linked.recovered().signer()), (42, key(1).address()));
     assert_eq!(linked.window().start, UnixSeconds::new(GENESIS));
 }
 
 #[test]
 fn wire_bytes_and_decoded_commitments_authenticate_alike() {
     let signed = sign(preconf());
-    assert_eq!(
-        validator().authenticate(&signed.to_ssz()),
-        validator().authenticate_signed(signed)
-    );
+    assert_eq!(validator().authenticate(&signed.to_ssz()), validator().authenticate_signed(signed));
 }
 
 #[test]
@@ -151,56 +132,30 @@ fn numbers_beyond_64_bits_are_rejected_and_the_largest_within_is_not() {
 
 #[test]
 fn a_block_needs_a_txlist_and_a_handover_does_not() {
-    let empty = |eop| {
-        sign(Preconfirmation {
-            raw_tx_list_hash: B256::ZERO,
-            eop,
-            ..preconf()
-        })
-    };
+    let empty = |eop| sign(Preconfirmation { raw_tx_list_hash: B256::ZERO, eop, ..preconf() });
     assert_eq!(rejection(judge(&empty(false))), Rejection::MissingTxListHash);
     accepts(judge(&empty(true)));
-    accepts(judge(&sign(Preconfirmation {
-        eop: true,
-        ..preconf()
-    })));
+    accepts(judge(&sign(Preconfirmation { eop: true, ..preconf() })));
 }
 
 #[test]
 fn another_slasher_is_rejected() {
     let actual = Address::repeat_byte(0x52);
-    let signed = PreconfCommitment {
-        preconf: preconf(),
-        slasher_address: actual,
-    }
-    .sign(&key(1), &DOMAIN);
-    assert_eq!(
-        rejection(judge(&signed)),
-        Rejection::Slasher {
-            expected: SLASHER,
-            actual
-        }
-    );
+    let signed = PreconfCommitment { preconf: preconf(), slasher_address: actual }.sign(&key(1), &DOMAIN);
+    assert_eq!(rejection(judge(&signed)), Rejection::Slasher { expected: SLASHER, actual });
 }
 
 #[test]
 fn another_domain_is_another_signer() {
     let other = SigningDomain::new(B256::repeat_byte(1));
-    let signed = PreconfCommitment {
-        preconf: preconf(),
-        slasher_address: SLASHER,
-    }
-    .sign(&key(1), &other);
+    let signed = PreconfCommitment { preconf: preconf(), slasher_address: SLASHER }.sign(&key(1), &other);
     assert_eq!(rejection(judge(&signed)).label(), "wrong_signer");
 }
 
 #[test]
 fn a_window_that_no_slot_has_is_rejected() {
     for claimed in [GENESIS + WINDOW - 2, GENESIS + WINDOW, 0] {
-        let signed = sign(Preconfirmation {
-            submission_window_end: U256::from(claimed),
-            ..preconf()
-        });
+        let signed = sign(Preconfirmation { submission_window_end: U256::from(claimed), ..preconf() });
         assert_eq!(rejection(judge(&signed)).label(), "window_end", "{claimed}");
     }
 }
@@ -216,41 +171,22 @@ fn only_the_elected_preconfer_of_the_window_may_sign() {
     };
     let signed = sign(next.clone());
     let rejected = rejection(judge(&signed));
-    assert_eq!(
-        rejected,
-        Rejection::WrongSigner {
-            elected: key(2).address(),
-            signer: key(1).address()
-        }
-    );
+    assert_eq!(rejected, Rejection::WrongSigner { elected: key(2).address(), signer: key(1).address() });
     assert_eq!(rejected.offence(), Offence::WrongSigner);
-    let signed = PreconfCommitment {
-        preconf: next,
-        slasher_address: SLASHER,
-    }
-    .sign(&key(2), &DOMAIN);
+    let signed = PreconfCommitment { preconf: next, slasher_address: SLASHER }.sign(&key(2), &DOMAIN);
     accepts(judge(&signed));
 }
 
 #[test]
 fn the_timestamp_belongs_to_the_window_from_its_first_to_its_last_second() {
-    let at = |timestamp: u64| {
-        sign(Preconfirmation {
-            timestamp: U256::from(timestamp),
-            ..preconf()
-        })
-    };
+    let at = |timestamp: u64| sign(Preconfirmation { timestamp: U256::from(timestamp), ..preconf() });
     let arrival = Arrival::Live(UnixSeconds::new(GENESIS + WINDOW));
     let judge = |signed: &SignedCommitment| validator().validate(&signed.to_ssz(), arrival, &ON_BASE);
     for within in [GENESIS, GENESIS + WINDOW - 1] {
         accepts(judge(&at(within)));
     }
     for outside in [GENESIS - 1, GENESIS + WINDOW, 0] {
-        assert_eq!(
-            rejection(judge(&at(outside))).label(),
-            "outside_window",
-            "{outside}"
-        );
+        assert_eq!(rejection(judge(&at(outside))).label(), "outside_window", "{outside}");
     }
 }
 
@@ -261,16 +197,10 @@ fn late_is_ignored_after_the_grace_and_never_in_history() {
     let grace = config().executor_slot_grace.as_secs();
     let arrive = |at| validator().elect(commitment.clone(), Arrival::Live(UnixSeconds::new(at)));
     accepts(arrive(end + grace));
-    assert!(matches!(
-        arrive(end + grace + 1),
-        ValidationOutcome::Ignore(IgnoreReason::Late { .. })
-    ));
+    assert!(matches!(arrive(end + grace + 1), ValidationOutcome::Ignore(IgnoreReason::Late { .. })));
     let history = Arrival::History(UnixSeconds::new(u64::MAX));
     accepts(validator().elect(commitment.clone(), history));
-    let patient = ValidationConfig {
-        executor_slot_grace: Duration::from_secs(60),
-        ..config()
-    };
+    let patient = ValidationConfig { executor_slot_grace: Duration::from_secs(60), ..config() };
     let late = Arrival::Live(UnixSeconds::new(end + grace + 1));
     accepts(validator_with(patient).elect(commitment.clone(), late));
 }
@@ -283,10 +213,7 @@ fn a_time_that_has_not_come_is_ignored_beyond_the_drift_also_in_history() {
     for arrive in [Arrival::Live, Arrival::History] {
         accepts(elect(arrive(UnixSeconds::new(GENESIS + 3 - drift))));
         let early = elect(arrive(UnixSeconds::new(GENESIS + 3 - drift - 1)));
-        assert!(matches!(
-            early,
-            ValidationOutcome::Ignore(IgnoreReason::Early { .. })
-        ));
+        assert!(matches!(early, ValidationOutcome::Ignore(IgnoreReason::Early { .. })));
     }
 }
 
@@ -303,10 +230,7 @@ fn an_unknown_schedule_defers_and_a_failing_one_ignores() {
     let end = UnixSeconds::new(GENESIS + WINDOW - 1);
     assert_eq!(elect(Ok(None)), ValidationOutcome::Defer(Missing::Schedule(end)));
     let error = LookaheadError::Unavailable;
-    assert_eq!(
-        elect(Err(error)),
-        ValidationOutcome::Ignore(IgnoreReason::Lookahead(error))
-    );
+    assert_eq!(elect(Err(error)), ValidationOutcome::Ignore(IgnoreReason::Lookahead(error)));
 }
 
 fn link(
@@ -325,11 +249,7 @@ fn link_with(
     before: Option<(u64, &Preconfirmation)>,
 ) -> ValidationOutcome<Linked> {
     let known = |(block, preconf)| Parent { block, preconf };
-    let facts = Facts {
-        base,
-        parent: parent.map(known),
-        before: before.map(known),
-    };
+    let facts = Facts { base, parent: parent.map(known), before: before.map(known) };
     validator
         .elect(authenticated(sign(child.clone())), LIVE)
         .and_then(|elected| validator.link(elected, &facts))
@@ -351,66 +271,31 @@ fn settled_heights_are_ignored() {
 fn the_first_block_above_the_base_may_name_any_parent_unless_the_settled_hash_is_known() {
     accepts(link(&preconf(), Base::at(41), None));
     let parent = preconf().parent_preconfirmation_hash;
-    accepts(link(
-        &preconf(),
-        Base {
-            number: 41,
-            hash: Some(parent),
-        },
-        None,
-    ));
+    accepts(link(&preconf(), Base { number: 41, hash: Some(parent) }, None));
     let expected = B256::repeat_byte(8);
-    let rejected = rejection(link(
-        &preconf(),
-        Base {
-            number: 41,
-            hash: Some(expected),
-        },
-        None,
-    ));
-    assert_eq!(
-        rejected,
-        Rejection::Parent {
-            expected,
-            actual: parent
-        }
-    );
+    let rejected = rejection(link(&preconf(), Base { number: 41, hash: Some(expected) }, None));
+    assert_eq!(rejected, Rejection::Parent { expected, actual: parent });
 }
 
 #[test]
 fn an_unknown_parent_defers() {
     let parent = preconf().parent_preconfirmation_hash;
-    assert_eq!(
-        link(&preconf(), Base::at(40), None),
-        ValidationOutcome::Defer(Missing::Parent(parent))
-    );
+    assert_eq!(link(&preconf(), Base::at(40), None), ValidationOutcome::Defer(Missing::Parent(parent)));
 }
 
 #[test]
 fn the_parent_is_the_block_before() {
-    let parent = Preconfirmation {
-        block_number: U256::from(41),
-        ..Default::default()
-    };
+    let parent = Preconfirmation { block_number: U256::from(41), ..Default::default() };
     let at = |block| link(&preconf(), Base::at(1), Some((block, &parent)));
     accepts(at(41));
     for block in [40, 42, 43, u64::MAX] {
-        assert_eq!(
-            rejection(at(block)),
-            Rejection::BlockNumber {
-                block: 42,
-                parent: block
-            }
-        );
+        assert_eq!(rejection(at(block)), Rejection::BlockNumber { block: 42, parent: block });
     }
 }
 
 #[test]
 fn a_handover_is_no_parent() {
-    let handover = Preconfirmation {
-        eop: true,
-        ..Default::default()
-    };
+    let handover = Preconfirmation { eop: true, ..Default::default() };
     assert!(handover.is_eop_only());
     let outcome = link(&preconf(), Base::at(1), Some((41, &handover)));
     assert_eq!(rejection(outcome), Rejection::EopOnlyParent);
@@ -418,51 +303,29 @@ fn a_handover_is_no_parent() {
 
 #[test]
 fn block_rules_bind_blocks_and_not_handovers() {
-    let parent = Preconfirmation {
-        timestamp: preconf().timestamp,
-        ..Default::default()
-    };
+    let parent = Preconfirmation { timestamp: preconf().timestamp, ..Default::default() };
     let outcome = link(&preconf(), Base::at(1), Some((41, &parent)));
-    assert!(matches!(
-        rejection(outcome),
-        Rejection::Block {
-            field: "timestamp",
-            ..
-        }
-    ));
-    let handover = Preconfirmation {
-        eop: true,
-        raw_tx_list_hash: B256::ZERO,
-        ..preconf()
-    };
+    assert!(matches!(rejection(outcome), Rejection::Block { field: "timestamp", .. }));
+    let handover = Preconfirmation { eop: true, raw_tx_list_hash: B256::ZERO, ..preconf() };
     accepts(link(&handover, Base::at(1), Some((41, &parent))));
 }
 
 #[test]
 fn a_zero_parent_waits_unless_the_operator_lets_it_follow_by_height() {
-    let orphan = Preconfirmation {
-        parent_preconfirmation_hash: B256::ZERO,
-        ..preconf()
-    };
+    let orphan = Preconfirmation { parent_preconfirmation_hash: B256::ZERO, ..preconf() };
     let before = Preconfirmation::default();
     let judge = |policy, before: Option<(u64, &Preconfirmation)>| {
-        let validator = validator_with(ValidationConfig {
-            zero_parent: policy,
-            ..config()
-        });
+        let validator = validator_with(ValidationConfig { zero_parent: policy, ..config() });
         link_with(&validator, &orphan, Base::at(1), None, before)
     };
     let waits = ValidationOutcome::Defer(Missing::Parent(B256::ZERO));
     assert_eq!(judge(ZeroParent::Unknown, Some((41, &before))), waits);
     assert_eq!(judge(ZeroParent::FollowsHeight, None), waits);
-    accepts(judge(ZeroParent::FollowsHeight, Some((41, &before))));
-    let lenient = validator_with(ValidationConfig {
-        zero_parent: ZeroParent::FollowsHeight,
-        ..config()
-    });
+    let ValidationOutcome::Accept(linked) = judge(ZeroParent::FollowsHeight, Some((41, &before))) else {
+        panic!()
+    };
+    assert_eq!(linked.parent(), before.hash());
+    let lenient = validator_with(ValidationConfig { zero_parent: ZeroParent::FollowsHeight, ..config() });
     let named = link_with(&lenient, &preconf(), Base::at(1), None, Some((41, &before)));
-    assert!(
-        matches!(named, ValidationOutcome::Defer(Missing::Parent(_))),
-        "a named parent must be known"
-    );
+    assert!(matches!(named, ValidationOutcome::Defer(Missing::Parent(_))), "a named parent must be known");
 }
