@@ -88,10 +88,7 @@ impl PreconfCommitment {
     #[must_use]
     pub fn sign(self, key: &SigningKey, domain: &SigningDomain) -> SignedCommitment {
         let signature = key.sign_hash(&self.signing_hash(domain));
-        SignedCommitment {
-            commitment: self,
-            signature,
-        }
+        SignedCommitment { commitment: self, signature }
     }
 }
 

@@ -29,20 +29,13 @@ pub trait Container: Sized {
 }
 
 pub(crate) const fn error<C: Container>(kind: DecodeErrorKind) -> DecodeError {
-    DecodeError {
-        container: C::NAME,
-        kind,
-    }
+    DecodeError { container: C::NAME, kind }
 }
 
 /// Checks the one length that a fixed-size container can have.
 pub(crate) fn exact<C: Container>(bytes: &[u8]) -> Result<(), DecodeError> {
     let (expected, actual) = (C::MIN_SSZ_BYTES, bytes.len());
-    if actual == expected {
-        Ok(())
-    } else {
-        Err(error::<C>(DecodeErrorKind::Length { expected, actual }))
-    }
+    if actual == expected { Ok(()) } else { Err(error::<C>(DecodeErrorKind::Length { expected, actual })) }
 }
 
 /// Checks a container whose fixed part ends with the offset of its one variable field, and returns how
@@ -52,17 +45,10 @@ pub(crate) fn variable_tail<C: Container>(bytes: &[u8], field: &'static str) -> 
     let offset = bytes
         .get(..expected)
         .and_then(<[u8]>::last_chunk::<4>)
-        .ok_or(error::<C>(DecodeErrorKind::TooShort {
-            minimum: expected,
-            actual: bytes.len(),
-        }))?;
+        .ok_or(error::<C>(DecodeErrorKind::TooShort { minimum: expected, actual: bytes.len() }))?;
     let actual = u32::from_le_bytes(*offset);
     if usize::try_from(actual) != Ok(expected) {
-        return Err(error::<C>(DecodeErrorKind::Offset {
-            field,
-            expected,
-            actual,
-        }));
+        return Err(error::<C>(DecodeErrorKind::Offset { field, expected, actual }));
     }
     Ok(bytes.len() - expected)
 }
@@ -72,10 +58,7 @@ pub(crate) fn variable_tail<C: Container>(bytes: &[u8], field: &'static str) -> 
 pub(crate) fn fixed<C: Container + ssz::Decode>(bytes: &[u8]) -> Result<C, DecodeError> {
     exact::<C>(bytes)?;
     C::from_ssz_bytes(bytes).map_err(|_| {
-        error::<C>(DecodeErrorKind::Bool {
-            field: "eop",
-            byte: bytes.first().copied().unwrap_or_default(),
-        })
+        error::<C>(DecodeErrorKind::Bool { field: "eop", byte: bytes.first().copied().unwrap_or_default() })
     })
 }
 

@@ -74,47 +74,20 @@ mod tests {
         assert_eq!(head(&[]), Err(FrameError::PrefixCutOff));
         assert_eq!(head(&[0x84]), Err(FrameError::PrefixCutOff));
         assert_eq!(head(&[0x84, 0x00, 4, 0, 0, 0]), Err(FrameError::Prefix));
-        assert_eq!(
-            head(&[0xff, 0xff, 0xff, 0xff, 0xff, 0x01]),
-            Err(FrameError::Prefix)
-        );
-        let beyond_u32 = FrameError::TooLarge {
-            length: 0x1_ffff_ffff,
-            cap: 128,
-        };
+        assert_eq!(head(&[0xff, 0xff, 0xff, 0xff, 0xff, 0x01]), Err(FrameError::Prefix));
+        let beyond_u32 = FrameError::TooLarge { length: 0x1_ffff_ffff, cap: 128 };
         assert_eq!(head(&[0xff, 0xff, 0xff, 0xff, 0x1f]), Err(beyond_u32));
         assert_eq!(head(&[0xff; 12]), Err(FrameError::Prefix));
-        let largest = FrameError::TooLarge {
-            length: u64::from(u32::MAX),
-            cap: 128,
-        };
+        let largest = FrameError::TooLarge { length: u64::from(u32::MAX), cap: 128 };
         assert_eq!(head(&[0xff, 0xff, 0xff, 0xff, 0x0f]), Err(largest));
-        assert_eq!(
-            head(&[4, 4, 0, 0]),
-            Err(FrameError::Length {
-                announced: 4,
-                actual: 3
-            })
-        );
-        assert_eq!(
-            head(&[4, 4, 0, 0, 0, 9]),
-            Err(FrameError::Length {
-                announced: 4,
-                actual: 5
-            })
-        );
+        assert_eq!(head(&[4, 4, 0, 0]), Err(FrameError::Length { announced: 4, actual: 3 }));
+        assert_eq!(head(&[4, 4, 0, 0, 0, 9]), Err(FrameError::Length { announced: 4, actual: 5 }));
         assert!(matches!(head(&[4, 5, 0, 0, 0]), Err(FrameError::Content(_))));
     }
 
     #[test]
     fn the_cap_itself_is_allowed_and_one_more_is_not() {
         assert_eq!(read_prefix(&[0x80, 0x01], 128), Ok(Some((128, 2))));
-        assert_eq!(
-            read_prefix(&[0x81, 0x01], 128),
-            Err(FrameError::TooLarge {
-                length: 129,
-                cap: 128
-            })
-        );
+        assert_eq!(read_prefix(&[0x81, 0x01], 128), Err(FrameError::TooLarge { length: 129, cap: 128 }));
     }
 }

@@ -25,11 +25,9 @@ impl Container for GetHeadRequest {
     fn from_ssz(bytes: &Bytes) -> Result<Self, DecodeError> {
         match variable_tail::<Self>(bytes, "reserved")? {
             0 => Ok(Self {}),
-            actual => Err(error::<Self>(DecodeErrorKind::ListTooLong {
-                field: "reserved",
-                limit: 0,
-                actual,
-            })),
+            actual => {
+                Err(error::<Self>(DecodeErrorKind::ListTooLong { field: "reserved", limit: 0, actual }))
+            }
         }
     }
 
@@ -79,11 +77,7 @@ impl GetCommitmentsByNumberResponse {
     /// [`PageTooLong`] for more than [`MAX_COMMITMENTS_PER_RESPONSE`].
     pub fn new(commitments: Vec<SignedCommitment>) -> Result<Self, PageTooLong> {
         let (limit, actual) = (MAX_COMMITMENTS_PER_RESPONSE, commitments.len());
-        if actual > limit {
-            Err(PageTooLong { limit, actual })
-        } else {
-            Ok(Self { commitments })
-        }
+        if actual > limit { Err(PageTooLong { limit, actual }) } else { Ok(Self { commitments }) }
     }
 
     /// The commitments, first block first.
@@ -118,28 +112,18 @@ impl Container for GetCommitmentsByNumberResponse {
         let (field, item) = ("commitments", SIGNED_COMMITMENT_BYTES);
         let tail = variable_tail::<Self>(bytes, field)?;
         if tail % item != 0 {
-            return Err(error::<Self>(DecodeErrorKind::PartialItem {
-                field,
-                item,
-                bytes: tail,
-            }));
+            return Err(error::<Self>(DecodeErrorKind::PartialItem { field, item, bytes: tail }));
         }
         let (limit, actual) = (MAX_COMMITMENTS_PER_RESPONSE, tail / item);
         if actual > limit {
-            return Err(error::<Self>(DecodeErrorKind::ListTooLong {
-                field,
-                limit,
-                actual,
-            }));
+            return Err(error::<Self>(DecodeErrorKind::ListTooLong { field, limit, actual }));
         }
         let mut commitments = Vec::with_capacity(actual);
         for (index, item) in bytes.slice(Self::MIN_SSZ_BYTES..).chunks_exact(item).enumerate() {
             // Its length is right, so only its boolean can be wrong.
             commitments.push(fixed(item).map_err(|_| {
-                let (field, byte) = (
-                    "commitments.preconfirmation.eop",
-                    item.first().copied().unwrap_or_default(),
-                );
+                let (field, byte) =
+                    ("commitments.preconfirmation.eop", item.first().copied().unwrap_or_default());
                 error::<Self>(DecodeErrorKind::Item { field, index, byte })
             })?);
         }
@@ -267,11 +251,7 @@ impl Rpc for GetCommitmentsByNumber {
             let expected = request.start_block_number.saturating_add(U256::from(index));
             let actual = commitment.preconf().block_number;
             if actual != expected {
-                return Err(Mismatch::Block {
-                    index,
-                    expected,
-                    actual,
-                });
+                return Err(Mismatch::Block { index, expected, actual });
             }
         }
         Ok(())
@@ -291,11 +271,7 @@ impl Rpc for GetRawTxList {
 
     fn matches(request: &GetRawTxListRequest, response: &GetRawTxListResponse) -> Result<(), Mismatch> {
         let (expected, actual) = (request.raw_tx_list_hash, response.raw_tx_list_hash);
-        if expected == actual {
-            Ok(())
-        } else {
-            Err(Mismatch::Hash { expected, actual })
-        }
+        if expected == actual { Ok(()) } else { Err(Mismatch::Hash { expected, actual }) }
     }
 }
 
@@ -304,19 +280,13 @@ mod tests {
     use super::*;
 
     fn at(block: u64) -> SignedCommitment {
-        let mut signed = SignedCommitment {
-            commitment: Default::default(),
-            signature: Default::default(),
-        };
+        let mut signed = SignedCommitment { commitment: Default::default(), signature: Default::default() };
         signed.commitment.preconf.block_number = U256::from(block);
         signed
     }
 
     fn judge(start: u64, max_count: u32, blocks: &[u64]) -> Result<(), Mismatch> {
-        let request = GetCommitmentsByNumberRequest {
-            start_block_number: U256::from(start),
-            max_count,
-        };
+        let request = GetCommitmentsByNumberRequest { start_block_number: U256::from(start), max_count };
         let page = GetCommitmentsByNumberResponse::new(blocks.iter().copied().map(at).collect()).unwrap();
         GetCommitmentsByNumber::matches(&request, &page)
     }
@@ -326,27 +296,15 @@ mod tests {
         assert_eq!(judge(5, 3, &[5, 6, 7]), Ok(()));
         assert_eq!(judge(5, 3, &[5]), Ok(()));
         assert_eq!(judge(5, 3, &[]), Ok(()));
-        assert_eq!(
-            judge(5, 2, &[5, 6, 7]),
-            Err(Mismatch::TooMany { asked: 2, actual: 3 })
-        );
-        for (blocks, index) in [
-            (&[6, 7][..], 0),
-            (&[5, 7], 1),
-            (&[5, 5], 1),
-            (&[6, 5], 0),
-            (&[4, 5], 0),
-        ] {
+        assert_eq!(judge(5, 2, &[5, 6, 7]), Err(Mismatch::TooMany { asked: 2, actual: 3 }));
+        for (blocks, index) in [(&[6, 7][..], 0), (&[5, 7], 1), (&[5, 5], 1), (&[6, 5], 0), (&[4, 5], 0)] {
             assert!(matches!(judge(5, 3, blocks), Err(Mismatch::Block { index: i, .. }) if i == index));
         }
     }
 
     #[test]
     fn the_last_block_number_does_not_wrap() {
-        let request = GetCommitmentsByNumberRequest {
-            start_block_number: U256::MAX,
-            max_count: 2,
-        };
+        let request = GetCommitmentsByNumberRequest { start_block_number: U256::MAX, max_count: 2 };
         let mut first = at(0);
         first.commitment.preconf.block_number = U256::MAX;
         let page = GetCommitmentsByNumberResponse::new(vec![first, at(0)]).unwrap();
@@ -358,28 +316,13 @@ mod tests {
         let page = GetCommitmentsByNumberResponse::new(vec![at(1); 256]).unwrap();
         let mut wire = page.to_ssz();
         assert_eq!(wire.len(), GetCommitmentsByNumberResponse::MAX_SSZ_BYTES);
-        assert_eq!(
-            GetCommitmentsByNumberResponse::from_ssz(&wire.clone().into()),
-            Ok(page)
-        );
+        assert_eq!(GetCommitmentsByNumberResponse::from_ssz(&wire.clone().into()), Ok(page));
         wire.extend_from_slice(&at(1).to_ssz());
-        let kind = GetCommitmentsByNumberResponse::from_ssz(&wire.into())
-            .unwrap_err()
-            .kind;
-        assert_eq!(
-            kind,
-            DecodeErrorKind::ListTooLong {
-                field: "commitments",
-                limit: 256,
-                actual: 257
-            }
-        );
+        let kind = GetCommitmentsByNumberResponse::from_ssz(&wire.into()).unwrap_err().kind;
+        assert_eq!(kind, DecodeErrorKind::ListTooLong { field: "commitments", limit: 256, actual: 257 });
         assert_eq!(
             GetCommitmentsByNumberResponse::new(vec![at(1); 257]),
-            Err(PageTooLong {
-                limit: 256,
-                actual: 257
-            })
+            Err(PageTooLong { limit: 256, actual: 257 })
         );
     }
 

@@ -40,6 +40,12 @@ impl SigningDomain {
     }
 }
 
+impl fmt::Display for SigningDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A preconfer's secp256k1 key. Not printable, not serialisable; overwritten when dropped.
 #[derive(Clone)]
 pub struct SigningKey(Zeroizing<[u8; 32]>, Address);
@@ -83,9 +89,7 @@ impl SigningKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey")
-            .field("address", &self.1)
-            .finish_non_exhaustive()
+        f.debug_struct("SigningKey").field("address", &self.1).finish_non_exhaustive()
     }
 }
 
@@ -120,12 +124,7 @@ impl Recovered {
         let signing_hash = signing_hash(ssz.get(..COMMITMENT_BYTES).unwrap_or(ssz), domain);
         let signer = recover_signer(&signed.signature, &signing_hash)?;
         let preconfirmation_hash = keccak256(ssz.get(..PRECONFIRMATION_BYTES).unwrap_or(ssz));
-        Ok(Self {
-            signed,
-            preconfirmation_hash,
-            signing_hash,
-            signer,
-        })
+        Ok(Self { signed, preconfirmation_hash, signing_hash, signer })
     }
 
     /// The commitment with its signature.
@@ -238,10 +237,7 @@ mod tests {
     #[test]
     fn half_order_is_the_last_low_s() {
         let n = U256::from_be_bytes(ORDER);
-        assert_eq!(
-            U256::from_be_bytes(HALF_ORDER),
-            (n - U256::from(1)) / U256::from(2)
-        );
+        assert_eq!(U256::from_be_bytes(HALF_ORDER), (n - U256::from(1)) / U256::from(2));
         let mut at = signed();
         at.signature[32..64].copy_from_slice(&HALF_ORDER);
         assert!(!matches!(recover(at.clone()), Err(SignatureError::HighS)));

@@ -45,9 +45,5 @@ impl fmt::Display for Topic {
 }
 
 /// Topics of the protocol before this one. Nothing is ever published to them.
-pub const LEGACY_TOPICS: [&str; 4] = [
-    "preconfBlocks",
-    "responsePreconfBlocks",
-    "requestPreconfBlocks",
-    "requestEndOfSequencingPreconfBlocks",
-];
+pub const LEGACY_TOPICS: [&str; 4] =
+    ["preconfBlocks", "responsePreconfBlocks", "requestPreconfBlocks", "requestEndOfSequencingPreconfBlocks"];

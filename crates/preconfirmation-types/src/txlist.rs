@@ -29,15 +29,9 @@ impl TxList {
     /// [`TxListError::TooLarge`], decided before hashing.
     pub fn new(bytes: Bytes, limit: usize) -> Result<Self, TxListError> {
         if bytes.len() > limit {
-            return Err(TxListError::TooLarge {
-                limit,
-                actual: bytes.len(),
-            });
+            return Err(TxListError::TooLarge { limit, actual: bytes.len() });
         }
-        Ok(Self {
-            hash: keccak256(&bytes),
-            bytes,
-        })
+        Ok(Self { hash: keccak256(&bytes), bytes })
     }
 
     /// Hashes `bytes` and compares with what a peer says that they hash to.
@@ -49,10 +43,7 @@ impl TxList {
         if list.hash == claimed {
             Ok(list)
         } else {
-            Err(TxListError::HashMismatch {
-                claimed,
-                actual: list.hash,
-            })
+            Err(TxListError::HashMismatch { claimed, actual: list.hash })
         }
     }
 
@@ -139,10 +130,7 @@ impl GetRawTxListResponse {
     /// The answer of a peer that does not have the list.
     #[must_use]
     pub const fn not_found(raw_tx_list_hash: B256) -> Self {
-        Self {
-            raw_tx_list_hash,
-            txlist: Bytes::new(),
-        }
+        Self { raw_tx_list_hash, txlist: Bytes::new() }
     }
 
     /// Checks the size, then the hash; `None` is *not found*, for which nobody is to blame. (The one list
@@ -174,52 +162,29 @@ mod tests {
 
     #[test]
     fn size_is_decided_before_the_hash() {
-        let gossip = RawTxListGossip {
-            raw_tx_list_hash: B256::ZERO,
-            txlist: vec![1; 11].into(),
-        };
-        assert_eq!(
-            gossip.verify(10),
-            Err(TxListError::TooLarge {
-                limit: 10,
-                actual: 11
-            })
-        );
+        let gossip = RawTxListGossip { raw_tx_list_hash: B256::ZERO, txlist: vec![1; 11].into() };
+        assert_eq!(gossip.verify(10), Err(TxListError::TooLarge { limit: 10, actual: 11 }));
         assert!(TxList::new(vec![1; 10].into(), 10).is_ok());
     }
 
     #[test]
     fn one_byte_over_the_limit_does_not_decode() {
-        let mut wire = RawTxListGossip {
-            raw_tx_list_hash: B256::ZERO,
-            txlist: vec![0; MAX_TXLIST_BYTES].into(),
-        }
-        .to_ssz();
+        let mut wire =
+            RawTxListGossip { raw_tx_list_hash: B256::ZERO, txlist: vec![0; MAX_TXLIST_BYTES].into() }
+                .to_ssz();
         assert!(RawTxListGossip::from_ssz(&wire.clone().into()).is_ok());
         wire.push(0);
         let kind = RawTxListGossip::from_ssz(&wire.into()).unwrap_err().kind;
-        assert!(matches!(
-            kind,
-            DecodeErrorKind::ListTooLong {
-                limit: MAX_TXLIST_BYTES,
-                ..
-            }
-        ));
+        assert!(matches!(kind, DecodeErrorKind::ListTooLong { limit: MAX_TXLIST_BYTES, .. }));
     }
 
     #[test]
     fn an_empty_answer_is_not_found_and_no_lie() {
         let hash = B256::repeat_byte(3);
         assert_eq!(GetRawTxListResponse::not_found(hash).verify(10), Ok(None));
-        let empty = GetRawTxListResponse::not_found(KECCAK256_EMPTY)
-            .verify(10)
-            .unwrap()
-            .unwrap();
+        let empty = GetRawTxListResponse::not_found(KECCAK256_EMPTY).verify(10).unwrap().unwrap();
         assert!(empty.bytes().is_empty());
-        let lie = GetRawTxListResponse {
-            raw_tx_list_hash: hash,
-            txlist: vec![1].into(),
-        };
+        let lie = GetRawTxListResponse { raw_tx_list_hash: hash, txlist: vec![1].into() };
         assert!(matches!(lie.verify(10), Err(TxListError::HashMismatch { claimed, .. }) if claimed == hash));
     }
 }
