@@ -1,2 +1,49 @@
-//! The workspace's own commands.
-fn main() {}
+//! The workspace's own commands: `cargo xtask ci` before a push, `cargo xtask ci --fast` while working, and
+//! each step of them alone.
+
+#![allow(clippy::disallowed_methods, reason = "a tool that times its steps; no library depends on it")]
+
+mod ci;
+mod error;
+mod layering;
+mod msrv;
+mod package;
+mod shell;
+mod step;
+mod tree;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::step::{Scope, Step};
+
+/// The workspace's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// All steps below, in order; the first failure stops.
+    Ci {
+        /// The inner loop: formatting, clippy without tests and benches, layering, and the unit tests of
+        /// libraries and binaries. No scenarios, no docs, no packages.
+        #[arg(long)]
+        fast: bool,
+    },
+    #[command(flatten)]
+    One(Step),
+}
+
+fn main() -> ExitCode {
+    let good = match Cli::parse().command {
+        Command::Ci { fast } => ci::run(if fast { Scope::Fast } else { Scope::Full }),
+        Command::One(step) => ci::run_one(step),
+    };
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -38,12 +38,12 @@ impl Origin {
     }
 }
 
-/// A connected peer.
+/// A peer: connected, or banned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerInfo {
     /// Who it is.
     pub peer: PeerId,
-    /// The address of the connection.
+    /// The address of the connection, or of the last one.
     pub address: String,
     /// What it says that it runs; nothing until it has said so.
     pub agent: Option<String>,
@@ -53,4 +53,6 @@ pub struct PeerInfo {
     pub round_trip: Option<Duration>,
     /// The score that decides about its messages; below zero is bad.
     pub score: f64,
+    /// How long it will still be refused, if it is banned.
+    pub banned_for: Option<Duration>,
 }

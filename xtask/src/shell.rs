@@ -1,0 +1,91 @@
+//! Running cargo, in the workspace's root, with what it does printed first.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use crate::error::Error;
+
+/// A cargo command on its way to be run.
+pub(crate) struct Cargo {
+    command: Command,
+    shown: String,
+}
+
+/// `cargo` with these arguments.
+pub(crate) fn cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Cargo {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).stdin(Stdio::null());
+    let mut cargo = Cargo { command, shown: "cargo".into() };
+    for arg in args {
+        cargo = cargo.arg(arg);
+    }
+    cargo
+}
+
+impl Cargo {
+    /// One more argument.
+    pub(crate) fn arg(mut self, arg: &str) -> Self {
+        self.command.arg(arg);
+        self.shown.push(' ');
+        self.shown.push_str(arg);
+        self
+    }
+
+    /// With an environment variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self.shown.insert_str(0, &format!("{name}={value:?} "));
+        self
+    }
+
+    /// Runs it, its output on ours.
+    pub(crate) fn run(mut self) -> Result<(), Error> {
+        println!("$ {}", self.shown);
+        match self.command.status() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(_) => Err(Error::Failed { command: self.shown }),
+            Err(source) => Err(Error::Start { command: self.shown, source }),
+        }
+    }
+
+    /// Runs it and returns what it wrote to stdout. Its stderr goes to ours.
+    pub(crate) fn read(mut self) -> Result<String, Error> {
+        match self.command.stderr(Stdio::inherit()).output() {
+            Ok(output) if output.status.success() => String::from_utf8(output.stdout)
+                .map_err(|problem| Error::Answer { command: self.shown, problem: problem.to_string() }),
+            Ok(_) => Err(Error::Failed { command: self.shown }),
+            Err(source) => Err(Error::Start { command: self.shown, source }),
+        }
+    }
+}
+
+/// Whether a cargo subcommand is installed.
+pub(crate) fn has(subcommand: &str) -> bool {
+    let quiet = cargo([subcommand, "--version"]).command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+/// The root of the workspace: the folder above this crate.
+pub(crate) fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(PathBuf::from).unwrap_or(here)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_the_command_to_repeat() {
+        let error = cargo(["no-such-subcommand"]).env("SOME", "thing").read().unwrap_err();
+        assert_eq!(error.to_string(), "`SOME=\"thing\" cargo no-such-subcommand` failed");
+    }
+
+    #[test]
+    fn what_is_not_installed_is_not_there() {
+        assert!(!has("no-such-subcommand"));
+        assert!(has("clippy"));
+    }
+}

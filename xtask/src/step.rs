@@ -1,0 +1,161 @@
+//! The steps: what each one runs.
+
+use clap::Subcommand;
+
+use crate::{
+    error::Error,
+    layering, msrv, package,
+    shell::{cargo, has},
+};
+
+/// One step of the checks. Its name on the command line is the one in the table at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(crate) enum Step {
+    /// Formatting, without changing anything.
+    Fmt,
+    /// Clippy over all targets, warnings denied.
+    Clippy,
+    /// Which crate may reach which: no runtime and no network in the inner crates.
+    Layering,
+    /// All tests but doc tests, with nextest where it is installed.
+    Test,
+    /// The examples in the documentation.
+    DocTest,
+    /// The documentation, warnings denied.
+    Doc,
+    /// Every benchmark builds and runs once, without measuring.
+    BenchBuild,
+    /// Every crate's declared Rust version is enough for its dependencies.
+    Msrv,
+    /// Every crate packages: files and manifest, and a build where no dependency is unpublished.
+    Package,
+    /// Advisories, licences, bans and sources, where cargo-deny is installed.
+    Deny,
+}
+
+/// How much of the steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All of it.
+    Full,
+    /// What the inner loop needs.
+    Fast,
+}
+
+/// How a step that did not fail ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It did its work.
+    Done,
+    /// It had nothing to work with, for this reason.
+    Skipped(&'static str),
+}
+
+impl Step {
+    /// The steps of a scope, in order: what fails soonest and is cheapest comes first.
+    pub(crate) const fn all(scope: Scope) -> &'static [Self] {
+        match scope {
+            Scope::Full => &[
+                Self::Fmt,
+                Self::Layering,
+                Self::Clippy,
+                Self::Test,
+                Self::DocTest,
+                Self::Doc,
+                Self::BenchBuild,
+                Self::Msrv,
+                Self::Package,
+                Self::Deny,
+            ],
+            Scope::Fast => &[Self::Fmt, Self::Layering, Self::Clippy, Self::Test],
+        }
+    }
+
+    /// The name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Fmt => "fmt",
+            Self::Clippy => "clippy",
+            Self::Layering => "layering",
+            Self::Test => "test",
+            Self::DocTest => "doc-test",
+            Self::Doc => "doc",
+            Self::BenchBuild => "bench-build",
+            Self::Msrv => "msrv",
+            Self::Package => "package",
+            Self::Deny => "deny",
+        }
+    }
+
+    /// Runs the step.
+    pub(crate) fn run(self, scope: Scope) -> Result<Outcome, Error> {
+        match self {
+            Self::Fmt => cargo(["fmt", "--all", "--check"]).run()?,
+            Self::Clippy => clippy(scope)?,
+            Self::Layering => layering::check_workspace()?,
+            Self::Test => test(scope)?,
+            Self::DocTest => cargo(["test", "--workspace", "--all-features", "--doc"]).run()?,
+            Self::Doc => {
+                cargo(["doc", "--workspace", "--all-features", "--no-deps"])
+                    .env("RUSTDOCFLAGS", "-D warnings")
+                    .run()?;
+            }
+            // In the test profile and with the features of the other tests: nothing is built a second time.
+            Self::BenchBuild => cargo(["test", "--workspace", "--all-features", "--bench", "*"]).run()?,
+            Self::Msrv => msrv::check_workspace()?,
+            Self::Package => package::check_workspace()?,
+            Self::Deny if !has("deny") => return Ok(Outcome::Skipped("cargo-deny is not installed")),
+            Self::Deny => cargo(["deny", "check"]).run()?,
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+fn clippy(scope: Scope) -> Result<(), Error> {
+    let mut clippy = cargo(["clippy", "--workspace"]);
+    if scope == Scope::Full {
+        clippy = clippy.arg("--all-features").arg("--all-targets");
+    }
+    clippy.arg("--").arg("-D").arg("warnings").run()
+}
+
+fn test(scope: Scope) -> Result<(), Error> {
+    let mut test = if has("nextest") {
+        cargo(["nextest", "run", "--workspace"])
+    } else {
+        cargo(["test", "--workspace"])
+    };
+    test = test.arg("--lib").arg("--bins");
+    if scope == Scope::Full {
+        test = test.arg("--all-features").arg("--tests").arg("--examples");
+    }
+    test.run()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Command;
+
+    use super::*;
+
+    #[test]
+    fn every_step_is_in_the_full_run_under_the_name_of_its_command() {
+        let commands = Step::augment_subcommands(Command::new("test"));
+        let mut commands: Vec<_> = commands.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+        let mut steps: Vec<_> = Step::all(Scope::Full).iter().map(|step| step.name().to_owned()).collect();
+        commands.sort();
+        steps.sort();
+        assert_eq!(commands, steps);
+    }
+
+    #[test]
+    fn the_fast_run_is_a_part_of_the_full_one_in_the_same_order() {
+        let full = Step::all(Scope::Full);
+        let places: Vec<_> = Step::all(Scope::Fast)
+            .iter()
+            .map(|step| full.iter().position(|other| other == step).unwrap())
+            .collect();
+        assert!(places.is_sorted());
+        assert!(places.len() < full.len());
+    }
+}
