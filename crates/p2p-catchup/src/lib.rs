@@ -1,1 +1,87 @@
-//! The catch-up machine of the preconfirmation client: sans-IO, from any gap to live.
+//! Catch-up: brings a node from any gap to live, from many peers, past liars.
+//!
+//! [`CatchUp`] is a machine without input or output of its own: it is told what happened and when
+//! ([`Input`]), and says what to do ([`Output`]) and when to come back. No runtime, no socket, no clock, no
+//! randomness but a seed: the same inputs give the same outputs. It sits on `p2p-types` and on the
+//! [`Authenticated`](p2p_validation::Authenticated) commitments of `p2p-validation`; the client drives it
+//! and owns the validator, the store and the network.
+//!
+//! ```
+//! use std::time::Instant;
+//! use p2p_catchup::{CatchUp, CatchUpConfig, Input, Output, Reply, Request};
+//! use p2p_types::{HeadSyncStatus, PeerId};
+//!
+//! let (now, seed) = (Instant::now(), 7);
+//! let mut catch_up = CatchUp::new(CatchUpConfig::recommended(), seed)?;
+//! let peer = PeerId::from_bytes(&[0, 4, 1, 2, 3, 4])?;
+//!
+//! catch_up.handle(now, Input::PeerUp(peer));
+//! catch_up.handle(now, Input::Start { base: 41, head: None });
+//!
+//! // The peer is asked for its head. What the network answers goes back in under the same id.
+//! let Some(Output::Send { id, to, request: Request::Head }) = catch_up.poll_output() else {
+//!     return Err("a request for the head".into());
+//! };
+//! assert!(!catch_up.status().is_live());
+//! catch_up.handle(now, Input::Reply { id, from: to, reply: Reply::Head { block: 41 } });
+//!
+//! // It has nothing above the base, and neither have we.
+//! assert_eq!(catch_up.poll_output(), Some(Output::Status(HeadSyncStatus::Live { head: None })));
+//! assert!(catch_up.next_deadline().is_some(), "heads are asked for again");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # States
+//!
+//! | status | means | left by |
+//! |---|---|---|
+//! | `Idle` | made, no input so far | the first input |
+//! | `WaitingForL2` | the L2 execution is not at the tip | [`Input::Start`] |
+//! | `Syncing` | behind, or not sure: heads, pages or transaction lists are on their way | all of *live* holds → `Live`; the last peer goes → `Stalled`; nothing is on its way and nothing came → `Stalled` |
+//! | `Live` | see below | a higher claim, [`Input::Seen`] or [`Input::Orphan`] above what is applied, [`Input::TxListWanted`], a head that fell, a claim withdrawn, heads too old → `Syncing` |
+//! | `Stalled(NoPeers)` | nobody can be asked: none is connected, or all are left out | [`Input::PeerUp`], a peer whose time out is over → `Syncing` |
+//! | `Stalled(NothingDelivered)` | everybody was asked in vain; retried for ever, with longer and longer pauses | anything that comes: a block, a list, a peer → `Syncing`; all of *live* holds → `Live` |
+//!
+//! **Live** holds while all of these do: what is applied reaches every claim that counts and everything
+//! seen; no transaction list is missing; no parent is being looked for; and a round of heads has ended since
+//! the last reason for doubt, not longer ago than `head_stale`, in which a peer was heard whose word counts.
+//! Reasons for doubt are the start, a reorg, the end of a sync, a withdrawn claim and a peer that left with
+//! more than we have. So a node without peers is not live, as it cannot know; that keeps nobody from
+//! preconfirming, it only says so.
+//!
+//! # Claims
+//!
+//! A head is a claim. It counts towards the target until its peer fails to deliver; then the peer is asked
+//! on, behind the others and with growing pauses, and delivering one page that links wins its word back.
+//!
+//! | answer | what follows |
+//! |---|---|
+//! | a page that links | trust; pauses end |
+//! | a short page | what it has counts; the claim is lowered to it, and the head asked again |
+//! | an empty page below its own claim | the claim is withdrawn; no penalty |
+//! | no answer | a pause; after three in a row its claims do not count; no penalty |
+//! | a page whose first commitment does not link | earlier pages of the same peer, in doubling steps down to the base, while others are asked above; if they never meet ours, as an empty page |
+//! | a page of another shape, a list of another hash | reported, a strike |
+//! | a page or list that the caller found faulty | reported (unless the network has done so), a strike |
+//! | an unknown schedule | a pause; no penalty |
+//! | *list not found* | the next peer; when all have said no, a pause; no penalty |
+//! | late, unknown, of another peer, twice | nothing |
+//!
+//! Three strikes leave a peer out for `leave_out`. A bad record is kept when a peer goes and comes back.
+
+mod chain;
+mod config;
+mod context;
+mod heads;
+mod imports;
+mod machine;
+mod message;
+mod pages;
+mod peers;
+mod time;
+mod txlists;
+mod walks;
+
+pub use config::{CatchUpConfig, ConfigError};
+pub use machine::CatchUp;
+pub use message::{Failure, ImportVerdict, Input, Output, Reply, Request, RequestId};

@@ -1,0 +1,191 @@
+//! What can be set, checked once.
+
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
+
+use preconfirmation_types::MAX_COMMITMENTS_PER_RESPONSE;
+
+/// Longest duration that can be set: a day. Deadlines so bounded cannot run out of time's range.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Bounds and paces of catch-up. Checked by [`CatchUp::new`](crate::CatchUp::new).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatchUpConfig {
+    /// Commitments asked for with one request. At most [`MAX_COMMITMENTS_PER_RESPONSE`].
+    pub page_size: NonZeroU32,
+    /// Pages on their way, or waiting for the one before them to be imported. With `page_size` this bounds
+    /// the buffer: 4 × 256 commitments of under 1 KiB in memory are 1 MiB.
+    pub pages_in_flight: NonZeroUsize,
+    /// Transaction lists on their way.
+    pub txlists_in_flight: NonZeroUsize,
+    /// Transaction lists on their way from one peer.
+    pub txlists_per_peer: NonZeroUsize,
+    /// Missing transaction lists at which importing pauses. The list of wants is never cut: it can exceed
+    /// this by the blocks of one page, and by what live gossip adds.
+    pub wanted_limit: NonZeroUsize,
+    /// Peers whose head is asked in one round.
+    pub head_peers: NonZeroUsize,
+    /// A round of heads this long after the last one, also while live: the gap that nobody gossips about.
+    pub head_refresh: Duration,
+    /// Heads heard longer ago than this do not make live any more. Longer than `head_refresh`.
+    pub head_stale: Duration,
+    /// How long a gap below a commitment that was seen may close by gossip before heads are asked.
+    pub gap_grace: Duration,
+    /// How long a live block's transaction list may come by gossip before it is asked for.
+    pub txlist_grace: Duration,
+    /// A request without a reply is given up after this. Longer than the network's own time-out, which
+    /// should come first; this one only keeps a reply that is lost on the way here from hanging the machine.
+    pub request_deadline: Duration,
+    /// Pause after a first failure. Each further one doubles it; the real pause is a random one between
+    /// half of it and all.
+    pub backoff_min: Duration,
+    /// The longest such pause.
+    pub backoff_max: Duration,
+    /// Offences after which a peer is left out.
+    pub max_strikes: NonZeroU32,
+    /// For how long. It comes back with one strike left.
+    pub leave_out: Duration,
+}
+
+impl CatchUpConfig {
+    /// For a node on a real network.
+    #[must_use]
+    pub const fn recommended() -> Self {
+        Self {
+            page_size: nz32(256),
+            pages_in_flight: nz(4),
+            txlists_in_flight: nz(32),
+            txlists_per_peer: nz(8),
+            wanted_limit: nz(1024),
+            head_peers: nz(3),
+            head_refresh: Duration::from_secs(12),
+            head_stale: Duration::from_secs(36),
+            gap_grace: Duration::from_millis(500),
+            txlist_grace: Duration::from_millis(500),
+            request_deadline: Duration::from_secs(20),
+            backoff_min: Duration::from_millis(500),
+            backoff_max: Duration::from_secs(30),
+            max_strikes: nz32(3),
+            leave_out: Duration::from_secs(10 * 60),
+        }
+    }
+
+    /// Says whether the settings go together.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first that does not.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let page_size = usize::try_from(self.page_size.get()).unwrap_or(usize::MAX);
+        if page_size > MAX_COMMITMENTS_PER_RESPONSE {
+            return Err(ConfigError::PageSize { limit: MAX_COMMITMENTS_PER_RESPONSE, actual: page_size });
+        }
+        for (field, value, may_be_zero) in [
+            ("head_refresh", self.head_refresh, false),
+            ("head_stale", self.head_stale, false),
+            ("gap_grace", self.gap_grace, true),
+            ("txlist_grace", self.txlist_grace, true),
+            ("request_deadline", self.request_deadline, false),
+            ("backoff_min", self.backoff_min, false),
+            ("backoff_max", self.backoff_max, false),
+            ("leave_out", self.leave_out, false),
+        ] {
+            if value > LONGEST || (value.is_zero() && !may_be_zero) {
+                return Err(ConfigError::Duration { field, value });
+            }
+        }
+        if self.backoff_min > self.backoff_max {
+            return Err(ConfigError::Backoff { min: self.backoff_min, max: self.backoff_max });
+        }
+        if self.head_stale <= self.head_refresh {
+            return Err(ConfigError::Stale { refresh: self.head_refresh, stale: self.head_stale });
+        }
+        Ok(())
+    }
+}
+
+impl Default for CatchUpConfig {
+    fn default() -> Self {
+        Self::recommended()
+    }
+}
+
+const fn nz(value: usize) -> NonZeroUsize {
+    match NonZeroUsize::new(value) {
+        Some(value) => value,
+        None => NonZeroUsize::MIN,
+    }
+}
+
+const fn nz32(value: u32) -> NonZeroU32 {
+    match NonZeroU32::new(value) {
+        Some(value) => value,
+        None => NonZeroU32::MIN,
+    }
+}
+
+/// A configuration that cannot work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// No peer answers with so many commitments.
+    #[error("page_size {actual} is over the limit of {limit}")]
+    PageSize {
+        /// Most commitments of a response.
+        limit: usize,
+        /// The setting.
+        actual: usize,
+    },
+    /// A duration of zero where there must be some, or of more than a day.
+    #[error("{field} of {value:?} is not between zero and a day")]
+    Duration {
+        /// The setting's name.
+        field: &'static str,
+        /// Its value.
+        value: Duration,
+    },
+    /// The first pause is longer than the longest.
+    #[error("backoff_min {min:?} is over backoff_max {max:?}")]
+    Backoff {
+        /// `backoff_min`.
+        min: Duration,
+        /// `backoff_max`.
+        max: Duration,
+    },
+    /// Heads would be stale before they are asked for again.
+    #[error("head_stale {stale:?} is not longer than head_refresh {refresh:?}")]
+    Stale {
+        /// `head_refresh`.
+        refresh: Duration,
+        /// `head_stale`.
+        stale: Duration,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recommended_settings_go_together_and_others_are_named() {
+        let good = CatchUpConfig::recommended();
+        assert_eq!(good.check(), Ok(()));
+        let of = |change: fn(&mut CatchUpConfig)| {
+            let mut config = CatchUpConfig::recommended();
+            change(&mut config);
+            config.check().unwrap_err()
+        };
+        assert_eq!(of(|c| c.page_size = nz32(257)), ConfigError::PageSize { limit: 256, actual: 257 });
+        assert!(matches!(
+            of(|c| c.backoff_min = Duration::ZERO),
+            ConfigError::Duration { field: "backoff_min", .. }
+        ));
+        assert!(matches!(
+            of(|c| c.leave_out = Duration::MAX),
+            ConfigError::Duration { field: "leave_out", .. }
+        ));
+        assert!(matches!(of(|c| c.backoff_min = c.backoff_max * 2), ConfigError::Backoff { .. }));
+        assert!(matches!(of(|c| c.head_stale = c.head_refresh), ConfigError::Stale { .. }));
+    }
+}

@@ -1,0 +1,160 @@
+//! What all parts of the machine share: settings, chance, peers, open requests and the way out.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
+
+use fastrand::Rng;
+use p2p_types::{B256, BlockNumber, Offence, PeerId};
+
+use crate::{
+    CatchUpConfig, Output, Request, RequestId,
+    peers::{PATIENCE, Peer, Peers},
+    time::{Agenda, Backoff, after},
+};
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Head,
+    /// The page of the slot that starts here.
+    Page(BlockNumber),
+    /// The next page of the walk below the head.
+    Walk,
+    TxList(B256),
+}
+
+/// A request without a reply so far.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) peer: PeerId,
+    pub(crate) purpose: Purpose,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) config: CatchUpConfig,
+    pub(crate) rng: Rng,
+    pub(crate) peers: Peers,
+    pub(crate) outputs: VecDeque<Output>,
+    open: BTreeMap<RequestId, Asked>,
+    last_id: u64,
+}
+
+impl Context {
+    pub(crate) fn new(config: CatchUpConfig, seed: u64) -> Self {
+        Self {
+            config,
+            rng: Rng::with_seed(seed),
+            peers: Peers::default(),
+            outputs: VecDeque::new(),
+            open: BTreeMap::new(),
+            last_id: 0,
+        }
+    }
+
+    pub(crate) fn ask(&mut self, now: Instant, to: PeerId, purpose: Purpose, request: Request) -> RequestId {
+        self.last_id = self.last_id.saturating_add(1);
+        let id = RequestId(self.last_id);
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.open = peer.open.saturating_add(1);
+            match purpose {
+                Purpose::TxList(_) => peer.txlists_open = peer.txlists_open.saturating_add(1),
+                Purpose::Head => (peer.head_open, peer.head_asked) = (true, Some(now)),
+                Purpose::Page(_) | Purpose::Walk => {}
+            }
+        }
+        let deadline = after(now, self.config.request_deadline);
+        self.open.insert(id, Asked { peer: to, purpose, deadline });
+        self.outputs.push_back(Output::Send { id, to, request });
+        id
+    }
+
+    /// Ends a request of `from`; none if it has no such request open.
+    pub(crate) fn close(&mut self, id: RequestId, from: &PeerId) -> Option<Asked> {
+        self.open.get(&id).filter(|asked| asked.peer == *from)?;
+        let asked = self.open.remove(&id)?;
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.open = peer.open.saturating_sub(1);
+            match asked.purpose {
+                Purpose::TxList(_) => peer.txlists_open = peer.txlists_open.saturating_sub(1),
+                Purpose::Head => peer.head_open = false,
+                Purpose::Page(_) | Purpose::Walk => {}
+            }
+        }
+        Some(asked)
+    }
+
+    /// Open requests whose deadline has come; the first of the others goes into the agenda.
+    pub(crate) fn overdue(&self, agenda: &mut Agenda) -> Vec<(RequestId, PeerId)> {
+        let late = self.open.iter().filter(|(_, asked)| agenda.due(asked.deadline));
+        late.map(|(id, asked)| (*id, asked.peer)).collect()
+    }
+
+    pub(crate) fn open_of(&self, peer: &PeerId) -> Vec<RequestId> {
+        self.open.iter().filter(|(_, asked)| asked.peer == *peer).map(|(id, _)| *id).collect()
+    }
+
+    pub(crate) fn has_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    pub(crate) const fn backoff(&self) -> Backoff {
+        Backoff { min: self.config.backoff_min, max: self.config.backoff_max }
+    }
+
+    /// A request was not answered: a pause, no penalty. Several at once make one pause. A page counts as
+    /// a promise that was not kept.
+    pub(crate) fn unanswered(&mut self, now: Instant, id: &PeerId, page: bool) {
+        self.hold_back(now, id, |peer| {
+            peer.failures = peer.failures.saturating_add(1);
+            peer.misses = peer.misses.saturating_add(1);
+            peer.unkept = peer.unkept.saturating_add(u32::from(page));
+        });
+    }
+
+    /// `promises` were not kept: a pause, and with [`PATIENCE`] of them its claims stop to count.
+    pub(crate) fn unkept(&mut self, now: Instant, id: &PeerId, promises: u32) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.unkept = peer.unkept.saturating_add(promises);
+        }
+        self.hold_back(now, id, |_| {});
+    }
+
+    /// The peer has no more than `to` of what it claims.
+    pub(crate) fn lower_claim(&mut self, id: &PeerId, to: BlockNumber) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.lower_claim(to);
+        }
+    }
+
+    /// An offence, charged or not. With three (by default) the peer is left out for a while.
+    pub(crate) fn strike(&mut self, now: Instant, id: &PeerId) {
+        self.unkept(now, id, PATIENCE);
+        let (max, until) = (self.config.max_strikes.get(), after(now, self.config.leave_out));
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.strikes = peer.strikes.saturating_add(1);
+            if peer.strikes >= max {
+                peer.left_out = Some(until);
+            }
+        }
+    }
+
+    pub(crate) fn report(&mut self, now: Instant, peer: PeerId, offence: Offence) {
+        self.outputs.push_back(Output::Report { peer, offence });
+        self.strike(now, &peer);
+    }
+
+    fn hold_back(&mut self, now: Instant, id: &PeerId, record: impl FnOnce(&mut Peer)) {
+        let backoff = self.backoff();
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        if peer.backoff_until.is_some_and(|until| until > now) {
+            return;
+        }
+        record(peer);
+        let pause = backoff.pause(peer.failures.saturating_add(peer.unkept), &mut self.rng);
+        peer.backoff_until = Some(after(now, pause));
+    }
+}

@@ -1,0 +1,185 @@
+//! Pages above the head: contiguous ranges, asked from several peers, handed on in order.
+
+use std::{collections::BTreeMap, num::NonZeroU32};
+
+use p2p_types::{BlockNumber, PeerId};
+use p2p_validation::Authenticated;
+
+use crate::{
+    Request, RequestId,
+    context::{Context, Purpose},
+    peers::Peer,
+    time::Agenda,
+};
+
+/// A page that is here.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) id: RequestId,
+    pub(crate) peer: PeerId,
+    pub(crate) items: Vec<Authenticated>,
+}
+
+/// Whether `items` answer a request for up to `count` commitments from `from` on.
+pub(crate) fn answers(items: &[Authenticated], from: BlockNumber, count: NonZeroU32) -> bool {
+    items.len() <= usize::try_from(count.get()).unwrap_or(usize::MAX)
+        && (from..=BlockNumber::MAX).zip(items).all(|(block, item)| item.block() == block)
+}
+
+/// A range of heights, assigned to a peer.
+#[derive(Debug)]
+struct Slot {
+    count: NonZeroU32,
+    id: RequestId,
+    peer: PeerId,
+    /// The last height that the peer claimed of this range when it was asked.
+    promised: BlockNumber,
+    page: Option<Vec<Authenticated>>,
+}
+
+/// What a page was worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Not what was asked for.
+    Wrong,
+    /// Nothing, where the peer claimed to have something.
+    Empty,
+    /// Something, but less than the peer claimed: this is the last height it has shown.
+    Short(BlockNumber),
+    Full,
+    /// Nobody waits for it any more.
+    Unwanted,
+}
+
+/// At most `pages_in_flight` ranges, none overlapping.
+#[derive(Debug, Default)]
+pub(crate) struct Pages {
+    slots: BTreeMap<BlockNumber, Slot>,
+}
+
+impl Pages {
+    pub(crate) fn clear(&mut self) {
+        self.slots.clear();
+    }
+
+    /// A page has come for the slot at `from`. One that is worth nothing frees the range.
+    pub(crate) fn fill(&mut self, id: RequestId, from: BlockNumber, items: Vec<Authenticated>) -> Answer {
+        let Some(slot) = self.slots.get_mut(&from).filter(|slot| slot.id == id) else {
+            return Answer::Unwanted;
+        };
+        let answer = match items.last().map(Authenticated::block) {
+            _ if !answers(&items, from, slot.count) => Answer::Wrong,
+            None => Answer::Empty,
+            Some(last) if last < slot.promised => Answer::Short(last),
+            Some(_) => Answer::Full,
+        };
+        if matches!(answer, Answer::Wrong | Answer::Empty) {
+            self.slots.remove(&from);
+        } else {
+            slot.page = Some(items);
+        }
+        answer
+    }
+
+    /// A request ended without a page: the range is free again.
+    pub(crate) fn lost(&mut self, id: RequestId, from: BlockNumber) {
+        if self.slots.get(&from).is_some_and(|slot| slot.id == id) {
+            self.slots.remove(&from);
+        }
+    }
+
+    /// The page that begins at `next`, the height above the head, if it is here. What is applied already
+    /// is cut off.
+    pub(crate) fn take(&mut self, next: BlockNumber) -> Option<Page> {
+        while let Some(first) = self.slots.first_entry() {
+            let slot = first.get();
+            let end = slot.page.as_ref().map_or_else(
+                || end_of(*first.key(), slot.count),
+                |items| items.last().map_or(0, Authenticated::block),
+            );
+            if end >= next {
+                if *first.key() > next || slot.page.is_none() {
+                    return None;
+                }
+                let Slot { id, peer, page, .. } = first.remove();
+                let items = page?.into_iter().filter(|item| item.block() >= next).collect();
+                return Some(Page { id, peer, items });
+            }
+            first.remove();
+        }
+        None
+    }
+
+    /// Assigns ranges from `from` up to `target`, each to a peer that claims to have its beginning, but not
+    /// to `except`. The first range is never held up by later ones that are here. If none of those whose
+    /// claims count can be asked for it, one whose claims do not count is: so it can win trust back.
+    pub(crate) fn plan(
+        &mut self,
+        ctx: &mut Context,
+        agenda: &mut Agenda,
+        (from, target): (BlockNumber, BlockNumber),
+        except: Option<PeerId>,
+    ) {
+        let mut next = Some(from);
+        while let Some(from) = next.filter(|&from| from <= target) {
+            if let Some(end) = self.covers(from) {
+                next = end.checked_add(1);
+                continue;
+            }
+            let end = self.end_of_gap(from, ctx.config.page_size).min(target);
+            let room = ctx.config.pages_in_flight.get();
+            let in_front = self.slots.len() == room && self.slots.keys().all(|&first| from < first);
+            if self.slots.len() >= room && !in_front
+                || !self.assign(ctx, agenda, (from, end), |id, peer| peer.is_trusted() && except != Some(*id))
+            {
+                break;
+            }
+            next = end.checked_add(1);
+        }
+        if self.covers(from).is_none() {
+            let end = self.end_of_gap(from, ctx.config.page_size);
+            self.assign(ctx, agenda, (from, end), |id, peer| !peer.is_trusted() && except != Some(*id));
+        }
+    }
+
+    /// The end of the range that `block` is in, if it is assigned.
+    fn covers(&self, block: BlockNumber) -> Option<BlockNumber> {
+        let (&start, slot) = self.slots.range(..=block).next_back()?;
+        Some(end_of(start, slot.count)).filter(|&end| end >= block)
+    }
+
+    /// The last height that a range which begins at `from` can have.
+    fn end_of_gap(&self, from: BlockNumber, page_size: NonZeroU32) -> BlockNumber {
+        let above =
+            self.slots.range(from..).next().map_or(BlockNumber::MAX, |(&start, _)| start.saturating_sub(1));
+        above.min(end_of(from, page_size))
+    }
+
+    fn assign(
+        &mut self,
+        ctx: &mut Context,
+        agenda: &mut Agenda,
+        (from, end): (BlockNumber, BlockNumber),
+        may: impl Fn(&PeerId, &Peer) -> bool,
+    ) -> bool {
+        let chosen = ctx.peers.pick(agenda, &mut ctx.rng, |id, peer| {
+            (may(id, peer) && peer.claims(from)).then(|| !peer.claims(end))
+        });
+        let Some(peer) = chosen else { return false };
+        let count = count_of(from, end);
+        let promised = ctx.peers.get(&peer).and_then(|peer| peer.claim).map_or(from, |claim| claim.min(end));
+        let id = ctx.ask(agenda.now(), peer, Purpose::Page(from), Request::Page { from, count });
+        self.slots.insert(from, Slot { count, id, peer, promised, page: None });
+        true
+    }
+}
+
+/// The last height of `count` from `from` on.
+fn end_of(from: BlockNumber, count: NonZeroU32) -> BlockNumber {
+    from.saturating_add(u64::from(count.get() - 1))
+}
+
+fn count_of(from: BlockNumber, end: BlockNumber) -> NonZeroU32 {
+    let more = u32::try_from(end.saturating_sub(from)).unwrap_or(u32::MAX);
+    NonZeroU32::MIN.saturating_add(more)
+}

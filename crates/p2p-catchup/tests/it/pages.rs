@@ -1,0 +1,259 @@
+//! Each answer to a page request.
+
+use p2p_catchup::{Failure, ImportVerdict, Input, Reply};
+use p2p_types::{Offence, Stall};
+
+use crate::{
+    chain::{blocks, config, head},
+    rig::{Rig, SECOND, peer},
+};
+
+/// One peer that claims `claim`, and us with nothing.
+fn behind(claim: u64) -> Rig {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.all_claim(claim);
+    rig
+}
+
+#[test]
+fn pages_are_prefetched_within_bounds_and_imported_in_order_one_at_a_time() {
+    let mut rig = behind(20);
+    let (first, second) = (rig.expect_page(1..), rig.expect_page(5..));
+    rig.expect_no_page();
+    rig.deliver(second, 20);
+    rig.expect_quiet();
+    rig.deliver(first, 20);
+    let (id, _, page) = rig.expect_import();
+    assert_eq!(page, blocks(1, 4));
+    let third = rig.expect_page(9..);
+    rig.expect_quiet();
+    rig.imported(id, head(4), ImportVerdict::Linked);
+    rig.import(5..=8);
+    rig.deliver(third, 20);
+    rig.import(9..=12);
+}
+
+#[test]
+fn an_empty_page_withdraws_the_claim_without_a_penalty() {
+    let mut rig = behind(4);
+    let page = rig.expect_page(1..);
+    rig.reply(page, Reply::Page(Vec::new()));
+    rig.expect_no_report(peer(1));
+    rig.expect_no_page();
+    assert!(!rig.status().is_live(), "its word alone does not count: it has not kept its last one");
+    let again = rig.wait_page(1.., 4);
+    assert!(!rig.status().is_live());
+    rig.deliver(again, 4);
+    rig.import(1..=4);
+    rig.advance(SECOND);
+    rig.all_claim(4);
+    rig.expect_live(4);
+}
+
+#[test]
+fn a_short_page_counts_for_what_it_has_and_lowers_the_claim() {
+    let mut rig = behind(4);
+    let page = rig.expect_page(1..);
+    rig.deliver(page, 2);
+    rig.import(1..=2);
+    rig.expect_no_page();
+    rig.expect_syncing();
+    rig.advance(SECOND);
+    rig.all_claim(4);
+    let rest = rig.expect_page(3..);
+    rig.deliver(rest, 4);
+    rig.import(3..=4);
+    rig.expect_no_reports();
+}
+
+#[test]
+fn a_short_page_in_front_is_not_held_up_by_pages_behind_it() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.peer_up(peer(2));
+    rig.all_claim(20);
+    let (first, second) = (rig.expect_page(1..), rig.expect_page(5..));
+    rig.deliver(second, 20);
+    rig.deliver(first, 4);
+    let third = rig.expect_page(9..);
+    rig.deliver(third, 20);
+    // Only the first two of the first page link; both slots are taken by what comes behind.
+    let (id, ..) = rig.expect_import();
+    rig.imported(id, head(2), ImportVerdict::Unlinked { index: 2 });
+    let gap = rig.expect_page(3..);
+    assert_eq!(gap.range(), (3, 4));
+    assert_ne!(gap.to, first.to, "its claim is lowered to what linked");
+    rig.deliver(gap, 20);
+    rig.import(3..=4);
+    rig.import(5..=8);
+    rig.import(9..=12);
+}
+
+#[test]
+fn a_page_of_another_shape_is_charged_once() {
+    for page in [
+        blocks(2, 3),
+        blocks(1, 5),
+        [blocks(1, 1), blocks(3, 3)].concat(),
+        [blocks(1, 1), blocks(1, 1)].concat(),
+    ] {
+        let mut rig = behind(4);
+        let ask = rig.expect_page(1..);
+        rig.reply(ask, Reply::Page(page));
+        rig.expect_report(peer(1), Offence::WrongAnswer);
+        rig.expect_no_reports();
+        rig.expect_quiet();
+    }
+}
+
+#[test]
+fn an_offence_is_charged_by_the_machine_or_by_the_network_never_by_both() {
+    let mut rig = behind(4);
+    let ask = rig.expect_page(1..);
+    rig.reply(ask, Reply::Failed(Failure::Charged(Offence::Malformed)));
+    rig.expect_no_reports();
+    rig.advance(10 * SECOND);
+    rig.all_claim(4);
+    let ask = rig.expect_page(1..);
+    rig.reply(ask, Reply::Failed(Failure::Misbehaved(Offence::BadSignature)));
+    rig.expect_report(peer(1), Offence::BadSignature);
+    rig.expect_no_reports();
+}
+
+#[test]
+fn a_faulty_page_is_charged_to_who_sent_it_and_another_is_asked() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.peer_up(peer(2));
+    rig.all_claim(4);
+    let ask = rig.expect_page(1..);
+    rig.deliver(ask, 4);
+    let (id, from, _) = rig.expect_import();
+    assert_eq!(from, ask.to);
+    rig.imported(id, head(1), ImportVerdict::Faulty(Offence::InvalidCommitment));
+    rig.expect_report(from, Offence::InvalidCommitment);
+    let again = rig.expect_page(2..);
+    assert_ne!(again.to, from);
+    rig.expect_no_report(again.to);
+}
+
+#[test]
+fn three_strikes_and_a_liar_is_left_out_for_a_while() {
+    let mut rig = behind(4);
+    for strike in 1..=3 {
+        let ask = rig.wait_page(1.., 4);
+        assert!(!rig.status().is_live(), "before strike {strike}");
+        rig.reply(ask, Reply::Failed(Failure::Misbehaved(Offence::BadSignature)));
+        rig.expect_report(peer(1), Offence::BadSignature);
+    }
+    rig.expect_stalled(Stall::NoPeers);
+    rig.input(Input::PeerDown(peer(1)));
+    rig.peer_up(peer(1));
+    rig.advance(500 * SECOND);
+    rig.expect_quiet();
+    rig.expect_stalled(Stall::NoPeers);
+    rig.advance(101 * SECOND);
+    let ask = rig.wait_page(1.., 4);
+    rig.deliver(ask, 4);
+    rig.import(1..=4);
+}
+
+#[test]
+fn an_unknown_schedule_costs_nobody_and_is_tried_again() {
+    let mut rig = behind(4);
+    for _ in 0..9 {
+        let ask = rig.wait_page(1.., 4);
+        assert!(!rig.status().is_live());
+        rig.deliver(ask, 4);
+        let (id, ..) = rig.expect_import();
+        rig.imported(id, None, ImportVerdict::Deferred);
+        rig.expect_no_reports();
+        assert!(!rig.status().is_live());
+    }
+    let ask = rig.wait_page(1.., 4);
+    rig.deliver(ask, 4);
+    rig.import(1..=4);
+}
+
+#[test]
+fn a_lost_page_is_asked_of_another_at_once_and_never_given_up() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.peer_up(peer(2));
+    rig.all_claim(4);
+    let ask = rig.expect_page(1..);
+    rig.fail(ask);
+    let other = rig.expect_page(1..);
+    assert_ne!(ask.to, other.to);
+    rig.fail(other);
+    rig.expect_stalled(Stall::NothingDelivered);
+    for _ in 0..20 {
+        let ask = rig.wait_page(1.., 4);
+        assert!(!rig.status().is_live());
+        rig.fail(ask);
+        assert!(!rig.status().is_live());
+    }
+    let ask = rig.wait_page(1.., 4);
+    rig.deliver(ask, 4);
+    rig.import(1..=4);
+    rig.expect_no_reports();
+}
+
+#[test]
+fn the_machine_has_a_deadline_of_its_own() {
+    let mut rig = behind(4);
+    rig.expect_page(1..);
+    rig.advance(19 * SECOND);
+    rig.all_claim(4);
+    rig.expect_no_page();
+    rig.advance(3 * SECOND);
+    rig.all_claim(4);
+    rig.expect_page(1..);
+}
+
+#[test]
+fn blocks_that_gossip_brought_meanwhile_are_cut_off_the_page() {
+    let mut rig = behind(4);
+    let ask = rig.expect_page(1..);
+    rig.input(Input::Applied { head: head(2) });
+    rig.deliver(ask, 4);
+    rig.import(3..=4);
+}
+
+#[test]
+fn importing_pauses_while_too_many_txlists_are_missing() {
+    let mut settings = config();
+    settings.wanted_limit = 3.try_into().unwrap();
+    let mut rig = Rig::with(settings);
+    rig.input(Input::Start { base: 0, head: None });
+    rig.peer_up(peer(1));
+    rig.all_claim(20);
+    let (first, second) = (rig.expect_page(1..), rig.expect_page(5..));
+    rig.deliver(first, 20);
+    let (id, ..) = rig.expect_import();
+    (1..=4).for_each(|block| rig.want(block, false));
+    rig.imported(id, head(4), ImportVerdict::Linked);
+    rig.deliver(second, 20);
+    rig.expect_page(9..);
+    (1..=4).for_each(|block| {
+        rig.expect_txlist(block);
+    });
+    rig.expect_quiet();
+    for block in 1..=2 {
+        rig.input(Input::TxListArrived { hash: crate::chain::txlist(block).hash() });
+    }
+    rig.import(5..=8);
+}
+
+#[test]
+fn a_page_that_links_but_moves_nothing_is_no_progress() {
+    let mut rig = behind(4);
+    let ask = rig.expect_page(1..);
+    rig.deliver(ask, 4);
+    let (id, ..) = rig.expect_import();
+    rig.imported(id, None, ImportVerdict::Linked);
+    rig.expect_no_page();
+    rig.expect_no_reports();
+    assert!(!rig.status().is_live());
+}

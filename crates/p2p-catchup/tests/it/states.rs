@@ -1,0 +1,246 @@
+//! Each state, and the event that leaves it.
+
+use p2p_catchup::{CatchUp, CatchUpConfig, ConfigError, Input, Output, Reply, Request};
+use p2p_types::{HeadSyncStatus, Stall};
+
+use crate::{
+    chain::{blocks, head},
+    rig::{Rig, SECOND, peer},
+};
+
+#[test]
+fn settings_that_do_not_go_together_make_no_machine() {
+    let config = CatchUpConfig { page_size: 257.try_into().unwrap(), ..Default::default() };
+    assert_eq!(CatchUp::new(config, 0).unwrap_err(), ConfigError::PageSize { limit: 256, actual: 257 });
+}
+
+#[test]
+fn nothing_is_asked_before_the_l2_execution_reached_the_tip() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.status(), HeadSyncStatus::Idle);
+    rig.peer_up(peer(1));
+    assert_eq!(rig.status(), HeadSyncStatus::WaitingForL2);
+    rig.input(Input::Seen { block: 9 });
+    rig.want(3, false);
+    rig.advance(60 * SECOND);
+    rig.expect_quiet();
+    rig.input(Input::Start { base: 0, head: None });
+    rig.expect_head();
+    rig.expect_txlist(3);
+    rig.expect_syncing();
+}
+
+#[test]
+fn a_node_without_peers_is_not_live() {
+    let mut rig = Rig::at(3);
+    rig.expect_stalled(Stall::NoPeers);
+    rig.peer_up(peer(1));
+    rig.expect_syncing();
+    rig.all_claim(3);
+    rig.expect_live(3);
+}
+
+#[test]
+fn the_base_alone_can_be_live() {
+    let rig = Rig::live(0, &[peer(1)]);
+    assert_eq!(rig.status(), HeadSyncStatus::Live { head: None });
+}
+
+#[test]
+fn heads_are_asked_from_several_peers_but_not_from_all() {
+    let mut rig = Rig::new();
+    (1..=9).for_each(|n| rig.peer_up(peer(n)));
+    rig.input(Input::Start { base: 0, head: None });
+    assert_eq!(rig.asks().len(), 3);
+}
+
+#[test]
+fn live_waits_for_the_whole_round() {
+    let mut rig = Rig::new();
+    (1..=3).for_each(|n| rig.peer_up(peer(n)));
+    rig.input(Input::Start { base: 0, head: head(3) });
+    let (a, b, c) = (rig.expect_head(), rig.expect_head(), rig.expect_head());
+    rig.claim(a, 3);
+    rig.fail(b);
+    rig.expect_syncing();
+    rig.claim(c, 8);
+    rig.expect_syncing();
+    rig.expect_page(4..);
+}
+
+#[test]
+fn from_a_gap_to_live_heads_are_asked_again_at_the_end() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.all_claim(6);
+    let (first, second) = (rig.expect_page(1..), rig.expect_page(5..));
+    assert_eq!((Rig::count(first), Rig::count(second)), (4, 2));
+    rig.deliver(first, 6);
+    rig.import(1..=4);
+    rig.deliver(second, 6);
+    rig.import(5..=6);
+    rig.expect_syncing();
+    rig.advance(SECOND);
+    rig.all_claim(7);
+    let more = rig.expect_page(7..);
+    rig.deliver(more, 7);
+    rig.import(7..=7);
+    rig.advance(SECOND);
+    rig.all_claim(7);
+    rig.expect_live(7);
+    rig.expect_no_reports();
+}
+
+#[test]
+fn a_live_node_asks_for_heads_regularly_and_finds_a_silent_gap() {
+    let mut rig = Rig::live(3, &[peer(1)]);
+    rig.advance(11 * SECOND);
+    rig.expect_quiet();
+    rig.advance(2 * SECOND);
+    rig.all_claim(5);
+    rig.expect_syncing();
+    rig.expect_page(4..);
+}
+
+#[test]
+fn heads_that_nobody_repeats_get_stale() {
+    let mut rig = Rig::live(3, &[peer(1)]);
+    rig.input(Input::PeerDown(peer(1)));
+    rig.expect_live(3);
+    rig.advance(37 * SECOND);
+    rig.expect_stalled(Stall::NoPeers);
+}
+
+#[test]
+fn a_gap_below_a_seen_commitment_is_given_a_moment_then_heads_are_asked() {
+    let mut rig = Rig::live(3, &[peer(1)]);
+    rig.advance(SECOND);
+    rig.input(Input::Seen { block: 5 });
+    assert!(
+        matches!(rig.status(), HeadSyncStatus::Syncing { applied: 3, seen: 5, target: 5, .. }),
+        "{}",
+        rig.status()
+    );
+    rig.expect_quiet();
+    rig.advance(SECOND);
+    rig.all_claim(5);
+    let page = rig.expect_page(4..);
+    rig.deliver(page, 5);
+    rig.import(4..=5);
+    rig.advance(SECOND);
+    rig.all_claim(5);
+    rig.expect_live(5);
+}
+
+#[test]
+fn a_gap_that_gossip_closes_costs_no_request_and_no_status() {
+    let mut rig = Rig::live(3, &[peer(1)]);
+    rig.machine.handle(rig.now, Input::Seen { block: 4 });
+    rig.machine.handle(rig.now, Input::Applied { head: head(4) });
+    assert_eq!(rig.machine.poll_output(), Some(Output::Status(HeadSyncStatus::Live { head: head(4) })));
+    assert_eq!(rig.machine.poll_output(), None);
+    rig.advance(2 * SECOND);
+    rig.expect_quiet();
+}
+
+#[test]
+fn what_nobody_has_stalls_is_retried_for_ever_and_can_be_taken_back() {
+    let mut rig = Rig::live(3, &[peer(1), peer(2)]);
+    rig.input(Input::Seen { block: 5 });
+    let mut rounds = 0;
+    for _ in 0..600 {
+        rig.advance(SECOND);
+        rounds += usize::from(!rig.asks().is_empty());
+        rig.all_claim(3);
+        rig.expect_no_page();
+    }
+    rig.expect_stalled(Stall::NothingDelivered);
+    assert!((20..80).contains(&rounds), "{rounds}: neither silent nor hot");
+    rig.input(Input::Unseen { highest: None });
+    rig.wait_live(3);
+    rig.expect_no_reports();
+}
+
+#[test]
+fn a_reorg_makes_every_claim_doubtful() {
+    let mut rig = Rig::live(6, &[peer(1)]);
+    rig.advance(SECOND);
+    rig.input(Input::Applied { head: head(4) });
+    rig.expect_syncing();
+    rig.all_claim(4);
+    rig.expect_live(4);
+}
+
+#[test]
+fn a_peer_that_leaves_with_more_than_we_have_leaves_a_doubt() {
+    let mut rig = Rig::live(3, &[peer(1), peer(2)]);
+    rig.peer_up(peer(3));
+    rig.all_claim(9);
+    let page = rig.expect_page(4..);
+    rig.expect_page(8..);
+    assert_eq!(page.to, peer(3));
+    rig.input(Input::PeerDown(peer(3)));
+    rig.expect_syncing();
+    rig.advance(SECOND);
+    rig.all_claim(3);
+    rig.expect_live(3);
+}
+
+#[test]
+fn late_foreign_unknown_and_mixed_up_replies_change_nothing() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.peer_up(peer(2));
+    rig.all_claim(4);
+    let page = rig.expect_page(1..);
+    let other = if page.to == peer(1) { peer(2) } else { peer(1) };
+    rig.input(Input::Reply { id: page.id, from: other, reply: Reply::Page(blocks(1, 4)) });
+    rig.expect_quiet();
+    rig.advance(21 * SECOND);
+    rig.reply(page, Reply::Page(blocks(1, 4)));
+    rig.all_claim(4);
+    let again = rig.expect_page(1..);
+    assert_eq!(again.to, other, "the one that kept silent is in a pause");
+    rig.deliver(again, 4);
+    rig.reply(again, Reply::Page(blocks(1, 4)));
+    rig.import(1..=4);
+    let (id, ..) = (again.id, 0);
+    rig.imported(id, head(2), p2p_catchup::ImportVerdict::Linked);
+    assert!(
+        matches!(rig.status(), HeadSyncStatus::Syncing { applied: 4, .. }),
+        "a second verdict counts for nothing"
+    );
+    rig.advance(SECOND);
+    let heads = rig.expect_head();
+    rig.reply(heads, Reply::TxListNotFound);
+    rig.expect_no_reports();
+}
+
+#[test]
+fn the_highest_number_overflows_nothing() {
+    let mut rig = Rig::new();
+    rig.peer_up(peer(1));
+    rig.input(Input::Start { base: u64::MAX - 2, head: None });
+    rig.all_claim(u64::MAX);
+    let page = rig.expect_page(u64::MAX - 1..);
+    assert_eq!(Rig::count(page), 2);
+    rig.input(Input::Seen { block: u64::MAX });
+    rig.input(Input::Orphan { block: u64::MAX, parent: blocks(1, 1)[0].hash() });
+    rig.reply(page, Reply::Page(Vec::new()));
+    rig.input(Input::Start { base: u64::MAX, head: None });
+    rig.wait_live(u64::MAX);
+    assert!(!rig.asks().iter().any(|ask| matches!(ask.request, Request::Page { .. })));
+}
+
+#[test]
+fn answers_older_than_a_doubt_do_not_settle_it() {
+    let mut rig = Rig::at(6);
+    rig.peer_up(peer(1));
+    let old = rig.expect_head();
+    rig.input(Input::Applied { head: head(5) });
+    rig.claim(old, 5);
+    rig.expect_syncing();
+    rig.advance(SECOND);
+    rig.all_claim(5);
+    rig.expect_live(5);
+}

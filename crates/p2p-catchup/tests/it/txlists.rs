@@ -1,0 +1,150 @@
+//! Missing transaction lists.
+
+use p2p_catchup::{Failure, Input, Reply};
+use p2p_types::{HeadSyncStatus, Offence, Stall};
+
+use crate::{
+    chain::{config, txlist},
+    rig::{Rig, SECOND, peer},
+};
+
+#[test]
+fn a_missing_txlist_is_asked_for_and_live_waits_for_it() {
+    let mut rig = Rig::live(3, &[peer(1)]);
+    rig.want(3, false);
+    assert!(matches!(rig.status(), HeadSyncStatus::Syncing { txlists_missing: 1, .. }));
+    let ask = rig.expect_txlist(3);
+    rig.reply(ask, Reply::TxList(txlist(3)));
+    rig.expect_stored_txlist(3);
+    rig.expect_live(3);
+}
+
+#[test]
+fn a_live_block_leaves_gossip_a_moment() {
+    let mut rig = Rig::live(3, &[peer(1)]);
+    rig.want(3, true);
+    rig.expect_syncing();
+    rig.expect_quiet();
+    rig.input(Input::TxListArrived { hash: txlist(3).hash() });
+    rig.expect_live(3);
+    rig.want(2, true);
+    rig.advance(SECOND);
+    rig.expect_txlist(2);
+}
+
+#[test]
+fn oldest_first_and_bounded_per_peer_and_in_all() {
+    let mut settings = config();
+    settings.txlists_in_flight = 5.try_into().unwrap();
+    settings.txlists_per_peer = 3.try_into().unwrap();
+    let mut rig = Rig::with(settings);
+    (1..=3).for_each(|n| rig.peer_up(peer(n)));
+    for block in (1..=9).rev() {
+        rig.want(block, false);
+    }
+    rig.input(Input::Start { base: 0, head: None });
+    rig.all_claim(0);
+    for block in 1..=5 {
+        rig.expect_txlist(block);
+    }
+    rig.expect_quiet();
+
+    let mut rig = Rig::live(9, &[peer(1)]);
+    (1..=10).for_each(|block| rig.want(block, false));
+    assert_eq!(rig.asks().len(), 8, "per peer");
+}
+
+#[test]
+fn not_found_moves_on_to_another_peer_and_costs_nobody() {
+    let mut rig = Rig::live(3, &[peer(1), peer(2)]);
+    rig.want(3, false);
+    let first = rig.expect_txlist(3);
+    rig.reply(first, Reply::TxListNotFound);
+    let second = rig.expect_txlist(3);
+    assert_ne!(first.to, second.to);
+    rig.reply(second, Reply::TxListNotFound);
+    rig.expect_quiet();
+    rig.expect_stalled(Stall::NothingDelivered);
+    // A peer that comes is asked at once, whatever the pause.
+    rig.peer_up(peer(3));
+    rig.all_claim(3);
+    let third = rig.expect_txlist(3);
+    assert_eq!(third.to, peer(3));
+    rig.reply(third, Reply::TxListNotFound);
+    let mut asked = 0;
+    for _ in 0..300 {
+        rig.advance(SECOND);
+        rig.all_claim(3);
+        while let Some(&ask) = rig.asks().first() {
+            asked += 1;
+            let ask = rig.expect_txlist(3).id.eq(&ask.id).then_some(ask).unwrap();
+            rig.reply(ask, Reply::TxListNotFound);
+        }
+        assert!(!rig.status().is_live());
+    }
+    assert!((30..100).contains(&asked), "{asked}: retried, with longer and longer pauses");
+    rig.expect_no_reports();
+}
+
+#[test]
+fn a_failed_request_is_repeated_until_the_list_is_here() {
+    let mut rig = Rig::live(3, &[peer(1)]);
+    rig.want(3, false);
+    for _ in 0..20 {
+        let ask = rig.wait_txlist(3, 3);
+        rig.fail(ask);
+        assert!(!rig.status().is_live());
+    }
+    let ask = rig.wait_txlist(3, 3);
+    assert!(!rig.status().is_live());
+    rig.reply(ask, Reply::TxList(txlist(3)));
+    rig.wait_live(3);
+    rig.expect_no_reports();
+}
+
+#[test]
+fn a_list_that_came_otherwise_cancels() {
+    let mut rig = Rig::live(3, &[peer(1)]);
+    rig.want(3, false);
+    let ask = rig.expect_txlist(3);
+    rig.input(Input::TxListArrived { hash: txlist(3).hash() });
+    rig.expect_live(3);
+    rig.reply(ask, Reply::TxList(txlist(3)));
+    rig.expect_quiet();
+    // Wanted anew, the old request counts for nothing.
+    rig.want(3, false);
+    let again = rig.expect_txlist(3);
+    rig.reply(ask, Reply::TxListNotFound);
+    rig.reply(again, Reply::TxList(txlist(3)));
+    rig.expect_stored_txlist(3);
+}
+
+#[test]
+fn a_list_is_wanted_while_any_block_wants_it() {
+    let mut rig = Rig::live(3, &[peer(1)]);
+    let hash = txlist(3).hash();
+    rig.input(Input::TxListWanted { block: 2, hash, live: true });
+    rig.input(Input::TxListWanted { block: 3, hash, live: true });
+    rig.input(Input::TxListUnwanted { block: 2, hash });
+    rig.input(Input::TxListUnwanted { block: 2, hash });
+    rig.expect_syncing();
+    rig.input(Input::TxListUnwanted { block: 3, hash });
+    rig.expect_live(3);
+    rig.advance(SECOND);
+    rig.expect_quiet();
+}
+
+#[test]
+fn a_list_of_another_hash_is_charged() {
+    let mut rig = Rig::live(3, &[peer(1), peer(2)]);
+    rig.want(3, false);
+    let ask = rig.expect_txlist(3);
+    rig.reply(ask, Reply::TxList(txlist(2)));
+    rig.expect_report(ask.to, Offence::WrongAnswer);
+    let other = rig.expect_txlist(3);
+    assert_ne!(other.to, ask.to);
+    rig.reply(other, Reply::Failed(Failure::Misbehaved(Offence::HashMismatch)));
+    rig.expect_report(other.to, Offence::HashMismatch);
+    rig.expect_no_reports();
+    assert!(!rig.status().is_live());
+}

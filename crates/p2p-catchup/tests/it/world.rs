@@ -1,0 +1,497 @@
+//! A small world in virtual time: a chain that grows, peers of all kinds, a lossy network, and a node that
+//! does what the client does around the machine.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use p2p_catchup::{CatchUp, CatchUpConfig, Failure, ImportVerdict, Input, Output, Reply, Request, RequestId};
+use p2p_types::{B256, BlockNumber, Head, HeadSyncStatus, Offence, PeerId};
+use p2p_validation::Authenticated;
+
+use crate::{
+    chain::{self, Signer, head_of},
+    rig::peer,
+};
+
+/// Who answers how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Honest,
+    /// Claims more than there is and has nothing.
+    EmptyPager,
+    /// Claims the highest number there is.
+    FarFuture,
+    /// Has all commitments and no transaction list.
+    Withholder,
+    /// Gives one commitment a page.
+    Truncator,
+    /// Gives commitments by somebody who was not elected, and wrong transaction lists.
+    Liar,
+    /// Says its head and nothing else.
+    SlowLoris,
+    /// Comes and goes, claims much and gives little.
+    Flapper,
+}
+
+pub(crate) const ADVERSARIES: [Kind; 7] = [
+    Kind::EmptyPager,
+    Kind::FarFuture,
+    Kind::Withholder,
+    Kind::Truncator,
+    Kind::Liar,
+    Kind::SlowLoris,
+    Kind::Flapper,
+];
+
+pub(crate) const LENGTH: usize = 40;
+
+/// After which a reply does not count.
+const DEADLINE: Duration = Duration::from_secs(3);
+
+struct Blocks {
+    truth: Vec<Authenticated>,
+    lies: Vec<Authenticated>,
+    /// For each height a pair that leaves the truth there.
+    forks: Vec<Vec<Authenticated>>,
+}
+
+fn blocks() -> &'static Blocks {
+    static BLOCKS: OnceLock<Blocks> = OnceLock::new();
+    BLOCKS.get_or_init(|| {
+        let signer = Signer::new(7);
+        let truth = chain::blocks(1, LENGTH as u64);
+        let forks =
+            truth.iter().map(|block| signer.chain(block.block(), block.block() + 1, block.parent_hash(), 1));
+        Blocks {
+            forks: forks.collect(),
+            lies: Signer::new(8).chain(1, LENGTH as u64 + 10, B256::ZERO, 2),
+            truth,
+        }
+    })
+}
+
+fn slice(blocks: &[Authenticated], from: BlockNumber, count: u64) -> Vec<Authenticated> {
+    let end = from.saturating_add(count);
+    blocks.iter().filter(|block| block.block() >= from && block.block() < end).cloned().collect()
+}
+
+#[derive(Debug)]
+pub(crate) struct Actor {
+    pub(crate) kind: Kind,
+    pub(crate) up: bool,
+    /// What it last told the machine since it came.
+    told: Option<BlockNumber>,
+    /// Pages asked of it since one of its pages moved the head.
+    pages_asked: u32,
+}
+
+enum Event {
+    Reply { id: RequestId, from: PeerId, reply: Reply },
+    Import { id: RequestId, from: PeerId, page: Vec<Authenticated> },
+    Gossip(usize),
+    GossipTxList(BlockNumber),
+    Grow,
+    Toggle(PeerId),
+}
+
+/// What the world does to messages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weather {
+    /// Share of requests that get no reply.
+    pub(crate) loss: f64,
+    /// Share of pages whose schedule is not known.
+    pub(crate) deferred: f64,
+    /// Whether blocks are made and peers come and go.
+    pub(crate) busy: bool,
+}
+
+pub(crate) const CALM: Weather = Weather { loss: 0.0, deferred: 0.0, busy: false };
+
+pub(crate) struct World {
+    pub(crate) rng: Rng,
+    pub(crate) machine: CatchUp,
+    pub(crate) begun: Instant,
+    pub(crate) now: Instant,
+    pub(crate) weather: Weather,
+    pub(crate) actors: BTreeMap<PeerId, Actor>,
+    pub(crate) reports: Vec<(PeerId, Offence)>,
+    /// Blocks that exist.
+    pub(crate) height: usize,
+    /// The node's store.
+    pub(crate) chain: Vec<Authenticated>,
+    lists: BTreeSet<B256>,
+    pool: BTreeMap<BlockNumber, Authenticated>,
+    /// Whose head was asked when, of those that have not left since.
+    heads_asked: BTreeMap<RequestId, (PeerId, Instant)>,
+    events: BTreeMap<(Instant, u64), Event>,
+    count: u64,
+    pub(crate) steps: u64,
+    pub(crate) statuses: u64,
+    pub(crate) was_live: u64,
+    trace: Option<DefaultHasher>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, height: usize, kinds: &[Kind]) -> Self {
+        let config = CatchUpConfig {
+            page_size: 4.try_into().unwrap(),
+            pages_in_flight: 3.try_into().unwrap(),
+            txlists_in_flight: 6.try_into().unwrap(),
+            txlists_per_peer: 3.try_into().unwrap(),
+            wanted_limit: 8.try_into().unwrap(),
+            head_peers: 2.try_into().unwrap(),
+            head_refresh: Duration::from_secs(4),
+            head_stale: Duration::from_secs(12),
+            request_deadline: DEADLINE,
+            backoff_max: Duration::from_secs(10),
+            leave_out: Duration::from_secs(60),
+            ..Default::default()
+        };
+        let begun = Instant::now();
+        let mut world = Self {
+            rng: Rng::with_seed(seed),
+            machine: CatchUp::new(config, seed).unwrap(),
+            begun,
+            now: begun,
+            weather: CALM,
+            actors: BTreeMap::new(),
+            reports: Vec::new(),
+            height,
+            chain: Vec::new(),
+            lists: BTreeSet::new(),
+            pool: BTreeMap::new(),
+            heads_asked: BTreeMap::new(),
+            events: BTreeMap::new(),
+            count: 0,
+            steps: 0,
+            statuses: 0,
+            was_live: 0,
+            trace: None,
+        };
+        for (n, &kind) in kinds.iter().enumerate() {
+            world.actors.insert(peer(n as u8), Actor { kind, up: false, told: None, pages_asked: 0 });
+        }
+        world
+    }
+
+    pub(crate) fn traced(mut self) -> Self {
+        self.trace = Some(DefaultHasher::new());
+        self
+    }
+
+    pub(crate) fn trace(&self) -> u64 {
+        self.trace.as_ref().unwrap().finish()
+    }
+
+    /// Starts with the first `stored` true blocks, and with a fork on top of them if `forked`.
+    pub(crate) fn start(&mut self, stored: usize, forked: bool) {
+        let take = stored.saturating_sub(if forked { 2 } else { 0 });
+        let mut chain = blocks().truth[..take].to_vec();
+        if forked && stored >= 2 {
+            chain.extend(blocks().forks[take].iter().take(1 + self.rng.usize(..2)).cloned());
+        }
+        for block in &chain {
+            self.lists.insert(block.txlist_hash().unwrap());
+        }
+        self.chain = chain;
+        let head = self.head();
+        self.input(Input::Start { base: 0, head });
+        if self.weather.busy {
+            self.later(2_000, Event::Grow);
+        }
+        for (id, kind) in self.actors.iter().map(|(id, actor)| (*id, actor.kind)).collect::<Vec<_>>() {
+            if kind == Kind::Flapper || self.weather.busy {
+                self.later(3_000, Event::Toggle(id));
+            }
+        }
+    }
+
+    pub(crate) fn head(&self) -> Option<Head> {
+        self.chain.last().map(head_of)
+    }
+
+    pub(crate) fn set_up(&mut self, id: PeerId, up: bool) {
+        self.heads_asked.retain(|_, (asked, _)| *asked != id);
+        let actor = self.actors.get_mut(&id).unwrap();
+        if actor.up != up {
+            (actor.up, actor.told, actor.pages_asked) = (up, None, 0);
+            self.input(if up { Input::PeerUp(id) } else { Input::PeerDown(id) });
+        }
+    }
+
+    pub(crate) fn all_up(&mut self) {
+        for id in self.actors.keys().copied().collect::<Vec<_>>() {
+            self.set_up(id, true);
+        }
+    }
+
+    fn later(&mut self, within_millis: u64, event: Event) {
+        self.count += 1;
+        let at = self.now + Duration::from_millis(1 + self.rng.u64(..within_millis));
+        self.events.insert((at, self.count), event);
+    }
+
+    /// The next thing that happens. False if nothing ever will.
+    pub(crate) fn step(&mut self) -> bool {
+        self.steps += 1;
+        let event = self.events.first_key_value().map(|(&(at, _), _)| at);
+        let deadline = self.machine.next_deadline();
+        let Some(at) = event.into_iter().chain(deadline).min() else { return false };
+        assert!(at >= self.now);
+        self.now = at;
+        if event == Some(at) {
+            let (_, event) = self.events.pop_first().unwrap();
+            self.happen(event);
+        } else {
+            self.input(Input::Tick);
+            assert!(self.machine.next_deadline().is_none_or(|next| next > at), "busy loop");
+        }
+        true
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Reply { id, from, reply } => {
+                let asked = self.heads_asked.remove(&id);
+                if let Reply::Head { block } = reply
+                    && asked.is_some_and(|(_, at)| self.now < at + DEADLINE)
+                    && let Some(actor) = self.actors.get_mut(&from).filter(|actor| actor.up)
+                {
+                    actor.told = Some(block);
+                }
+                self.input(Input::Reply { id, from, reply });
+            }
+            Event::Import { id, from, page } => self.import(id, from, &page),
+            Event::Grow => {
+                if self.height < LENGTH && self.weather.busy {
+                    self.height += 1;
+                    if self.rng.f64() < 0.7 {
+                        self.later(300, Event::Gossip(self.height - 1));
+                    }
+                    if self.rng.f64() < 0.5 {
+                        self.later(600, Event::GossipTxList(self.height as u64));
+                    }
+                    self.later(2_000, Event::Grow);
+                }
+            }
+            Event::Gossip(index) => self.gossip(&blocks().truth[index]),
+            Event::GossipTxList(block) => {
+                let hash = chain::txlist(block).hash();
+                if self.lists.insert(hash) {
+                    self.input(Input::TxListArrived { hash });
+                }
+            }
+            Event::Toggle(id) => {
+                let actor = &self.actors[&id];
+                if self.weather.busy || actor.kind == Kind::Flapper {
+                    let up = !actor.up;
+                    self.set_up(id, up);
+                    let within = if actor_flaps(&self.actors[&id]) { 1_500 } else { 8_000 };
+                    self.later(within, Event::Toggle(id));
+                }
+            }
+        }
+    }
+
+    /// Stores a block that links, with what its transaction list needs.
+    fn store(&mut self, block: &Authenticated, live: bool) {
+        let index = block.block() as usize - 1;
+        for dropped in self.chain.drain(index..).collect::<Vec<_>>() {
+            let hash = dropped.txlist_hash().unwrap();
+            self.input(Input::TxListUnwanted { block: dropped.block(), hash });
+        }
+        self.chain.push(block.clone());
+        let hash = block.txlist_hash().unwrap();
+        if !self.lists.contains(&hash) {
+            self.input(Input::TxListWanted { block: block.block(), hash, live });
+        }
+    }
+
+    fn links(&self, block: &Authenticated) -> bool {
+        match block.block() {
+            1 => true,
+            number => {
+                self.chain.get(number as usize - 2).is_some_and(|parent| parent.hash() == block.parent_hash())
+            }
+        }
+    }
+
+    fn knows(&self, block: &Authenticated) -> bool {
+        self.chain.get(block.block() as usize - 1).is_some_and(|known| known.hash() == block.hash())
+    }
+
+    /// What waited and links now.
+    fn drain_pool(&mut self, live: bool) {
+        while let Some(block) =
+            self.pool.get(&(self.chain.len() as u64 + 1)).filter(|block| self.links(block)).cloned()
+        {
+            self.store(&block, live);
+        }
+        let reached = self.chain.len() as u64;
+        self.pool.retain(|&number, _| number > reached);
+    }
+
+    fn gossip(&mut self, block: &Authenticated) {
+        if self.knows(block) {
+            return;
+        }
+        if self.links(block) {
+            self.store(block, true);
+            self.drain_pool(true);
+            let head = self.head();
+            self.input(Input::Applied { head });
+        } else {
+            self.pool.insert(block.block(), block.clone());
+            self.input(Input::Orphan { block: block.block(), parent: block.parent_hash() });
+        }
+    }
+
+    fn import(&mut self, id: RequestId, from: PeerId, page: &[Authenticated]) {
+        let before = self.head();
+        let mut verdict = ImportVerdict::Linked;
+        for (index, block) in page.iter().enumerate() {
+            if block.recovered().signer() != blocks().truth[0].recovered().signer() {
+                verdict = ImportVerdict::Faulty(Offence::WrongSigner);
+                break;
+            }
+            if self.rng.f64() < self.weather.deferred {
+                verdict = ImportVerdict::Deferred;
+                break;
+            }
+            if self.knows(block) {
+                continue;
+            }
+            if !self.links(block) {
+                verdict = ImportVerdict::Unlinked { index };
+                break;
+            }
+            self.store(block, false);
+        }
+        self.drain_pool(false);
+        let head = self.head();
+        if head != before
+            && let Some(actor) = self.actors.get_mut(&from)
+        {
+            actor.pages_asked = 0;
+        }
+        self.input(Input::Imported { id, head, verdict });
+    }
+
+    pub(crate) fn input(&mut self, input: Input) {
+        self.machine.handle(self.now, input);
+        while let Some(output) = self.machine.poll_output() {
+            if let Some(trace) = &mut self.trace {
+                (self.now - self.begun).hash(trace);
+                format!("{output:?}").hash(trace);
+            }
+            match output {
+                Output::Send { id, to, request } => self.asked(id, to, request),
+                Output::Import { id, from, page } => self.later(100, Event::Import { id, from, page }),
+                Output::TxList { txlist, .. } => {
+                    self.lists.insert(txlist.hash());
+                }
+                Output::Report { peer, offence } => self.reports.push((peer, offence)),
+                Output::Status(status) => {
+                    self.statuses += 1;
+                    self.was_live += u64::from(status.is_live());
+                }
+            }
+        }
+        // Between a block stored and the head told, the machine cannot know.
+    }
+
+    fn asked(&mut self, id: RequestId, to: PeerId, request: Request) {
+        let actor = self.actors.get_mut(&to).unwrap();
+        assert!(actor.up, "asked a peer that is not there");
+        if request == Request::Head {
+            self.heads_asked.insert(id, (to, self.now));
+        }
+        actor.pages_asked += u32::from(matches!(request, Request::Page { .. }));
+        let kind = actor.kind;
+        let lost = self.rng.f64() < self.weather.loss;
+        if let Some(reply) = self.answer(kind, request).filter(|_| !lost) {
+            let within = if self.rng.u8(..20) == 0 { 4_000 } else { 300 };
+            self.later(within, Event::Reply { id, from: to, reply });
+        } else if self.rng.bool() {
+            self.later(1_000, Event::Reply { id, from: to, reply: Reply::Failed(Failure::NotAnswered) });
+        }
+    }
+
+    fn answer(&self, kind: Kind, request: Request) -> Option<Reply> {
+        let height = self.height as u64;
+        let truth = &blocks().truth[..self.height];
+        Some(match (request, kind) {
+            (Request::Head, Kind::FarFuture | Kind::Flapper) => Reply::Head { block: u64::MAX },
+            (Request::Head, Kind::EmptyPager | Kind::Liar | Kind::SlowLoris) => {
+                Reply::Head { block: height + 3 }
+            }
+            (Request::Head, _) => Reply::Head { block: height },
+            (_, Kind::SlowLoris) => return None,
+            (Request::Page { .. }, Kind::EmptyPager | Kind::FarFuture) => Reply::Page(Vec::new()),
+            (Request::Page { from, .. }, Kind::Truncator | Kind::Flapper) => {
+                Reply::Page(slice(truth, from, 1))
+            }
+            (Request::Page { from, count }, Kind::Liar) => {
+                Reply::Page(slice(&blocks().lies, from, count.get().into()))
+            }
+            (Request::Page { from, count }, _) => Reply::Page(slice(truth, from, count.get().into())),
+            (Request::TxList { hash }, Kind::Honest | Kind::Truncator) => {
+                let found = truth.iter().find(|block| block.txlist_hash() == Some(hash));
+                found.map_or(Reply::TxListNotFound, |block| Reply::TxList(chain::txlist(block.block())))
+            }
+            (Request::TxList { .. }, Kind::Liar) => Reply::TxList(chain::txlist(999)),
+            (Request::TxList { .. }, _) => Reply::TxListNotFound,
+        })
+    }
+
+    /// What live means: nothing that the node has been told of is missing.
+    pub(crate) fn check(&self) {
+        let HeadSyncStatus::Live { head } = self.machine.status() else { return };
+        assert_eq!(head, self.head(), "the head told is the head stored");
+        let lacks = self.chain.iter().find(|block| !self.lists.contains(&block.txlist_hash().unwrap()));
+        assert!(lacks.is_none(), "live without the txlist of {:?}", lacks.map(Authenticated::block));
+        let applied = self.chain.len() as u64;
+        assert!(self.pool.keys().all(|&seen| seen <= applied), "live below what was seen");
+        for (id, actor) in self.actors.iter().filter(|(_, actor)| actor.up && actor.kind == Kind::Honest) {
+            // A peer that left pages unanswered again and again has lost its say for a while.
+            assert!(
+                actor.told.is_none_or(|told| told <= applied) || actor.pages_asked >= 3,
+                "live at {applied} while {id} is honest and says {:?}",
+                actor.told
+            );
+        }
+    }
+
+    /// Whether everything that exists is here, and the machine knows.
+    pub(crate) fn is_done(&self) -> bool {
+        self.machine.status().is_live()
+            && self.chain.len() == self.height
+            && self.chain.iter().zip(&blocks().truth).all(|(ours, true_one)| ours.hash() == true_one.hash())
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.now - self.begun
+    }
+
+    pub(crate) fn run_until(&mut self, end: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {
+        while self.elapsed() < end {
+            if done(self) {
+                return true;
+            }
+            if !self.step() {
+                return done(self);
+            }
+            self.check();
+        }
+        false
+    }
+}
+
+fn actor_flaps(actor: &Actor) -> bool {
+    actor.kind == Kind::Flapper
+}
