@@ -1,1 +1,104 @@
 //! The preconfirmation network over libp2p: gossip, request/response, scores, limits.
+//!
+//! This crate moves bytes between preconfirmation sidecars and knows who sent them. It decodes every
+//! message, size first, and judges its form; whether a commitment is *valid* is asked of whoever reads
+//! [`NetworkEvents`], and nothing is forwarded before the answer. Above it sits a client, below it only
+//! [`preconfirmation_types`].
+//!
+//! ```
+//! use preconfirmation_p2p::{InboundRequest, Keypair, Network, NetworkConfig, NetworkEvent};
+//! use preconfirmation_types::{GetHead, GetHeadRequest, PreconfHead, U256};
+//!
+//! # type Failure = Box<dyn std::error::Error + Send + Sync>;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Failure> {
+//! // One node serves its head ...
+//! let (server, mut served, service) =
+//!     Network::new(NetworkConfig::local(167_000, Keypair::generate_ed25519()))?;
+//! tokio::spawn(service.run());
+//! tokio::spawn(async move {
+//!     while let Some(event) = served.next().await {
+//!         if let NetworkEvent::Request { request: InboundRequest::Head(responder), .. } = event {
+//!             responder.send(PreconfHead { block_number: U256::from(42), ..Default::default() });
+//!         }
+//!     }
+//! });
+//!
+//! // ... another connects to it over TCP and asks.
+//! let mut config = NetworkConfig::local(167_000, Keypair::generate_ed25519());
+//! config.static_peers = server.listen_addrs().await?;
+//! let (client, mut events, service) = Network::new(config)?;
+//! let running = tokio::spawn(service.run());
+//! while let Some(event) = events.next().await {
+//!     if let NetworkEvent::PeerConnected(peer) = event {
+//!         let head = client.request::<GetHead>(peer, GetHeadRequest {}).await?;
+//!         assert_eq!(head.block_number, U256::from(42));
+//!         break;
+//!     }
+//! }
+//! client.shutdown();
+//! running.await??;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | word | meaning |
+//! |---|---|
+//! | [`Network::new`] | builds the three halves: handle, events, service |
+//! | [`NetworkService::run`] | the one task that owns the swarm |
+//! | [`NetworkHandle`] | what the application asks of the network; cheap to clone |
+//! | [`NetworkEvents`] | what the network asks of the application; one reader |
+//! | [`VerdictToken`], [`Responder`] | answers that are owed, given at most once by construction |
+//!
+//! # Queues
+//! Every queue is bounded and every drop is counted in `p2p_queue_dropped_total`.
+//!
+//! | queue | when it is full |
+//! |---|---|
+//! | gossip events | the message is settled [`Verdict::Ignore`] |
+//! | open verdicts (count and bytes) | the same |
+//! | request events, requests in work | the stream is closed without an answer, nobody is penalised |
+//! | peers coming and going | cannot be full: a set of at most all peers, turned into events when read |
+//! | settlements, answers | cannot be full: the permit of what is open travels with it |
+//! | commands | the caller waits |
+//! | reports | dropped |
+//! | requests waiting for their turn | [`RequestError::QueueFull`] |
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the network reads the clock; its score and pacing take it as an argument"
+)]
+
+mod bans;
+mod behaviour;
+mod codec;
+mod config;
+mod error;
+mod event;
+mod gossip;
+mod handle;
+mod metrics;
+mod pacing;
+mod rpc;
+mod score;
+mod service;
+
+pub use bytes::Bytes;
+pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
+
+pub use config::{
+    ConnectionConfig, GossipConfig, MeshConfig, NetworkConfig, PacingConfig, QueueConfig, ScoreConfig,
+    ServingConfig, TopicScoreConfig,
+};
+pub use error::{ConfigError, NetworkError, PublishError, RequestError};
+pub use event::{
+    GossipMessage, InboundRequest, NetworkEvent, NetworkEvents, Responder, Verdict, VerdictToken,
+};
+pub use gossip::gossip_id;
+pub use handle::{NetworkHandle, PeerStatus, Published};
+pub use service::{Network, NetworkService};
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

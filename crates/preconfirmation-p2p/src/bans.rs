@@ -1,0 +1,83 @@
+//! Who is refused, and until when. No clock: every call says what time it is.
+
+use std::{collections::HashMap, num::NonZeroUsize, time::Instant};
+
+use libp2p::{Multiaddr, PeerId};
+
+/// A refused peer, with what was known of it when it was banned.
+#[derive(Debug, Clone)]
+pub(crate) struct Ban {
+    pub(crate) until: Instant,
+    pub(crate) address: Multiaddr,
+    pub(crate) agent: Option<String>,
+}
+
+/// The bounded list of bans.
+#[derive(Debug)]
+pub(crate) struct Bans {
+    limit: NonZeroUsize,
+    peers: HashMap<PeerId, Ban>,
+}
+
+impl Bans {
+    pub(crate) fn new(limit: NonZeroUsize) -> Self {
+        Self { limit, peers: HashMap::new() }
+    }
+
+    /// Adds a ban. Returns the peer whose ban was given up for it, the one that would have ended first.
+    #[must_use]
+    pub(crate) fn add(&mut self, peer: PeerId, ban: Ban) -> Option<PeerId> {
+        let mut freed = None;
+        if !self.peers.contains_key(&peer) && self.peers.len() >= self.limit.get() {
+            freed = self.peers.iter().min_by_key(|(_, ban)| ban.until).map(|(peer, _)| *peer);
+            if let Some(freed) = freed {
+                self.peers.remove(&freed);
+            }
+        }
+        self.peers.insert(peer, ban);
+        freed
+    }
+
+    /// Ends the bans whose time is up and returns whose they were.
+    #[must_use]
+    pub(crate) fn expired(&mut self, now: Instant) -> Vec<PeerId> {
+        self.peers.extract_if(|_, ban| ban.until <= now).map(|(peer, _)| peer).collect()
+    }
+
+    /// All bans.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Ban)> {
+        self.peers.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn until(until: Instant) -> Ban {
+        Ban { until, address: Multiaddr::empty(), agent: None }
+    }
+
+    #[test]
+    fn a_ban_ends_when_its_time_is_up() {
+        let (mut bans, now) = (Bans::new(NonZeroUsize::new(8).unwrap()), Instant::now());
+        let peer = PeerId::random();
+        assert_eq!(bans.add(peer, until(now + Duration::from_secs(3600))), None);
+        assert!(bans.expired(now + Duration::from_secs(3599)).is_empty());
+        assert_eq!(bans.expired(now + Duration::from_secs(3600)), [peer]);
+        assert_eq!(bans.iter().count(), 0);
+    }
+
+    #[test]
+    fn a_full_list_gives_up_the_ban_that_ends_first() {
+        let (mut bans, now) = (Bans::new(NonZeroUsize::new(2).unwrap()), Instant::now());
+        let (first, second, third) = (PeerId::random(), PeerId::random(), PeerId::random());
+        assert_eq!(bans.add(second, until(now + Duration::from_secs(2))), None);
+        assert_eq!(bans.add(first, until(now + Duration::from_secs(1))), None);
+        assert_eq!(bans.add(first, until(now + Duration::from_secs(1))), None);
+        assert_eq!(bans.add(third, until(now + Duration::from_secs(3))), Some(first));
+        assert_eq!(bans.iter().count(), 2);
+    }
+}

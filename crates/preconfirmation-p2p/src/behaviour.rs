@@ -1,0 +1,97 @@
+//! The swarm: TCP, noise, yamux, and all behaviours of a node.
+
+use std::convert::Infallible;
+
+use libp2p::{
+    StreamProtocol, Swarm, SwarmBuilder, allow_block_list, connection_limits, identify, noise, ping,
+    request_response::{self, ProtocolSupport},
+    swarm::NetworkBehaviour,
+    tcp, yamux,
+};
+use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Rpc};
+
+use crate::{
+    codec::SszCodec,
+    config::NetworkConfig,
+    error::NetworkError,
+    gossip::{self, Gossipsub, Topics},
+};
+
+/// The protocol version that the deployed peers identify with.
+const IDENTIFY_PROTOCOL: &str = "preconf-p2p/0.1";
+
+/// What this node calls itself.
+const AGENT: &str = concat!("preconfirmation-p2p/", env!("CARGO_PKG_VERSION"));
+
+/// The limits come first: what they refuse costs the others nothing.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviour {
+    limits: connection_limits::Behaviour,
+    pub(crate) banned: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    pub(crate) gossip: Gossipsub,
+    pub(crate) head: request_response::Behaviour<SszCodec<GetHead>>,
+    pub(crate) commitments: request_response::Behaviour<SszCodec<GetCommitmentsByNumber>>,
+    pub(crate) txlist: request_response::Behaviour<SszCodec<GetRawTxList>>,
+}
+
+/// Builds the swarm; it does not listen or dial yet.
+pub(crate) fn swarm(config: &NetworkConfig, topics: &Topics) -> Result<Swarm<Behaviour>, NetworkError> {
+    let connections = config.connections;
+    let behaviour = Behaviour {
+        limits: connection_limits::Behaviour::new(
+            connection_limits::ConnectionLimits::default()
+                .with_max_established_incoming(Some(connections.max_inbound))
+                .with_max_established_outgoing(Some(connections.max_outbound))
+                .with_max_established_per_peer(Some(connections.max_per_peer))
+                .with_max_pending_incoming(Some(connections.max_pending))
+                .with_max_pending_outgoing(Some(connections.max_pending)),
+        ),
+        banned: allow_block_list::Behaviour::default(),
+        identify: identify::Behaviour::new(
+            identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), config.identity.public())
+                .with_agent_version(AGENT.to_owned()),
+        ),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(connections.ping_interval)),
+        gossip: gossip::behaviour(config, topics)?,
+        head: rpc::<GetHead>(config)?,
+        commitments: rpc::<GetCommitmentsByNumber>(config)?,
+        txlist: rpc::<GetRawTxList>(config)?,
+    };
+    let built = SwarmBuilder::with_existing_identity(config.identity.clone())
+        .with_tokio()
+        .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, yamux::Config::default)
+        .map_err(|error| NetworkError::Stack(error.into()))?
+        .with_behaviour(|_| behaviour);
+    let builder: Result<_, Infallible> = built.map_err(|error| match error {});
+    let Ok(builder) = builder;
+    Ok(builder
+        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(connections.idle_timeout))
+        .build())
+}
+
+/// The id of a protocol on a chain, as libp2p has it.
+pub(crate) fn protocol<R: Rpc>(chain_id: u64) -> Result<StreamProtocol, NetworkError> {
+    StreamProtocol::try_from_owned(R::protocol(chain_id)).map_err(|error| NetworkError::Stack(error.into()))
+}
+
+fn rpc<R: Rpc>(config: &NetworkConfig) -> Result<request_response::Behaviour<SszCodec<R>>, NetworkError> {
+    let protocol = protocol::<R>(config.chain_id)?;
+    let parameters = request_response::Config::default()
+        .with_request_timeout(config.pacing.timeout)
+        .with_max_concurrent_streams(max_streams(config));
+    Ok(request_response::Behaviour::with_codec(
+        SszCodec::new(),
+        [(protocol, ProtocolSupport::Full)],
+        parameters,
+    ))
+}
+
+/// Streams of one protocol on one connection, both ways together: room for what pacing and serving allow,
+/// twice, because streams end later than their requests. yamux has no more than 512 on a connection.
+fn max_streams(config: &NetworkConfig) -> usize {
+    let in_work = config.serving.in_work_per_peer.get();
+    let streams = in_work.saturating_add(config.pacing.requests.get()).saturating_mul(2);
+    streams.clamp(64, 512)
+}

@@ -1,0 +1,341 @@
+//! What the network asks of the application, and how the application answers.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+};
+
+use libp2p::{
+    PeerId,
+    gossipsub::MessageId,
+    request_response::{InboundRequestId, ResponseChannel},
+};
+use preconfirmation_types::{
+    Bytes, GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetHead, GetRawTxList, GetRawTxListRequest,
+    Offence, RawTxListGossip, Rpc, Topic,
+};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+
+use crate::metrics;
+
+/// Something that the application should know or answer.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NetworkEvent {
+    /// A peer is connected, has identified itself and speaks the request protocols of this chain: requests
+    /// to it can succeed.
+    PeerConnected(PeerId),
+    /// The last connection to such a peer has closed.
+    PeerDisconnected(PeerId),
+    /// A well-formed message that nobody has judged yet. Never one of our own.
+    Gossip {
+        /// The peer that it came from, which need not be its author. The verdict falls on this peer.
+        from: PeerId,
+        /// The message.
+        message: GossipMessage,
+        /// Where the verdict goes.
+        verdict: VerdictToken,
+    },
+    /// A request to be answered.
+    Request {
+        /// The peer that asks.
+        from: PeerId,
+        /// What it asks, and where the answer goes.
+        request: InboundRequest,
+    },
+}
+
+/// A message of gossip, well formed but not judged (§2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GossipMessage {
+    /// The 382 bytes of an `ssz(SignedCommitment)` that decodes: recover the signer from them with
+    /// [`Recovered::from_ssz`](preconfirmation_types::Recovered::from_ssz).
+    Commitment(Bytes),
+    /// A transaction list within the chain's size limit whose hash is a claim. Shares the message's memory.
+    TxList(RawTxListGossip),
+}
+
+impl GossipMessage {
+    /// The topic that it came on.
+    #[must_use]
+    pub const fn topic(&self) -> Topic {
+        match self {
+            Self::Commitment(_) => Topic::Commitments,
+            Self::TxList(_) => Topic::RawTxLists,
+        }
+    }
+}
+
+/// What becomes of a message (§7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// Authentic: forwarded, and its sender earns a little.
+    Accept,
+    /// Neither: not forwarded, nobody pays.
+    Ignore,
+    /// Bad: not forwarded, and its sender pays.
+    Reject(Offence),
+}
+
+impl Verdict {
+    /// A short label for metrics and logs.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Accept => "accepted",
+            Self::Ignore => "ignored",
+            Self::Reject(_) => "rejected",
+        }
+    }
+}
+
+/// A message whose verdict is owed.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) id: MessageId,
+    pub(crate) from: PeerId,
+    pub(crate) topic: Topic,
+    /// One of the count, some of the bytes. As the settlement channel holds as many settlements as there are
+    /// permits of the count, it always has room for one more.
+    pub(crate) permits: [OwnedSemaphorePermit; 2],
+}
+
+/// A verdict on its way to the service.
+#[derive(Debug)]
+pub(crate) struct Settlement {
+    pub(crate) open: Open,
+    pub(crate) verdict: Verdict,
+}
+
+/// The right, and the duty, to judge one message once. Dropping it settles [`Verdict::Ignore`].
+///
+/// The message is forwarded only if the verdict comes while gossip remembers it: `gossip.history *
+/// gossip.heartbeat`, 6 s by default. A later one still counts for the sender's score.
+#[must_use = "a message whose token is dropped is not forwarded"]
+pub struct VerdictToken {
+    open: Option<Open>,
+    settlements: mpsc::Sender<Settlement>,
+}
+
+impl VerdictToken {
+    pub(crate) const fn new(open: Open, settlements: mpsc::Sender<Settlement>) -> Self {
+        Self { open: Some(open), settlements }
+    }
+
+    /// Gives the verdict. Never blocks, never fails; after the network has shut down it does nothing.
+    pub fn settle(mut self, verdict: Verdict) {
+        self.give(verdict);
+    }
+
+    fn give(&mut self, verdict: Verdict) {
+        if let Some(open) = self.open.take()
+            && let Err(mpsc::error::TrySendError::Full(_)) =
+                self.settlements.try_send(Settlement { open, verdict })
+        {
+            metrics::dropped("settlements");
+        }
+    }
+}
+
+impl Drop for VerdictToken {
+    fn drop(&mut self) {
+        self.give(Verdict::Ignore);
+    }
+}
+
+impl fmt::Debug for VerdictToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerdictToken")
+            .field("message_id", &self.open.as_ref().map(|open| &open.id))
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request of a peer, well formed and within its limits (§10, §11). Dropping it, or its responder, closes
+/// the stream without an answer.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum InboundRequest {
+    /// How far have you come?
+    Head(Responder<GetHead>),
+    /// Which commitments do you have from this block on?
+    Commitments(GetCommitmentsByNumberRequest, Responder<GetCommitmentsByNumber>),
+    /// Do you have this transaction list? Not having it is answered too:
+    /// [`GetRawTxListResponse::not_found`](preconfirmation_types::GetRawTxListResponse::not_found).
+    TxList(GetRawTxListRequest, Responder<GetRawTxList>),
+}
+
+/// Bounds the requests in work: one of the peer's share, one of all. Lives until the answer is written.
+#[derive(Debug)]
+pub(crate) struct InWork {
+    pub(crate) _permits: [OwnedSemaphorePermit; 2],
+}
+
+/// An answer on its way to the service.
+pub(crate) struct Answer<R: Rpc> {
+    pub(crate) id: InboundRequestId,
+    pub(crate) channel: ResponseChannel<R::Response>,
+    pub(crate) response: R::Response,
+    pub(crate) in_work: InWork,
+}
+
+/// Where the answer to one request goes. Dropping it closes the stream without an answer.
+#[must_use = "a request whose responder is dropped is not answered"]
+pub struct Responder<R: Rpc> {
+    pub(crate) id: InboundRequestId,
+    pub(crate) channel: ResponseChannel<R::Response>,
+    pub(crate) in_work: InWork,
+    pub(crate) answers: mpsc::Sender<Answer<R>>,
+}
+
+impl<R: Rpc> Responder<R> {
+    /// Answers. Never blocks, never fails; where the peer has gone or has waited too long it does nothing.
+    pub fn send(self, response: R::Response) {
+        let answer = Answer { id: self.id, channel: self.channel, response, in_work: self.in_work };
+        // Room for as many as can be in work.
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.answers.try_send(answer) {
+            metrics::dropped("answers");
+        }
+    }
+
+    /// Whether the peer still waits.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.channel.is_open()
+    }
+}
+
+impl<R: Rpc> fmt::Debug for Responder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responder")
+            .field("protocol", &R::NAME)
+            .field("open", &self.is_open())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The peers that requests can be made to, each with the number of its session.
+pub(crate) type Ready = BTreeMap<PeerId, u64>;
+
+/// The one reader of what happens.
+///
+/// Peers coming and going are never lost: the network keeps the set, and [`NetworkEvents::next`] turns what
+/// has changed since it was last called into events. A peer that came and went in between is not told; one
+/// that went and came is told as both. Gossip and requests have bounded queues; what does not fit is
+/// settled [`Verdict::Ignore`], or closed, and counted. Gossip and requests can come from a peer before it is
+/// told as connected, or without: a peer need not speak our request protocols to gossip.
+#[derive(Debug)]
+pub struct NetworkEvents {
+    ready: watch::Receiver<Ready>,
+    ready_open: bool,
+    known: Ready,
+    /// Differences not told yet: at most two for each peer that was or is ready.
+    changes: VecDeque<NetworkEvent>,
+    gossip: mpsc::Receiver<NetworkEvent>,
+    requests: mpsc::Receiver<NetworkEvent>,
+}
+
+impl NetworkEvents {
+    pub(crate) const fn new(
+        ready: watch::Receiver<Ready>,
+        gossip: mpsc::Receiver<NetworkEvent>,
+        requests: mpsc::Receiver<NetworkEvent>,
+    ) -> Self {
+        Self { ready, ready_open: true, known: Ready::new(), changes: VecDeque::new(), gossip, requests }
+    }
+
+    /// The next event; peers first. `None` after the network has shut down and all has been told, the
+    /// disconnection of every peer included. Cancel-safe: a dropped call loses nothing.
+    pub async fn next(&mut self) -> Option<NetworkEvent> {
+        loop {
+            if self.changes.is_empty() && self.ready.has_changed().unwrap_or(self.ready_open) {
+                self.compare();
+            }
+            if let Some(change) = self.changes.pop_front() {
+                return Some(change);
+            }
+            tokio::select! {
+                changed = self.ready.changed(), if self.ready_open => {
+                    self.ready_open = changed.is_ok();
+                    self.compare();
+                }
+                Some(event) = self.gossip.recv() => return Some(event),
+                Some(event) = self.requests.recv() => return Some(event),
+                else => return None,
+            }
+        }
+    }
+
+    fn compare(&mut self) {
+        let ready = self.ready.borrow_and_update();
+        if *ready == self.known {
+            return;
+        }
+        for (peer, session) in &self.known {
+            if ready.get(peer) != Some(session) {
+                self.changes.push_back(NetworkEvent::PeerDisconnected(*peer));
+            }
+        }
+        for (peer, session) in ready.iter() {
+            if self.known.get(peer) != Some(session) {
+                self.changes.push_back(NetworkEvent::PeerConnected(*peer));
+            }
+        }
+        self.known.clone_from(&ready);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(event: Option<NetworkEvent>) -> (bool, PeerId) {
+        match event {
+            Some(NetworkEvent::PeerConnected(peer)) => (true, peer),
+            Some(NetworkEvent::PeerDisconnected(peer)) => (false, peer),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn come(ready: &watch::Sender<Ready>, peer: PeerId, session: u64) {
+        ready.send_if_modified(|ready| ready.insert(peer, session) != Some(session));
+    }
+
+    fn go(ready: &watch::Sender<Ready>, peer: PeerId) {
+        ready.send_if_modified(|ready| ready.remove(&peer).is_some());
+    }
+
+    #[tokio::test]
+    async fn peers_that_come_and_go_are_told_as_differences() {
+        let (ready, receiver) = watch::channel(Ready::new());
+        let (gossip, gossip_receiver) = mpsc::channel(1);
+        let (requests, requests_receiver) = mpsc::channel(1);
+        let mut events = NetworkEvents::new(receiver, gossip_receiver, requests_receiver);
+        let (one, two, passing) = (PeerId::random(), PeerId::random(), PeerId::random());
+
+        come(&ready, one, 1);
+        come(&ready, passing, 2);
+        go(&ready, passing);
+        assert_eq!(told(events.next().await), (true, one));
+
+        // Gone and back again between two calls: both are told.
+        go(&ready, one);
+        come(&ready, one, 3);
+        come(&ready, two, 4);
+        assert_eq!(told(events.next().await), (false, one));
+        let mut came = [told(events.next().await), told(events.next().await)];
+        came.sort();
+        let mut expected = [(true, one), (true, two)];
+        expected.sort();
+        assert_eq!(came, expected);
+
+        // The end: everybody leaves, then nothing more.
+        ready.send_modify(Ready::clear);
+        drop((ready, gossip, requests));
+        assert!(!told(events.next().await).0);
+        assert!(!told(events.next().await).0);
+        assert!(events.next().await.is_none());
+        assert!(events.next().await.is_none());
+    }
+}

@@ -1,0 +1,160 @@
+//! What the application asks of the network.
+
+use std::{sync::Arc, time::Duration};
+
+use libp2p::{Multiaddr, PeerId};
+use preconfirmation_types::{Bytes, Offence, Rpc, Topic};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::{
+    error::{NetworkError, PublishError, RequestError},
+    metrics,
+    rpc::{Ask, Outgoing},
+};
+
+/// What became of a message that was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Published {
+    /// It is in the send queue of at least one peer.
+    Sent,
+    /// The same bytes were published or received before, within the time of the duplicate cache; nothing
+    /// was sent.
+    Duplicate,
+}
+
+/// A peer as the network sees it: connected, or banned.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct PeerStatus {
+    /// Who it is.
+    pub peer: PeerId,
+    /// The address of its oldest connection, or of its last one if it is banned.
+    pub address: Multiaddr,
+    /// What it calls itself, once it has identified. Text from a stranger.
+    pub agent: Option<String>,
+    /// Whether it opened its oldest connection.
+    pub inbound: bool,
+    /// The protocols that it says it speaks. Text from a stranger.
+    pub protocols: Vec<String>,
+    /// The topics of this chain that it subscribes to.
+    pub topics: Vec<Topic>,
+    /// The last ping.
+    pub round_trip: Option<Duration>,
+    /// gossipsub's total, the application score included: what the thresholds are compared with (§7.1).
+    pub score: f64,
+    /// The application's part of it.
+    pub application_score: f64,
+    /// Whether [`NetworkEvent::PeerConnected`](crate::NetworkEvent::PeerConnected) holds for it.
+    pub ready: bool,
+    /// Since its oldest connection was made; zero if it is not connected.
+    pub connected_for: Duration,
+    /// How long it will still be refused, if it is banned.
+    pub banned: Option<Duration>,
+}
+
+pub(crate) enum Command {
+    Publish { topic: Topic, ssz: Bytes, reply: oneshot::Sender<Result<Published, PublishError>> },
+    Request(Outgoing),
+    Dial { address: Multiaddr, reply: oneshot::Sender<Result<(), NetworkError>> },
+    Peers { reply: oneshot::Sender<Vec<PeerStatus>> },
+}
+
+/// A handle of the network. Cheap to clone; the network ends when the last one is dropped.
+#[derive(Debug, Clone)]
+pub struct NetworkHandle {
+    pub(crate) local: PeerId,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) reports: mpsc::Sender<(PeerId, Offence)>,
+    pub(crate) listening: watch::Receiver<Option<Vec<Multiaddr>>>,
+    pub(crate) shutdown: Arc<Notify>,
+}
+
+impl NetworkHandle {
+    /// Who this node is.
+    #[must_use]
+    pub const fn local_peer_id(&self) -> PeerId {
+        self.local
+    }
+
+    /// The addresses that this node listens on, as soon as every configured listener has one. Each ends in
+    /// `/p2p/<peer id>`, ready to be another node's static peer. Needs a running service.
+    ///
+    /// # Errors
+    /// [`NetworkError::Closed`].
+    pub async fn listen_addrs(&self) -> Result<Vec<Multiaddr>, NetworkError> {
+        let mut listening = self.listening.clone();
+        let addresses = listening.wait_for(Option::is_some).await.map_err(|_| NetworkError::Closed)?;
+        Ok(addresses.clone().unwrap_or_default())
+    }
+
+    /// Publishes a message (§6) and returns when it is in the send queues of peers. The bytes are checked
+    /// first: what every peer would punish is not sent.
+    ///
+    /// # Errors
+    /// [`PublishError`] tells why nothing was sent.
+    pub async fn publish(&self, topic: Topic, ssz: Bytes) -> Result<Published, PublishError> {
+        let (reply, published) = oneshot::channel();
+        self.command(Command::Publish { topic, ssz, reply }).await.map_err(|()| PublishError::Closed)?;
+        published.await.unwrap_or(Err(PublishError::Closed))
+    }
+
+    /// Asks a connected peer (§10, §11). Waits for the turn that pacing gives it, then for the answer, at most
+    /// `pacing.timeout` from then on. The answer is within its size cap, well formed and answers this
+    /// request as far as the two alone can tell; a peer that gives another one is charged here. Dropping
+    /// the future gives up the turn.
+    ///
+    /// # Errors
+    /// [`RequestError`] tells why there is no answer.
+    pub async fn request<R: Rpc>(
+        &self,
+        peer: PeerId,
+        request: R::Request,
+    ) -> Result<R::Response, RequestError> {
+        let (reply, response) = oneshot::channel();
+        let protocol = R::NAME;
+        let ask = Ask::<R> { peer, request, reply };
+        let outgoing = Outgoing::new(ask).ok_or(RequestError::Unsupported { protocol })?;
+        self.command(Command::Request(outgoing)).await.map_err(|()| RequestError::Closed)?;
+        response.await.unwrap_or(Err(RequestError::Closed))
+    }
+
+    /// Charges a peer with an offence that the application found (§7.1). Never blocks; when too many reports
+    /// wait, this one is dropped and counted. An offence in a gossip message belongs in its verdict instead.
+    pub fn report(&self, peer: PeerId, offence: Offence) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.reports.try_send((peer, offence)) {
+            metrics::dropped("reports");
+        }
+    }
+
+    /// Connects to an address and returns when the connection stands, encrypted and authenticated. An
+    /// address that ends in the `/p2p/<id>` of a connected peer is already reached.
+    ///
+    /// # Errors
+    /// [`NetworkError::Dial`] or [`NetworkError::Closed`].
+    pub async fn dial(&self, addr: Multiaddr) -> Result<(), NetworkError> {
+        let (reply, dialled) = oneshot::channel();
+        self.command(Command::Dial { address: addr, reply }).await.map_err(|()| NetworkError::Closed)?;
+        dialled.await.unwrap_or(Err(NetworkError::Closed))
+    }
+
+    /// All connected peers, then all banned ones.
+    ///
+    /// # Errors
+    /// [`NetworkError::Closed`].
+    pub async fn peers(&self) -> Result<Vec<PeerStatus>, NetworkError> {
+        let (reply, peers) = oneshot::channel();
+        self.command(Command::Peers { reply }).await.map_err(|()| NetworkError::Closed)?;
+        peers.await.map_err(|_| NetworkError::Closed)
+    }
+
+    /// Ends the service: [`NetworkService::run`](crate::NetworkService::run) returns once it has said
+    /// goodbye to its peers. What is still open is answered with `Closed`.
+    pub fn shutdown(&self) {
+        self.shutdown.notify_one();
+    }
+
+    async fn command(&self, command: Command) -> Result<(), ()> {
+        self.commands.send(command).await.map_err(drop)
+    }
+}

@@ -1,0 +1,72 @@
+//! What is counted. Few labels with few values; no peer is ever a label.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use preconfirmation_types::{Offence, Topic};
+
+const GOSSIP_RECEIVED: &str = "p2p_gossip_received_total";
+const GOSSIP_PUBLISH: &str = "p2p_gossip_publish_total";
+const REQUESTS: &str = "p2p_reqresp_requests_total";
+const LATENCY: &str = "p2p_reqresp_latency_seconds";
+const OFFENCES: &str = "p2p_offences_total";
+const BANS: &str = "p2p_bans_total";
+const PEERS: &str = "p2p_peers";
+const DROPPED: &str = "p2p_queue_dropped_total";
+const DIALS: &str = "p2p_dial_failures_total";
+
+/// Tells the recorder what the metrics mean.
+pub(crate) fn describe() {
+    let count = Unit::Count;
+    describe_counter!(GOSSIP_RECEIVED, count, "Gossip messages received, by topic and what became of them");
+    describe_counter!(GOSSIP_PUBLISH, count, "Gossip messages published, by topic and outcome");
+    describe_counter!(REQUESTS, count, "Requests, by protocol, direction and outcome");
+    describe_histogram!(LATENCY, Unit::Seconds, "From a request's turn to its answer");
+    describe_counter!(OFFENCES, count, "Offences that peers were charged with, by kind");
+    describe_counter!(BANS, count, "Peers banned");
+    describe_gauge!(PEERS, count, "Connected peers");
+    describe_counter!(DROPPED, count, "What a full queue dropped, by queue");
+    describe_counter!(DIALS, count, "Connections that could not be made");
+}
+
+pub(crate) fn received(topic: Topic, outcome: &'static str) {
+    counter!(GOSSIP_RECEIVED, "topic" => topic.label(), "outcome" => outcome).increment(1);
+}
+
+pub(crate) fn published(topic: Topic, outcome: &'static str) {
+    counter!(GOSSIP_PUBLISH, "topic" => topic.label(), "outcome" => outcome).increment(1);
+}
+
+/// A request of ours has ended.
+pub(crate) fn asked(protocol: &'static str, outcome: &'static str) {
+    counter!(REQUESTS, "protocol" => protocol, "direction" => "outbound", "outcome" => outcome).increment(1);
+}
+
+/// A request of a peer has ended.
+pub(crate) fn served(protocol: &'static str, outcome: &'static str) {
+    counter!(REQUESTS, "protocol" => protocol, "direction" => "inbound", "outcome" => outcome).increment(1);
+}
+
+pub(crate) fn latency(protocol: &'static str, took: Duration) {
+    histogram!(LATENCY, "protocol" => protocol).record(took.as_secs_f64());
+}
+
+pub(crate) fn offence(offence: Offence) {
+    counter!(OFFENCES, "offence" => offence.label()).increment(1);
+}
+
+pub(crate) fn banned() {
+    counter!(BANS).increment(1);
+}
+
+pub(crate) fn dial_failed() {
+    counter!(DIALS).increment(1);
+}
+
+pub(crate) fn peers(connected: usize) {
+    gauge!(PEERS).set(u32::try_from(connected).unwrap_or(u32::MAX));
+}
+
+pub(crate) fn dropped(queue: &'static str) {
+    counter!(DROPPED, "queue" => queue).increment(1);
+}

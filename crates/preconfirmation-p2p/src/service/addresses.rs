@@ -1,0 +1,93 @@
+//! Where the node listens, and whom it dials.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
+
+use libp2p::{
+    Multiaddr, TransportError, core::transport::ListenerId, multiaddr::Protocol, swarm::dial_opts::DialOpts,
+};
+use tokio::sync::oneshot;
+
+use super::NetworkService;
+use crate::{error::NetworkError, metrics};
+
+/// A listener of the configuration and the addresses that it has.
+pub(super) struct Listener {
+    pub(super) id: ListenerId,
+    pub(super) address: Multiaddr,
+    bound: Vec<Multiaddr>,
+}
+
+impl NetworkService {
+    pub(super) fn listen(&mut self) -> Result<(), NetworkError> {
+        for address in self.config.listen.clone() {
+            let listening = free(&address).and_then(|()| {
+                self.swarm.listen_on(address.clone()).map_err(|error| match error {
+                    TransportError::MultiaddrNotSupported(_) => io::ErrorKind::Unsupported.into(),
+                    TransportError::Other(error) => error,
+                })
+            });
+            let id = match listening {
+                Ok(id) => id,
+                Err(source) => return Err(NetworkError::Listen { address, source }),
+            };
+            let bound = Vec::new();
+            self.listeners.push(Listener { id, address, bound });
+        }
+        self.publish_listeners();
+        Ok(())
+    }
+
+    pub(super) fn listener(&mut self, id: ListenerId, change: impl FnOnce(&mut Vec<Multiaddr>)) {
+        if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.id == id) {
+            change(&mut listener.bound);
+            self.publish_listeners();
+        }
+    }
+
+    /// Tells the handles where the node listens, from the moment on when all listeners are bound.
+    fn publish_listeners(&mut self) {
+        let all_bound = self.listeners.iter().all(|listener| !listener.bound.is_empty());
+        if all_bound || self.listening.borrow().is_some() {
+            let with_id = |address: &Multiaddr| address.clone().with(Protocol::P2p(self.local));
+            let bound = self.listeners.iter().flat_map(|listener| &listener.bound);
+            self.listening.send_replace(Some(bound.map(with_id).collect()));
+        }
+    }
+
+    pub(super) fn dial(&mut self, address: Multiaddr, reply: oneshot::Sender<Result<(), NetworkError>>) {
+        if let Some(Protocol::P2p(peer)) = address.iter().last()
+            && self.swarm.is_connected(&peer)
+        {
+            drop(reply.send(Ok(())));
+            return;
+        }
+        let options = DialOpts::from(address.clone());
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => drop(self.dials.insert(connection, (address, reply))),
+            Err(error) => {
+                metrics::dial_failed();
+                let source = error.into();
+                drop(reply.send(Err(NetworkError::Dial { address, source })));
+            }
+        }
+    }
+}
+
+/// Whether a port is free. libp2p shares its ports (`SO_REUSEPORT`): without this a second node would bind
+/// the same one without a word, and each would get some of the other's connections.
+fn free(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind(SocketAddr::new(ip, port)).map(drop),
+        _ => Ok(()),
+    }
+}

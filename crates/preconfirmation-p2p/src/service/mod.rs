@@ -1,0 +1,361 @@
+//! The one task that owns the swarm. Nothing slow happens in it: signatures of gossip frames are checked
+//! and frames decoded in the connections' tasks, messages are judged by the application.
+
+mod addresses;
+mod gossip;
+mod peers;
+mod requests;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt as _;
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol, Swarm,
+    swarm::{ConnectionId, SwarmEvent, dial_opts::DialOpts},
+};
+use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence};
+use tokio::{
+    sync::{Notify, Semaphore, mpsc, oneshot, watch},
+    time::{Interval, MissedTickBehavior},
+};
+
+use crate::{
+    bans::Bans,
+    behaviour::{self, Behaviour, BehaviourEvent},
+    config::NetworkConfig,
+    error::NetworkError,
+    event::{Answer, NetworkEvent, NetworkEvents, Ready, Settlement},
+    gossip::Topics,
+    handle::{Command, NetworkHandle},
+    metrics,
+    pacing::Pacer,
+    rpc::{Desks, Outgoing},
+    score::Scores,
+};
+use addresses::Listener;
+use peers::Peer;
+
+/// Between two looks at scores and bans.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long goodbyes may take at the end.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// Unit of the permits for bytes of open messages: so that any configured amount fits a semaphore.
+const PERMIT_BYTES: usize = 1024;
+
+/// Builds networks.
+#[derive(Debug, Clone, Copy)]
+pub struct Network;
+
+impl Network {
+    /// Builds a node, binds its listeners and starts to dial its static peers. Nothing moves until the
+    /// service runs. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`NetworkError::Config`] for settings that cannot work, [`NetworkError::Listen`] for an address that
+    /// cannot be listened on, [`NetworkError::NoRuntime`], [`NetworkError::Stack`].
+    #[allow(clippy::new_ret_no_self, reason = "a network is its three halves")]
+    pub fn new(
+        config: NetworkConfig,
+    ) -> Result<(NetworkHandle, NetworkEvents, NetworkService), NetworkError> {
+        config.check()?;
+        tokio::runtime::Handle::try_current().map_err(NetworkError::NoRuntime)?;
+        metrics::describe();
+
+        let topics = Topics::new(config.chain_id);
+        let swarm = behaviour::swarm(&config, &topics)?;
+        let local = *swarm.local_peer_id();
+
+        let queues = config.queues;
+        let (commands, commands_receiver) = mpsc::channel(queues.commands.get());
+        let (reports, reports_receiver) = mpsc::channel(queues.reports.get());
+        let (gossip, gossip_receiver) = mpsc::channel(queues.gossip_events.get());
+        let (requests, requests_receiver) = mpsc::channel(queues.request_events.get());
+        let (settlements, settled) = mpsc::channel(queues.open_verdicts.get());
+        let (ready, ready_receiver) = watch::channel(Ready::new());
+        let (listening, listening_receiver) = watch::channel(None);
+        let shutdown = Arc::new(Notify::new());
+
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let quota = Quota::per_second(config.serving.per_second).allow_burst(config.serving.burst);
+        let open_bytes = queues.open_verdict_bytes.get().div_ceil(PERMIT_BYTES).min(u32::MAX as usize);
+        let mut service = NetworkService {
+            local,
+            topics,
+            protocols: [
+                behaviour::protocol::<GetHead>(config.chain_id)?,
+                behaviour::protocol::<GetCommitmentsByNumber>(config.chain_id)?,
+                behaviour::protocol::<GetRawTxList>(config.chain_id)?,
+            ],
+            swarm,
+            commands: commands_receiver,
+            reports: reports_receiver,
+            shutdown: Arc::clone(&shutdown),
+            gossip,
+            requests,
+            open: Arc::new(Semaphore::new(queues.open_verdicts.get())),
+            open_bytes: Arc::new(Semaphore::new(open_bytes)),
+            open_bytes_total: open_bytes,
+            settlements,
+            settled,
+            ready,
+            sessions: 0,
+            listeners: Vec::new(),
+            listening,
+            dials: HashMap::new(),
+            peers: HashMap::new(),
+            scores: Scores::new(config.score),
+            bans: Bans::new(config.score.max_bans),
+            pacer: Pacer::new(config.pacing),
+            desks: Desks::new(config.serving.in_work),
+            in_work: Arc::new(Semaphore::new(config.serving.in_work.get())),
+            limiter: RateLimiter::keyed(quota),
+            tick,
+            config,
+        };
+        service.listen()?;
+        for address in service.config.static_peers.clone() {
+            if let Err(error) = service.swarm.dial(DialOpts::from(address.clone())) {
+                metrics::dial_failed();
+                tracing::warn!(%address, %error, "static peer cannot be dialled");
+            }
+        }
+        let handle = NetworkHandle { local, commands, reports, listening: listening_receiver, shutdown };
+        let events = NetworkEvents::new(ready_receiver, gossip_receiver, requests_receiver);
+        Ok((handle, events, service))
+    }
+}
+
+/// The node itself: a future to be run once.
+#[must_use = "a network does nothing until its service runs"]
+pub struct NetworkService {
+    config: NetworkConfig,
+    local: PeerId,
+    topics: Topics,
+    protocols: [StreamProtocol; 3],
+    swarm: Swarm<Behaviour>,
+
+    commands: mpsc::Receiver<Command>,
+    reports: mpsc::Receiver<(PeerId, Offence)>,
+    shutdown: Arc<Notify>,
+
+    gossip: mpsc::Sender<NetworkEvent>,
+    requests: mpsc::Sender<NetworkEvent>,
+    open: Arc<Semaphore>,
+    open_bytes: Arc<Semaphore>,
+    open_bytes_total: usize,
+    settlements: mpsc::Sender<Settlement>,
+    settled: mpsc::Receiver<Settlement>,
+
+    ready: watch::Sender<Ready>,
+    sessions: u64,
+    listeners: Vec<Listener>,
+    listening: watch::Sender<Option<Vec<Multiaddr>>>,
+    dials: HashMap<ConnectionId, (Multiaddr, oneshot::Sender<Result<(), NetworkError>>)>,
+
+    peers: HashMap<PeerId, Peer>,
+    scores: Scores,
+    bans: Bans,
+    pacer: Pacer<Outgoing>,
+    desks: Desks,
+    in_work: Arc<Semaphore>,
+    limiter: DefaultKeyedRateLimiter<PeerId>,
+    tick: Interval,
+}
+
+/// One thing for the service to do.
+#[allow(clippy::large_enum_variant, reason = "moved once, and the largest is the most frequent")]
+enum Input {
+    Settled(Settlement),
+    HeadAnswer(Answer<GetHead>),
+    CommitmentsAnswer(Answer<GetCommitmentsByNumber>),
+    TxListAnswer(Answer<GetRawTxList>),
+    Report(PeerId, Offence),
+    Command(Command),
+    Turn,
+    Tick,
+    Swarm(SwarmEvent<BehaviourEvent>),
+    /// All handles are gone.
+    Abandoned,
+}
+
+impl NetworkService {
+    /// Runs the node until [`NetworkHandle::shutdown`] is called or the last handle is dropped.
+    ///
+    /// # Errors
+    /// [`NetworkError::ListenerClosed`] when a listener ends: a node that can no longer be reached as
+    /// configured says so instead of going on.
+    pub async fn run(mut self) -> Result<(), NetworkError> {
+        let shutdown = Arc::clone(&self.shutdown);
+        let shutdown = shutdown.notified();
+        tokio::pin!(shutdown);
+        let result = loop {
+            // Shutdown first. Below it all sources have the same chance, so that none starves another.
+            let input = tokio::select! {
+                biased;
+                () = &mut shutdown => break Ok(()),
+                input = self.input() => input,
+            };
+            match self.handle(input) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        self.end().await;
+        result
+    }
+
+    /// Waits for the next input. Cancel-safe, as all its parts are.
+    async fn input(&mut self) -> Input {
+        let turn = self.pacer.next_turn(Instant::now());
+        tokio::select! {
+            // The service holds senders of these, so they never end.
+            Some(settlement) = self.settled.recv() => Input::Settled(settlement),
+            Some(answer) = self.desks.head.answered.recv() => Input::HeadAnswer(answer),
+            Some(answer) = self.desks.commitments.answered.recv() => Input::CommitmentsAnswer(answer),
+            Some(answer) = self.desks.txlist.answered.recv() => Input::TxListAnswer(answer),
+            // Ends with the commands, which say so.
+            Some((peer, offence)) = self.reports.recv() => Input::Report(peer, offence),
+            command = self.commands.recv() => command.map_or(Input::Abandoned, Input::Command),
+            () = until(turn), if turn.is_some() => Input::Turn,
+            _ = self.tick.tick() => Input::Tick,
+            event = self.swarm.select_next_some() => Input::Swarm(event),
+        }
+    }
+
+    /// Does what an input asks. `false` ends the service.
+    fn handle(&mut self, input: Input) -> Result<bool, NetworkError> {
+        match input {
+            Input::Settled(settlement) => self.settle(settlement),
+            Input::HeadAnswer(answer) => self.answer(answer),
+            Input::CommitmentsAnswer(answer) => self.answer(answer),
+            Input::TxListAnswer(answer) => self.answer(answer),
+            Input::Report(peer, offence) => self.charge(peer, offence),
+            Input::Command(command) => self.command(command),
+            Input::Turn => self.send_requests(),
+            Input::Tick => self.on_tick(),
+            Input::Swarm(event) => self.swarm_event(event)?,
+            Input::Abandoned => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            // Whoever has stopped waiting for a reply does not get it.
+            Command::Publish { topic, ssz, reply } => drop(reply.send(self.publish(topic, ssz))),
+            Command::Request(outgoing) => self.request(outgoing),
+            Command::Dial { address, reply } => self.dial(address, reply),
+            Command::Peers { reply } => drop(reply.send(self.statuses())),
+        }
+    }
+
+    fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) -> Result<(), NetworkError> {
+        match event {
+            SwarmEvent::Behaviour(event) => self.behaviour_event(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.connected(peer_id, connection_id, &endpoint)
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                tracing::debug!(peer = %peer_id, ?cause, "connection closed");
+                self.disconnected(peer_id, connection_id);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                metrics::dial_failed();
+                tracing::debug!(%error, "dial failed");
+                if let Some((address, reply)) = self.dials.remove(&connection_id) {
+                    let source = error.into();
+                    drop(reply.send(Err(NetworkError::Dial { address, source })));
+                }
+            }
+            SwarmEvent::IncomingConnectionError { error, .. } => {
+                tracing::debug!(%error, "connection refused");
+            }
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                tracing::info!(%address, "listening");
+                self.listener(listener_id, |bound| bound.push(address));
+            }
+            SwarmEvent::ExpiredListenAddr { listener_id, address } => {
+                tracing::info!(%address, "no longer listening");
+                self.listener(listener_id, |bound| bound.retain(|of| *of != address));
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                if let Some(listener) = self.listeners.iter().find(|listener| listener.id == listener_id) {
+                    return Err(NetworkError::ListenerClosed {
+                        address: listener.address.clone(),
+                        source: reason.err(),
+                    });
+                }
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener"),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Gossip(event) => self.gossip_event(event),
+            BehaviourEvent::Head(event) => self.rpc_event::<GetHead>(event),
+            BehaviourEvent::Commitments(event) => self.rpc_event::<GetCommitmentsByNumber>(event),
+            BehaviourEvent::Txlist(event) => self.rpc_event::<GetRawTxList>(event),
+            BehaviourEvent::Identify(event) => self.identify_event(event),
+            BehaviourEvent::Ping(event) => self.ping_event(event),
+            BehaviourEvent::Limits(never) | BehaviourEvent::Banned(never) => match never {},
+        }
+    }
+
+    /// The end, in this order: no new commands; no peer is ready any more; what waits for a turn or an
+    /// answer is told so by dropping it; connections are closed in an orderly way, as long as that does not
+    /// take long; then the swarm goes, and with it every task and socket.
+    async fn end(mut self) {
+        self.commands.close();
+        self.ready.send_modify(Ready::clear);
+        self.pacer = Pacer::new(self.config.pacing);
+        self.desks = Desks::new(self.config.serving.in_work);
+        self.dials.clear();
+        for listener in std::mem::take(&mut self.listeners) {
+            self.swarm.remove_listener(listener.id);
+        }
+        let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
+        for peer in peers {
+            // It is connected, so it can be disconnected.
+            let _connected = self.swarm.disconnect_peer_id(peer).is_ok();
+        }
+        let goodbye = async {
+            while self.swarm.connected_peers().next().is_some() {
+                self.swarm.select_next_some().await;
+            }
+        };
+        if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
+            tracing::debug!("some peers took too long to say goodbye");
+        }
+        metrics::peers(0);
+    }
+}
+
+/// Sleeps until an instant, which may be past.
+async fn until(instant: Option<Instant>) {
+    if let Some(instant) = instant {
+        tokio::time::sleep_until(instant.into()).await;
+    }
+}
+
+impl fmt::Debug for NetworkService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetworkService")
+            .field("local", &self.local)
+            .field("chain_id", &self.config.chain_id)
+            .field("peers", &self.peers.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,230 @@
+//! Peers coming, going, offending.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, identify, ping, swarm::ConnectionId};
+use preconfirmation_types::{Offence, Topic};
+use tokio::sync::Semaphore;
+
+use super::NetworkService;
+use crate::{bans::Ban, config::after, error::RequestError, handle::PeerStatus, metrics, score::Standing};
+
+/// A connected peer.
+pub(super) struct Peer {
+    /// At least one, oldest first.
+    connections: Vec<Connection>,
+    since: Instant,
+    agent: Option<String>,
+    protocols: Vec<String>,
+    round_trip: Option<Duration>,
+    ready: bool,
+    /// Its share of the requests in work.
+    pub(super) in_work: Arc<Semaphore>,
+}
+
+struct Connection {
+    id: ConnectionId,
+    address: Multiaddr,
+    inbound: bool,
+}
+
+impl NetworkService {
+    pub(super) fn connected(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        let in_work = self.config.serving.in_work_per_peer;
+        let record = self.peers.entry(peer).or_insert_with(|| Peer {
+            connections: Vec::new(),
+            since: Instant::now(),
+            agent: None,
+            protocols: Vec::new(),
+            round_trip: None,
+            ready: false,
+            in_work: Arc::new(Semaphore::new(in_work.get())),
+        });
+        record.connections.push(Connection {
+            id,
+            address: endpoint.get_remote_address().clone(),
+            inbound: endpoint.is_listener(),
+        });
+        if let Some((_, reply)) = self.dials.remove(&id) {
+            drop(reply.send(Ok(())));
+        }
+        metrics::peers(self.peers.len());
+        // A peer that returns finds its score where it was.
+        let score = self.scores.of(&peer, Instant::now());
+        self.mirror(&peer, score);
+        tracing::debug!(%peer, address = %endpoint.get_remote_address(), "connected");
+    }
+
+    pub(super) fn disconnected(&mut self, peer: PeerId, id: ConnectionId) {
+        let Some(record) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        record.connections.retain(|connection| connection.id != id);
+        if !record.connections.is_empty() {
+            return;
+        }
+        self.peers.remove(&peer);
+        self.ready.send_if_modified(|ready| ready.remove(&peer).is_some());
+        for outgoing in self.pacer.gone(&peer) {
+            metrics::asked(outgoing.protocol(), RequestError::Disconnected.label());
+            outgoing.fail(RequestError::Disconnected);
+        }
+        metrics::peers(self.peers.len());
+    }
+
+    pub(super) fn identify_event(&mut self, event: identify::Event) {
+        let identify::Event::Received { peer_id: peer, info, .. } = event else {
+            return;
+        };
+        let Some(record) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let speaks = self.protocols.iter().all(|protocol| info.protocols.contains(protocol));
+        record.agent = Some(info.agent_version);
+        record.protocols = info.protocols.iter().map(ToString::to_string).collect();
+        if speaks == record.ready {
+            return;
+        }
+        record.ready = speaks;
+        tracing::debug!(%peer, agent = ?record.agent, ready = speaks, "identified");
+        if speaks {
+            self.sessions += 1;
+            let session = self.sessions;
+            self.ready.send_if_modified(|ready| ready.insert(peer, session) != Some(session));
+        } else {
+            self.ready.send_if_modified(|ready| ready.remove(&peer).is_some());
+        }
+    }
+
+    pub(super) fn ping_event(&mut self, event: ping::Event) {
+        match event.result {
+            Ok(round_trip) => {
+                if let Some(record) = self.peers.get_mut(&event.peer) {
+                    record.round_trip = Some(round_trip);
+                }
+            }
+            Err(ping::Failure::Unsupported) => {}
+            Err(error) => {
+                tracing::debug!(peer = %event.peer, %error, "ping failed, closing the connection");
+                self.swarm.close_connection(event.connection);
+            }
+        }
+    }
+
+    /// Charges a peer with an offence (§7.1).
+    pub(super) fn charge(&mut self, peer: PeerId, offence: Offence) {
+        metrics::offence(offence);
+        let score = self.scores.offence(peer, offence, Instant::now());
+        self.mirror(&peer, score);
+        tracing::debug!(%peer, offence = offence.label(), score, "offence");
+    }
+
+    /// Makes the application score part of gossipsub's.
+    pub(super) fn mirror(&mut self, peer: &PeerId, score: f64) {
+        self.swarm.behaviour_mut().gossip.set_application_score(peer, score);
+    }
+
+    /// Lets time pass: scores decay, bans begin and end, what is over is forgotten.
+    pub(super) fn on_tick(&mut self) {
+        let now = Instant::now();
+        let mut banned = Vec::new();
+        for peer in self.peers.keys() {
+            let application = self.scores.of(peer, now);
+            let gossip = &mut self.swarm.behaviour_mut().gossip;
+            gossip.set_application_score(peer, application);
+            let lower = gossip.peer_score(peer).unwrap_or(application).min(application);
+            if self.scores.observe(*peer, lower, now) == Standing::Banned {
+                banned.push((*peer, lower));
+            }
+        }
+        for (peer, score) in banned {
+            self.ban(peer, score, now);
+        }
+        for peer in self.bans.expired(now) {
+            tracing::info!(%peer, "ban is over");
+            self.swarm.behaviour_mut().banned.unblock_peer(peer);
+        }
+        self.scores.prune(now);
+        self.pacer.prune(now);
+        self.limiter.retain_recent();
+    }
+
+    fn ban(&mut self, peer: PeerId, score: f64, now: Instant) {
+        tracing::warn!(%peer, score, "banned");
+        metrics::banned();
+        let record = self.peers.get(&peer);
+        let ban = Ban {
+            until: after(now, self.config.score.ban_for),
+            address: record.and_then(Peer::address).unwrap_or_else(Multiaddr::empty),
+            agent: record.and_then(|record| record.agent.clone()),
+        };
+        if let Some(freed) = self.bans.add(peer, ban) {
+            self.swarm.behaviour_mut().banned.unblock_peer(freed);
+        }
+        // Closes its connections, too.
+        self.swarm.behaviour_mut().banned.block_peer(peer);
+    }
+
+    pub(super) fn statuses(&self) -> Vec<PeerStatus> {
+        let now = Instant::now();
+        let gossip = &self.swarm.behaviour().gossip;
+        let mut subscribed: HashMap<PeerId, Vec<Topic>> = gossip
+            .all_peers()
+            .map(|(peer, topics)| {
+                let topics = topics.into_iter().filter_map(|topic| self.topics.topic(topic));
+                (*peer, topics.collect())
+            })
+            .collect();
+        let score = |peer: &PeerId| {
+            let application = self.scores.of(peer, now);
+            (gossip.peer_score(peer).unwrap_or(application), application)
+        };
+        let connected = self.peers.iter().map(|(peer, record)| {
+            let (score, application_score) = score(peer);
+            PeerStatus {
+                peer: *peer,
+                address: record.address().unwrap_or_else(Multiaddr::empty),
+                agent: record.agent.clone(),
+                inbound: record.connections.first().is_some_and(|connection| connection.inbound),
+                protocols: record.protocols.clone(),
+                topics: subscribed.remove(peer).unwrap_or_default(),
+                round_trip: record.round_trip,
+                score,
+                application_score,
+                ready: record.ready,
+                connected_for: now.saturating_duration_since(record.since),
+                banned: None,
+            }
+        });
+        let mut statuses: Vec<_> = connected.collect();
+        let banned = self.bans.iter().filter(|(peer, _)| !self.peers.contains_key(peer));
+        statuses.extend(banned.map(|(peer, ban)| {
+            let (score, application_score) = score(peer);
+            PeerStatus {
+                peer: *peer,
+                address: ban.address.clone(),
+                agent: ban.agent.clone(),
+                inbound: false,
+                protocols: Vec::new(),
+                topics: Vec::new(),
+                round_trip: None,
+                score,
+                application_score,
+                ready: false,
+                connected_for: Duration::ZERO,
+                banned: Some(ban.until.saturating_duration_since(now)),
+            }
+        }));
+        statuses
+    }
+}
+
+impl Peer {
+    fn address(&self) -> Option<Multiaddr> {
+        self.connections.first().map(|connection| connection.address.clone())
+    }
+}

@@ -1,0 +1,168 @@
+//! Gossip goes where verdicts let it.
+
+use preconfirmation_p2p::{GossipMessage, PublishError, Published, Verdict};
+use preconfirmation_types::{Bytes, Container as _, MAX_TXLIST_BYTES, Offence, Topic};
+
+use crate::rig::{COMMITMENTS, Metrics, Node, config, eventually, soon, ssz, txlist};
+
+#[tokio::test]
+async fn both_topics_reach_a_third_node_through_one_that_accepts() {
+    let (mut author, mut middle, mut far) = (Node::local(), Node::local(), Node::local());
+    author.meet(&mut middle).await;
+    far.meet(&mut middle).await;
+
+    // The largest list that there is.
+    let list = txlist(MAX_TXLIST_BYTES);
+    let sent = soon(author.handle.publish(Topic::RawTxLists, list.to_ssz().into())).await;
+    assert_eq!(sent, Ok(Published::Sent));
+    let (from, message, token) = middle.gossip().await;
+    assert_eq!((from, &message), (author.id(), &GossipMessage::TxList(list.clone())));
+    token.settle(Verdict::Accept);
+    let (from, message, token) = far.gossip().await;
+    assert_eq!((from, message), (middle.id(), GossipMessage::TxList(list)));
+    token.settle(Verdict::Accept);
+
+    let sent = soon(author.handle.publish(COMMITMENTS, ssz(1))).await;
+    assert_eq!(sent, Ok(Published::Sent));
+    assert_eq!(middle.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(1)));
+    assert_eq!(far.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(1)));
+
+    // Two acceptances, a twentieth each; they decay from the first moment on.
+    eventually(|| async {
+        let score = middle.status(author.id()).await?.application_score;
+        (0.09..=0.1).contains(&score).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_ignored_dropped_or_rejected_goes_no_further() {
+    let (mut author, mut middle, mut far) = (Node::local(), Node::local(), Node::local());
+    author.meet(&mut middle).await;
+    far.meet(&mut middle).await;
+    for block in 1..=4 {
+        let sent = soon(author.handle.publish(COMMITMENTS, ssz(block))).await;
+        assert_eq!(sent, Ok(Published::Sent));
+    }
+    assert_eq!(middle.judge(Verdict::Ignore).await, GossipMessage::Commitment(ssz(1)));
+    let (_, message, token) = middle.gossip().await;
+    assert_eq!(message, GossipMessage::Commitment(ssz(2)));
+    drop(token);
+    let rejected = Verdict::Reject(Offence::WrongSigner);
+    assert_eq!(middle.judge(rejected).await, GossipMessage::Commitment(ssz(3)));
+    assert_eq!(middle.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(4)));
+    // Had one of the first three been forwarded, it would have come before the fourth.
+    assert_eq!(far.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(4)));
+
+    // The rejected one cost a point, and gossipsub's own count of invalid messages two more.
+    let score = middle.charged(author.id(), -0.9).await;
+    assert!(score > -1.0, "{score}");
+    let total = middle.status(author.id()).await.unwrap().score;
+    assert!(total < -1.0, "{total}");
+}
+
+#[tokio::test]
+async fn publishing_says_what_became_of_the_message() {
+    let mut alone = Node::local();
+    let unheard = soon(alone.handle.publish(COMMITMENTS, ssz(1))).await;
+    assert_eq!(unheard, Err(PublishError::NoPeers));
+    assert!(PublishError::NoPeers.is_retryable());
+
+    let mut other = Node::local();
+    alone.meet(&mut other).await;
+    // Nobody having heard it, it can be published again.
+    let publish = |topic, bytes: Bytes| soon(alone.handle.publish(topic, bytes));
+    assert_eq!(publish(COMMITMENTS, ssz(1)).await, Ok(Published::Sent));
+    assert_eq!(publish(COMMITMENTS, ssz(1)).await, Ok(Published::Duplicate));
+    // What everybody would punish is not sent.
+    let (limit, actual) = (382, 383);
+    let large = PublishError::TooLarge { limit, actual };
+    assert_eq!(publish(COMMITMENTS, vec![0; 383].into()).await, Err(large));
+    let malformed = publish(COMMITMENTS, vec![7; 382].into()).await;
+    assert!(matches!(malformed, Err(PublishError::Malformed(_))), "{malformed:?}");
+    let (limit, actual) = (36 + MAX_TXLIST_BYTES, 37 + MAX_TXLIST_BYTES);
+    let large = PublishError::TooLarge { limit, actual };
+    assert_eq!(publish(Topic::RawTxLists, vec![0; actual].into()).await, Err(large));
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_stalls_nothing_and_every_drop_is_counted() {
+    let metrics = Metrics::install();
+    let mut small = config();
+    small.queues.gossip_events = 2.try_into().unwrap();
+    let (mut author, mut reader) = (Node::local(), Node::start(small));
+    author.meet(&mut reader).await;
+    for block in 0..20 {
+        let sent = soon(author.handle.publish(COMMITMENTS, ssz(block))).await;
+        assert_eq!(sent, Ok(Published::Sent));
+    }
+    metrics.reaches("p2p_queue_dropped_total", "gossip_events", 18).await;
+    // The loop goes on: it answers, and gossip flows again once there is room. Nobody has been charged.
+    let status = soon(reader.status(author.id())).await.unwrap();
+    assert!(status.application_score >= 0.0);
+    for block in 0..2 {
+        assert_eq!(reader.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(block)));
+    }
+    let sent = soon(author.handle.publish(COMMITMENTS, ssz(100))).await;
+    assert_eq!(sent, Ok(Published::Sent));
+    assert_eq!(reader.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(100)));
+    assert_eq!(metrics.count("p2p_queue_dropped_total", "gossip_events"), 18);
+    metrics.reaches("p2p_gossip_received_total", "accepted", 3).await;
+    assert_eq!(metrics.count("p2p_gossip_received_total", "dropped"), 18);
+}
+
+#[tokio::test]
+async fn open_verdicts_are_bounded_by_count_and_by_bytes() {
+    let metrics = Metrics::install();
+    let mut few = config();
+    few.queues.open_verdicts = 3.try_into().unwrap();
+    few.queues.open_verdict_bytes = (8 * 1024).try_into().unwrap();
+    let (mut author, mut reader) = (Node::local(), Node::start(few));
+    author.meet(&mut reader).await;
+    let publish = |block| soon(author.handle.publish(COMMITMENTS, ssz(block)));
+    let mut open = Vec::new();
+    for block in 0..3 {
+        assert_eq!(publish(block).await, Ok(Published::Sent));
+        open.push(reader.gossip().await.2);
+    }
+    assert_eq!(publish(3).await, Ok(Published::Sent));
+    metrics.reaches("p2p_queue_dropped_total", "open_verdicts", 1).await;
+
+    // A verdict makes room; a permit is free once the service has taken the verdict.
+    open.drain(..).for_each(|token| token.settle(Verdict::Accept));
+    metrics.reaches("p2p_gossip_received_total", "accepted", 3).await;
+    let large = |bytes| soon(author.handle.publish(Topic::RawTxLists, txlist(bytes).to_ssz().into()));
+    assert_eq!(large(6000).await, Ok(Published::Sent));
+    let held = reader.gossip().await;
+    assert_eq!(large(6001).await, Ok(Published::Sent));
+    metrics.reaches("p2p_queue_dropped_total", "open_verdicts", 2).await;
+    drop(held);
+    metrics.reaches("p2p_gossip_received_total", "raw_txlists ignored", 1).await;
+    // Larger than all that may be open: it gets all of it rather than never a chance.
+    assert_eq!(large(20_000).await, Ok(Published::Sent));
+    assert_eq!(reader.judge(Verdict::Accept).await, GossipMessage::TxList(txlist(20_000)));
+}
+
+#[tokio::test]
+async fn a_verdict_that_gossip_no_longer_waits_for_is_counted_and_still_scores() {
+    let metrics = Metrics::install();
+    let mut forgetful = config();
+    forgetful.gossip.history = 1.try_into().unwrap();
+    forgetful.gossip.history_gossip = 1;
+    forgetful.gossip.heartbeat = std::time::Duration::from_millis(50);
+    let (mut author, mut reader) = (Node::local(), Node::start(forgetful));
+    author.meet(&mut reader).await;
+    // Open verdicts are asked for again and again until one has become too old.
+    for block in 0.. {
+        let sent = soon(author.handle.publish(COMMITMENTS, ssz(block))).await;
+        assert_eq!(sent, Ok(Published::Sent));
+        let (_, _, token) = reader.gossip().await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        token.settle(Verdict::Reject(Offence::BadSignature));
+        if metrics.count("p2p_gossip_received_total", "late") > 0 {
+            break;
+        }
+        assert!(block < 20, "every verdict was in time");
+    }
+    reader.charged(author.id(), -0.5).await;
+}
