@@ -1,2 +1,98 @@
-//! The preconfirmation node.
-fn main() {}
+//! The preconfirmation node's command line. Results go to stdout, logs (`RUST_LOG`) and trouble to stderr.
+//!
+//! | subcommand | module | what it does |
+//! |---|---|---|
+//! | `devnet` | [`devnet`] | runs a whole network in this process |
+//! | `inspect` | [`inspect`] | reads containers of the wire as hex, writes what is in them as JSON |
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a binary reads the clocks; the libraries take them as arguments"
+)]
+
+mod devnet;
+mod inspect;
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+/// What the user wants.
+#[derive(Debug, Parser)]
+#[command(name = "p2p-node", version, about)]
+#[command(after_help = "Logs go to stderr; RUST_LOG chooses what is logged (default: warn).")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One variant a subcommand; each runs in a module of its own and says how the process exits.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Devnet(devnet::DevnetArgs),
+    Inspect(inspect::InspectArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr();
+    match cli.command {
+        Command::Devnet(args) => run_devnet(args),
+        Command::Inspect(args) => match inspect::run(&args) {
+            Ok(code) => code,
+            Err(error) if error.is_usage() => refuse("inspect", error),
+            Err(error) => fail(error),
+        },
+    }
+}
+
+/// Runs a devnet on a runtime of its own.
+fn run_devnet(args: devnet::DevnetArgs) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(error),
+    };
+    runtime.block_on(devnet::run(args)).unwrap_or_else(fail)
+}
+
+/// Sends what is logged to stderr; stdout belongs to results.
+fn log_to_stderr() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .log_internal_errors(false)
+        .init();
+}
+
+/// Ends the process as clap does for a bad command line: message and usage on stderr, exit code 2.
+fn refuse(subcommand: &str, error: impl Display) -> ! {
+    let mut cli = Cli::command();
+    cli.build();
+    match cli.find_subcommand_mut(subcommand) {
+        Some(command) => command.error(ErrorKind::ArgumentConflict, error).exit(),
+        None => cli.error(ErrorKind::ArgumentConflict, error).exit(),
+    }
+}
+
+/// Says what went wrong. Where stderr is closed too, the exit code has to do.
+fn fail(error: impl Display) -> ExitCode {
+    writeln!(io::stderr(), "error: {error}").ok();
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

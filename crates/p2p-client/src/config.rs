@@ -1,0 +1,140 @@
+//! All that can be set, in one place, checked once by [`P2pClient::start`](crate::P2pClient::start).
+
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use p2p_catchup::CatchUpConfig;
+use p2p_storage::PendingLimits;
+use p2p_types::{Clock, UnixSeconds};
+use p2p_validation::{BlockRules, TaikoRules, ValidationConfig};
+use preconfirmation_p2p::{Keypair, NetworkConfig};
+
+/// How a client takes part. The chain id lives in [`network`](Self::network), and everything else derives
+/// from it.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct P2pClientConfig {
+    /// The network: chain id, identity, addresses, limits.
+    pub network: NetworkConfig,
+    /// The rules: signing domain, slasher, graces.
+    pub validation: ValidationConfig,
+    /// The chain's rules on block parameters.
+    pub block_rules: Arc<dyn BlockRules>,
+    /// Catching up.
+    pub catchup: CatchUpConfig,
+    /// What waits and what is remembered, in memory.
+    pub memory: MemoryConfig,
+    /// Queues and work in progress.
+    pub queues: ClientQueues,
+    /// How long [`P2pClient::shutdown`](crate::P2pClient::shutdown) may take before what is still open is
+    /// abandoned.
+    pub shutdown_timeout: Duration,
+    /// How often what waits for the lookahead is judged again.
+    pub schedule_retry: Duration,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Seeds the choice among peers that are equally good.
+    pub seed: u64,
+}
+
+impl P2pClientConfig {
+    /// The protocol's defaults for a chain; the network listens nowhere and knows nobody until told.
+    #[must_use]
+    pub fn new(chain_id: u64, identity: Keypair, validation: ValidationConfig) -> Self {
+        Self::with_network(NetworkConfig::new(chain_id, identity), validation)
+    }
+
+    /// As [`P2pClientConfig::new`], listening on a free port of the loopback interface.
+    #[must_use]
+    pub fn local(chain_id: u64, identity: Keypair, validation: ValidationConfig) -> Self {
+        Self::with_network(NetworkConfig::local(chain_id, identity), validation)
+    }
+
+    fn with_network(network: NetworkConfig, validation: ValidationConfig) -> Self {
+        // Peers differ in what they choose first even where nobody sets a seed.
+        let id = network.identity.public().to_peer_id().to_bytes();
+        let seed = id.iter().rev().take(8).fold(0, |seed: u64, byte| (seed << 8) | u64::from(*byte));
+        Self {
+            network,
+            validation,
+            block_rules: Arc::new(TaikoRules::default()),
+            catchup: CatchUpConfig::default(),
+            memory: MemoryConfig::default(),
+            queues: ClientQueues::default(),
+            shutdown_timeout: Duration::from_secs(10),
+            schedule_retry: Duration::from_secs(1),
+            clock: Arc::new(system_clock),
+            seed,
+        }
+    }
+}
+
+impl fmt::Debug for P2pClientConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("P2pClientConfig")
+            .field("network", &self.network)
+            .field("validation", &self.validation)
+            .field("catchup", &self.catchup)
+            .field("memory", &self.memory)
+            .field("queues", &self.queues)
+            .finish_non_exhaustive()
+    }
+}
+
+fn system_clock() -> UnixSeconds {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    UnixSeconds::new(since_epoch.map_or(0, |elapsed| elapsed.as_secs()))
+}
+
+/// Bounds of what is kept in memory beside the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryConfig {
+    /// Commitments that wait for their parent or for the schedule.
+    pub pending: PendingLimits,
+    /// Bytes of transaction lists that no commitment names yet.
+    pub held_txlist_bytes: usize,
+    /// How long such a list is held.
+    pub held_txlist_ttl: Duration,
+    /// Messages remembered as seen.
+    pub seen: u32,
+    /// How long.
+    pub seen_ttl: Duration,
+    /// Promises (signer, window, height) remembered as forwarded.
+    pub forwarded: u32,
+}
+
+impl Default for MemoryConfig {
+    /// 64 MiB of lists for a minute, 16,384 messages for ten minutes, 16,384 promises.
+    fn default() -> Self {
+        Self {
+            pending: PendingLimits::default(),
+            held_txlist_bytes: 64 * 1024 * 1024,
+            held_txlist_ttl: Duration::from_secs(60),
+            seen: 16 * 1024,
+            seen_ttl: Duration::from_secs(600),
+            forwarded: 16 * 1024,
+        }
+    }
+}
+
+/// Bounds of the client's queues. Where one is full, what is said here happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientQueues {
+    /// Commands of handles. Full: the caller waits.
+    pub commands: NonZeroUsize,
+    /// Events kept for each subscriber. Full: the oldest go, and the subscriber is told how many.
+    pub events: NonZeroUsize,
+    /// Commitments being authenticated or waiting for the owner. Full: no gossip is read, and the network
+    /// drops and counts what it cannot queue.
+    pub commitments: NonZeroUsize,
+    /// The same for transaction lists.
+    pub txlists: NonZeroUsize,
+}
+
+impl Default for ClientQueues {
+    fn default() -> Self {
+        let nz = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
+        Self { commands: nz(64), events: nz(4096), commitments: nz(256), txlists: nz(16) }
+    }
+}

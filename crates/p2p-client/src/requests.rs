@@ -1,0 +1,158 @@
+//! Requests in both directions: what catch-up and the application ask, and what peers ask us.
+
+use std::sync::Arc;
+
+use p2p_catchup::{Failure, Reply, Request};
+use p2p_storage::{SdkStorage, StorageError, StoredCommitment};
+use p2p_types::{B256, BlockNumber, PeerId, TxList};
+use p2p_validation::{Authenticated, Validator};
+use preconfirmation_p2p::{InboundRequest, NetworkHandle, RequestError};
+use preconfirmation_types::{
+    GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse, GetHead,
+    GetHeadRequest, GetRawTxList, GetRawTxListRequest, GetRawTxListResponse, MAX_COMMITMENTS_PER_RESPONSE,
+    Offence, PreconfHead, U256,
+};
+use tokio::task::spawn_blocking;
+
+use crate::{P2pClientError, metrics::Metrics};
+
+/// What asking needs; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    pub(crate) network: NetworkHandle,
+    pub(crate) validator: Validator,
+    pub(crate) max_txlist_bytes: usize,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Asker {
+    pub(crate) async fn head(&self, peer: PeerId) -> Result<PreconfHead, P2pClientError> {
+        self.network.request::<GetHead>(peer, GetHeadRequest {}).await.map_err(request(peer))
+    }
+
+    /// A page, each commitment authenticated. The network has matched it to the range.
+    pub(crate) async fn page(
+        &self,
+        peer: PeerId,
+        from: BlockNumber,
+        max_count: u32,
+    ) -> Result<Vec<Authenticated>, P2pClientError> {
+        let asked = GetCommitmentsByNumberRequest { start_block_number: U256::from(from), max_count };
+        let answer = self.network.request::<GetCommitmentsByNumber>(peer, asked).await;
+        let page = answer.map_err(request(peer))?.into_commitments();
+        let validator = self.validator.clone();
+        let judged = spawn_blocking(move || {
+            page.into_iter()
+                .map(|signed| validator.authenticate_signed(signed))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        judged.await.map_err(|_| P2pClientError::Join("page validation"))?.map_err(|rejection| {
+            self.metrics.rejected(rejection.label());
+            P2pClientError::InvalidAnswer { peer, rejection: Box::new(rejection) }
+        })
+    }
+
+    /// A list, hashed; none if the peer does not have it.
+    pub(crate) async fn txlist(&self, peer: PeerId, hash: B256) -> Result<Option<TxList>, P2pClientError> {
+        let asked = GetRawTxListRequest { raw_tx_list_hash: hash };
+        let answer = self.network.request::<GetRawTxList>(peer, asked).await.map_err(request(peer))?;
+        let limit = self.max_txlist_bytes;
+        let verified = spawn_blocking(move || answer.verify(limit));
+        verified
+            .await
+            .map_err(|_| P2pClientError::Join("txlist validation"))?
+            .map_err(|source| P2pClientError::InvalidTxList { peer, source: Box::new(source) })
+    }
+
+    /// Does what catch-up asks for, in its words.
+    pub(crate) async fn reply(&self, peer: PeerId, asked: Request) -> Reply {
+        let answer = match asked {
+            Request::Head => self
+                .head(peer)
+                .await
+                .map(|head| Reply::Head { block: u64::try_from(head.block_number).unwrap_or(u64::MAX) }),
+            Request::Page { from, count } => self.page(peer, from, count.get()).await.map(Reply::Page),
+            Request::TxList { hash } => {
+                self.txlist(peer, hash).await.map(|list| list.map_or(Reply::TxListNotFound, Reply::TxList))
+            }
+        };
+        answer.unwrap_or_else(|error| {
+            tracing::debug!(%peer, %error, "request failed");
+            Reply::Failed(failure(&error))
+        })
+    }
+}
+
+fn request(peer: PeerId) -> impl FnOnce(RequestError) -> P2pClientError {
+    move |source| P2pClientError::Request { peer, source: Arc::new(source) }
+}
+
+fn failure(error: &P2pClientError) -> Failure {
+    match error {
+        P2pClientError::Request { source, .. } => match source.as_ref() {
+            RequestError::Malformed(_) => Failure::Charged(Offence::Malformed),
+            RequestError::Mismatch(_) => Failure::Charged(Offence::WrongAnswer),
+            _ => Failure::NotAnswered,
+        },
+        error => offence(error).map_or(Failure::NotAnswered, Failure::Misbehaved),
+    }
+}
+
+/// What the answering peer is to be charged with, where the network could not know.
+pub(crate) const fn offence(error: &P2pClientError) -> Option<Offence> {
+    match error {
+        P2pClientError::InvalidAnswer { rejection, .. } => Some(rejection.offence()),
+        P2pClientError::InvalidTxList { .. } => Some(Offence::HashMismatch),
+        _ => None,
+    }
+}
+
+/// Answers a peer from the store (§11), on a blocking thread. A store that fails closes the stream.
+pub(crate) async fn serve(store: Arc<dyn SdkStorage>, peer: PeerId, request: InboundRequest) {
+    let served = spawn_blocking(move || answer(store.as_ref(), request)).await;
+    match served {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%peer, %error, "cannot serve"),
+        Err(error) => tracing::error!(%peer, %error, "serving died"),
+    }
+}
+
+fn answer(store: &dyn SdkStorage, request: InboundRequest) -> Result<(), StorageError> {
+    match request {
+        InboundRequest::Head(responder) => {
+            // Without a block above the base, the base is all that there is to claim.
+            let head = match store.head()? {
+                Some(head) => store.by_block(head.number)?.map(|stored| head_of(&stored)),
+                None => None,
+            };
+            let base = store.base()?.map_or(0, |base| base.number);
+            let at_base = PreconfHead { block_number: U256::from(base), ..Default::default() };
+            responder.send(head.unwrap_or(at_base));
+        }
+        InboundRequest::Commitments(asked, responder) => {
+            let limit =
+                usize::try_from(asked.max_count).unwrap_or(usize::MAX).min(MAX_COMMITMENTS_PER_RESPONSE);
+            // No block has a number beyond 64 bits.
+            let found = match u64::try_from(asked.start_block_number) {
+                Ok(from) => store.range(from, limit)?,
+                Err(_) => Vec::new(),
+            };
+            let page = found.iter().map(|stored| stored.recovered.signed().clone()).collect();
+            if let Ok(page) = GetCommitmentsByNumberResponse::new(page) {
+                responder.send(page);
+            }
+        }
+        InboundRequest::TxList(asked, responder) => {
+            let hash = asked.raw_tx_list_hash;
+            let found = store.get(&hash)?;
+            responder.send(found.map_or_else(|| GetRawTxListResponse::not_found(hash), Into::into));
+        }
+        _ => tracing::debug!("a request of a kind that this version does not serve"),
+    }
+    Ok(())
+}
+
+fn head_of(stored: &StoredCommitment) -> PreconfHead {
+    let preconf = stored.recovered.signed().preconf();
+    PreconfHead { block_number: preconf.block_number, submission_window_end: preconf.submission_window_end }
+}

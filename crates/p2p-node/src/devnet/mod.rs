@@ -1,0 +1,305 @@
+//! A whole network in one process: the main job of this software, watched by whoever has just cloned it.
+
+mod args;
+mod liar;
+mod node;
+mod plan;
+mod preconfer;
+mod report;
+mod txlist;
+
+use std::{
+    io,
+    net::SocketAddr,
+    num::NonZeroU64,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use p2p_client::P2pClientError;
+use p2p_types::Head;
+use p2p_validation::ScheduleError;
+use preconfirmation_p2p::{Multiaddr, NetworkError};
+use tokio::time::{sleep, timeout};
+
+pub(crate) use args::DevnetArgs;
+use liar::Liar;
+use node::{Node, Published};
+use plan::Plan;
+use preconfer::{Producer, unix_now, until};
+use report::{LateJoiner, Latencies, LiarsFate, Report, Row, Standing};
+
+/// Most peers that a node dials.
+const DIALS: usize = 8;
+
+/// From the last connection to the first window: some heartbeats, in which meshes form.
+const LEAD: Duration = Duration::from_secs(3);
+
+/// Why a devnet could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DevnetError {
+    /// The turns are too short to make a block in.
+    #[error("--window {window} is shorter than --block-time {block_time}")]
+    Window {
+        /// Seconds of a window.
+        window: NonZeroU64,
+        /// Seconds of a block.
+        block_time: NonZeroU64,
+    },
+    /// An address that libp2p has no words for, such as one with an IPv6 zone.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address given.
+        address: SocketAddr,
+    },
+    /// A derived key is not on the curve; another seed has others.
+    #[error("the seed gives a key that is none; choose another --seed")]
+    Key,
+    /// A schedule that cannot be.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// The schedule has no more windows.
+    #[error("the schedule has no more windows")]
+    EndOfTime,
+    /// A transaction list could not be compressed.
+    #[error("building a transaction list: {0}")]
+    TxList(#[source] io::Error),
+    /// A node failed.
+    #[error(transparent)]
+    Client(#[from] P2pClientError),
+    /// The liar's network failed.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// Nodes on loopback did not find each other.
+    #[error("{node} found no peers")]
+    Alone {
+        /// Its name.
+        node: String,
+    },
+    /// A task of this process died.
+    #[error("an observer died")]
+    Observer,
+    /// The result could not be written.
+    #[error("writing the result: {0}")]
+    Output(#[source] io::Error),
+}
+
+/// Runs a devnet and tells how it went.
+pub(crate) async fn run(args: DevnetArgs) -> Result<ExitCode, DevnetError> {
+    args.check()?;
+    let progress = progress(args.blocks.get());
+    let mut devnet = Devnet::start(&args, &progress).await?;
+    tokio::select! {
+        played = devnet.play(&progress) => played?,
+        _ = tokio::signal::ctrl_c() => progress.println("interrupted: what there is so far"),
+    }
+    progress.finish_and_clear();
+    let report = devnet.finish().await?;
+    report.write(args.json).map_err(DevnetError::Output)?;
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The network and what has happened in it.
+struct Devnet {
+    args: DevnetArgs,
+    plan: Arc<Plan>,
+    nodes: Vec<Node>,
+    addresses: Vec<Multiaddr>,
+    liar: Liar,
+    published: Published,
+    producer: Producer,
+    late: Option<Late>,
+}
+
+/// The late joiner's start.
+struct Late {
+    /// When its execution layer was at the tip, so that it began to catch up.
+    since: Instant,
+    /// The newest block then.
+    target: u64,
+}
+
+impl Devnet {
+    /// Starts all nodes but the late one, and the liar, and connects them before the first window begins.
+    async fn start(args: &DevnetArgs, progress: &ProgressBar) -> Result<Self, DevnetError> {
+        let lead = LEAD + Duration::from_millis(200).saturating_mul(u32::try_from(args.nodes).unwrap_or(64));
+        let plan = Arc::new(Plan::new(args, unix_now().saturating_add(lead))?);
+        let published = Published::default();
+        let mut devnet = Self {
+            liar: Liar::new(plan.clone()),
+            producer: Producer::new(args.clone(), plan.clone(), published.clone()),
+            args: args.clone(),
+            plan,
+            nodes: Vec::new(),
+            addresses: Vec::new(),
+            published,
+            late: None,
+        };
+        progress.set_message("connecting");
+        for index in 0..args.nodes() - 1 {
+            let listen = args.listen.filter(|_| index == 0).map(multiaddr).transpose()?;
+            devnet.join(index, format!("node {index}"), listen).await?;
+        }
+        for (index, node) in devnet.nodes.iter().enumerate() {
+            let wanted = if devnet.nodes.len() == 1 { 0 } else { index.clamp(1, DIALS) };
+            let connected = timeout(lead, node.client.connected(wanted)).await;
+            connected.map_err(|_| DevnetError::Alone { node: node.name.clone() })??;
+        }
+        devnet.liar.start(args.nodes(), first(&devnet.addresses)).await?;
+        devnet.announce();
+        Ok(devnet)
+    }
+
+    /// Starts a node, connects it to some that are there, and opens its gate.
+    async fn join(
+        &mut self,
+        index: usize,
+        name: String,
+        listen: Option<Multiaddr>,
+    ) -> Result<(), DevnetError> {
+        let node = Node::start(&self.plan, index, name, listen, self.published.clone()).await?;
+        let own = node.client.listen_addrs().await?;
+        for address in first(&self.addresses) {
+            node.client.dial(address.clone()).await?;
+        }
+        node.client.l2_synced(self.plan.base).await?;
+        self.addresses.extend(own.into_iter().next());
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// Says what a peer of another process needs to know.
+    fn announce(&self) {
+        let plan = &self.plan;
+        let operators: Vec<String> = plan.operators().iter().map(ToString::to_string).collect();
+        println!("chain id   {}", plan.chain_id);
+        println!("domain     {}", plan.domain);
+        println!("slasher    {}", plan.slasher);
+        println!("base       {} {}", plan.base.number, plan.base.hash.unwrap_or_default());
+        println!("genesis    {}, windows of {} s", plan.genesis, self.args.window);
+        println!("operators  {}", operators.join(" "));
+        if let Some(address) = self.addresses.first() {
+            println!("multiaddr  {address}");
+        }
+    }
+
+    /// Half of the blocks, the late joiner, the other half, agreement, and the time to hold.
+    async fn play(&mut self, progress: &ProgressBar) -> Result<(), DevnetError> {
+        let blocks = self.args.blocks.get();
+        until(self.plan.genesis).await;
+        self.producer.until(blocks / 2, &self.nodes, progress).await?;
+        let index = self.nodes.len();
+        let since = Instant::now();
+        let target =
+            self.producer.promised().blocks.last().map_or(self.plan.base.number, |block| block.number);
+        self.join(index, "late".to_owned(), None).await?;
+        self.late = Some(Late { since, target });
+        self.producer.until(blocks, &self.nodes, progress).await?;
+        progress.set_message("waiting for agreement");
+        let agreed = async {
+            while !self.agrees() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        // Whether they do is judged in the report.
+        if timeout(DevnetArgs::CONVERGENCE, agreed).await.is_ok() {
+            progress.set_message("holding");
+            sleep(Duration::from_secs(self.args.hold)).await;
+        }
+        Ok(())
+    }
+
+    /// Whether every node has everything.
+    fn agrees(&self) -> bool {
+        self.nodes.iter().all(|node| self.standing(node).missing() == 0)
+    }
+
+    /// What a node has of what was promised.
+    fn standing(&self, node: &Node) -> Standing {
+        let promised = self.producer.promised();
+        let present = self.late.is_none() || node.name != "late";
+        let handovers = if present { promised.handovers.as_slice() } else { &[] };
+        let count = |found: usize| found as u64;
+        Standing {
+            expected: count(2 * promised.blocks.len() + handovers.len()),
+            commitments: count(promised.blocks.iter().filter(|b| node.has_block(b.number, b.hash)).count()),
+            handovers: count(handovers.iter().filter(|hash| node.has_commitment(hash)).count()),
+            txlists: count(promised.blocks.iter().filter(|b| node.has_txlist(&b.txlist)).count()),
+        }
+    }
+
+    /// Gathers the result and takes everything down.
+    async fn finish(self) -> Result<Report, DevnetError> {
+        let mut liar = LiarsFate::default();
+        let mut rows = Vec::new();
+        for node in &self.nodes {
+            for peer in node.client.peers().await? {
+                if Some(peer.peer) == self.liar.peer() {
+                    liar.score = Some(liar.score.map_or(peer.score, |lowest| lowest.min(peer.score)));
+                    liar.banned_by += u64::from(peer.banned_for.is_some());
+                }
+            }
+            rows.push(Row {
+                name: node.name.clone(),
+                head: node.client.head(),
+                standing: self.standing(node),
+                rejected: node.client.counts().rejected,
+                latencies: Latencies::new(node.seen(|seen| std::mem::take(&mut seen.latencies))),
+                missed_events: node.seen(|seen| seen.missed),
+            });
+        }
+        let lies = self.liar.stop().await?;
+        liar.sent = lies.sent;
+        for node in &self.nodes {
+            let commitments = lies.commitments.iter().filter(|hash| node.has_commitment(hash)).count();
+            let txlists = lies.txlists.iter().filter(|hash| node.has_txlist(hash)).count();
+            liar.accepted += (commitments + txlists) as u64;
+        }
+        let late = self.late.as_ref().zip(self.nodes.last()).map(|(late, node)| {
+            node.seen(|seen| LateJoiner {
+                commitments: seen.synced_commitments,
+                txlists: seen.synced_txlists,
+                elapsed: seen
+                    .complete_up_to(late.target)
+                    .map(|done| done.saturating_duration_since(late.since)),
+            })
+        });
+        let promised = self.producer.promised();
+        let report = Report {
+            blocks: promised.blocks.len() as u64,
+            wanted: self.args.blocks.get(),
+            handovers: promised.handovers.len() as u64,
+            unsent: promised.unsent,
+            head: promised.blocks.last().map(|block| Head { number: block.number, hash: block.hash }),
+            rows,
+            late,
+            liar,
+        };
+        for node in self.nodes {
+            node.stop().await?;
+        }
+        Ok(report)
+    }
+}
+
+/// The peers that a newcomer dials.
+fn first(addresses: &[Multiaddr]) -> &[Multiaddr] {
+    addresses.get(..DIALS).unwrap_or(addresses)
+}
+
+fn multiaddr(address: SocketAddr) -> Result<Multiaddr, DevnetError> {
+    let family = if address.is_ipv4() { "ip4" } else { "ip6" };
+    let text = format!("/{family}/{}/tcp/{}", address.ip(), address.port());
+    text.parse().map_err(|_| DevnetError::Listen { address })
+}
+
+fn progress(blocks: u64) -> ProgressBar {
+    let bar = ProgressBar::new(blocks);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} blocks  {elapsed}  {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
