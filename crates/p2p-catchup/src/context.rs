@@ -59,7 +59,7 @@ impl Context {
         self.last_id = self.last_id.saturating_add(1);
         let id = RequestId(self.last_id);
         if let Some(peer) = self.peers.get_mut(&to) {
-            peer.open = peer.open.saturating_add(1);
+            peer.asked(now);
             match purpose {
                 Purpose::TxList(_) => peer.txlists_open = peer.txlists_open.saturating_add(1),
                 Purpose::Head => (peer.head_open, peer.head_asked) = (true, Some(now)),

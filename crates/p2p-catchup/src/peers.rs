@@ -1,6 +1,9 @@
 //! What is known of each peer, and who is asked next.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use fastrand::Rng;
 use p2p_types::{BlockNumber, PeerId};
@@ -10,6 +13,9 @@ use crate::time::Agenda;
 /// Unkept promises after which a peer's claims do not count. A page that is not answered is one; an empty
 /// page where the peer claims to have commitments is all of them at once.
 pub(crate) const PATIENCE: u32 = 3;
+
+/// Over how long requests are spread evenly.
+const SPREAD: Duration = Duration::from_secs(10);
 
 /// Peers with a bad record that are remembered after they have gone.
 const REMEMBERED: usize = 1024;
@@ -41,6 +47,9 @@ pub(crate) struct Peer {
     pub(crate) left_out: Option<Instant>,
     /// Open requests.
     pub(crate) open: u32,
+    /// Requests since `spread_from`, so that equals take turns: servers count in windows of about this length.
+    asked: u32,
+    spread_from: Option<Instant>,
     /// Open requests for transaction lists.
     pub(crate) txlists_open: usize,
 }
@@ -79,6 +88,20 @@ impl Peer {
 
     const fn is_clean(&self) -> bool {
         self.unkept == 0 && self.failures == 0 && self.strikes == 0 && self.left_out.is_none()
+    }
+
+    /// Notes a request.
+    pub(crate) fn asked(&mut self, now: Instant) {
+        if self.asked_lately(now) == 0 {
+            (self.asked, self.spread_from) = (0, Some(now));
+        }
+        self.asked = self.asked.saturating_add(1);
+        self.open = self.open.saturating_add(1);
+    }
+
+    fn asked_lately(&self, now: Instant) -> u32 {
+        let lately = self.spread_from.is_some_and(|from| now.saturating_duration_since(from) < SPREAD);
+        if lately { self.asked } else { 0 }
     }
 
     fn load(&self) -> u32 {
@@ -153,7 +176,8 @@ impl Peers {
         }
     }
 
-    /// One of the least loaded that `rank` gives the lowest number, by chance. Those in a pause are not
+    /// One of the least loaded, and among those the least asked lately, that `rank` gives the lowest number,
+    /// by chance. Those in a pause are not
     /// chosen; the end of the pause goes into the agenda.
     pub(crate) fn pick<R: Ord>(
         &self,
@@ -161,14 +185,14 @@ impl Peers {
         rng: &mut Rng,
         rank: impl Fn(&PeerId, &Peer) -> Option<R>,
     ) -> Option<PeerId> {
-        let mut best: Option<(R, u32, PeerId)> = None;
+        let mut best: Option<(R, (u32, u32), PeerId)> = None;
         let mut ties = 0_usize;
         for (id, peer) in self.askable() {
             let Some(rank) = rank(id, peer) else { continue };
             if !peer.backoff_until.is_none_or(|until| agenda.due(until)) {
                 continue;
             }
-            let key = (rank, peer.load());
+            let key = (rank, (peer.load(), peer.asked_lately(agenda.now())));
             match &best {
                 Some((rank, load, _)) if (rank, load) < (&key.0, &key.1) => continue,
                 Some((rank, load, _)) if (rank, load) == (&key.0, &key.1) => ties += 1,
@@ -185,8 +209,6 @@ impl Peers {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // any moment will do
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn id(n: u32) -> PeerId {
@@ -233,5 +255,22 @@ mod tests {
         }
         assert!(!hits.contains_key(&ids[0]));
         assert!(hits.len() == 3 && hits.values().all(|&n| n > 120), "{hits:?}");
+    }
+
+    #[test]
+    fn equals_take_turns_for_a_while() {
+        let mut peers = Peers::default();
+        (0..3).map(id).for_each(|id| assert!(peers.up(id)));
+        let (mut rng, start) = (Rng::with_seed(3), Instant::now());
+        let mut hits = BTreeMap::<_, u32>::new();
+        for _ in 0..30 {
+            let peer = peers.pick(&mut Agenda::new(start), &mut rng, |_, _| Some(())).unwrap();
+            peers.get_mut(&peer).unwrap().asked(start);
+            peers.get_mut(&peer).unwrap().open = 0;
+            *hits.entry(peer).or_default() += 1;
+        }
+        assert!(hits.values().all(|&n| n == 10), "{hits:?}");
+        let peer = peers.get(&id(0)).unwrap();
+        assert_eq!((peer.asked_lately(start + SPREAD / 2), peer.asked_lately(start + SPREAD)), (10, 0));
     }
 }

@@ -124,7 +124,8 @@ impl TxLists {
             let denied = &want.denied;
             let chosen = ctx.peers.pick(agenda, &mut ctx.rng, |id, peer| {
                 let free = peer.txlists_open < per_peer && !denied.contains(id);
-                free.then(|| !peer.claims(*block))
+                // A peer whose head was not asked is as good as one that claims the block.
+                free.then(|| peer.claim.is_some_and(|claim| claim < *block))
             });
             if let Some(peer) = chosen {
                 let purpose = Purpose::TxList(*hash);

@@ -1,1 +1,411 @@
+//! The owner of the chain, without a network and without a clock.
 
+use std::num::NonZeroU64;
+
+use p2p_catchup::ImportVerdict;
+use p2p_storage::{CommitmentStore, MemoryLimits, MemoryStorage, TxListStore};
+use p2p_types::{
+    Address, PreconfCommitment, Preconfirmation, SignedCommitment, SigningDomain, SigningKey, U256,
+};
+use p2p_validation::{RotatingSchedule, ValidationConfig};
+
+use super::*;
+
+const SLASHER: Address = Address::repeat_byte(0x51);
+const DOMAIN: SigningDomain = SigningDomain::PLACEHOLDER;
+const WINDOW: u64 = 100_000;
+const BASE: BlockNumber = 10;
+const NOW: UnixSeconds = UnixSeconds::new(50_000);
+
+fn key(byte: u8) -> SigningKey {
+    SigningKey::from_bytes([byte; 32]).unwrap()
+}
+
+fn peer(n: u8) -> PeerId {
+    PeerId::from_bytes(&[0, 1, n]).unwrap()
+}
+
+fn list(fill: u8) -> TxList {
+    TxList::new(vec![fill; 10].into(), 10).unwrap()
+}
+
+/// A block with the list `fill`, or a handover where that is 0.
+fn block(number: u64, parent: B256, fill: u8) -> Preconfirmation {
+    Preconfirmation {
+        eop: fill == 0,
+        block_number: U256::from(number),
+        timestamp: U256::from(number),
+        submission_window_end: U256::from(WINDOW - 1),
+        raw_tx_list_hash: if fill == 0 { B256::ZERO } else { list(fill).hash() },
+        parent_preconfirmation_hash: parent,
+        ..Default::default()
+    }
+}
+
+/// Blocks 11, 12, … each with a list of its own.
+fn chain(n: u8) -> Vec<Preconfirmation> {
+    let mut parent = B256::ZERO;
+    (1..=n)
+        .map(|i| {
+            let next = block(BASE + u64::from(i), parent, i);
+            parent = next.hash();
+            next
+        })
+        .collect()
+}
+
+fn sign_by(key: &SigningKey, preconf: &Preconfirmation) -> SignedCommitment {
+    PreconfCommitment { preconf: preconf.clone(), slasher_address: SLASHER }.sign(key, &DOMAIN)
+}
+
+struct Rig {
+    chain: Chain,
+    store: Arc<MemoryStorage>,
+    now: Instant,
+    reference: Option<BlockNumber>,
+}
+
+impl Rig {
+    /// A chain whose only preconfer is key 1. Its base is declared unless told otherwise.
+    fn new() -> Self {
+        let mut rig = Self::without_base(MemoryLimits::default());
+        rig.set_base(Base::at(BASE));
+        rig
+    }
+
+    fn without_base(limits: MemoryLimits) -> Self {
+        let schedule = RotatingSchedule::new(
+            vec![key(1).address()],
+            UnixSeconds::new(0),
+            NonZeroU64::new(WINDOW).unwrap(),
+        );
+        let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(schedule.unwrap()));
+        let store = Arc::new(MemoryStorage::new(limits));
+        let now = Instant::now();
+        let config = MemoryConfig::default();
+        let chain = Chain::new(store.clone(), validator, &config, Arc::default(), now);
+        Self { chain, store, now, reference: None }
+    }
+
+    fn process(&mut self, jobs: Vec<Job>) -> Effects {
+        self.chain.process(self.now, NOW, self.reference, jobs)
+    }
+
+    fn set_base(&mut self, base: Base) -> Effects {
+        let (reply, done) = oneshot::channel();
+        let effects = self.process(vec![Job::SetBase { base, reply }]);
+        done.blocking_recv().unwrap().unwrap();
+        effects
+    }
+
+    fn authenticated(&self, signed: SignedCommitment) -> Authenticated {
+        self.chain.validator.authenticate_signed(signed).unwrap()
+    }
+
+    fn gossip_by(&mut self, key: &SigningKey, preconf: &Preconfirmation) -> Effects {
+        let commitment = self.authenticated(sign_by(key, preconf));
+        let arrival = Arrival::Live(NOW);
+        let origin = Origin::Gossip(peer(1));
+        self.process(vec![Job::Gossip(Candidate { commitment, arrival, origin, verdict: None })])
+    }
+
+    fn gossip(&mut self, preconf: &Preconfirmation) -> Effects {
+        self.gossip_by(&key(1), preconf)
+    }
+
+    fn txlist(&mut self, fill: u8) -> Effects {
+        self.process(vec![Job::TxList { txlist: list(fill), origin: Origin::Gossip(peer(1)), verdict: None }])
+    }
+
+    fn local(&mut self, preconf: &Preconfirmation, txlist: Option<TxList>) -> (Judged, Effects) {
+        let (reply, judged) = oneshot::channel();
+        let commitment = self.authenticated(sign_by(&key(1), preconf));
+        let effects = self.process(vec![Job::Local { commitment, txlist, reply }]);
+        (judged.blocking_recv().unwrap(), effects)
+    }
+
+    fn import(&mut self, page: &[SignedCommitment]) -> (ImportVerdict, Effects) {
+        let page = page.iter().map(|signed| self.authenticated(signed.clone())).collect();
+        let mut machine = p2p_catchup::CatchUp::new(Default::default(), 0).unwrap();
+        machine.handle(self.now, Input::Start { base: BASE, head: None });
+        machine.handle(self.now, Input::PeerUp(peer(9)));
+        let id = std::iter::from_fn(|| machine.poll_output()).find_map(|output| match output {
+            p2p_catchup::Output::Send { id, .. } => Some(id),
+            _ => None,
+        });
+        let effects = self.process(vec![Job::Import { id: id.unwrap(), from: peer(9), page }]);
+        let verdict = effects.inputs.iter().find_map(|input| match input {
+            Input::Imported { verdict, .. } => Some(*verdict),
+            _ => None,
+        });
+        (verdict.unwrap(), effects)
+    }
+
+    fn head(&self) -> Option<BlockNumber> {
+        self.store.head().unwrap().map(|head| head.number)
+    }
+}
+
+/// Heights of the blocks that became part of the chain, in the order in which they were shown.
+fn shown(effects: &Effects) -> Vec<BlockNumber> {
+    let shown = |event: &SdkEvent| match event {
+        SdkEvent::Commitment { block, .. } => Some(*block),
+        _ => None,
+    };
+    effects.events.iter().filter_map(shown).collect()
+}
+
+fn ready(effects: &Effects) -> Vec<BlockNumber> {
+    let ready = |event: &SdkEvent| match event {
+        SdkEvent::BlockReady { block, .. } => Some(*block),
+        _ => None,
+    };
+    effects.events.iter().filter_map(ready).collect()
+}
+
+#[test]
+fn blocks_in_order_are_shown_one_by_one_and_move_the_head() {
+    let mut rig = Rig::new();
+    for (n, next) in (BASE + 1..).zip(chain(3)) {
+        let effects = rig.gossip(&next);
+        assert_eq!(shown(&effects), [n]);
+        let head = Some(Head { number: n, hash: next.hash() });
+        assert!(effects.events.contains(&SdkEvent::Head { head }));
+        assert!(effects.inputs.contains(&Input::Applied { head }));
+        let wanted = Input::TxListWanted { block: n, hash: next.raw_tx_list_hash, live: true };
+        assert!(effects.inputs.contains(&wanted));
+    }
+}
+
+#[test]
+fn a_child_waits_for_its_parent_and_the_order_of_arrival_does_not_matter() {
+    let blocks = chain(7);
+    for seed in 0..200_usize {
+        let mut rig = Rig::new();
+        let mut left: Vec<&Preconfirmation> = blocks.iter().collect();
+        let mut all = Vec::new();
+        let mut state = seed;
+        while !left.is_empty() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let next = left.remove((state >> 33) % left.len());
+            all.extend(shown(&rig.gossip(next)));
+        }
+        assert_eq!(all, (BASE + 1..=BASE + 7).collect::<Vec<_>>(), "seed {seed}");
+        assert!(rig.chain.pending.is_empty());
+    }
+}
+
+#[test]
+fn what_waits_is_told_to_catch_up_and_given_up_after_its_time() {
+    let mut rig = Rig::new();
+    let blocks = chain(3);
+    let effects = rig.gossip(&blocks[2]);
+    let orphan = Input::Orphan { block: BASE + 3, parent: blocks[1].hash() };
+    assert_eq!((shown(&effects), effects.inputs), (vec![], vec![orphan]));
+    rig.now = rig.chain.next_deadline().unwrap();
+    assert_eq!(rig.process(vec![Job::Tick]).inputs, [Input::Unseen { highest: None }]);
+    assert_eq!(rig.head(), None);
+}
+
+#[test]
+fn before_the_base_is_known_nothing_is_shown_and_everything_is_afterwards() {
+    let mut rig = Rig::without_base(MemoryLimits::default());
+    for next in &chain(3) {
+        assert_eq!(shown(&rig.gossip(next)), [0; 0]);
+    }
+    assert_eq!(shown(&rig.set_base(Base::at(BASE))), [11, 12, 13]);
+}
+
+#[test]
+fn a_wrong_signer_is_reported_and_not_shown() {
+    let mut rig = Rig::new();
+    let effects = rig.gossip_by(&key(2), &chain(1)[0]);
+    assert_eq!(effects.reports, [(peer(1), Offence::WrongSigner)]);
+    assert!(effects.events.is_empty() && rig.head().is_none());
+}
+
+#[test]
+fn a_broken_link_is_not_shown_and_costs_nobody_who_only_forwarded_it() {
+    let mut rig = Rig::new();
+    let blocks = chain(1);
+    assert_eq!(shown(&rig.gossip(&blocks[0])), [11]);
+    let effects = rig.gossip(&block(BASE + 5, blocks[0].hash(), 5));
+    assert!(effects.reports.is_empty() && effects.events.is_empty());
+    assert_eq!(rig.head(), Some(11));
+}
+
+#[test]
+fn heights_beyond_reason_are_not_believed() {
+    let mut rig = Rig::new();
+    rig.reference = Some(BASE);
+    let far = block(BASE + MAX_AHEAD + 1, B256::repeat_byte(7), 1);
+    assert!(rig.gossip(&far).inputs.is_empty());
+    let plausible = block(BASE + MAX_AHEAD, B256::repeat_byte(7), 1);
+    assert_eq!(rig.gossip(&plausible).inputs.len(), 1);
+}
+
+#[test]
+fn a_handover_is_shown_and_moves_nothing() {
+    let mut rig = Rig::new();
+    let blocks = chain(1);
+    assert_eq!(shown(&rig.gossip(&blocks[0])), [11]);
+    let effects = rig.gossip(&block(BASE + 2, blocks[0].hash(), 0));
+    assert!(matches!(effects.events[..], [SdkEvent::Handover { block: 12, .. }]));
+    assert_eq!(rig.head(), Some(11));
+}
+
+#[test]
+fn a_list_is_stored_when_a_block_names_it_before_or_after() {
+    let mut rig = Rig::new();
+    let blocks = chain(2);
+    // The list first, as the protocol says.
+    assert!(rig.txlist(1).events.is_empty(), "no block names it yet");
+    assert!(!rig.store.contains(&list(1).hash()).unwrap());
+    let effects = rig.gossip(&blocks[0]);
+    assert_eq!(ready(&effects), [11]);
+    assert!(effects.inputs.iter().all(|input| !matches!(input, Input::TxListWanted { .. })));
+    // The block first.
+    assert_eq!(ready(&rig.gossip(&blocks[1])), [0; 0]);
+    let effects = rig.txlist(2);
+    assert_eq!(ready(&effects), [12]);
+    assert!(effects.inputs.contains(&Input::TxListArrived { hash: list(2).hash() }));
+    assert!(rig.txlist(2).events.is_empty(), "only once");
+}
+
+#[test]
+fn one_list_serves_all_blocks_that_name_it() {
+    let mut rig = Rig::new();
+    let first = block(BASE + 1, B256::ZERO, 7);
+    let second = block(BASE + 2, first.hash(), 7);
+    let third = block(BASE + 3, second.hash(), 7);
+    rig.gossip(&first);
+    rig.gossip(&second);
+    assert_eq!(ready(&rig.txlist(7)), [11, 12]);
+    assert_eq!(ready(&rig.gossip(&third)), [13]);
+}
+
+#[test]
+fn a_replaced_block_is_told_and_its_list_wanted_no_more() {
+    let mut rig = Rig::new();
+    let first = block(BASE + 1, B256::ZERO, 1);
+    let other = block(BASE + 1, B256::ZERO, 2);
+    let child = block(BASE + 2, first.hash(), 3);
+    assert_eq!(shown(&rig.gossip(&first)), [11]);
+    let effects = rig.gossip(&other);
+    assert!(effects.events.contains(&SdkEvent::Reorg { dropped: vec![first.hash()], from: 11 }));
+    assert_eq!(shown(&effects), [11]);
+    let unwanted = Input::TxListUnwanted { block: 11, hash: first.raw_tx_list_hash };
+    assert!(effects.inputs.contains(&unwanted));
+    // A block that builds on the one that lost brings it back.
+    let effects = rig.gossip(&child);
+    assert!(effects.events.contains(&SdkEvent::Reorg { dropped: vec![other.hash()], from: 11 }));
+    assert_eq!(shown(&effects), [11, 12]);
+}
+
+#[test]
+fn what_waits_for_a_branch_that_lost_still_brings_it_back() {
+    let mut rig = Rig::new();
+    let blocks = chain(2);
+    let loser = block(BASE + 1, B256::ZERO, 8);
+    let (on_loser, further) = {
+        let next = block(BASE + 2, loser.hash(), 9);
+        let last = block(BASE + 3, next.hash(), 10);
+        (next, last)
+    };
+    for next in [&further, &on_loser, &blocks[0], &blocks[1]] {
+        rig.gossip(next);
+    }
+    assert_eq!(rig.head(), Some(12));
+    // The loser comes last of all: it is stored beside the chain, and what waited for it makes it win.
+    let effects = rig.gossip(&loser);
+    assert_eq!(rig.head(), Some(13));
+    assert_eq!(shown(&effects), [11, 12, 13]);
+}
+
+#[test]
+fn the_application_is_told_what_peers_would_say() {
+    let mut rig = Rig::new();
+    let blocks = chain(3);
+    let (judged, effects) = rig.local(&blocks[0], Some(list(1)));
+    assert!(matches!(judged, Judged::Stored));
+    assert_eq!((shown(&effects), ready(&effects)), (vec![11], vec![11]));
+    assert!(matches!(rig.local(&blocks[0], None).0, Judged::Known));
+    assert!(matches!(rig.local(&blocks[2], None).0, Judged::Deferred(Missing::Parent(_))));
+    let skips = block(BASE + 9, blocks[0].hash(), 1);
+    assert!(matches!(rig.local(&skips, None).0, Judged::Rejected(Rejection::BlockNumber { .. })));
+    let settled = block(BASE, B256::ZERO, 1);
+    assert!(matches!(rig.local(&settled, None).0, Judged::Ignored(IgnoreReason::Settled { .. })));
+}
+
+#[test]
+fn a_full_store_is_told_and_nothing_is_lost() {
+    let mut rig = Rig::without_base(MemoryLimits { commitments: 2, ..MemoryLimits::default() });
+    rig.set_base(Base::at(BASE));
+    let blocks = chain(3);
+    rig.gossip(&blocks[0]);
+    rig.gossip(&blocks[1]);
+    assert!(matches!(rig.local(&blocks[2], None).0, Judged::Failed(StorageError::Full { .. })));
+    let effects = rig.gossip(&blocks[2]);
+    assert!(effects.fatal.is_none());
+    assert_eq!(effects.inputs, [Input::Seen { block: 13 }], "catch-up will come back for it");
+    // The contracts settle, which makes room.
+    rig.set_base(Base::at(BASE + 2));
+    assert!(matches!(rig.local(&blocks[2], None).0, Judged::Stored));
+}
+
+#[test]
+fn a_page_is_linked_as_far_as_it_goes() {
+    let mut rig = Rig::new();
+    let signed: Vec<_> = chain(6).iter().map(|next| sign_by(&key(1), next)).collect();
+    let (verdict, effects) = rig.import(&signed[..2]);
+    assert_eq!((verdict, shown(&effects)), (ImportVerdict::Linked, vec![11, 12]));
+    let wanted = Input::TxListWanted { block: 11, hash: list(1).hash(), live: false };
+    assert!(effects.inputs.contains(&wanted));
+    assert!(matches!(effects.inputs.last(), Some(Input::Imported { .. })), "after what it wants");
+    assert_eq!(rig.import(&signed[3..5]).0, ImportVerdict::Unlinked { index: 0 });
+    let with_a_lie = [signed[2].clone(), sign_by(&key(2), signed[3].preconf())];
+    assert_eq!(rig.import(&with_a_lie).0, ImportVerdict::Faulty(Offence::WrongSigner));
+    assert_eq!(rig.head(), Some(13), "what came before the lie is good");
+    assert_eq!(rig.import(&signed[..5]).0, ImportVerdict::Linked, "what is known already does no harm");
+    assert_eq!(rig.head(), Some(15));
+}
+
+#[test]
+fn an_import_frees_what_waited_for_it() {
+    let mut rig = Rig::new();
+    let blocks = chain(3);
+    rig.gossip(&blocks[2]);
+    let page: Vec<_> = blocks[..2].iter().map(|next| sign_by(&key(1), next)).collect();
+    assert_eq!(shown(&rig.import(&page).1), [11, 12, 13]);
+}
+
+#[test]
+fn a_restart_names_the_lists_that_are_still_missing() {
+    let mut rig = Rig::new();
+    let blocks = chain(3);
+    rig.txlist(2);
+    for next in &blocks {
+        rig.gossip(next);
+    }
+    let mut restarted = Rig { store: rig.store.clone(), ..Rig::without_base(MemoryLimits::default()) };
+    restarted.chain.store = rig.store.clone();
+    let effects = restarted.set_base(Base::at(BASE));
+    let wanted =
+        |n: u8| Input::TxListWanted { block: BASE + u64::from(n), hash: list(n).hash(), live: false };
+    let head = Some(Head { number: 13, hash: blocks[2].hash() });
+    assert_eq!(effects.inputs, [wanted(1), wanted(3), Input::Start { base: BASE, head }]);
+}
+
+#[test]
+fn a_settled_block_that_contradicts_the_chain_takes_it_down() {
+    let mut rig = Rig::new();
+    let blocks = chain(3);
+    for next in &blocks {
+        rig.gossip(next);
+    }
+    let effects = rig.set_base(Base { number: BASE + 1, hash: Some(B256::repeat_byte(0xee)) });
+    let dropped = blocks.iter().map(Preconfirmation::hash).collect();
+    assert!(effects.events.contains(&SdkEvent::Reorg { dropped, from: BASE + 1 }));
+    assert!(effects.events.contains(&SdkEvent::Head { head: None }));
+    assert_eq!(rig.chain.wanted.len(), 0);
+}
