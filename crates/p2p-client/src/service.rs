@@ -225,10 +225,15 @@ impl Service {
     }
 
     fn apply(&mut self, effects: Effects) -> Result<(), P2pClientError> {
+        // What a handle reads is never behind the events that it has been told.
+        let head = effects.events.iter().rev().find_map(|event| match event {
+            SdkEvent::Head { head } => Some(*head),
+            _ => None,
+        });
+        if let Some(head) = head {
+            self.state.send_modify(|state| state.head = head);
+        }
         for event in effects.events {
-            if let SdkEvent::Head { head } = event {
-                self.state.send_modify(|state| state.head = head);
-            }
             self.emit(event);
         }
         for (peer, offence) in effects.reports {
@@ -241,6 +246,10 @@ impl Service {
     }
 
     fn emit(&self, event: SdkEvent) {
+        if let SdkEvent::Status { status } = event {
+            self.asker.metrics.status(&status);
+            self.state.send_modify(|state| state.status = status);
+        }
         // An error only says that nobody subscribes.
         drop(self.events.send(event));
     }
@@ -339,10 +348,10 @@ impl Service {
                     self.jobs.push(Job::TxList { txlist, origin: Origin::Sync(from), verdict: None });
                 }
                 Output::Report { peer, offence } => self.asker.network.report(peer, offence),
+                // Behind the jobs that it builds on: what is said to be here is in the store by then.
                 Output::Status(status) => {
-                    self.asker.metrics.status(&status);
-                    self.state.send_modify(|state| state.status = status);
-                    self.emit(SdkEvent::Status { status });
+                    self.jobs.pop_if(|last| matches!(last, Job::Status(_)));
+                    self.jobs.push(Job::Status(status));
                 }
             }
         }

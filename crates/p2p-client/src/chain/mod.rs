@@ -10,7 +10,9 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use p2p_catchup::{Input, RequestId};
 use p2p_storage::{Added, HeldTxLists, PendingPool, SdkStorage, StorageError, StoredCommitment};
-use p2p_types::{B256, Base, BlockNumber, Head, Offence, Origin, PeerId, SdkEvent, TxList, UnixSeconds};
+use p2p_types::{
+    B256, Base, BlockNumber, Head, HeadSyncStatus, Offence, Origin, PeerId, SdkEvent, TxList, UnixSeconds,
+};
 use p2p_validation::{Arrival, Authenticated, IgnoreReason, Missing, Rejection, Validator};
 use preconfirmation_p2p::{Verdict, VerdictToken};
 use tokio::sync::oneshot;
@@ -58,6 +60,8 @@ pub(crate) enum Job {
     Import { id: RequestId, from: PeerId, page: Vec<Authenticated> },
     /// The application declares what is settled.
     SetBase { base: Base, reply: oneshot::Sender<Result<(), StorageError>> },
+    /// Catch-up says where it stands. Told after everything that was handed in before it.
+    Status(HeadSyncStatus),
     /// Time went by: what waits may be judged again, or be given up.
     Tick,
 }
@@ -168,6 +172,9 @@ impl Chain {
                 return Ok(());
             }
             Job::SetBase { base, reply } => drop(reply.send(self.set_base(base))),
+            // A block of this very batch may lack its list: catch-up is being told, and will say so.
+            Job::Status(status) if status.is_live() && self.wanted.len() > 0 => {}
+            Job::Status(status) => self.effects.events.push(SdkEvent::Status { status }),
             Job::Tick => self.tick()?,
         }
         self.head_moved(before)

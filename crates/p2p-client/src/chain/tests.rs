@@ -371,6 +371,18 @@ fn a_page_is_linked_as_far_as_it_goes() {
 }
 
 #[test]
+fn live_is_not_said_while_a_block_lacks_its_list() {
+    let mut rig = Rig::new();
+    let live = HeadSyncStatus::Live { head: None };
+    let said = |effects: Effects| effects.events.contains(&SdkEvent::Status { status: live });
+    assert!(said(rig.process(vec![Job::Status(live)])));
+    rig.gossip(&chain(1)[0]);
+    assert!(!said(rig.process(vec![Job::Status(live)])));
+    rig.txlist(1);
+    assert!(said(rig.process(vec![Job::Status(live)])));
+}
+
+#[test]
 fn an_import_frees_what_waited_for_it() {
     let mut rig = Rig::new();
     let blocks = chain(3);
