@@ -9,7 +9,9 @@ use std::{
 };
 
 use preconfirmation_p2p::{Keypair, Multiaddr, Network, NetworkConfig, NetworkEvent};
-use preconfirmation_types::{GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetHead, GetHeadRequest, U256};
+use preconfirmation_types::{
+    GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetHead, GetHeadRequest, U256,
+};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -24,7 +26,9 @@ fn devnet(options: &[&str]) -> Command {
 #[test]
 fn a_small_devnet_agrees_and_fools_nobody() {
     let output =
-        devnet(&["--nodes", "3", "--blocks", "5", "--window", "2", "--txlist-bytes", "600", "--json"]).output().unwrap();
+        devnet(&["--nodes", "3", "--blocks", "5", "--window", "2", "--txlist-bytes", "600", "--json"])
+            .output()
+            .unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
     let result: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
@@ -81,7 +85,9 @@ async fn a_stranger_can_join_and_an_interrupt_ends_cleanly() {
     let peer = timeout(Duration::from_secs(30), joined).await.unwrap();
     // Two blocks, and a window of the liar between them at most.
     let both = async {
-        while network.request::<GetHead>(peer, GetHeadRequest {}).await.unwrap().block_number != U256::from(BASE + 2) {
+        while network.request::<GetHead>(peer, GetHeadRequest {}).await.unwrap().block_number
+            != U256::from(BASE + 2)
+        {
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
     };
