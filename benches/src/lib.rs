@@ -2,6 +2,21 @@
 //!
 //! Names say what and how much: `txlist::decode/bytes=131072`. Run all with
 //! `cargo bench -p preconfirmation-benches`, some with `… -- decode/`. Fixtures are the same on every run.
+//!
+//! `cargo xtask bench` measures [`pairs`]: the same work our way and the [naive way](baseline), interleaved,
+//! so that a neighbour on the same cores disturbs both alike.
+
+#![allow(clippy::disallowed_methods, reason = "what measures time reads the clock")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a fixture that does not build ends the run"
+)]
+
+pub mod baseline;
+pub mod pairs;
+pub mod ratio;
 
 use preconfirmation_types::{
     Address, B256, Bytes, GetCommitmentsByNumberResponse, InvalidSecretKey, MAX_TXLIST_BYTES, PageTooLong,

@@ -1,6 +1,6 @@
 //! Why a step failed.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 /// Why a step failed, in words for the terminal.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,9 @@ pub(crate) enum Error {
     /// A command answered something that we cannot read.
     #[error("cannot read the answer of `{command}`: {problem}")]
     Answer { command: String, problem: String },
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
     /// A check of our own found something.
     #[error("{} found:\n  {}", if .0.len() == 1 { "a problem" } else { "problems" }, .0.join("\n  "))]
     Found(Vec<String>),

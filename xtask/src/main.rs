@@ -1,8 +1,9 @@
-//! The workspace's own commands: `cargo xtask ci` before a push, `cargo xtask ci --fast` while working, and
-//! each step of them alone.
+//! The workspace's own commands: `cargo xtask ci` before a push, `cargo xtask ci --fast` while working, each
+//! step of them alone, and `cargo xtask bench`.
 
 #![allow(clippy::disallowed_methods, reason = "a tool that times its steps; no library depends on it")]
 
+mod bench;
 mod ci;
 mod error;
 mod layering;
@@ -17,7 +18,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::step::{Scope, Step};
+use crate::{
+    bench::Suite,
+    step::{Scope, Step},
+};
 
 /// The workspace's own commands.
 #[derive(Parser)]
@@ -36,6 +40,15 @@ enum Command {
         #[arg(long)]
         fast: bool,
     },
+    /// Measures our way against the naive one and writes docs/benchmarks.md.
+    Bench {
+        /// What to measure; everything without.
+        #[arg(long)]
+        suite: Option<Suite>,
+        /// End with one line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
     #[command(flatten)]
     One(Step),
 }
@@ -43,6 +56,9 @@ enum Command {
 fn main() -> ExitCode {
     let good = match Cli::parse().command {
         Command::Ci { fast } => ci::run(if fast { Scope::Fast } else { Scope::Full }),
+        Command::Bench { suite, json } => {
+            bench::run(suite, json).inspect_err(|error| eprintln!("{error}")).is_ok()
+        }
         Command::One(step) => ci::run_one(step),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

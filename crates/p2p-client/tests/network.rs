@@ -1,6 +1,7 @@
 //! Clients over real TCP on loopback: through the facade, as a sidecar meets them.
 
 #![allow(
+    clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,

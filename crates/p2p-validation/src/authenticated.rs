@@ -4,22 +4,18 @@ use std::ops::Deref;
 
 use p2p_types::{B256, BlockNumber, Preconfirmation, Recovered, U256, UnixSeconds};
 
-use crate::{Rejection, Window};
+use crate::{Arrival, Rejection, Window};
 
-/// Step 1: its signature names a signer, its numbers fit, it keeps the rules that it can keep on its own
-/// (EOP, slasher; §4). Nothing is known yet about whether the signer was elected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Authenticated {
-    recovered: Recovered,
-    block: BlockNumber,
-    timestamp: UnixSeconds,
-    window_end: UnixSeconds,
+/// The numbers that rules compute with, checked to fit 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    pub(crate) block: BlockNumber,
+    pub(crate) timestamp: UnixSeconds,
+    pub(crate) window_end: UnixSeconds,
 }
 
-impl Authenticated {
-    /// Checks that the numbers that rules compute with fit 64 bits.
-    pub(crate) fn from_recovered(recovered: Recovered) -> Result<Self, Rejection> {
-        let preconf = recovered.signed().preconf();
+impl Numbers {
+    pub(crate) fn of(preconf: &Preconfirmation) -> Result<Self, Rejection> {
         let fit =
             |field, value: U256| u64::try_from(value).map_err(|_| Rejection::OutOfRange { field, value });
         let block = fit("blockNumber", preconf.block_number)?;
@@ -27,7 +23,25 @@ impl Authenticated {
         let window_end = UnixSeconds::new(fit("submissionWindowEnd", preconf.submission_window_end)?);
         fit("anchorBlockNumber", preconf.anchor_block_number)?;
         fit("gasLimit", preconf.gas_limit)?;
-        Ok(Self { recovered, block, timestamp, window_end })
+        Ok(Self { block, timestamp, window_end })
+    }
+}
+
+/// Step 1: its signature names a signer, its numbers fit, it keeps the rules that it can keep on its own
+/// (EOP, slasher, block parameters; §4). Nothing is known yet about whether the signer was elected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authenticated {
+    recovered: Recovered,
+    numbers: Numbers,
+}
+
+impl Authenticated {
+    pub(crate) const fn new(recovered: Recovered, numbers: Numbers) -> Self {
+        Self { recovered, numbers }
+    }
+
+    pub(crate) const fn numbers(&self) -> Numbers {
+        self.numbers
     }
 
     /// The commitment with its signer and hashes.
@@ -45,19 +59,19 @@ impl Authenticated {
     /// Its height.
     #[must_use]
     pub const fn block(&self) -> BlockNumber {
-        self.block
+        self.numbers.block
     }
 
     /// Its block time.
     #[must_use]
     pub const fn timestamp(&self) -> UnixSeconds {
-        self.timestamp
+        self.numbers.timestamp
     }
 
     /// The end of the submission window that it claims.
     #[must_use]
     pub const fn window_end(&self) -> UnixSeconds {
-        self.window_end
+        self.numbers.window_end
     }
 
     /// Its preconfirmation hash.
@@ -90,11 +104,18 @@ impl Authenticated {
 pub struct Elected {
     authenticated: Authenticated,
     window: Window,
+    arrival: Arrival,
 }
 
 impl Elected {
-    pub(crate) const fn new(authenticated: Authenticated, window: Window) -> Self {
-        Self { authenticated, window }
+    pub(crate) const fn new(authenticated: Authenticated, window: Window, arrival: Arrival) -> Self {
+        Self { authenticated, window, arrival }
+    }
+
+    /// When and how it came.
+    #[must_use]
+    pub const fn arrival(&self) -> Arrival {
+        self.arrival
     }
 
     /// The window that its signer was elected for.

@@ -5,29 +5,50 @@
 //!
 //! | step | builds | rules (§) | enough to |
 //! |---|---|---|---|
-//! | [`Validator::authenticate`] | [`Authenticated`] | signature, EOP, slasher, ranges (§4) | keep while waiting |
+//! | [`Validator::authenticate`] | [`Authenticated`] | ranges, EOP, slasher, signature (§4) | keep while waiting |
 //! | [`Validator::elect`] | [`Elected`] | window, elected signer, time, lateness (§4, §5) | forward |
 //! | [`Validator::link`] | [`Linked`] | height, parent, block rules (§5) | store, show, serve |
 //!
-//! | rule | outcome | who pays | label |
-//! |---|---|---|---|
-//! | 382 bytes that decode | [`Rejection::Malformed`] | the peer | `malformed` |
-//! | the signature recovers: low s, v 0 or 1 | [`Rejection::Signature`] | the peer | `bad_signature` |
-//! | numbers fit 64 bits | [`Rejection::OutOfRange`] | the peer | `out_of_range` |
-//! | `eop` false has a txlist | [`Rejection::MissingTxListHash`] | the peer | `missing_txlist_hash` |
-//! | the chain's slasher | [`Rejection::Slasher`] | the peer | `slasher` |
-//! | the schedule is known | [`Missing::Schedule`] | nobody | |
-//! | a slot ends at `submissionWindowEnd` | [`Rejection::WindowEnd`] | the peer | `window_end` |
-//! | its elected preconfer signed | [`Rejection::WrongSigner`] | the peer | `wrong_signer` |
-//! | `timestamp` in that window | [`Rejection::OutsideWindow`] | the peer | `outside_window` |
-//! | `timestamp` is not ahead of our clock by more than the drift | [`IgnoreReason::Early`] | nobody | `early` |
-//! | came before the window's end and the grace | [`IgnoreReason::Late`] | nobody | `late` |
-//! | above the base | [`IgnoreReason::Settled`] | nobody | `settled` |
-//! | on the settled block, where its hash is known | [`Rejection::Parent`] | the peer | `parent` |
-//! | the parent is known | [`Missing::Parent`] | nobody | |
-//! | the parent made a block | [`Rejection::EopOnlyParent`] | the peer | `eop_only_parent` |
-//! | the parent is the block before | [`Rejection::BlockNumber`] | the peer | `block_number` |
-//! | the chain's [`BlockRules`] | [`Rejection::Block`] | the peer | `block_rule` |
+//! In the order in which they are judged; the signer is recovered once, after everything that needs no signer:
+//!
+//! | rule | § | outcome | penalty | label |
+//! |---|---|---|---|---|
+//! | 382 bytes that decode | 2 | [`Rejection::Malformed`] | `malformed` | `malformed` |
+//! | numbers fit 64 bits | 4 | [`Rejection::OutOfRange`] | `invalid_commitment` | `out_of_range` |
+//! | `eop` false has a txlist | 4 | [`Rejection::MissingTxListHash`] | `invalid_commitment` | `missing_txlist_hash` |
+//! | the chain's slasher | 4 | [`Rejection::Slasher`] | `invalid_commitment` | `slasher` |
+//! | a fee recipient, where the chain asks for one | 5 | [`Rejection::ZeroCoinbase`] | `invalid_commitment` | `zero_coinbase` |
+//! | `gasLimit` and `proposalId` within the chain's limits | 5 | [`Rejection::Parameter`] | `invalid_commitment` | `block_parameter` |
+//! | the schedule is known | 4 | [`Missing::Schedule`] | none | `pending_schedule` |
+//! | our lookahead answers | 4 | [`IgnoreReason::Lookahead`] | none | `lookahead` |
+//! | a slot ends at `submissionWindowEnd` | 4 | [`Rejection::WindowEnd`] | `invalid_commitment` | `window_end` |
+//! | `timestamp` in that window | 4 | [`Rejection::OutsideWindow`] | `invalid_commitment` | `outside_window` |
+//! | the signature recovers: low s, v 0 or 1 | 4 | [`Rejection::Signature`] | `bad_signature` | `bad_signature` |
+//! | the elected preconfer signed | 4 | [`Rejection::WrongSigner`] | `wrong_signer` | `wrong_signer` |
+//! | `timestamp` is not ahead of our clock by more than the drift | 5 | [`IgnoreReason::Early`] | none | `early` |
+//! | came live before the window's end and the grace | 5 | [`IgnoreReason::Late`] | none | `late` |
+//! | above the base | 5 | [`IgnoreReason::Settled`] | none | `settled` |
+//! | live: the anchor is not too far behind the head of L1 | 5 | [`Rejection::StaleAnchor`] | `invalid_commitment` | `stale_anchor` |
+//! | on the settled block, where its hash is known | 5 | [`Rejection::Parent`] | `invalid_commitment` | `parent` |
+//! | the parent is known | 5 | [`Missing::Parent`] | none | `pending_parent` |
+//! | the parent made a block | 5 | [`Rejection::EopOnlyParent`] | `invalid_commitment` | `eop_only_parent` |
+//! | the parent is the block before | 5 | [`Rejection::BlockNumber`] | `invalid_commitment` | `block_number` |
+//! | `timestamp`, anchor, proposal and gas limit follow the parent's ([`BlockRules`]) | 5 | [`Rejection::Block`] | `invalid_commitment` | `block_rule` |
+//!
+//! The penalty is what [`Rejection::offence`] charges the peer that delivered it with. What only an elected
+//! preconfer can break (from `stale_anchor` on) is that preconfer's fault; a caller who forwards before it
+//! links leaves the peer alone there.
+//!
+//! No constructor switches a rule off in silence: what an operator loosens shows in
+//! [`Validator::leniencies`]. What a preconfer signs that it should not have signed both, a [`Witness`] turns
+//! into [`Evidence`].
+//!
+//! | schedule | elects |
+//! |---|---|
+//! | [`StaticSchedule`] | whom a list or a file names |
+//! | [`RotatingSchedule`] | operators in turn, by seconds or by slots and epochs of L1 |
+//! | [`CachedSchedule`] | whom L1 named, as far as a source has told and L1 has not taken back |
+//! | [`OpenSchedule`] | **anyone**: for laboratories |
 //!
 //! This crate knows no runtime, no socket and no clock. It sits on [`p2p_types`].
 //!
@@ -69,15 +90,19 @@
 //! ```
 
 mod authenticated;
+mod evidence;
 mod lookahead;
 mod outcome;
+mod page;
 mod rules;
 mod validator;
 
 pub use authenticated::{Authenticated, Elected, Linked};
+pub use evidence::{Evidence, EvidenceError, EvidenceRecord, Misbehaviour, Witness, WitnessLimits};
 pub use lookahead::{
-    Lookahead, LookaheadError, RotatingSchedule, ScheduleError, Slot, StaticSchedule, Window,
+    CachedSchedule, Handovers, L1Time, Lookahead, LookaheadError, OpenSchedule, RotatingSchedule,
+    ScheduleError, ScheduleFileError, Slot, StaticSchedule, Window,
 };
 pub use outcome::{IgnoreReason, Missing, Rejection, ValidationOutcome};
-pub use rules::{BlockRules, TaikoRules};
-pub use validator::{Arrival, Facts, Parent, ValidationConfig, Validator, ZeroParent};
+pub use rules::{BlockRules, LimitsError, TaikoLimits, TaikoRules};
+pub use validator::{Arrival, Facts, Leniency, Parent, ValidationConfig, Validator, ZeroParent};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use p2p_types::{Address, B256, BlockNumber, Offence, U256, UnixSeconds};
-use preconfirmation_types::{DecodeError, RecoverError, SignatureError};
+use preconfirmation_types::{DecodeError, SignatureError};
 
 use crate::{LookaheadError, Window};
 
@@ -46,6 +46,17 @@ pub enum Missing {
     Parent(B256),
     /// The lookahead for the window with this end.
     Schedule(UnixSeconds),
+}
+
+impl Missing {
+    /// A short label for metrics and logs.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Parent(_) => "pending_parent",
+            Self::Schedule(_) => "pending_schedule",
+        }
+    }
 }
 
 /// Why a commitment is of no use without being wrong.
@@ -164,7 +175,32 @@ pub enum Rejection {
     /// Its parent created no block (§5, rule 5).
     #[error("an EOP-only commitment cannot be a parent")]
     EopOnlyParent,
-    /// A chain rule on its parameters (§5, rule 6).
+    /// A block that does not say who gets its fees, where the chain asks for it (§5, rule 6).
+    #[error("coinbase is zero")]
+    ZeroCoinbase,
+    /// A number is not within the chain's limits (§5, rule 6).
+    #[error("{field} is {actual}, the chain's is from {lowest} to {highest}")]
+    Parameter {
+        /// The field, as JSON names it.
+        field: &'static str,
+        /// The number.
+        actual: U256,
+        /// The lowest allowed.
+        lowest: u64,
+        /// The highest allowed.
+        highest: u64,
+    },
+    /// A live block stands on an L1 block that is too old (§5, rule 6).
+    #[error("anchorBlockNumber is {anchor}, more than {max_offset} behind L1's head {l1_head}")]
+    StaleAnchor {
+        /// `anchorBlockNumber`.
+        anchor: U256,
+        /// The head of L1.
+        l1_head: BlockNumber,
+        /// How far behind an anchor may be.
+        max_offset: u64,
+    },
+    /// A chain rule on its parameters against its parent's (§5, rule 6).
     #[error("{field} is {actual}, the parent's is {parent}: {rule}")]
     Block {
         /// The field, as JSON names it.
@@ -205,18 +241,10 @@ impl Rejection {
             Self::BlockNumber { .. } => "block_number",
             Self::Parent { .. } => "parent",
             Self::EopOnlyParent => "eop_only_parent",
+            Self::ZeroCoinbase => "zero_coinbase",
+            Self::Parameter { .. } => "block_parameter",
+            Self::StaleAnchor { .. } => "stale_anchor",
             Self::Block { .. } => "block_rule",
-        }
-    }
-}
-
-impl From<RecoverError> for Rejection {
-    fn from(error: RecoverError) -> Self {
-        match error {
-            RecoverError::Decode(error) => Self::Malformed(error),
-            RecoverError::Signature(error) => Self::Signature(error),
-            // `RecoverError` is open to new reasons; all of them mean that nobody signed this.
-            _ => Self::Signature(SignatureError::Unrecoverable),
         }
     }
 }

@@ -2,13 +2,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use p2p_types::{
-    Address, Base, BlockNumber, Preconfirmation, Recovered, SignedCommitment, SigningDomain, UnixSeconds,
-};
+use p2p_types::{Address, Base, BlockNumber, Preconfirmation, SignedCommitment, SigningDomain, UnixSeconds};
+use preconfirmation_types::Unrecovered;
 
 use crate::{
     Authenticated, BlockRules, Elected, IgnoreReason, Linked, Lookahead, Missing, Rejection, TaikoRules,
-    ValidationOutcome,
+    ValidationOutcome, Window, authenticated::Numbers,
 };
 
 /// What to do with a commitment that names no parent at all. The protocol links every block by its parent's
@@ -22,6 +21,25 @@ pub enum ZeroParent {
     /// It follows whatever block is known at the height before: order by height, without linkage. An
     /// operator's explicit choice, shown in the status.
     FollowsHeight,
+}
+
+/// A rule that the operator has loosened. There is no way to do so that does not show here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Leniency {
+    /// [`ZeroParent::FollowsHeight`].
+    ZeroParentFollowsHeight,
+    /// A lookahead that [elects anyone](Lookahead::elects_anyone).
+    AnySigner,
+}
+
+impl fmt::Display for Leniency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ZeroParentFollowsHeight => "a zero parent hash follows the height, without linkage",
+            Self::AnySigner => "ANY SIGNER IS ACCEPTED: for laboratories only",
+        })
+    }
 }
 
 /// What the rules take from the chain's configuration.
@@ -84,19 +102,20 @@ pub struct Facts<'a> {
     pub before: Option<Parent<'a>>,
 }
 
-/// Judges commitments. Cheap to clone, free of state: the same facts always give the same outcome.
+/// Judges commitments. Cheap to clone: the same validator and the same facts always give the same outcome.
 #[derive(Clone)]
 pub struct Validator {
     config: ValidationConfig,
     lookahead: Arc<dyn Lookahead>,
     rules: Arc<dyn BlockRules>,
+    l1_head: Option<BlockNumber>,
 }
 
 impl Validator {
     /// A validator with Taiko's block rules.
     #[must_use]
     pub fn new(config: ValidationConfig, lookahead: Arc<dyn Lookahead>) -> Self {
-        Self::with_rules(config, lookahead, Arc::new(TaikoRules))
+        Self::with_rules(config, lookahead, Arc::new(TaikoRules::default()))
     }
 
     /// A validator with other block rules.
@@ -106,7 +125,13 @@ impl Validator {
         lookahead: Arc<dyn Lookahead>,
         rules: Arc<dyn BlockRules>,
     ) -> Self {
-        Self { config, lookahead, rules }
+        Self { config, lookahead, rules, l1_head: None }
+    }
+
+    /// Tells this validator, not its clones, of the head of L1. Until then no anchor is too old, and none
+    /// ever is in history.
+    pub const fn set_l1_head(&mut self, l1_head: Option<BlockNumber>) {
+        self.l1_head = l1_head;
     }
 
     /// What the rules were configured with.
@@ -115,33 +140,68 @@ impl Validator {
         &self.config
     }
 
-    /// Step 1, on wire bytes: decodes, recovers the signer and checks what a commitment can be checked for
-    /// on its own. One recovery, the costliest part of all three steps: meant for a worker.
+    /// The rules that are loosened, for the status.
+    pub fn leniencies(&self) -> impl Iterator<Item = Leniency> {
+        let zero_parent = self.config.zero_parent == ZeroParent::FollowsHeight;
+        let any_signer = self.lookahead.elects_anyone();
+        [(zero_parent, Leniency::ZeroParentFollowsHeight), (any_signer, Leniency::AnySigner)]
+            .into_iter()
+            .filter_map(|(applies, leniency)| applies.then_some(leniency))
+    }
+
+    /// Step 1, on a stranger's wire bytes: decodes, judges whatever needs no signer (ranges, EOP, slasher,
+    /// block parameters, and the window, where the schedule is known), and only then recovers the signer:
+    /// the costliest part of all three steps, done at most once. Meant for a worker. Allocates nothing.
     ///
     /// # Errors
     /// The rule that it breaks.
     pub fn authenticate(&self, ssz: &[u8]) -> Result<Authenticated, Rejection> {
-        self.authenticated(Recovered::from_ssz(ssz, &self.config.domain)?)
+        self.screen_and_recover(Unrecovered::from_ssz(ssz).map_err(Rejection::Malformed)?)
     }
 
-    /// Step 1, on a decoded commitment.
+    /// Step 1, on a decoded commitment of our own. Its window is left to [`elect`](Self::elect), as the
+    /// schedule changes nothing about who signed it.
     ///
     /// # Errors
     /// The rule that it breaks.
     pub fn authenticate_signed(&self, signed: SignedCommitment) -> Result<Authenticated, Rejection> {
-        self.authenticated(signed.recover(&self.config.domain).map_err(Rejection::Signature)?)
+        let numbers = self.judge_alone(&signed)?;
+        Ok(Authenticated::new(signed.recover(&self.config.domain).map_err(Rejection::Signature)?, numbers))
     }
 
-    fn authenticated(&self, recovered: Recovered) -> Result<Authenticated, Rejection> {
-        let commitment = &recovered.signed().commitment;
-        if !commitment.preconf.eop && commitment.preconf.raw_tx_list_hash.is_zero() {
+    /// Step 1, on a page of a stranger's: one answer for each commitment, in order, each as
+    /// [`authenticate`](Self::authenticate) would give it. Spreads over the cores with the feature `parallel`.
+    #[must_use]
+    pub fn authenticate_page(&self, page: &[SignedCommitment]) -> Vec<Result<Authenticated, Rejection>> {
+        crate::page::map(page, |signed, buffer| {
+            self.screen_and_recover(Unrecovered::from_signed(signed.clone(), buffer))
+        })
+    }
+
+    fn screen_and_recover(&self, commitment: Unrecovered<'_>) -> Result<Authenticated, Rejection> {
+        let numbers = self.judge_alone(commitment.signed())?;
+        // An unknown schedule and a failing one are for step 2 to tell.
+        if let Ok(Some(slot)) = self.lookahead.slot(numbers.window_end) {
+            in_window(numbers, slot.window)?;
+        }
+        let recovered = commitment.recover(&self.config.domain).map_err(Rejection::Signature)?;
+        Ok(Authenticated::new(recovered, numbers))
+    }
+
+    /// The rules that a commitment keeps or breaks whoever signed it and whatever else is known.
+    fn judge_alone(&self, signed: &SignedCommitment) -> Result<Numbers, Rejection> {
+        let numbers = Numbers::of(signed.preconf())?;
+        if !signed.preconf().eop && signed.preconf().raw_tx_list_hash.is_zero() {
             return Err(Rejection::MissingTxListHash);
         }
-        let (expected, actual) = (self.config.slasher, commitment.slasher_address);
+        let (expected, actual) = (self.config.slasher, signed.commitment.slasher_address);
         if expected != actual {
             return Err(Rejection::Slasher { expected, actual });
         }
-        Authenticated::from_recovered(recovered)
+        if !signed.preconf().is_eop_only() {
+            self.rules.check_alone(signed.preconf())?;
+        }
+        Ok(numbers)
     }
 
     /// Step 2: was its signer elected for its window, does its time fall in it, did it come neither early
@@ -154,18 +214,15 @@ impl Validator {
             Ok(None) => return ValidationOutcome::Defer(Missing::Schedule(claimed)),
             Err(error) => return ValidationOutcome::Ignore(IgnoreReason::Lookahead(error)),
         };
-        let scheduled = slot.window.end;
-        if scheduled != claimed {
-            return Rejection::WindowEnd { claimed, scheduled }.into();
+        let window = slot.window;
+        if let Err(rejection) = in_window(commitment.numbers(), window) {
+            return rejection.into();
         }
         let (elected, signer) = (slot.signer, commitment.recovered().signer());
-        if elected != signer {
+        if elected != signer && !self.lookahead.elects_anyone() {
             return Rejection::WrongSigner { elected, signer }.into();
         }
-        let (timestamp, window) = (commitment.timestamp(), slot.window);
-        if !window.contains(timestamp) {
-            return Rejection::OutsideWindow { timestamp, window }.into();
-        }
+        let timestamp = commitment.timestamp();
         let (Arrival::Live(now) | Arrival::History(now)) = arrival;
         if timestamp > now.saturating_add(self.config.clock_drift) {
             return ValidationOutcome::Ignore(IgnoreReason::Early { timestamp, now });
@@ -175,7 +232,7 @@ impl Validator {
             Arrival::Live(arrived) if arrived > claimed.saturating_add(grace) => {
                 ValidationOutcome::Ignore(IgnoreReason::Late { window_end: claimed, grace, arrived })
             }
-            _ => ValidationOutcome::Accept(Elected::new(commitment, window)),
+            _ => ValidationOutcome::Accept(Elected::new(commitment, window, arrival)),
         }
     }
 
@@ -200,6 +257,9 @@ impl Validator {
         let Facts { base, parent, before } = *facts;
         if block <= base.number {
             return ValidationOutcome::Ignore(IgnoreReason::Settled { block, base: base.number });
+        }
+        if let Err(rejection) = self.check_anchor(&commitment) {
+            return rejection.into();
         }
         let actual = commitment.parent_hash();
         let mut follows = actual;
@@ -226,7 +286,6 @@ impl Validator {
             if parent.block.checked_add(1) != Some(block) {
                 return Rejection::BlockNumber { block, parent: parent.block }.into();
             }
-            // A handover declines the height; the parameters of a block that never was bind nobody.
             if !commitment.is_eop_only()
                 && let Err(rejection) = self.rules.check(commitment.preconf(), parent.preconf)
             {
@@ -234,6 +293,15 @@ impl Validator {
             }
         }
         ValidationOutcome::Accept(Linked::new(commitment, follows))
+    }
+
+    fn check_anchor(&self, commitment: &Elected) -> Result<(), Rejection> {
+        match (commitment.arrival(), self.l1_head) {
+            (Arrival::Live(_), Some(l1_head)) if !commitment.is_eop_only() => {
+                self.rules.check_anchor(commitment.preconf(), l1_head)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// All three steps.
@@ -249,6 +317,22 @@ impl Validator {
 
 impl fmt::Debug for Validator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Validator").field("config", &self.config).finish_non_exhaustive()
+        let leniencies: Vec<Leniency> = self.leniencies().collect();
+        f.debug_struct("Validator")
+            .field("config", &self.config)
+            .field("leniencies", &leniencies)
+            .finish_non_exhaustive()
     }
+}
+
+/// Whether a commitment claims this window, to the second, and has its time in it (§4, rule 4).
+fn in_window(numbers: Numbers, window: Window) -> Result<(), Rejection> {
+    let Numbers { timestamp, window_end: claimed, .. } = numbers;
+    if claimed != window.end {
+        return Err(Rejection::WindowEnd { claimed, scheduled: window.end });
+    }
+    if !window.contains(timestamp) {
+        return Err(Rejection::OutsideWindow { timestamp, window });
+    }
+    Ok(())
 }

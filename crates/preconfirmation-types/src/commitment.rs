@@ -1,21 +1,22 @@
 //! The promise: [`Preconfirmation`], [`PreconfCommitment`], [`SignedCommitment`].
 
-use alloy_primitives::{Address, B256, FixedBytes, Keccak256, U256, keccak256};
+use alloy_primitives::{Address, B256, FixedBytes, U256, keccak256};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use ssz::Encode as _;
-use ssz_derive::{Decode, Encode};
+use ssz_derive::Encode;
 
 use crate::{
     COMMITMENT_BYTES, PRECONFIRMATION_BYTES, Recovered, SIGNED_COMMITMENT_BYTES, SigningDomain, SigningKey,
-    container::{Container, fixed, fixed_container},
+    Unrecovered,
+    container::{Container, Fields, fixed, fixed_container, read_fields},
     decimal,
     error::{DecodeError, SignatureError},
 };
 
 /// What a preconfer promises about one L2 block (§2). On the wire every number is a u256; whether it is
 /// a number that this software can work with is validation's question, so any value decodes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Encode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Preconfirmation {
     /// End of preconfirmation: the preconfer hands over to the next one.
@@ -63,7 +64,7 @@ impl Preconfirmation {
 }
 
 /// A preconfirmation and the contract that punishes breaking it (§2).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Encode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PreconfCommitment {
     /// The promise.
@@ -73,6 +74,45 @@ pub struct PreconfCommitment {
     pub slasher_address: Address,
 }
 
+impl Preconfirmation {
+    #[inline(always)]
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            eop: fields.bool()?,
+            block_number: fields.u256()?,
+            timestamp: fields.u256()?,
+            gas_limit: fields.u256()?,
+            coinbase: Address::new(fields.bytes()?),
+            anchor_block_number: fields.u256()?,
+            raw_tx_list_hash: B256::new(fields.bytes()?),
+            parent_preconfirmation_hash: B256::new(fields.bytes()?),
+            submission_window_end: fields.u256()?,
+            prover_auth: Address::new(fields.bytes()?),
+            proposal_id: fields.u256()?,
+        })
+    }
+}
+
+impl PreconfCommitment {
+    #[inline(always)]
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self { preconf: Preconfirmation::read(fields)?, slasher_address: Address::new(fields.bytes()?) })
+    }
+}
+
+impl SignedCommitment {
+    #[inline(always)]
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            commitment: PreconfCommitment::read(fields)?,
+            signature: FixedBytes::new(fields.bytes()?),
+        })
+    }
+}
+
+read_fields!(Preconfirmation, PRECONFIRMATION_BYTES);
+read_fields!(PreconfCommitment, COMMITMENT_BYTES);
+read_fields!(SignedCommitment, SIGNED_COMMITMENT_BYTES);
 fixed_container!(Preconfirmation, PRECONFIRMATION_BYTES);
 fixed_container!(PreconfCommitment, COMMITMENT_BYTES);
 fixed_container!(SignedCommitment, SIGNED_COMMITMENT_BYTES);
@@ -81,7 +121,7 @@ impl PreconfCommitment {
     /// What a preconfer signs: `keccak256(domain ‖ ssz(self))`.
     #[must_use]
     pub fn signing_hash(&self, domain: &SigningDomain) -> B256 {
-        signing_hash(&self.as_ssz_bytes(), domain)
+        domain.signing_hash(&self.as_ssz_bytes())
     }
 
     /// Signs the commitment: deterministic (RFC 6979), low s, v 0 or 1.
@@ -92,15 +132,8 @@ impl PreconfCommitment {
     }
 }
 
-pub(crate) fn signing_hash(commitment_ssz: &[u8], domain: &SigningDomain) -> B256 {
-    let mut hasher = Keccak256::new();
-    hasher.update(domain.as_bytes());
-    hasher.update(commitment_ssz);
-    hasher.finalize()
-}
-
 /// A commitment with its signature: what travels by gossip and in pages (§2).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Serialize, Deserialize)]
 pub struct SignedCommitment {
     /// The commitment.
     #[serde(flatten)]
@@ -122,7 +155,7 @@ impl SignedCommitment {
     /// # Errors
     /// [`SignatureError`] if v is not 0 or 1, s is high, r or s is out of range, or no key recovers.
     pub fn recover(self, domain: &SigningDomain) -> Result<Recovered, SignatureError> {
-        let ssz = self.as_ssz_bytes();
-        Recovered::recover(self, &ssz, domain)
+        let mut ssz = Vec::with_capacity(SIGNED_COMMITMENT_BYTES);
+        Unrecovered::from_signed(self, &mut ssz).recover(domain)
     }
 }

@@ -1,5 +1,6 @@
 //! What every container of the protocol can do, and the shared steps of decoding.
 
+use alloy_primitives::U256;
 use bytes::Bytes;
 
 use crate::error::{DecodeError, DecodeErrorKind};
@@ -61,6 +62,71 @@ pub(crate) fn fixed<C: Container + ssz::Decode>(bytes: &[u8]) -> Result<C, Decod
         error::<C>(DecodeErrorKind::Bool { field: "eop", byte: bytes.first().copied().unwrap_or_default() })
     })
 }
+
+/// The fields of a fixed-size container, one after the other. The derived decoder takes several times as long
+/// for what every gossip message and every page goes through.
+pub(crate) struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub(crate) const fn of(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The next `N` bytes; none where they are cut off.
+    #[inline(always)]
+    pub(crate) fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*field)
+    }
+
+    /// The next byte as a boolean; none if it is neither 0 nor 1.
+    #[inline(always)]
+    pub(crate) fn bool(&mut self) -> Option<bool> {
+        match self.bytes()? {
+            [0] => Some(false),
+            [1] => Some(true),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn u256(&mut self) -> Option<U256> {
+        self.bytes().map(U256::from_le_bytes::<32>)
+    }
+
+    /// Whether nothing is left over.
+    #[inline(always)]
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Decoding of a fixed-size container that can read itself from its [`Fields`].
+macro_rules! read_fields {
+    ($type:ident, $len:expr) => {
+        impl ssz::Decode for $type {
+            fn is_ssz_fixed_len() -> bool {
+                true
+            }
+
+            fn ssz_fixed_len() -> usize {
+                $len
+            }
+
+            fn from_ssz_bytes(bytes: &[u8]) -> Result<Self, ssz::DecodeError> {
+                let (len, expected) = (bytes.len(), $len);
+                if len != expected {
+                    return Err(ssz::DecodeError::InvalidByteLength { len, expected });
+                }
+                let mut fields = Fields::of(bytes);
+                let read = Self::read(&mut fields).filter(|_| fields.is_empty());
+                read.ok_or_else(|| ssz::DecodeError::BytesInvalid("a boolean is 0 or 1".into()))
+            }
+        }
+    };
+}
+pub(crate) use read_fields;
 
 macro_rules! fixed_container {
     ($type:ident, $len:expr) => {

@@ -32,7 +32,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`frame`] | length-prefixed frames of the request/response protocols |
-//! | the root | containers ([`Container`]), [`Rpc`] protocols, [`Topic`]s, [`SigningDomain`], [`SigningKey`], [`Recovered`], [`TxList`], limits, errors |
+//! | the root | containers ([`Container`]), [`Rpc`] protocols, [`Topic`]s, [`SigningDomain`], [`SigningKey`], [`Unrecovered`], [`Recovered`], [`TxList`], limits, errors |
 
 mod commitment;
 mod container;
@@ -66,6 +66,6 @@ pub use request::{
     GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse, GetHead,
     GetHeadRequest, GetRawTxList, GetRawTxListRequest, Mismatch, PreconfHead, Rpc,
 };
-pub use signing::{Recovered, SigningDomain, SigningKey};
+pub use signing::{Recovered, SigningDomain, SigningKey, Unrecovered};
 pub use topic::{LEGACY_TOPICS, Topic};
 pub use txlist::{GetRawTxListResponse, RawTxListGossip, TxList};

@@ -2,19 +2,19 @@
 
 use std::fmt;
 
-use alloy_primitives::{Address, B256, FixedBytes, keccak256};
+use alloy_primitives::{Address, B256, FixedBytes, Keccak256, keccak256};
 use secp256k1::{
     PublicKey, SecretKey,
     ecdsa::{RecoverableSignature, RecoveryId},
 };
 use serde::{Deserialize, Serialize};
+use ssz::Encode as _;
 use zeroize::Zeroizing;
 
 use crate::{
     COMMITMENT_BYTES, PRECONFIRMATION_BYTES, SignedCommitment,
-    commitment::signing_hash,
     container::fixed,
-    error::{InvalidSecretKey, RecoverError, SignatureError},
+    error::{DecodeError, InvalidSecretKey, RecoverError, SignatureError},
 };
 
 /// The 32 bytes that separate signatures of one chain and deployment from all others. Chain configuration:
@@ -37,6 +37,16 @@ impl SigningDomain {
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0.0
+    }
+
+    /// `keccak256(domain ‖ commitment_ssz)`: what a preconfer signs, from the encoding of a
+    /// [`PreconfCommitment`](crate::PreconfCommitment).
+    #[must_use]
+    pub fn signing_hash(&self, commitment_ssz: &[u8]) -> B256 {
+        let mut hasher = Keccak256::new();
+        hasher.update(self.as_bytes());
+        hasher.update(commitment_ssz);
+        hasher.finalize()
     }
 }
 
@@ -111,20 +121,7 @@ impl Recovered {
     /// # Errors
     /// [`RecoverError`] if the bytes are not a `SignedCommitment` or its signature names nobody.
     pub fn from_ssz(bytes: &[u8], domain: &SigningDomain) -> Result<Self, RecoverError> {
-        let signed = fixed::<SignedCommitment>(bytes)?;
-        Ok(Self::recover(signed, bytes, domain)?)
-    }
-
-    /// `ssz` must be the encoding of `signed`.
-    pub(crate) fn recover(
-        signed: SignedCommitment,
-        ssz: &[u8],
-        domain: &SigningDomain,
-    ) -> Result<Self, SignatureError> {
-        let signing_hash = signing_hash(ssz.get(..COMMITMENT_BYTES).unwrap_or(ssz), domain);
-        let signer = recover_signer(&signed.signature, &signing_hash)?;
-        let preconfirmation_hash = keccak256(ssz.get(..PRECONFIRMATION_BYTES).unwrap_or(ssz));
-        Ok(Self { signed, preconfirmation_hash, signing_hash, signer })
+        Ok(Unrecovered::from_ssz(bytes)?.recover(domain)?)
     }
 
     /// The commitment with its signature.
@@ -158,9 +155,58 @@ impl Recovered {
     }
 }
 
-/// Recovers the signer of `hash`. Cheap checks first: a bad v, an s out of range or in the upper half
-/// costs no curve arithmetic.
-fn recover_signer(signature: &FixedBytes<65>, hash: &B256) -> Result<Address, SignatureError> {
+/// A decoded commitment next to its encoding, whose signer nobody has asked for yet. What can be judged
+/// without the signer is judged here, before the recovery, which costs a hundred times as much as the rest.
+#[derive(Debug, Clone)]
+pub struct Unrecovered<'a> {
+    signed: SignedCommitment,
+    ssz: &'a [u8],
+}
+
+impl<'a> Unrecovered<'a> {
+    /// Decodes wire bytes, which are hashed as they came when the signer is recovered. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if they are not a `SignedCommitment`.
+    pub fn from_ssz(ssz: &'a [u8]) -> Result<Self, DecodeError> {
+        Ok(Self { signed: fixed(ssz)?, ssz })
+    }
+
+    /// For a commitment whose wire bytes are gone: encodes it into a buffer of the caller's, so that many
+    /// commitments cost one allocation.
+    #[must_use]
+    pub fn from_signed(signed: SignedCommitment, buffer: &'a mut Vec<u8>) -> Self {
+        buffer.clear();
+        signed.ssz_append(buffer);
+        Self { signed, ssz: buffer }
+    }
+
+    /// The commitment, of whoever signed it.
+    #[must_use]
+    pub const fn signed(&self) -> &SignedCommitment {
+        &self.signed
+    }
+
+    /// Recovers who signed it under `domain`. A signature that cannot be one is refused before anything is
+    /// hashed.
+    ///
+    /// # Errors
+    /// [`SignatureError`] if v is not 0 or 1, s is high, r or s is out of range, or no key recovers.
+    pub fn recover(self, domain: &SigningDomain) -> Result<Recovered, SignatureError> {
+        let Self { signed, ssz } = self;
+        let signature = well_formed(&signed.signature)?;
+        let signing_hash = domain.signing_hash(ssz.get(..COMMITMENT_BYTES).unwrap_or(ssz));
+        let signer = signature
+            .recover_ecdsa(secp256k1::Message::from_digest(signing_hash.0))
+            .map(|key| address_of(&key))
+            .map_err(|_| SignatureError::Unrecoverable)?;
+        let preconfirmation_hash = keccak256(ssz.get(..PRECONFIRMATION_BYTES).unwrap_or(ssz));
+        Ok(Recovered { signed, preconfirmation_hash, signing_hash, signer })
+    }
+}
+
+/// A signature that can be one: v, r and s are in range and s is in the lower half. No curve arithmetic.
+fn well_formed(signature: &FixedBytes<65>) -> Result<RecoverableSignature, SignatureError> {
     let [rs @ .., v] = &signature.0;
     let v = match *v {
         0 => RecoveryId::Zero,
@@ -175,11 +221,7 @@ fn recover_signer(signature: &FixedBytes<65>, hash: &B256) -> Result<Address, Si
     if zero(r) || zero(s) {
         return Err(SignatureError::OutOfRange);
     }
-    let signature = RecoverableSignature::from_compact(rs, v).map_err(|_| SignatureError::OutOfRange)?;
-    signature
-        .recover_ecdsa(secp256k1::Message::from_digest(hash.0))
-        .map(|key| address_of(&key))
-        .map_err(|_| SignatureError::Unrecoverable)
+    RecoverableSignature::from_compact(rs, v).map_err(|_| SignatureError::OutOfRange)
 }
 
 fn address_of(key: &PublicKey) -> Address {

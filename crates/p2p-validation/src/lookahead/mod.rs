@@ -1,8 +1,22 @@
-//! Who may sign when: the lookahead, and two schedules that need no chain.
+//! Who may sign when: the lookahead, and the schedules that implement it.
 
-use std::{fmt, num::NonZeroU64};
+mod cached;
+mod fixed;
+mod handover;
+mod open;
+mod rotating;
+mod time;
 
-use p2p_types::{Address, UnixSeconds};
+pub use cached::CachedSchedule;
+pub use fixed::{ScheduleFileError, StaticSchedule};
+pub use handover::Handovers;
+pub use open::OpenSchedule;
+pub use rotating::RotatingSchedule;
+pub use time::L1Time;
+
+use std::fmt;
+
+use p2p_types::{Address, BlockNumber, UnixSeconds};
 
 /// A submission window. Both ends belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,6 +71,12 @@ pub trait Lookahead: Send + Sync + 'static {
     /// # Errors
     /// [`LookaheadError`] for a failure of our own. Neither costs a peer.
     fn slot(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError>;
+
+    /// Whether whoever signs counts as elected. Only [`OpenSchedule`] says yes, and
+    /// [`Validator::leniencies`](crate::Validator::leniencies) tells of it.
+    fn elects_anyone(&self) -> bool {
+        false
+    }
 }
 
 /// A schedule that cannot be: names the slot and what is wrong with it.
@@ -66,6 +86,14 @@ pub enum ScheduleError {
     /// A rotation without operators.
     #[error("a rotating schedule needs at least one operator")]
     NoOperators,
+    /// A window of more seconds than 64 bits count.
+    #[error("a window of {slots} slots of {slot_seconds} s does not end")]
+    TooLong {
+        /// L1 slots in the window.
+        slots: u64,
+        /// Seconds in a slot.
+        slot_seconds: u64,
+    },
     /// A window that ends before it starts.
     #[error("slot {index}: its window {window} ends before it starts")]
     Backwards {
@@ -82,150 +110,83 @@ pub enum ScheduleError {
         /// The window.
         window: Window,
     },
+    /// A window that reaches beyond the time that the update speaks of.
+    #[error("slot {index}: its window {window} is not within {span}")]
+    Outside {
+        /// Position in the update.
+        index: usize,
+        /// The window.
+        window: Window,
+        /// The time that the update speaks of.
+        span: Window,
+    },
+    /// An update that does not begin where the one before ended.
+    #[error("an update of {span} does not begin at {expected}, right after what is known")]
+    Gap {
+        /// The time that the update speaks of.
+        span: Window,
+        /// Where it has to begin.
+        expected: UnixSeconds,
+    },
+    /// An update learned from an older L1 block than the one before it. A reorg is rolled back first.
+    #[error("learned at L1 block {l1_block}, before the last update at {last}: roll back first")]
+    L1Backwards {
+        /// L1 block of the update.
+        l1_block: BlockNumber,
+        /// L1 block of the update before.
+        last: BlockNumber,
+    },
 }
 
-/// A fixed list of slots; beyond its last window nothing is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StaticSchedule {
-    slots: Vec<Slot>,
-}
-
-impl StaticSchedule {
-    /// A schedule of these slots, in the order of time, with or without gaps.
-    ///
-    /// # Errors
-    /// [`ScheduleError`] for windows that run backwards or overlap.
-    pub fn new(slots: Vec<Slot>) -> Result<Self, ScheduleError> {
-        let mut before: Option<UnixSeconds> = None;
-        for (index, Slot { window, .. }) in slots.iter().enumerate() {
-            if window.end < window.start {
-                return Err(ScheduleError::Backwards { index, window: *window });
-            }
-            if before.is_some_and(|end| window.start <= end) {
-                return Err(ScheduleError::Overlap { index, window: *window });
-            }
-            before = Some(window.end);
+/// Checks that windows run forwards, in the order of time and without overlap.
+fn in_order(slots: &[Slot]) -> Result<(), ScheduleError> {
+    let mut before: Option<UnixSeconds> = None;
+    for (index, Slot { window, .. }) in slots.iter().enumerate() {
+        if window.end < window.start {
+            return Err(ScheduleError::Backwards { index, window: *window });
         }
-        Ok(Self { slots })
-    }
-}
-
-impl Lookahead for StaticSchedule {
-    fn slot(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
-        let next = self.slots.partition_point(|slot| slot.window.end < moment);
-        Ok(self.slots.get(next).copied())
-    }
-}
-
-/// Operators that take turns for ever: windows of one length from a beginning on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RotatingSchedule {
-    operators: Vec<Address>,
-    genesis: UnixSeconds,
-    window: NonZeroU64,
-}
-
-impl RotatingSchedule {
-    /// The first operator's first window has `window` seconds and starts at `genesis`.
-    ///
-    /// # Errors
-    /// [`ScheduleError::NoOperators`].
-    pub fn new(
-        operators: Vec<Address>,
-        genesis: UnixSeconds,
-        window: NonZeroU64,
-    ) -> Result<Self, ScheduleError> {
-        if operators.is_empty() {
-            Err(ScheduleError::NoOperators)
-        } else {
-            Ok(Self { operators, genesis, window })
+        if before.is_some_and(|end| window.start <= end) {
+            return Err(ScheduleError::Overlap { index, window: *window });
         }
+        before = Some(window.end);
     }
-
-    /// The `index`-th slot from the beginning; none where time ends.
-    #[must_use]
-    pub fn nth(&self, index: u64) -> Option<Slot> {
-        let length = self.window.get();
-        let start = self.genesis.get().checked_add(index.checked_mul(length)?)?;
-        let end = start.checked_add(length - 1)?;
-        let turn =
-            index.checked_rem(self.operators.len() as u64).and_then(|turn| usize::try_from(turn).ok())?;
-        let signer = *self.operators.get(turn)?;
-        Some(Slot { signer, window: Window { start: UnixSeconds::new(start), end: UnixSeconds::new(end) } })
-    }
-
-    /// The number of the slot that a moment belongs to, 0 before the beginning.
-    #[must_use]
-    pub const fn index(&self, moment: UnixSeconds) -> u64 {
-        moment.get().saturating_sub(self.genesis.get()) / self.window.get()
-    }
+    Ok(())
 }
 
-impl Lookahead for RotatingSchedule {
-    fn slot(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
-        Ok(self.nth(self.index(moment)))
+/// The first slot whose window does not end before `moment`, among slots in order.
+fn not_before(slots: &[Slot], moment: UnixSeconds) -> Option<Slot> {
+    slots.get(slots.partition_point(|slot| slot.window.end < moment)).copied()
+}
+
+#[cfg(test)]
+mod fixtures {
+    use super::*;
+
+    pub(super) const A: Address = Address::repeat_byte(0xa);
+    pub(super) const B: Address = Address::repeat_byte(0xb);
+
+    pub(super) fn window(start: u64, end: u64) -> Window {
+        Window { start: UnixSeconds::new(start), end: UnixSeconds::new(end) }
+    }
+
+    pub(super) fn slot(signer: Address, start: u64, end: u64) -> Slot {
+        Slot { signer, window: window(start, end) }
+    }
+
+    pub(super) fn at(schedule: &impl Lookahead, moment: u64) -> Option<Slot> {
+        schedule.slot(UnixSeconds::new(moment)).unwrap()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    const A: Address = Address::repeat_byte(0xa);
-    const B: Address = Address::repeat_byte(0xb);
-
-    fn window(start: u64, end: u64) -> Window {
-        Window { start: UnixSeconds::new(start), end: UnixSeconds::new(end) }
-    }
-
-    fn at(schedule: &impl Lookahead, moment: u64) -> Option<(Address, Window)> {
-        schedule.slot(UnixSeconds::new(moment)).unwrap().map(|slot| (slot.signer, slot.window))
-    }
+    use super::{fixtures::window, *};
 
     #[test]
-    fn operators_take_turns_and_the_last_second_belongs_to_the_window() {
-        let schedule =
-            RotatingSchedule::new(vec![A, B], UnixSeconds::new(100), NonZeroU64::new(4).unwrap()).unwrap();
-        assert_eq!(at(&schedule, 100), Some((A, window(100, 103))));
-        assert_eq!(at(&schedule, 103), Some((A, window(100, 103))));
-        assert_eq!(at(&schedule, 104), Some((B, window(104, 107))));
-        assert_eq!(at(&schedule, 108), Some((A, window(108, 111))));
-        assert_eq!(at(&schedule, 7), Some((A, window(100, 103))), "before the beginning: the first slot");
-
-        let odd = RotatingSchedule::new(vec![A], UnixSeconds::new(101), NonZeroU64::new(4).unwrap()).unwrap();
-        assert_eq!(at(&odd, u64::MAX), None, "no window ends beyond time");
-    }
-
-    #[test]
-    fn a_rotation_without_operators_is_refused() {
-        let none = RotatingSchedule::new(vec![], UnixSeconds::new(0), NonZeroU64::MIN);
-        assert_eq!(none, Err(ScheduleError::NoOperators));
-    }
-
-    #[test]
-    fn a_list_answers_in_windows_in_gaps_and_knows_its_end() {
-        let slots =
-            vec![Slot { signer: A, window: window(10, 19) }, Slot { signer: B, window: window(30, 39) }];
-        let schedule = StaticSchedule::new(slots).unwrap();
-        assert_eq!(at(&schedule, 1), Some((A, window(10, 19))));
-        assert_eq!(at(&schedule, 19), Some((A, window(10, 19))));
-        assert_eq!(at(&schedule, 20), Some((B, window(30, 39))), "a gap: the slot after it");
-        assert_eq!(at(&schedule, 39), Some((B, window(30, 39))));
-        assert_eq!(at(&schedule, 40), None, "beyond the list: not known yet");
-    }
-
-    #[test]
-    fn windows_that_run_backwards_or_overlap_are_refused() {
-        let slot = |start, end| Slot { signer: A, window: window(start, end) };
-        assert!(matches!(
-            StaticSchedule::new(vec![slot(5, 4)]),
-            Err(ScheduleError::Backwards { index: 0, .. })
-        ));
-        for second in [slot(19, 25), slot(1, 5)] {
-            assert!(matches!(
-                StaticSchedule::new(vec![slot(10, 19), second]),
-                Err(ScheduleError::Overlap { index: 1, .. })
-            ));
-        }
+    fn both_ends_of_a_window_belong_to_it() {
+        let window = window(10, 12);
+        let within = |moment| window.contains(UnixSeconds::new(moment));
+        assert_eq!([9, 10, 11, 12, 13].map(within), [false, true, true, true, false]);
+        assert_eq!(window.to_string(), "10..=12");
     }
 }

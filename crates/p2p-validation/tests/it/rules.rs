@@ -1,81 +1,21 @@
-//! Every row of the table in the crate's documentation: what passes, what fails, and both sides of the boundary.
-
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+//! The rules one by one, with the facts that go with them.
 
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use p2p_types::{
-    Address, B256, Base, Offence, PreconfCommitment, Preconfirmation, SignedCommitment, SigningDomain,
-    SigningKey, U256, UnixSeconds,
+    Address, B256, Base, Offence, PreconfCommitment, Preconfirmation, SignedCommitment, SigningDomain, U256,
+    UnixSeconds,
 };
 use p2p_validation::{
-    Arrival, Authenticated, Facts, IgnoreReason, Linked, Lookahead, LookaheadError, Missing, Parent,
-    Rejection, RotatingSchedule, Slot, ValidationConfig, ValidationOutcome, Validator, ZeroParent,
+    Arrival, Facts, IgnoreReason, Leniency, Linked, Lookahead, LookaheadError, Missing, OpenSchedule, Parent,
+    Rejection, Slot, StaticSchedule, ValidationConfig, ValidationOutcome, Validator, ZeroParent,
 };
 use preconfirmation_types::{Container, SignatureError};
 
-const GENESIS: u64 = 1_000;
-const WINDOW: u64 = 12;
-const SLASHER: Address = Address::repeat_byte(0x51);
-const DOMAIN: SigningDomain = SigningDomain::PLACEHOLDER;
-
-fn key(byte: u8) -> SigningKey {
-    SigningKey::from_bytes([byte; 32]).unwrap()
-}
-
-fn config() -> ValidationConfig {
-    ValidationConfig::new(DOMAIN, SLASHER)
-}
-
-/// Keys 1 and 2 take turns: 1000..=1011 and 1012..=1023, and so on.
-fn validator_with(config: ValidationConfig) -> Validator {
-    let operators = vec![key(1).address(), key(2).address()];
-    let schedule =
-        RotatingSchedule::new(operators, UnixSeconds::new(GENESIS), NonZeroU64::new(WINDOW).unwrap());
-    Validator::new(config, Arc::new(schedule.unwrap()))
-}
-
-fn validator() -> Validator {
-    validator_with(config())
-}
-
-/// Block 42 in the first window.
-fn preconf() -> Preconfirmation {
-    Preconfirmation {
-        block_number: U256::from(42),
-        timestamp: U256::from(GENESIS + 3),
-        submission_window_end: U256::from(GENESIS + WINDOW - 1),
-        raw_tx_list_hash: B256::repeat_byte(1),
-        parent_preconfirmation_hash: B256::repeat_byte(9),
-        ..Default::default()
-    }
-}
-
-fn sign(preconf: Preconfirmation) -> SignedCommitment {
-    PreconfCommitment { preconf, slasher_address: SLASHER }.sign(&key(1), &DOMAIN)
-}
-
-const LIVE: Arrival = Arrival::Live(UnixSeconds::new(GENESIS + 4));
-const ON_BASE: Facts<'static> = Facts { base: Base::at(41), parent: None, before: None };
-
-fn judge(signed: &SignedCommitment) -> ValidationOutcome<Linked> {
-    validator().validate(&signed.to_ssz(), LIVE, &ON_BASE)
-}
-
-fn rejection<T: std::fmt::Debug>(outcome: ValidationOutcome<T>) -> Rejection {
-    match outcome {
-        ValidationOutcome::Reject(rejection) => rejection,
-        other => panic!("expected a rejection, got {other:?}"),
-    }
-}
-
-fn accepts<T: std::fmt::Debug>(outcome: ValidationOutcome<T>) {
-    assert!(matches!(outcome, ValidationOutcome::Accept(_)), "{outcome:?}");
-}
-
-fn authenticated(signed: SignedCommitment) -> Authenticated {
-    validator().authenticate_signed(signed).unwrap()
-}
+use crate::world::{
+    DOMAIN, GENESIS, LIVE, ON_BASE, SLASHER, WINDOW, accepts, authenticated, config, judge, key, preconf,
+    rejection, sign, validator, validator_with,
+};
 
 #[test]
 fn a_valid_commitment_is_accepted_with_its_facts() {
@@ -328,4 +268,79 @@ fn a_zero_parent_waits_unless_the_operator_lets_it_follow_by_height() {
     let lenient = validator_with(ValidationConfig { zero_parent: ZeroParent::FollowsHeight, ..config() });
     let named = link_with(&lenient, &preconf(), Base::at(1), None, Some((41, &before)));
     assert!(matches!(named, ValidationOutcome::Defer(Missing::Parent(_))), "a named parent must be known");
+}
+
+#[test]
+fn what_is_loosened_shows() {
+    assert_eq!(validator().leniencies().count(), 0);
+    assert!(format!("{:?}", validator()).contains("leniencies: []"));
+    let zero_parent = ZeroParent::FollowsHeight;
+    let open =
+        OpenSchedule::accepting_any_signer(UnixSeconds::new(GENESIS), NonZeroU64::new(WINDOW).unwrap());
+    let loose = Validator::new(ValidationConfig { zero_parent, ..config() }, Arc::new(open));
+    let leniencies: Vec<_> = loose.leniencies().collect();
+    assert_eq!(leniencies, [Leniency::ZeroParentFollowsHeight, Leniency::AnySigner]);
+    let shown = leniencies.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(shown[0].contains("zero parent hash") && shown[1].contains("ANY SIGNER"));
+    assert!(format!("{loose:?}").contains("AnySigner"));
+}
+
+#[test]
+fn an_open_schedule_accepts_any_signer_and_keeps_every_other_rule() {
+    let open =
+        OpenSchedule::accepting_any_signer(UnixSeconds::new(GENESIS), NonZeroU64::new(WINDOW).unwrap());
+    let validator = Validator::new(config(), Arc::new(open));
+    let by = |byte, preconf| {
+        let signed = PreconfCommitment { preconf, slasher_address: SLASHER }.sign(&key(byte), &DOMAIN);
+        validator.validate(&signed.to_ssz(), LIVE, &ON_BASE)
+    };
+    accepts(by(1, preconf()));
+    accepts(by(99, preconf()));
+    let outside = Preconfirmation { timestamp: U256::from(GENESIS + WINDOW), ..preconf() };
+    assert_eq!(rejection(by(99, outside)).label(), "outside_window");
+}
+
+#[test]
+fn a_window_is_judged_again_when_the_schedule_has_changed() {
+    let commitment = authenticated(sign(Preconfirmation {
+        submission_window_end: U256::from(GENESIS + WINDOW),
+        ..preconf()
+    }));
+    assert_eq!(rejection(validator().elect(commitment, LIVE)).label(), "window_end");
+    let outside = Preconfirmation { timestamp: U256::from(GENESIS - 1), ..preconf() };
+    let commitment = authenticated(sign(outside));
+    assert_eq!(rejection(validator().elect(commitment, LIVE)).label(), "outside_window");
+}
+
+#[test]
+fn anchors_are_judged_live_and_not_in_history_nor_in_handovers() {
+    let mut validator = validator();
+    validator.set_l1_head(Some(1_000));
+    let judge = |preconf: &Preconfirmation, arrival| {
+        validator.validate(&sign(preconf.clone()).to_ssz(), arrival, &ON_BASE)
+    };
+    assert_eq!(rejection(judge(&preconf(), LIVE)).label(), "stale_anchor");
+    accepts(judge(&preconf(), Arrival::History(UnixSeconds::new(GENESIS + 4))));
+    accepts(judge(&Preconfirmation { eop: true, raw_tx_list_hash: B256::ZERO, ..preconf() }, LIVE));
+}
+
+#[test]
+fn the_parameters_of_a_handover_bind_nobody() {
+    let beyond = Preconfirmation { proposal_id: U256::MAX, ..preconf() };
+    assert_eq!(rejection(judge(&sign(beyond.clone()))).label(), "block_parameter");
+    accepts(judge(&sign(Preconfirmation { eop: true, raw_tx_list_hash: B256::ZERO, ..beyond })));
+}
+
+#[test]
+fn a_block_names_its_txlist_and_a_handover_has_none() {
+    assert_eq!(authenticated(sign(preconf())).txlist_hash(), Some(B256::repeat_byte(1)));
+    let handover = Preconfirmation { eop: true, raw_tx_list_hash: B256::ZERO, ..preconf() };
+    assert_eq!(authenticated(sign(handover)).txlist_hash(), None);
+}
+
+#[test]
+fn what_the_schedule_knows_can_be_asked() {
+    assert!(validator().knows(UnixSeconds::new(GENESIS)));
+    let nothing = StaticSchedule::new(vec![]).unwrap();
+    assert!(!Validator::new(config(), Arc::new(nothing)).knows(UnixSeconds::new(GENESIS)));
 }
