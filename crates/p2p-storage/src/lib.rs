@@ -35,15 +35,21 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "made-up time needs an origin"))]
 
+#[cfg(feature = "test-utils")]
+pub mod conformance;
+#[cfg(feature = "test-utils")]
+pub mod fixtures;
 mod fork;
 mod held;
+mod limits;
 mod memory;
 mod pending;
 mod seen;
 mod traits;
 
 pub use held::HeldTxLists;
-pub use memory::{MemoryLimits, MemoryStorage};
+pub use limits::StorageLimits;
+pub use memory::MemoryStorage;
 pub use pending::{Added, PendingLimits, PendingPool};
 pub use seen::SeenCache;
 pub use traits::{

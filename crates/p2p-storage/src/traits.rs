@@ -6,7 +6,7 @@ use p2p_types::{B256, Base, BlockNumber, Head, Recovered, TxList};
 use p2p_validation::Linked;
 
 /// A store could not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
     /// Everything in the store is above the settled base, so nothing may be evicted. Raise the limit, or
@@ -123,6 +123,12 @@ pub trait CommitmentStore: Send + Sync {
     /// # Errors
     /// [`StorageError`]; nothing was changed then.
     fn insert(&self, commitment: Linked) -> Result<Inserted, StorageError>;
+
+    /// Inserts many, in order, and answers for each. One that fails does not stop those after it. A store
+    /// that pays for every durable write pays once for all of them.
+    fn insert_all(&self, commitments: Vec<Linked>) -> Vec<Result<Inserted, StorageError>> {
+        commitments.into_iter().map(|commitment| self.insert(commitment)).collect()
+    }
 
     /// The block of the chain at a height.
     ///
