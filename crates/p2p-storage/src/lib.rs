@@ -1,7 +1,8 @@
 //! Durable state of the client, and the bounded memories beside it.
 //!
 //! The traits ([`CommitmentStore`], [`TxListStore`], and [`SdkStorage`] for both) are what a backend
-//! implements; [`MemoryStorage`] implements them. Only what validation has [`Linked`](p2p_validation::Linked)
+//! implements; [`MemoryStorage`] and, with the feature `disk`, `DiskStorage` implement them alike. Only what
+//! validation has [`Linked`](p2p_validation::Linked)
 //! can be inserted, and a conflict between two blocks of one height is a result ([`Inserted`]), never an
 //! overwrite in silence. Beside the store stand three plain structs that take `now`: [`PendingPool`] (what
 //! waits), [`HeldTxLists`] (lists that no commitment names yet) and [`SeenCache`] (message ids).
@@ -37,6 +38,8 @@
 
 #[cfg(feature = "test-utils")]
 pub mod conformance;
+#[cfg(feature = "disk")]
+mod disk;
 #[cfg(feature = "test-utils")]
 pub mod fixtures;
 mod fork;
@@ -47,6 +50,8 @@ mod pending;
 mod seen;
 mod traits;
 
+#[cfg(feature = "disk")]
+pub use disk::{DiskConfig, DiskStorage, Durability, Problem, VerifyReport};
 pub use held::HeldTxLists;
 pub use limits::StorageLimits;
 pub use memory::MemoryStorage;

@@ -107,3 +107,17 @@ fn a_store_that_forgets_what_was_superseded_fails_where_history_is_asked_for() {
     assert!(failed.contains(&"of_two_leaves_the_latest_seen_stands_and_the_other_is_kept"), "{failed:?}");
     assert!(!failed.contains(&"pruning_takes_what_is_settled_and_nothing_else"), "{failed:?}");
 }
+
+#[cfg(feature = "disk")]
+#[test]
+fn the_store_on_disk_conforms() {
+    use p2p_storage::{DiskConfig, DiskStorage, fixtures};
+
+    let folder = tempfile::tempdir().unwrap();
+    let opened = std::sync::atomic::AtomicUsize::new(0);
+    conformance::check(|limits| {
+        let number = opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let config = DiskConfig { limits, ..DiskConfig::recommended(fixtures::DOMAIN) };
+        DiskStorage::open(folder.path().join(number.to_string()), config).unwrap()
+    });
+}
