@@ -2,10 +2,10 @@
 //!
 //! The traits ([`CommitmentStore`], [`TxListStore`], and [`SdkStorage`] for both) are what a backend
 //! implements; [`MemoryStorage`] and, with the feature `disk`, `DiskStorage` implement them alike. Only what
-//! validation has [`Linked`](p2p_validation::Linked)
-//! can be inserted, and a conflict between two blocks of one height is a result ([`Inserted`]), never an
-//! overwrite in silence. Beside the store stand three plain structs that take `now`: [`PendingPool`] (what
-//! waits), [`HeldTxLists`] (lists that no commitment names yet) and [`SeenCache`] (message ids).
+//! validation has [`Linked`](p2p_validation::Linked) can be inserted, and a conflict between two blocks of one
+//! height is a result ([`Inserted`]), never an overwrite in silence. Beside the store stand three plain structs
+//! that take `now`: [`PendingPool`] (what waits), [`HeldTxLists`] (lists that no commitment names yet) and
+//! [`SeenCache`] (message ids).
 //!
 //! This crate sits on [`p2p_validation`]; it knows no runtime and no clock. All calls are synchronous: the
 //! client makes them on a thread of its own.

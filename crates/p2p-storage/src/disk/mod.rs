@@ -4,6 +4,8 @@ mod fault;
 mod group;
 mod open;
 mod tables;
+#[cfg(all(test, feature = "test-utils"))]
+mod tests;
 mod verify;
 mod writer;
 
