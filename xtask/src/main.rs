@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "a tool that times its steps; no library depends on it")]
 
 mod ci;
+mod crash;
 mod error;
 mod layering;
 mod msrv;
@@ -36,6 +37,9 @@ enum Command {
         #[arg(long)]
         fast: bool,
     },
+    /// Kills a process that writes to the store on disk, again and again. Fails if anything that it
+    /// acknowledged is lost.
+    Crash(crash::Crash),
     #[command(flatten)]
     One(Step),
 }
@@ -43,6 +47,13 @@ enum Command {
 fn main() -> ExitCode {
     let good = match Cli::parse().command {
         Command::Ci { fast } => ci::run(if fast { Scope::Fast } else { Scope::Full }),
+        Command::Crash(crash) => match crash::run(&crash) {
+            Ok(()) => true,
+            Err(error) => {
+                eprintln!("{error}");
+                false
+            }
+        },
         Command::One(step) => ci::run_one(step),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
