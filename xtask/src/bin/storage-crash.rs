@@ -212,7 +212,7 @@ fn killed_writer(folder: &Path, cycle: u64, dice: &mut fastrand::Rng) -> Result<
         }
         said
     });
-    thread::sleep(Duration::from_micros(dice.u64(0..60_000)));
+    thread::sleep(Duration::from_micros(dice.u64(0..150_000)));
     child.kill()?;
     child.wait()?;
     reader.join().map_err(|_| "the reader failed".into())
