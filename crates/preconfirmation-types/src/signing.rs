@@ -255,9 +255,7 @@ mod tests {
             Recovered::from_trusted_store(&ssz, recovered.signer(), &SigningDomain::PLACEHOLDER).unwrap();
         assert_eq!(again, recovered);
         let cut = &ssz[1..];
-        assert!(
-            Recovered::from_trusted_store(cut, recovered.signer(), &SigningDomain::PLACEHOLDER).is_err()
-        );
+        assert!(Recovered::from_trusted_store(cut, recovered.signer(), &SigningDomain::PLACEHOLDER).is_err());
     }
 
     #[test]
