@@ -5,6 +5,7 @@
 
 mod bench;
 mod ci;
+mod crash;
 mod error;
 mod layering;
 mod msrv;
@@ -49,6 +50,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Kills a process that writes to the store on disk, again and again. Fails if anything that it
+    /// acknowledged is lost.
+    Crash(crash::Crash),
     #[command(flatten)]
     One(Step),
 }
@@ -59,6 +63,13 @@ fn main() -> ExitCode {
         Command::Bench { suite, json } => {
             bench::run(suite, json).inspect_err(|error| eprintln!("{error}")).is_ok()
         }
+        Command::Crash(crash) => match crash::run(&crash) {
+            Ok(()) => true,
+            Err(error) => {
+                eprintln!("{error}");
+                false
+            }
+        },
         Command::One(step) => ci::run_one(step),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -41,8 +41,13 @@ impl Cargo {
     }
 
     /// Runs it, its output on ours.
-    pub(crate) fn run(mut self) -> Result<(), Error> {
+    pub(crate) fn run(self) -> Result<(), Error> {
         println!("$ {}", self.shown);
+        self.run_quietly()
+    }
+
+    /// Runs it without showing it first: for output that a program reads.
+    pub(crate) fn run_quietly(mut self) -> Result<(), Error> {
         match self.command.status() {
             Ok(status) if status.success() => Ok(()),
             Ok(_) => Err(Error::Failed { command: self.shown }),

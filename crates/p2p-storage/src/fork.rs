@@ -7,10 +7,10 @@ use crate::{StorageError, StoredCommitment};
 /// What the decision needs to see of a store.
 pub(crate) trait Branches {
     /// The block of the chain at a height.
-    fn canonical(&self, block: BlockNumber) -> Option<B256>;
+    fn canonical(&self, block: BlockNumber) -> Result<Option<B256>, StorageError>;
     /// A linked block, in the chain or not.
-    fn block(&self, hash: &B256) -> Option<&StoredCommitment>;
-    /// The last block of the chain.
+    fn block(&self, hash: &B256) -> Result<Option<StoredCommitment>, StorageError>;
+    /// The last block of the chain, if it stands above the base.
     fn head(&self) -> Option<BlockNumber>;
     /// The lowest height above the base.
     fn lowest(&self) -> BlockNumber;
@@ -36,13 +36,13 @@ pub(crate) fn choose(store: &impl Branches, new: &StoredCommitment) -> Result<Ch
     // Walk down from the new block until the chain, or the base, is reached.
     let mut through = Vec::new();
     let (mut from, mut parent) = (new.block, new.parent);
-    while from > store.lowest() && store.canonical(from - 1) != Some(parent) {
-        let below = store.block(&parent).ok_or(StorageError::UnknownParent(parent))?;
+    while from > store.lowest() && store.canonical(from - 1)? != Some(parent) {
+        let below = store.block(&parent)?.ok_or(StorageError::UnknownParent(parent))?;
         through.push(parent);
         (from, parent) = (below.block, below.parent);
     }
     through.reverse();
-    let Some(rival) = store.canonical(from) else {
+    let Some(rival) = store.canonical(from)? else {
         return Ok(if through.is_empty() { Choice::Extend } else { Choice::Switch { from, through } });
     };
     let head = store.head().unwrap_or(from);
@@ -50,8 +50,11 @@ pub(crate) fn choose(store: &impl Branches, new: &StoredCommitment) -> Result<Ch
         (false, false) | (true, false) => true,
         (false, true) => false,
         (true, true) => {
-            let tip = store.canonical(head).and_then(|hash| store.block(&hash)).map(rank);
-            tip.is_none_or(|tip| rank(new) > tip)
+            let tip = match store.canonical(head)? {
+                Some(hash) => store.block(&hash)?,
+                None => None,
+            };
+            tip.is_none_or(|tip| rank(new) > rank(&tip))
         }
     };
     debug_assert_ne!(rival, new.hash(), "a known block is not chosen again");

@@ -1,10 +1,11 @@
 //! Durable state of the client, and the bounded memories beside it.
 //!
 //! The traits ([`CommitmentStore`], [`TxListStore`], and [`SdkStorage`] for both) are what a backend
-//! implements; [`MemoryStorage`] implements them. Only what validation has [`Linked`](p2p_validation::Linked)
-//! can be inserted, and a conflict between two blocks of one height is a result ([`Inserted`]), never an
-//! overwrite in silence. Beside the store stand three plain structs that take `now`: [`PendingPool`] (what
-//! waits), [`HeldTxLists`] (lists that no commitment names yet) and [`SeenCache`] (message ids).
+//! implements; [`MemoryStorage`] and, with the feature `disk`, `DiskStorage` implement them alike. Only what
+//! validation has [`Linked`](p2p_validation::Linked) can be inserted, and a conflict between two blocks of one
+//! height is a result ([`Inserted`]), never an overwrite in silence. Beside the store stand three plain structs
+//! that take `now`: [`PendingPool`] (what waits), [`HeldTxLists`] (lists that no commitment names yet) and
+//! [`SeenCache`] (message ids).
 //!
 //! This crate sits on [`p2p_validation`]; it knows no runtime and no clock. All calls are synchronous: the
 //! client makes them on a thread of its own.
@@ -35,15 +36,25 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "made-up time needs an origin"))]
 
+#[cfg(feature = "test-utils")]
+pub mod conformance;
+#[cfg(feature = "disk")]
+mod disk;
+#[cfg(feature = "test-utils")]
+pub mod fixtures;
 mod fork;
 mod held;
+mod limits;
 mod memory;
 mod pending;
 mod seen;
 mod traits;
 
+#[cfg(feature = "disk")]
+pub use disk::{DiskConfig, DiskStorage, Durability, Problem, VerifyReport};
 pub use held::HeldTxLists;
-pub use memory::{MemoryLimits, MemoryStorage};
+pub use limits::StorageLimits;
+pub use memory::MemoryStorage;
 pub use pending::{Added, PendingLimits, PendingPool};
 pub use seen::SeenCache;
 pub use traits::{

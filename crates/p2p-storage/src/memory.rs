@@ -10,31 +10,15 @@ use p2p_types::{B256, Base, BlockNumber, Head, TxList};
 use p2p_validation::Linked;
 
 use crate::{
-    CommitmentStore, Inserted, SdkStorage, StorageError, StorageStats, StoredCommitment, TxListStore,
+    CommitmentStore, Inserted, SdkStorage, StorageError, StorageLimits, StorageStats, StoredCommitment,
+    TxListStore,
     fork::{Branches, Choice, choose},
 };
-
-/// How much a [`MemoryStorage`] may hold. When a limit is reached, what is below the base goes first; what
-/// is above never goes, the insert fails instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryLimits {
-    /// Commitments: chain, history and handovers. About 700 bytes each.
-    pub commitments: usize,
-    /// Bytes of transaction lists.
-    pub txlist_bytes: usize,
-}
-
-impl Default for MemoryLimits {
-    /// 100,000 commitments (about 70 MiB) and 1 GiB of transaction lists.
-    fn default() -> Self {
-        Self { commitments: 100_000, txlist_bytes: 1024 * 1024 * 1024 }
-    }
-}
 
 /// A bounded store in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStorage {
-    limits: MemoryLimits,
+    limits: StorageLimits,
     state: Mutex<State>,
 }
 
@@ -56,7 +40,7 @@ struct State {
 impl MemoryStorage {
     /// An empty store.
     #[must_use]
-    pub fn new(limits: MemoryLimits) -> Self {
+    pub fn new(limits: StorageLimits) -> Self {
         Self { limits, state: Mutex::default() }
     }
 
@@ -66,12 +50,12 @@ impl MemoryStorage {
 }
 
 impl Branches for State {
-    fn canonical(&self, block: BlockNumber) -> Option<B256> {
-        self.chain.get(&block).copied()
+    fn canonical(&self, block: BlockNumber) -> Result<Option<B256>, StorageError> {
+        Ok(self.chain.get(&block).copied())
     }
 
-    fn block(&self, hash: &B256) -> Option<&StoredCommitment> {
-        self.by_hash.get(hash)
+    fn block(&self, hash: &B256) -> Result<Option<StoredCommitment>, StorageError> {
+        Ok(self.by_hash.get(hash).cloned())
     }
 
     fn head(&self) -> Option<BlockNumber> {
@@ -162,10 +146,9 @@ impl CommitmentStore for MemoryStorage {
         if state.by_hash.contains_key(&hash) {
             return Ok(Inserted::Known);
         }
-        while state.by_hash.len() >= self.limits.commitments {
+        while let Some(full) = self.limits.commitments_full(state.by_hash.len()) {
             if state.prune_lowest(BlockNumber::MAX) == 0 {
-                let (used, limit) = (state.by_hash.len() + 1, self.limits.commitments);
-                return Err(StorageError::Full { what: "commitments", used, limit });
+                return Err(full);
             }
         }
         if new.recovered.signed().preconf().is_eop_only() {
@@ -276,11 +259,10 @@ impl TxListStore for MemoryStorage {
             }
             return Ok(false);
         }
-        let (bytes, limit) = (txlist.bytes().len(), self.limits.txlist_bytes);
-        while state.txlist_bytes.saturating_add(bytes) > limit {
+        let bytes = txlist.bytes().len();
+        while let Some(full) = self.limits.txlists_full(state.txlists.len(), state.txlist_bytes, bytes) {
             if !state.evict_txlist() {
-                let used = state.txlist_bytes.saturating_add(bytes);
-                return Err(StorageError::Full { what: "transaction lists", used, limit });
+                return Err(full);
             }
         }
         state.txlist_bytes += bytes;

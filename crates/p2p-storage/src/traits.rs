@@ -6,7 +6,7 @@ use p2p_types::{B256, Base, BlockNumber, Head, Recovered, TxList};
 use p2p_validation::Linked;
 
 /// A store could not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
     /// Everything in the store is above the settled base, so nothing may be evicted. Raise the limit, or
@@ -27,6 +27,38 @@ pub enum StorageError {
     /// base has moved since.
     #[error("the parent {0} is not in the store")]
     UnknownParent(B256),
+    /// The disk has no room for this. Nothing was changed; reading goes on.
+    #[error("there is no space left on the disk")]
+    NoSpace,
+    /// The file system failed. What was asked for may or may not have been done.
+    #[error("cannot read or write the store: {0}")]
+    Io(std::io::ErrorKind),
+    /// What the store kept is not what it was given. It is not served.
+    #[error("the store is corrupt: {what}")]
+    Corrupt {
+        /// What is not as it was written.
+        what: &'static str,
+    },
+    /// Another process, or another part of this one, has the store open.
+    #[error("the store is in use{}", .owner.map(|pid| format!(" by process {pid}")).unwrap_or_default())]
+    Locked {
+        /// The process, where it says so.
+        owner: Option<u32>,
+    },
+    /// A newer version of this software has written the store.
+    #[error("the store has schema {found}, this software knows up to {known}")]
+    NewerSchema {
+        /// What it has.
+        found: u32,
+        /// The newest that is known here.
+        known: u32,
+    },
+    /// The store holds the data of another chain.
+    #[error("the store belongs to the signing domain {found}")]
+    OtherDomain {
+        /// Whose data it holds.
+        found: B256,
+    },
     /// A thread panicked while it held the store.
     #[error("the store was left behind by a panicking thread")]
     Poisoned,
@@ -36,7 +68,7 @@ impl StorageError {
     /// Whether the same call can succeed later without anybody changing the configuration.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full { .. })
+        matches!(self, Self::Full { .. } | Self::NoSpace)
     }
 }
 
@@ -123,6 +155,12 @@ pub trait CommitmentStore: Send + Sync {
     /// # Errors
     /// [`StorageError`]; nothing was changed then.
     fn insert(&self, commitment: Linked) -> Result<Inserted, StorageError>;
+
+    /// Inserts many, in order, and answers for each. One that fails does not stop those after it. A store
+    /// that pays for every durable write pays once for all of them.
+    fn insert_all(&self, commitments: Vec<Linked>) -> Vec<Result<Inserted, StorageError>> {
+        commitments.into_iter().map(|commitment| self.insert(commitment)).collect()
+    }
 
     /// The block of the chain at a height.
     ///

@@ -1,0 +1,360 @@
+//! What every store must do, as named cases that any backend can be held to.
+//!
+//! ```
+//! # #[cfg(feature = "test-utils")]
+//! p2p_storage::conformance::check(p2p_storage::MemoryStorage::new);
+//! ```
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a suite of tests fails by panicking"
+)]
+
+use p2p_types::{B256, Base, Head, Preconfirmation};
+
+use crate::{
+    Inserted, SdkStorage, StorageError, StorageLimits,
+    fixtures::{Judge, block, chain, insert, txlist},
+};
+
+/// Gives an empty store with these limits.
+pub type Make<'a> = &'a dyn Fn(StorageLimits) -> Box<dyn SdkStorage>;
+
+/// One behaviour that a store must have.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    /// Its name: a sentence about what must hold.
+    pub name: &'static str,
+    run: fn(Make<'_>),
+}
+
+impl Case {
+    /// Panics, naming what differs, if the stores that `make` gives behave otherwise.
+    pub fn check<S: SdkStorage>(&self, make: impl Fn(StorageLimits) -> S) {
+        (self.run)(&|limits| Box::new(make(limits)));
+    }
+}
+
+/// Runs every case on fresh stores. Panics at the first that fails.
+pub fn check<S: SdkStorage>(make: impl Fn(StorageLimits) -> S) {
+    for case in CASES {
+        case.check(&make);
+    }
+}
+
+macro_rules! cases {
+    ($($case:ident),* $(,)?) => {
+        /// All cases.
+        pub const CASES: &[Case] = &[$(Case { name: stringify!($case), run: $case }),*];
+    };
+}
+
+cases! {
+    a_chain_is_found_by_number_by_hash_by_range_and_by_parent,
+    without_a_base_nothing_is_stored,
+    of_two_leaves_the_latest_seen_stands_and_the_other_is_kept,
+    the_block_that_was_built_on_stands_against_a_latecomer,
+    a_block_that_builds_on_the_loser_brings_it_back,
+    the_branch_with_the_later_last_block_wins_in_any_order_and_the_head_may_fall,
+    handovers_are_kept_beside_the_chain_and_never_become_it,
+    a_newer_base_keeps_the_chain_above_it,
+    a_base_that_contradicts_the_chain_removes_what_stood_on_the_wrong_block,
+    a_base_below_the_chain_with_a_gap_removes_what_is_no_longer_linked,
+    pruning_takes_what_is_settled_and_nothing_else,
+    a_full_store_evicts_what_is_settled_first_and_then_says_full,
+    txlists_are_bounded_by_bytes_and_settled_ones_go_first,
+    a_list_that_a_later_block_shares_stays_for_it,
+    txlists_are_bounded_by_count,
+    handovers_and_rivals_of_one_height_keep_their_order_of_arrival,
+    what_is_read_is_what_was_inserted,
+    many_at_once_are_inserted_in_order_and_each_is_answered,
+    counts_follow_what_is_held,
+}
+
+fn based(make: Make<'_>) -> Box<dyn SdkStorage> {
+    let store = make(StorageLimits::default());
+    store.set_base(Base::at(0)).unwrap();
+    store
+}
+
+fn head(store: &dyn SdkStorage) -> Option<(u64, B256)> {
+    store.head().unwrap().map(|Head { number, hash }| (number, hash))
+}
+
+fn a_chain_is_found_by_number_by_hash_by_range_and_by_parent(make: Make<'_>) {
+    let store = based(make);
+    assert_eq!(head(&*store), None);
+    let blocks = chain(&*store, 5);
+    assert_eq!(head(&*store), Some((5, blocks[4].hash())));
+    assert_eq!(store.by_block(3).unwrap().unwrap().hash(), blocks[2].hash());
+    assert_eq!(store.by_hash(&blocks[2].hash()).unwrap().unwrap().block, 3);
+    assert_eq!(store.children(&blocks[2].hash()).unwrap(), [blocks[3].hash()]);
+    let numbers =
+        |from, limit| store.range(from, limit).unwrap().iter().map(|stored| stored.block).collect::<Vec<_>>();
+    assert_eq!(numbers(2, 3), [2, 3, 4]);
+    assert_eq!(numbers(4, 256), [4, 5]);
+    assert_eq!(numbers(6, 256), [0; 0]);
+    assert_eq!(numbers(u64::MAX, 256), [0; 0]);
+    assert_eq!(numbers(0, 256), [0; 0], "a range that cannot begin where asked is empty");
+    assert_eq!(insert(&*store, blocks[2].clone()).unwrap(), Inserted::Known);
+}
+
+fn without_a_base_nothing_is_stored(make: Make<'_>) {
+    let (with, without) = (based(make), make(StorageLimits::default()));
+    let linked = Judge::default().linked(&*with, block(1, 1, B256::ZERO, 1));
+    assert!(matches!(without.insert(linked), Err(StorageError::NoBase)));
+}
+
+fn of_two_leaves_the_latest_seen_stands_and_the_other_is_kept(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 2);
+    let rival = block(2, 2, blocks[0].hash(), 9);
+    let Inserted::Superseded { previous, dropped, adopted } = insert(&*store, rival.clone()).unwrap() else {
+        panic!()
+    };
+    assert_eq!((previous, dropped), (blocks[1].hash(), vec![blocks[1].hash()]));
+    assert_eq!(adopted.iter().map(|b| b.hash()).collect::<Vec<_>>(), [rival.hash()]);
+    assert_eq!(head(&*store), Some((2, rival.hash())));
+    assert!(store.by_hash(&blocks[1].hash()).unwrap().is_some(), "history");
+    assert_eq!(insert(&*store, blocks[1].clone()).unwrap(), Inserted::Known);
+    assert_eq!(head(&*store), Some((2, rival.hash())), "an old acquaintance does not switch back");
+}
+
+fn the_block_that_was_built_on_stands_against_a_latecomer(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 3);
+    assert_eq!(insert(&*store, block(2, 2, blocks[0].hash(), 9)).unwrap(), Inserted::Side);
+    assert_eq!(head(&*store), Some((3, blocks[2].hash())));
+}
+
+fn a_block_that_builds_on_the_loser_brings_it_back(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 2);
+    let rival = block(2, 2, blocks[0].hash(), 9);
+    assert!(matches!(insert(&*store, rival.clone()).unwrap(), Inserted::Superseded { .. }));
+    let child = block(3, 3, blocks[1].hash(), 1);
+    let Inserted::Superseded { previous, dropped, adopted } = insert(&*store, child.clone()).unwrap() else {
+        panic!()
+    };
+    assert_eq!((previous, dropped), (rival.hash(), vec![rival.hash()]));
+    assert_eq!(adopted.iter().map(|b| b.hash()).collect::<Vec<_>>(), [blocks[1].hash(), child.hash()]);
+    assert_eq!(head(&*store), Some((3, child.hash())));
+}
+
+fn the_branch_with_the_later_last_block_wins_in_any_order_and_the_head_may_fall(make: Make<'_>) {
+    // 1 ─ 2 ─ 3 ─ 4 (time 4) and 1 ─ 2' ─ 3' (time 5).
+    let parent = block(1, 1, B256::ZERO, 1);
+    let long: Vec<_> = [2, 3, 4]
+        .iter()
+        .scan(parent.hash(), |parent, &n| {
+            let next = block(n, n, *parent, 1);
+            *parent = next.hash();
+            Some(next)
+        })
+        .collect();
+    let rival = block(2, 2, parent.hash(), 9);
+    let later = block(3, 5, rival.hash(), 9);
+    let orders: [&[&Preconfirmation]; 4] = [
+        &[&long[0], &long[1], &long[2], &rival, &later],
+        &[&rival, &later, &long[0], &long[1], &long[2]],
+        &[&long[0], &rival, &long[1], &later, &long[2]],
+        &[&rival, &long[0], &later, &long[1], &long[2]],
+    ];
+    for order in orders {
+        let store = based(make);
+        assert_eq!(insert(&*store, parent.clone()).unwrap(), Inserted::New);
+        let mut highest = 0;
+        for next in order {
+            assert_ne!(insert(&*store, (*next).clone()).unwrap(), Inserted::Known);
+            highest = highest.max(head(&*store).unwrap().0);
+        }
+        assert_eq!(head(&*store), Some((3, later.hash())));
+        assert_eq!(store.range(1, 9).unwrap().len(), 3);
+        let reached = if std::ptr::eq(order[2], &raw const long[2]) { 4 } else { 3 };
+        assert_eq!(highest, reached, "the first order had reached block 4 and fell");
+    }
+}
+
+fn handovers_are_kept_beside_the_chain_and_never_become_it(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 2);
+    let handover = block(3, 3, blocks[1].hash(), 0);
+    assert_eq!(insert(&*store, handover.clone()).unwrap(), Inserted::New);
+    assert_eq!(insert(&*store, handover.clone()).unwrap(), Inserted::Known);
+    assert_eq!(head(&*store), Some((2, blocks[1].hash())));
+    assert!(store.by_block(3).unwrap().is_none());
+    assert_eq!(store.handovers(3).unwrap().len(), 1);
+    let next = block(3, 4, blocks[1].hash(), 1);
+    assert_eq!(insert(&*store, next.clone()).unwrap(), Inserted::New, "the height is still free");
+    assert_eq!(store.handovers(3).unwrap().len(), 1);
+    assert_eq!(head(&*store), Some((3, next.hash())));
+}
+
+fn a_newer_base_keeps_the_chain_above_it(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 4);
+    let base = Base { number: 2, hash: Some(blocks[1].hash()) };
+    assert!(store.set_base(base).unwrap().is_empty());
+    assert_eq!(head(&*store), Some((4, blocks[3].hash())));
+    assert!(store.set_base(Base::at(4)).unwrap().is_empty());
+    assert_eq!(head(&*store), None, "nothing stands above the base");
+}
+
+fn a_base_that_contradicts_the_chain_removes_what_stood_on_the_wrong_block(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 4);
+    let side = block(3, 9, blocks[1].hash(), 9);
+    assert!(matches!(insert(&*store, side.clone()).unwrap(), Inserted::Side));
+    let base = Base { number: 2, hash: Some(B256::repeat_byte(0xee)) };
+    let dropped: Vec<_> = store.set_base(base).unwrap().iter().map(|block| block.hash()).collect();
+    assert_eq!(dropped, blocks[1..].iter().map(Preconfirmation::hash).collect::<Vec<_>>());
+    assert_eq!(head(&*store), None);
+    assert!(store.by_hash(&side.hash()).unwrap().is_none(), "nothing may link to it any more");
+}
+
+fn a_base_below_the_chain_with_a_gap_removes_what_is_no_longer_linked(make: Make<'_>) {
+    let store = make(StorageLimits::default());
+    store.set_base(Base::at(10)).unwrap();
+    let first = block(11, 1, B256::ZERO, 1);
+    assert_eq!(insert(&*store, first.clone()).unwrap(), Inserted::New);
+    let dropped = store.set_base(Base::at(8)).unwrap();
+    assert_eq!(
+        dropped.iter().map(|block| block.head()).collect::<Vec<_>>(),
+        [Head { number: 11, hash: first.hash() }]
+    );
+    assert_eq!(head(&*store), None);
+}
+
+fn pruning_takes_what_is_settled_and_nothing_else(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 6);
+    store.set_base(Base::at(4)).unwrap();
+    assert_eq!(store.prune_below(3).unwrap(), 2);
+    assert_eq!(store.prune_below(u64::MAX).unwrap(), 1, "up to the base, which stays");
+    assert!(store.by_block(3).unwrap().is_none() && store.by_hash(&blocks[2].hash()).unwrap().is_none());
+    assert_eq!(store.range(4, 9).unwrap().len(), 3);
+    assert_eq!(store.stats().unwrap().commitments, 3);
+}
+
+fn a_full_store_evicts_what_is_settled_first_and_then_says_full(make: Make<'_>) {
+    let store = make(StorageLimits { commitments: 3, txlists: 100, txlist_bytes: 10 });
+    store.set_base(Base::at(0)).unwrap();
+    let blocks = chain(&*store, 3);
+    let next = block(4, 4, blocks[2].hash(), 1);
+    assert!(matches!(
+        insert(&*store, next.clone()),
+        Err(StorageError::Full { what: "commitments", used: 4, limit: 3 })
+    ));
+    assert_eq!(head(&*store), Some((3, blocks[2].hash())), "nothing was changed");
+    store.set_base(Base::at(2)).unwrap();
+    assert_eq!(insert(&*store, next.clone()).unwrap(), Inserted::New);
+    assert!(store.by_block(1).unwrap().is_none());
+    assert_eq!(head(&*store), Some((4, next.hash())));
+}
+
+fn txlists_are_bounded_by_bytes_and_settled_ones_go_first(make: Make<'_>) {
+    let store = make(StorageLimits { commitments: 100, txlists: 100, txlist_bytes: 10 });
+    store.set_base(Base::at(0)).unwrap();
+    let list = txlist;
+    assert!(store.put(1, list(1, 4)).unwrap());
+    assert!(!store.put(1, list(1, 4)).unwrap());
+    assert!(store.put(2, list(2, 6)).unwrap());
+    assert_eq!(store.get(&list(2, 6).hash()).unwrap(), Some(list(2, 6)));
+    let full = StorageError::Full { what: "bytes of transaction lists", used: 11, limit: 10 };
+    assert_eq!(store.put(3, list(3, 1)).unwrap_err().to_string(), full.to_string());
+    store.set_base(Base::at(1)).unwrap();
+    assert!(store.put(3, list(3, 1)).unwrap());
+    assert!(!store.contains(&list(1, 4).hash()).unwrap());
+    assert_eq!(store.stats().unwrap().txlist_bytes, 7);
+}
+
+fn a_list_that_a_later_block_shares_stays_for_it(make: Make<'_>) {
+    let store = make(StorageLimits { commitments: 100, txlists: 100, txlist_bytes: 10 });
+    store.set_base(Base::at(0)).unwrap();
+    let list = |fill: u8| txlist(fill, 5);
+    assert!(store.put(1, list(1)).unwrap());
+    assert!(store.put(2, list(2)).unwrap());
+    assert!(!store.put(3, list(1)).unwrap());
+    store.set_base(Base::at(2)).unwrap();
+    assert!(store.put(4, list(4)).unwrap());
+    assert!(store.contains(&list(1).hash()).unwrap(), "block 3 still needs it");
+    assert!(!store.contains(&list(2).hash()).unwrap());
+}
+
+fn txlists_are_bounded_by_count(make: Make<'_>) {
+    let store = make(StorageLimits { commitments: 100, txlists: 2, txlist_bytes: 100 });
+    store.set_base(Base::at(0)).unwrap();
+    assert!(store.put(1, txlist(1, 1)).unwrap() && store.put(2, txlist(2, 1)).unwrap());
+    let full = store.put(3, txlist(3, 1)).unwrap_err();
+    assert!(matches!(full, StorageError::Full { what: "transaction lists", used: 3, limit: 2 }));
+    assert!(full.is_retryable());
+    store.set_base(Base::at(1)).unwrap();
+    assert!(store.put(3, txlist(3, 1)).unwrap());
+    assert!(!store.contains(&txlist(1, 1).hash()).unwrap());
+}
+
+fn handovers_and_rivals_of_one_height_keep_their_order_of_arrival(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 1);
+    let parent = blocks[0].hash();
+    let rivals: Vec<_> = (1..4).map(|salt| block(2, 2, parent, salt)).collect();
+    let handovers: Vec<_> = (5..8).map(|time| block(2, time, parent, 0)).collect();
+    for (rival, handover) in rivals.iter().zip(&handovers) {
+        drop(insert(&*store, rival.clone()).unwrap());
+        assert_eq!(insert(&*store, handover.clone()).unwrap(), Inserted::New);
+    }
+    let hashes = |list: &[Preconfirmation]| list.iter().map(Preconfirmation::hash).collect::<Vec<_>>();
+    assert_eq!(store.children(&parent).unwrap(), hashes(&rivals));
+    let found: Vec<_> = store.handovers(2).unwrap().iter().map(|stored| stored.hash()).collect();
+    assert_eq!(found, hashes(&handovers));
+    assert_eq!(store.children(&B256::ZERO).unwrap(), [parent]);
+    assert_eq!(store.children(&B256::repeat_byte(9)).unwrap(), [B256::ZERO; 0]);
+}
+
+fn what_is_read_is_what_was_inserted(make: Make<'_>) {
+    let store = based(make);
+    let linked = Judge::default().linked(&*store, block(1, 1, B256::repeat_byte(3), 1));
+    let recovered = linked.recovered().clone();
+    assert_eq!(store.insert(linked).unwrap(), Inserted::New);
+    let stored = store.by_block(1).unwrap().unwrap();
+    assert_eq!((&*stored.recovered, stored.block, stored.parent), (&recovered, 1, B256::repeat_byte(3)));
+    assert_eq!(store.by_hash(&recovered.hash()).unwrap(), Some(stored.clone()));
+    assert_eq!(store.range(1, 1).unwrap(), [stored]);
+}
+
+fn many_at_once_are_inserted_in_order_and_each_is_answered(make: Make<'_>) {
+    let (judge, store, scratch) = (Judge::default(), based(make), based(make));
+    let blocks = chain(&*scratch, 3);
+    let mut many: Vec<_> = blocks.iter().map(|next| judge.linked(&*scratch, next.clone())).collect();
+    many.push(judge.linked(&*scratch, block(5, 5, chain_end(&*scratch, 4), 1)));
+    many.push(judge.linked(&*scratch, blocks[1].clone()));
+    let answers = store.insert_all(many);
+    assert_eq!(answers.len(), 5);
+    assert!(answers[..3].iter().all(|answer| matches!(answer, Ok(Inserted::New))));
+    assert!(matches!(answers[3], Err(StorageError::UnknownParent(_))));
+    assert!(matches!(answers[4], Ok(Inserted::Known)), "one that fails does not stop the others");
+    assert_eq!(head(&*store), Some((3, blocks[2].hash())));
+}
+
+/// Adds a block to the end of a chain that stands right below it; returns its hash.
+fn chain_end(store: &dyn SdkStorage, number: u64) -> B256 {
+    let end = block(number, number, store.head().unwrap().unwrap().hash, 1);
+    assert_eq!(insert(store, end.clone()).unwrap(), Inserted::New);
+    end.hash()
+}
+
+fn counts_follow_what_is_held(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 3);
+    drop(insert(&*store, block(3, 3, blocks[1].hash(), 9)).unwrap());
+    drop(insert(&*store, block(4, 4, blocks[2].hash(), 0)).unwrap());
+    assert!(store.put(1, txlist(1, 10)).unwrap() && store.put(2, txlist(2, 20)).unwrap());
+    let stats = store.stats().unwrap();
+    assert_eq!((stats.commitments, stats.txlists, stats.txlist_bytes), (5, 2, 30));
+    store.set_base(Base { number: 1, hash: Some(B256::repeat_byte(0xee)) }).unwrap();
+    let stats = store.stats().unwrap();
+    assert_eq!((stats.commitments, stats.txlists), (0, 2));
+}

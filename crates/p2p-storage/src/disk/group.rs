@@ -1,0 +1,122 @@
+//! Many writers, one sync.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    fault::{breaks, spoils},
+    writer::Writer,
+};
+use crate::StorageError;
+
+/// Work on a write transaction; done again if another step of the same transaction spoils it.
+type Step = Box<dyn Fn(&mut Writer<'_>) -> Result<(), StorageError> + Send + Sync>;
+
+/// A step on its way, and what became of it once that is known.
+pub(super) struct Ticket {
+    step: Step,
+    fate: Mutex<Option<Result<(), StorageError>>>,
+}
+
+impl Ticket {
+    pub(super) fn run(&self, writer: &mut Writer<'_>) -> Result<(), StorageError> {
+        (self.step)(writer)
+    }
+
+    fn settle(&self, fate: Result<(), StorageError>) {
+        lock(&self.fate).get_or_insert(fate);
+    }
+}
+
+/// What can run some steps as one transaction.
+pub(super) trait Transactions {
+    /// Runs the steps and makes them durable. An error carries the index of the step that failed, if it was
+    /// one step's failure; nothing was changed then.
+    fn transact(&self, steps: &[Arc<Ticket>]) -> Result<(), (Option<usize>, StorageError)>;
+    /// The database can no longer be used as it is.
+    fn discard(&self);
+}
+
+/// Whoever comes while a transaction is running waits; whoever is first when it ends takes all who wait
+/// along in the next one. Bounded by the number of threads that call.
+#[derive(Default)]
+pub(super) struct Group {
+    queue: Mutex<Queue>,
+    turn: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Arc<Ticket>>,
+    /// Whether somebody is running a transaction.
+    led: bool,
+}
+
+impl Group {
+    /// Does `work` in a transaction, with whoever else waits, and returns when that is durable.
+    pub(super) fn write<T: Send + 'static>(
+        &self,
+        on: &impl Transactions,
+        work: impl Fn(&mut Writer<'_>) -> Result<T, StorageError> + Send + Sync + 'static,
+    ) -> Result<T, StorageError> {
+        let answer = Arc::new(Mutex::new(None));
+        let slot = answer.clone();
+        let step: Step = Box::new(move |writer| match work(writer) {
+            Err(error) if spoils(&error) => Err(error),
+            answered => {
+                *lock(&slot) = Some(answered);
+                Ok(())
+            }
+        });
+        let ticket = Arc::new(Ticket { step, fate: Mutex::new(None) });
+        self.ride(on, &ticket)?;
+        lock(&answer).take().unwrap_or(Err(StorageError::Poisoned))
+    }
+
+    fn ride(&self, on: &impl Transactions, ticket: &Arc<Ticket>) -> Result<(), StorageError> {
+        let mut queue = lock(&self.queue);
+        queue.waiting.push(ticket.clone());
+        loop {
+            if let Some(fate) = lock(&ticket.fate).take() {
+                return fate;
+            }
+            if queue.led {
+                queue = self.turn.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            queue.led = true;
+            let batch = std::mem::take(&mut queue.waiting);
+            drop(queue);
+            lead(on, batch);
+            queue = lock(&self.queue);
+            queue.led = false;
+            self.turn.notify_all();
+        }
+    }
+}
+
+/// Runs a batch to its end: every ticket has its fate afterwards, whatever happens.
+fn lead(on: &impl Transactions, mut batch: Vec<Arc<Ticket>>) {
+    while !batch.is_empty() {
+        // The database panics on some pages that are not as it wrote them.
+        let ran = catch_unwind(AssertUnwindSafe(|| on.transact(&batch)));
+        let ran = ran.unwrap_or(Err((None, StorageError::Corrupt { what: "the database" })));
+        match ran {
+            Ok(()) => batch.drain(..).for_each(|ticket| ticket.settle(Ok(()))),
+            Err((Some(spoiler), error)) if !breaks(&error) && spoiler < batch.len() => {
+                batch.remove(spoiler).settle(Err(error));
+            }
+            Err((_, error)) => {
+                on.discard();
+                batch.drain(..).for_each(|ticket| ticket.settle(Err(error.clone())));
+            }
+        }
+    }
+}
+
+/// What is behind these locks is whole at every moment: a panic elsewhere is no reason to stop.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

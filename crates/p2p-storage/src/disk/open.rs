@@ -1,0 +1,197 @@
+//! Opening the file: whose it is, how old it is, and who has it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use p2p_types::{B256, SigningDomain};
+use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
+
+use super::{
+    fault::{fault, io_fault},
+    tables::{
+        COMMITMENTS, DOMAIN_KEY, META, PLACES, ROOTS, SCHEMA_KEY, State, TXLIST_BLOCKS, TXLIST_ORDER, TXLISTS,
+    },
+};
+use crate::StorageError;
+
+/// The schema that this version writes.
+pub(super) const SCHEMA: u32 = 1;
+
+/// Brings a file from one schema to the next.
+pub(super) type Migration = fn(&WriteTransaction) -> Result<(), StorageError>;
+
+/// The way from schema `n + 1` to `n + 2` is at index `n`. Nothing is older than the first.
+pub(super) const MIGRATIONS: &[Migration] = &[];
+const _: () = assert!(MIGRATIONS.len() + 1 == SCHEMA as usize);
+
+/// Where the database comes from; asked again when it has to be opened anew.
+pub(super) trait Source: Send + Sync {
+    fn open(&self, builder: &redb::Builder) -> Result<Database, StorageError>;
+}
+
+/// A folder with the database and the process id of who has it open.
+pub(super) struct Folder(pub(super) PathBuf);
+
+impl Folder {
+    const DATABASE: &'static str = "store.redb";
+    const OWNER: &'static str = "owner";
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Source for Folder {
+    fn open(&self, builder: &redb::Builder) -> Result<Database, StorageError> {
+        fs::create_dir_all(&self.0).map_err(|error| io_fault(&error))?;
+        let file = self.path(Self::DATABASE);
+        let is_new = !file.exists();
+        match builder.create(file) {
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
+                let owner = fs::read_to_string(self.path(Self::OWNER)).ok();
+                Err(StorageError::Locked { owner: owner.and_then(|pid| pid.trim().parse().ok()) })
+            }
+            Err(error) => Err(fault(error)),
+            Ok(database) => {
+                // The lock is the database's; this only says whose it is, so a failure costs the name alone.
+                drop(fs::write(self.path(Self::OWNER), std::process::id().to_string()));
+                if is_new {
+                    sync_folder(&self.0)?;
+                }
+                Ok(database)
+            }
+        }
+    }
+}
+
+/// A new file is on disk when its folder is, and the folder when its own folder is.
+fn sync_folder(folder: &Path) -> Result<(), StorageError> {
+    let above = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let sync = |folder: &Path| fs::File::open(folder)?.sync_all();
+    for folder in above.into_iter().chain([folder]).filter(|_| cfg!(unix)) {
+        sync(folder).map_err(|error| io_fault(&error))?;
+    }
+    Ok(())
+}
+
+/// Makes a file what this version works with: creates the tables of a new one, migrates an older one, and
+/// refuses a newer one and one of another chain.
+pub(super) fn prepare(database: &Database, domain: &SigningDomain) -> Result<(), StorageError> {
+    prepare_with(database, domain, SCHEMA, MIGRATIONS)
+}
+
+fn prepare_with(
+    database: &Database,
+    domain: &SigningDomain,
+    schema: u32,
+    migrations: &[Migration],
+) -> Result<(), StorageError> {
+    let found = match identity(database)? {
+        None => return create(database, domain, schema),
+        Some((_, theirs)) if theirs.0 != *domain.as_bytes() => {
+            return Err(StorageError::OtherDomain { found: theirs });
+        }
+        Some((found, _)) => found,
+    };
+    if found > schema {
+        return Err(StorageError::NewerSchema { found, known: schema });
+    }
+    let steps = usize::try_from(found).ok().and_then(|found| migrations.get(found.checked_sub(1)?..));
+    let steps = steps.ok_or(StorageError::Corrupt { what: "the schema version" })?;
+    if steps.is_empty() {
+        return Ok(());
+    }
+    // All steps in one transaction: a crash leaves the old file or the new one.
+    let transaction = database.begin_write().map_err(fault)?;
+    for migrate in steps {
+        migrate(&transaction)?;
+    }
+    let mut meta = transaction.open_table(META).map_err(fault)?;
+    meta.insert(SCHEMA_KEY, &schema.to_be_bytes()[..]).map_err(fault)?;
+    drop(meta);
+    transaction.commit().map_err(fault)
+}
+
+/// Schema and domain of a file; none if it is new.
+fn identity(database: &Database) -> Result<Option<(u32, B256)>, StorageError> {
+    let transaction = database.begin_read().map_err(fault)?;
+    let meta = match transaction.open_table(META) {
+        Err(TableError::TableDoesNotExist(_))
+            if transaction.list_tables().map_err(fault)?.next().is_none() =>
+        {
+            return Ok(None);
+        }
+        meta => meta.map_err(fault)?,
+    };
+    let (schema, domain) = (meta.get(SCHEMA_KEY).map_err(fault)?, meta.get(DOMAIN_KEY).map_err(fault)?);
+    let schema = schema.and_then(|bytes| bytes.value().try_into().ok()).map(u32::from_be_bytes);
+    let domain = domain.and_then(|bytes| B256::try_from(bytes.value()).ok());
+    match (schema, domain) {
+        (Some(schema), Some(domain)) => Ok(Some((schema, domain))),
+        _ => Err(StorageError::Corrupt { what: "the schema version" }),
+    }
+}
+
+fn create(database: &Database, domain: &SigningDomain, schema: u32) -> Result<(), StorageError> {
+    let transaction = database.begin_write().map_err(fault)?;
+    {
+        let mut meta = transaction.open_table(META).map_err(fault)?;
+        meta.insert(SCHEMA_KEY, &schema.to_be_bytes()[..]).map_err(fault)?;
+        meta.insert(DOMAIN_KEY, &domain.as_bytes()[..]).map_err(fault)?;
+        State::default().save(&mut meta)?;
+        transaction.open_table(COMMITMENTS).map_err(fault)?;
+        transaction.open_table(PLACES).map_err(fault)?;
+        transaction.open_table(ROOTS).map_err(fault)?;
+        transaction.open_table(TXLISTS).map_err(fault)?;
+        transaction.open_table(TXLIST_BLOCKS).map_err(fault)?;
+        transaction.open_table(TXLIST_ORDER).map_err(fault)?;
+    }
+    transaction.commit().map_err(fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::ReadableTable;
+
+    use super::*;
+
+    const DOMAIN: SigningDomain = SigningDomain::PLACEHOLDER;
+
+    fn database() -> Database {
+        Database::builder().create_with_backend(redb::backends::InMemoryBackend::new()).unwrap()
+    }
+
+    #[test]
+    fn a_newer_file_and_one_of_another_chain_are_refused() {
+        let file = database();
+        prepare_with(&file, &DOMAIN, 1, &[]).unwrap();
+        prepare_with(&file, &DOMAIN, 1, &[]).unwrap();
+        let other = SigningDomain::new(B256::repeat_byte(1));
+        let found = B256::from(*DOMAIN.as_bytes());
+        assert_eq!(prepare_with(&file, &other, 1, &[]), Err(StorageError::OtherDomain { found }));
+        let newer = database();
+        prepare_with(&newer, &DOMAIN, 7, &[]).unwrap();
+        assert_eq!(prepare(&newer, &DOMAIN), Err(StorageError::NewerSchema { found: 7, known: SCHEMA }));
+    }
+
+    #[test]
+    fn an_older_file_is_migrated_step_by_step_or_not_at_all() {
+        const NOTES: redb::TableDefinition<'_, u32, ()> = redb::TableDefinition::new("notes");
+        fn note(transaction: &WriteTransaction, step: u32) -> Result<(), StorageError> {
+            transaction.open_table(NOTES).map_err(fault)?.insert(step, ()).map(drop).map_err(fault)
+        }
+        let fails: Migration = |_| Err(StorageError::Poisoned);
+        let steps: [Migration; 3] = [|t| note(t, 1), |t| note(t, 2), |t| note(t, 3)];
+        let file = database();
+        prepare_with(&file, &DOMAIN, 2, &steps[..1]).unwrap();
+        assert!(prepare_with(&file, &DOMAIN, 4, &[steps[0], steps[1], fails]).is_err());
+        assert_eq!(identity(&file).unwrap().unwrap().0, 2, "nothing of it is left");
+        prepare_with(&file, &DOMAIN, 4, &steps).unwrap();
+        assert_eq!(identity(&file).unwrap().unwrap().0, 4);
+        let notes = file.begin_read().unwrap().open_table(NOTES).unwrap();
+        let notes: Vec<u32> = notes.iter().unwrap().map(|note| note.unwrap().0.value()).collect();
+        assert_eq!(notes, [2, 3]);
+    }
+}

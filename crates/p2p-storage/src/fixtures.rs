@@ -1,0 +1,123 @@
+//! Blocks, lists and the way through validation, for tests of stores and of what uses them.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "fixtures of tests")]
+
+use std::{num::NonZeroU64, sync::Arc};
+
+use p2p_types::{
+    Address, B256, PreconfCommitment, Preconfirmation, SigningDomain, SigningKey, TxList, U256, UnixSeconds,
+};
+use p2p_validation::{
+    Arrival, Facts, Linked, Parent, RotatingSchedule, ValidationConfig, ValidationOutcome, Validator,
+};
+
+use crate::{CommitmentStore, Inserted, StorageError};
+
+/// The slasher that all blocks name.
+pub const SLASHER: Address = Address::repeat_byte(0x51);
+/// What all blocks are signed under.
+pub const DOMAIN: SigningDomain = SigningDomain::PLACEHOLDER;
+/// One preconfer with one endless window: stores care for branches, not for elections.
+const WINDOW: u64 = 1_000_000_000;
+
+/// Who signs everything.
+#[must_use]
+pub fn key() -> SigningKey {
+    SigningKey::from_bytes([7; 32]).unwrap()
+}
+
+/// A block, or a handover where `salt` is 0. The salt makes it differ from others like it.
+#[must_use]
+pub fn block(number: u64, timestamp: u64, parent: B256, salt: u8) -> Preconfirmation {
+    Preconfirmation {
+        eop: salt == 0,
+        block_number: U256::from(number),
+        timestamp: U256::from(timestamp),
+        submission_window_end: U256::from(WINDOW - 1),
+        raw_tx_list_hash: B256::repeat_byte(salt),
+        parent_preconfirmation_hash: parent,
+        ..Default::default()
+    }
+}
+
+/// `len` bytes of `fill`.
+#[must_use]
+pub fn txlist(fill: u8, len: usize) -> TxList {
+    TxList::new(vec![fill; len].into(), len).unwrap()
+}
+
+/// Signs blocks and judges them against what a store holds, as the client does.
+#[derive(Debug)]
+pub struct Judge(Validator);
+
+impl Default for Judge {
+    fn default() -> Self {
+        let window = NonZeroU64::new(WINDOW).unwrap();
+        let schedule = RotatingSchedule::new(vec![key().address()], UnixSeconds::new(0), window).unwrap();
+        Self(Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(schedule)))
+    }
+}
+
+impl Judge {
+    /// The outcome of validation.
+    pub fn judge(
+        &self,
+        store: &(impl CommitmentStore + ?Sized),
+        preconf: Preconfirmation,
+    ) -> ValidationOutcome<Linked> {
+        let parent = store.by_hash(&preconf.parent_preconfirmation_hash).unwrap();
+        let parent =
+            parent.as_ref().map(|p| Parent { block: p.block, preconf: p.recovered.signed().preconf() });
+        let facts = Facts { base: store.base().unwrap().unwrap(), parent, before: None };
+        let signed = PreconfCommitment { preconf, slasher_address: SLASHER }.sign(&key(), &DOMAIN);
+        let commitment = self.0.authenticate_signed(signed).unwrap();
+        self.0
+            .elect(commitment, Arrival::History(UnixSeconds::new(WINDOW)))
+            .and_then(|elected| self.0.link(elected, &facts))
+    }
+
+    /// What validation has linked; panics where it has not.
+    pub fn linked(&self, store: &(impl CommitmentStore + ?Sized), preconf: Preconfirmation) -> Linked {
+        match self.judge(store, preconf) {
+            ValidationOutcome::Accept(linked) => linked,
+            other => panic!("not linked: {other:?}"),
+        }
+    }
+
+    /// Judges a block and inserts it.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn insert(
+        &self,
+        store: &(impl CommitmentStore + ?Sized),
+        preconf: Preconfirmation,
+    ) -> Result<Inserted, StorageError> {
+        store.insert(self.linked(store, preconf))
+    }
+}
+
+/// Judges a block against what the store holds and inserts it.
+///
+/// # Errors
+/// What the store says.
+pub fn insert(
+    store: &(impl CommitmentStore + ?Sized),
+    preconf: Preconfirmation,
+) -> Result<Inserted, StorageError> {
+    Judge::default().insert(store, preconf)
+}
+
+/// Blocks `1..=n` in a store whose base is 0, one second apart.
+pub fn chain(store: &(impl CommitmentStore + ?Sized), n: u64) -> Vec<Preconfirmation> {
+    let judge = Judge::default();
+    let mut parent = B256::ZERO;
+    (1..=n)
+        .map(|number| {
+            let next = block(number, number, parent, 1);
+            parent = next.hash();
+            assert_eq!(judge.insert(store, next.clone()).unwrap(), Inserted::New);
+            next
+        })
+        .collect()
+}

@@ -1,0 +1,47 @@
+//! How much a store may hold.
+
+use crate::StorageError;
+
+/// How much a store may hold. When a limit is reached, what is below the base goes first, lowest first;
+/// what is above never goes, the insert fails instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StorageLimits {
+    /// Commitments: chain, history and handovers. Each has 382 bytes on the wire, about 700 in memory.
+    pub commitments: usize,
+    /// Transaction lists.
+    pub txlists: usize,
+    /// Bytes of transaction lists.
+    pub txlist_bytes: usize,
+}
+
+impl Default for StorageLimits {
+    /// 100,000 commitments (about 70 MiB in memory), as many transaction lists, 1 GiB of those.
+    fn default() -> Self {
+        Self { commitments: 100_000, txlists: 100_000, txlist_bytes: 1024 * 1024 * 1024 }
+    }
+}
+
+impl StorageLimits {
+    /// Why one more commitment does not fit beside `held` ones.
+    pub(crate) const fn commitments_full(&self, held: usize) -> Option<StorageError> {
+        if held < self.commitments {
+            return None;
+        }
+        let (used, limit) = (held.saturating_add(1), self.commitments);
+        Some(StorageError::Full { what: "commitments", used, limit })
+    }
+
+    /// Why one more list of `more` bytes does not fit beside `held` ones that have `bytes`.
+    pub(crate) const fn txlists_full(&self, held: usize, bytes: usize, more: usize) -> Option<StorageError> {
+        let used = bytes.saturating_add(more);
+        if used > self.txlist_bytes {
+            let limit = self.txlist_bytes;
+            return Some(StorageError::Full { what: "bytes of transaction lists", used, limit });
+        }
+        if held < self.txlists {
+            return None;
+        }
+        let (used, limit) = (held.saturating_add(1), self.txlists);
+        Some(StorageError::Full { what: "transaction lists", used, limit })
+    }
+}

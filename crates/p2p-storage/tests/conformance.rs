@@ -1,0 +1,123 @@
+//! The conformance suite, on what it must pass and on what it must fail.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+use std::{
+    collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Mutex,
+};
+
+use p2p_storage::{
+    CommitmentStore, Inserted, MemoryStorage, SdkStorage, StorageError, StorageLimits, StorageStats,
+    StoredCommitment, TxListStore, conformance,
+};
+use p2p_types::{B256, Base, BlockNumber, Head, TxList};
+use p2p_validation::Linked;
+
+#[test]
+fn the_store_in_memory_conforms() {
+    conformance::check(MemoryStorage::new);
+}
+
+/// Forgets what was superseded, as a store that overwrites does.
+struct Forgetful {
+    inner: MemoryStorage,
+    forgotten: Mutex<HashSet<B256>>,
+}
+
+impl Forgetful {
+    fn new(limits: StorageLimits) -> Self {
+        Self { inner: MemoryStorage::new(limits), forgotten: Mutex::default() }
+    }
+}
+
+impl CommitmentStore for Forgetful {
+    fn insert(&self, commitment: Linked) -> Result<Inserted, StorageError> {
+        let inserted = self.inner.insert(commitment)?;
+        if let Inserted::Superseded { dropped, .. } = &inserted {
+            self.forgotten.lock().unwrap().extend(dropped);
+        }
+        Ok(inserted)
+    }
+
+    fn by_hash(&self, hash: &B256) -> Result<Option<StoredCommitment>, StorageError> {
+        let forgotten = self.forgotten.lock().unwrap().contains(hash);
+        if forgotten { Ok(None) } else { self.inner.by_hash(hash) }
+    }
+
+    fn by_block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, StorageError> {
+        self.inner.by_block(block)
+    }
+
+    fn children(&self, parent: &B256) -> Result<Vec<B256>, StorageError> {
+        self.inner.children(parent)
+    }
+
+    fn range(&self, from: BlockNumber, limit: usize) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.inner.range(from, limit)
+    }
+
+    fn handovers(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.inner.handovers(block)
+    }
+
+    fn head(&self) -> Result<Option<Head>, StorageError> {
+        self.inner.head()
+    }
+
+    fn base(&self) -> Result<Option<Base>, StorageError> {
+        self.inner.base()
+    }
+
+    fn set_base(&self, base: Base) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.inner.set_base(base)
+    }
+
+    fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
+        self.inner.prune_below(block)
+    }
+}
+
+impl TxListStore for Forgetful {
+    fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError> {
+        self.inner.put(block, txlist)
+    }
+
+    fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {
+        self.inner.get(hash)
+    }
+
+    fn contains(&self, hash: &B256) -> Result<bool, StorageError> {
+        self.inner.contains(hash)
+    }
+}
+
+impl SdkStorage for Forgetful {
+    fn stats(&self) -> Result<StorageStats, StorageError> {
+        self.inner.stats()
+    }
+}
+
+#[test]
+fn a_store_that_forgets_what_was_superseded_fails_where_history_is_asked_for() {
+    let fails =
+        |case: &&conformance::Case| catch_unwind(AssertUnwindSafe(|| case.check(Forgetful::new))).is_err();
+    let failed: Vec<_> = conformance::CASES.iter().filter(fails).map(|case| case.name).collect();
+    assert!(failed.contains(&"of_two_leaves_the_latest_seen_stands_and_the_other_is_kept"), "{failed:?}");
+    assert!(!failed.contains(&"pruning_takes_what_is_settled_and_nothing_else"), "{failed:?}");
+}
+
+#[cfg(feature = "disk")]
+#[test]
+fn the_store_on_disk_conforms() {
+    use p2p_storage::{DiskConfig, DiskStorage, fixtures};
+
+    let folder = tempfile::tempdir().unwrap();
+    let opened = std::sync::atomic::AtomicUsize::new(0);
+    conformance::check(|limits| {
+        let number = opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let config = DiskConfig { limits, ..DiskConfig::recommended(fixtures::DOMAIN) };
+        DiskStorage::open(folder.path().join(number.to_string()), config).unwrap()
+    });
+}

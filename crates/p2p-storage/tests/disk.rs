@@ -1,0 +1,184 @@
+//! The store on disk as a file: who has it, what outlives the process, many writers, and the one in memory as
+//! the measure.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
+use std::{
+    sync::{Arc, Barrier},
+    thread,
+};
+
+use p2p_storage::{
+    CommitmentStore, DiskConfig, DiskStorage, Durability, Inserted, MemoryStorage, SdkStorage, StorageError,
+    StorageLimits, TxListStore,
+    fixtures::{DOMAIN, Judge, block, chain, txlist},
+};
+use p2p_types::{B256, Base, Preconfirmation, SigningDomain};
+use p2p_validation::ValidationOutcome;
+
+fn config() -> DiskConfig {
+    DiskConfig::recommended(DOMAIN)
+}
+
+#[test]
+fn what_was_stored_is_there_after_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = DiskStorage::open(folder.path(), config()).unwrap();
+    store.set_base(Base { number: 0, hash: Some(B256::ZERO) }).unwrap();
+    let blocks = chain(&store, 5);
+    let judge = Judge::default();
+    let rival = block(5, 5, blocks[3].hash(), 9);
+    assert!(matches!(judge.insert(&store, rival.clone()).unwrap(), Inserted::Superseded { .. }));
+    assert_eq!(judge.insert(&store, block(6, 6, rival.hash(), 0)).unwrap(), Inserted::New);
+    assert!(store.put(3, txlist(3, 1_000)).unwrap());
+    let seen = |store: &DiskStorage| {
+        let by_hash = store.by_hash(&blocks[4].hash()).unwrap();
+        let range = store.range(1, 256).unwrap();
+        (range, by_hash, store.handovers(6).unwrap(), store.stats().unwrap(), store.base().unwrap())
+    };
+    let before = seen(&store);
+    drop(store);
+    let store = DiskStorage::open(folder.path(), config()).unwrap();
+    assert_eq!(seen(&store), before);
+    assert_eq!(store.get(&txlist(3, 1_000).hash()).unwrap(), Some(txlist(3, 1_000)));
+    assert_eq!(store.head().unwrap().unwrap().hash, rival.hash());
+    assert!(store.verify().unwrap().is_sound());
+}
+
+#[test]
+fn a_second_owner_is_told_who_has_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = DiskStorage::open(folder.path(), config()).unwrap();
+    let owner = Some(std::process::id());
+    assert_eq!(DiskStorage::open(folder.path(), config()).unwrap_err(), StorageError::Locked { owner });
+    drop(first);
+    assert!(DiskStorage::open(folder.path(), config()).is_ok());
+}
+
+#[test]
+fn a_file_of_another_chain_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(DiskStorage::open(folder.path(), config()).unwrap());
+    let other = SigningDomain::new(B256::repeat_byte(1));
+    let error = DiskStorage::open(folder.path(), DiskConfig::recommended(other)).unwrap_err();
+    assert_eq!(error, StorageError::OtherDomain { found: B256::from(*DOMAIN.as_bytes()) });
+}
+
+#[test]
+fn what_is_no_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("store.redb"), vec![7; 10_000]).unwrap();
+    let error = DiskStorage::open(folder.path(), config()).unwrap_err();
+    assert!(matches!(error, StorageError::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn a_relaxed_store_is_whole_after_an_orderly_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let relaxed = DiskConfig { durability: Durability::Relaxed, ..config() };
+    let store = DiskStorage::open(folder.path(), relaxed).unwrap();
+    store.set_base(Base::at(0)).unwrap();
+    chain(&store, 3);
+    drop(store);
+    let store = DiskStorage::open(folder.path(), relaxed).unwrap();
+    assert_eq!(store.range(1, 9).unwrap().len(), 3);
+}
+
+#[test]
+fn many_writers_at_once_are_all_answered_and_one_full_error_stops_nobody_else() {
+    const WRITERS: u8 = 8;
+    let folder = tempfile::tempdir().unwrap();
+    let limits = StorageLimits { txlist_bytes: 100_000, ..StorageLimits::default() };
+    let store = Arc::new(DiskStorage::open(folder.path(), DiskConfig { limits, ..config() }).unwrap());
+    store.set_base(Base::at(0)).unwrap();
+    let start = Arc::new(Barrier::new(usize::from(WRITERS)));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let (store, start) = (store.clone(), start.clone());
+            thread::spawn(move || {
+                start.wait();
+                for round in 0..20 {
+                    let list = txlist(writer, 100 + round);
+                    assert!(store.put(1, list.clone()).unwrap());
+                    assert_eq!(store.get(&list.hash()).unwrap(), Some(list), "what returned is there");
+                    let too_large = store.put(1, txlist(writer, 200_000));
+                    assert!(matches!(too_large, Err(StorageError::Full { .. })));
+                }
+            })
+        })
+        .collect();
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    assert_eq!(store.stats().unwrap().txlists, usize::from(WRITERS) * 20);
+    assert!(store.verify().unwrap().is_sound());
+}
+
+/// A random step, the same on both stores; their answers and all that can be seen of them must agree.
+#[test]
+fn both_stores_answer_alike_whatever_happens() {
+    for seed in 0..6 {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let folder = tempfile::tempdir().unwrap();
+        let limits = StorageLimits { commitments: 40, txlists: 12, txlist_bytes: 2_000 };
+        let relaxed = DiskConfig { limits, durability: Durability::Relaxed, ..config() };
+        let (memory, mut disk) =
+            (MemoryStorage::new(limits), DiskStorage::open(folder.path(), relaxed).unwrap());
+        let judge = Judge::default();
+        assert_eq!(memory.set_base(Base::at(0)), disk.set_base(Base::at(0)));
+        let mut known: Vec<Preconfirmation> = Vec::new();
+        for step in 0..300_u64 {
+            match dice.u8(0..20) {
+                0..12 => {
+                    // On one of the last blocks, or where a chain begins.
+                    let recent = known.len().saturating_sub(6);
+                    let lowest = memory.base().unwrap().unwrap().next();
+                    let (number, parent) = match dice.usize(recent..=known.len()) {
+                        at if at < known.len() => (known[at].block_number.to::<u64>() + 1, known[at].hash()),
+                        _ => (lowest, B256::repeat_byte(dice.u8(0..3))),
+                    };
+                    let made = block(number, number + dice.u64(0..3), parent, dice.u8(0..4));
+                    if let ValidationOutcome::Accept(linked) = judge.judge(&memory, made.clone()) {
+                        let eop = made.is_eop_only();
+                        let answer = memory.insert(linked.clone());
+                        assert_eq!(answer, disk.insert(linked), "seed {seed} step {step}");
+                        if answer.is_ok() && !eop {
+                            known.push(made);
+                        }
+                    }
+                }
+                12..16 => {
+                    let (list, at) = (txlist(dice.u8(0..30), dice.usize(1..400)), dice.u64(0..step + 2));
+                    assert_eq!(memory.put(at, list.clone()), disk.put(at, list), "seed {seed} step {step}");
+                }
+                16 | 17 => {
+                    let head = memory.head().unwrap().map_or(0, |head| head.number);
+                    let number = head.saturating_sub(dice.u64(0..4));
+                    let ours = memory.by_block(number).unwrap().map(|found| found.hash());
+                    let hash = [None, ours, Some(B256::repeat_byte(9))][dice.usize(0..3)];
+                    let base = Base { number, hash };
+                    assert_eq!(memory.set_base(base), disk.set_base(base), "seed {seed} step {step}");
+                }
+                18 => {
+                    let below = dice.u64(0..60);
+                    assert_eq!(memory.prune_below(below), disk.prune_below(below));
+                }
+                _ => {
+                    drop(disk);
+                    disk = DiskStorage::open(folder.path(), relaxed).unwrap();
+                }
+            }
+            assert_eq!(memory.head(), disk.head(), "seed {seed} step {step}");
+            assert_eq!(memory.stats(), disk.stats(), "seed {seed} step {step}");
+            let from = dice.u64(0..40);
+            assert_eq!(memory.range(from, 9), disk.range(from, 9));
+            assert_eq!(memory.handovers(from), disk.handovers(from));
+            if !known.is_empty() {
+                let one = known[dice.usize(0..known.len())].hash();
+                assert_eq!(memory.by_hash(&one), disk.by_hash(&one));
+                assert_eq!(memory.children(&one), disk.children(&one), "seed {seed} step {step}");
+            }
+            let strange = B256::repeat_byte(dice.u8(0..3));
+            assert_eq!(memory.children(&strange), disk.children(&strange), "seed {seed} step {step}");
+        }
+        assert!(disk.verify().unwrap().is_sound(), "{:?}", disk.verify());
+    }
+}
