@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use p2p_catchup::ImportVerdict;
-use p2p_storage::{CommitmentStore, MemoryLimits, MemoryStorage, TxListStore};
+use p2p_storage::{CommitmentStore, MemoryStorage, StorageLimits, TxListStore};
 use p2p_types::{
     Address, PreconfCommitment, Preconfirmation, SignedCommitment, SigningDomain, SigningKey, U256,
 };
@@ -68,12 +68,12 @@ struct Rig {
 impl Rig {
     /// A chain whose only preconfer is key 1. Its base is declared unless told otherwise.
     fn new() -> Self {
-        let mut rig = Self::without_base(MemoryLimits::default());
+        let mut rig = Self::without_base(StorageLimits::default());
         rig.set_base(Base::at(BASE));
         rig
     }
 
-    fn without_base(limits: MemoryLimits) -> Self {
+    fn without_base(limits: StorageLimits) -> Self {
         let schedule = RotatingSchedule::new(
             vec![key(1).address()],
             UnixSeconds::new(0),
@@ -209,7 +209,7 @@ fn what_waits_is_told_to_catch_up_and_given_up_after_its_time() {
 
 #[test]
 fn before_the_base_is_known_nothing_is_shown_and_everything_is_afterwards() {
-    let mut rig = Rig::without_base(MemoryLimits::default());
+    let mut rig = Rig::without_base(StorageLimits::default());
     for next in &chain(3) {
         assert_eq!(shown(&rig.gossip(next)), [0; 0]);
     }
@@ -339,7 +339,7 @@ fn the_application_is_told_what_peers_would_say() {
 
 #[test]
 fn a_full_store_is_told_and_nothing_is_lost() {
-    let mut rig = Rig::without_base(MemoryLimits { commitments: 2, ..MemoryLimits::default() });
+    let mut rig = Rig::without_base(StorageLimits { commitments: 2, ..StorageLimits::default() });
     rig.set_base(Base::at(BASE));
     let blocks = chain(3);
     rig.gossip(&blocks[0]);
@@ -399,7 +399,7 @@ fn a_restart_names_the_lists_that_are_still_missing() {
     for next in &blocks {
         rig.gossip(next);
     }
-    let mut restarted = Rig { store: rig.store.clone(), ..Rig::without_base(MemoryLimits::default()) };
+    let mut restarted = Rig { store: rig.store.clone(), ..Rig::without_base(StorageLimits::default()) };
     restarted.chain.store = rig.store.clone();
     let effects = restarted.set_base(Base::at(BASE));
     let wanted =
