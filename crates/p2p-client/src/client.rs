@@ -7,7 +7,7 @@ use p2p_types::{
     B256, Base, BlockNumber, Bytes, Head, HeadSyncStatus, PeerId, PeerInfo, Recovered, SdkCommand, SdkEvent,
     SignedCommitment, Topic, TxList,
 };
-use p2p_validation::{Lookahead, Rejection, Validator};
+use p2p_validation::{Leniency, Lookahead, Rejection, Validator};
 use preconfirmation_p2p::{Multiaddr, Network, NetworkHandle, PeerStatus, PublishError, Published};
 use preconfirmation_types::{Container, PreconfHead, RawTxListGossip};
 use tokio::{
@@ -154,6 +154,12 @@ impl P2pClient {
     #[must_use]
     pub fn status(&self) -> HeadSyncStatus {
         self.state.borrow().status
+    }
+
+    /// The rules that are loosened here, none by default. Part of any honest status.
+    #[must_use]
+    pub fn leniencies(&self) -> Vec<Leniency> {
+        self.asker.validator.leniencies().collect()
     }
 
     /// What this client has counted since it started.

@@ -42,9 +42,7 @@ impl Asker {
         let page = answer.map_err(request(peer))?.into_commitments();
         let validator = self.validator.clone();
         let judged = spawn_blocking(move || {
-            page.into_iter()
-                .map(|signed| validator.authenticate_signed(signed))
-                .collect::<Result<Vec<_>, _>>()
+            validator.authenticate_page(&page).into_iter().collect::<Result<Vec<_>, _>>()
         });
         judged.await.map_err(|_| P2pClientError::Join("page validation"))?.map_err(|rejection| {
             self.metrics.rejected(rejection.label());
