@@ -54,6 +54,9 @@ impl DevnetArgs {
     /// How long the nodes may take to agree after the last block.
     pub(crate) const CONVERGENCE: Duration = Duration::from_secs(60);
 
+    /// How long they may take to agree after an interrupt.
+    pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
+
     pub(crate) fn nodes(&self) -> usize {
         usize::try_from(self.nodes).unwrap_or(2)
     }

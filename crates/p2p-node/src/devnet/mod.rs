@@ -93,7 +93,11 @@ pub(crate) async fn run(args: DevnetArgs) -> Result<ExitCode, DevnetError> {
     let mut devnet = Devnet::start(&args, &progress).await?;
     tokio::select! {
         played = devnet.play(&progress) => played?,
-        _ = tokio::signal::ctrl_c() => progress.println("interrupted: what there is so far"),
+        _ = tokio::signal::ctrl_c() => {
+            progress.println("interrupted: what there is so far");
+            // What is on its way may arrive.
+            devnet.agreement(DevnetArgs::FAREWELL).await;
+        }
     }
     progress.finish_and_clear();
     let report = devnet.finish().await?;
@@ -198,17 +202,22 @@ impl Devnet {
         self.late = Some(Late { since, target });
         self.producer.until(blocks, &self.nodes, progress).await?;
         progress.set_message("waiting for agreement");
+        // Whether they do is judged in the report.
+        if self.agreement(DevnetArgs::CONVERGENCE).await {
+            progress.set_message("holding");
+            sleep(Duration::from_secs(self.args.hold)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until every node has everything, and says whether that came in time.
+    async fn agreement(&self, patience: Duration) -> bool {
         let agreed = async {
             while !self.agrees() {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        // Whether they do is judged in the report.
-        if timeout(DevnetArgs::CONVERGENCE, agreed).await.is_ok() {
-            progress.set_message("holding");
-            sleep(Duration::from_secs(self.args.hold)).await;
-        }
-        Ok(())
+        timeout(patience, agreed).await.is_ok()
     }
 
     /// Whether every node has everything.

@@ -98,9 +98,9 @@ impl Producer {
         let hash = preconf.hash();
         let signed = self.sign(preconf, key);
         self.note(hash);
+        self.promised.handovers.push(hash);
         let sent = node.client.publish_commitment(signed).await?;
         self.count(sent);
-        self.promised.handovers.push(hash);
         Ok(())
     }
 
@@ -128,10 +128,11 @@ impl Producer {
             let (number, hash) = (preconf.block_number, preconf.hash());
             let signed = self.sign(preconf, key);
             self.note(hash);
-            let sent = node.client.publish_block(signed, txlist).await?;
-            self.count(sent);
+            // Noted first: publishing goes on where an interrupt ends the waiting for it.
             let number = u64::try_from(number).unwrap_or(u64::MAX);
             self.promised.blocks.push(Block { number, hash, txlist: txlist_hash });
+            let sent = node.client.publish_block(signed, txlist).await?;
+            self.count(sent);
             progress.inc(1);
             if last {
                 break;
