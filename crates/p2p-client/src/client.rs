@@ -7,8 +7,8 @@ use p2p_types::{
     B256, Base, BlockNumber, Bytes, Head, HeadSyncStatus, PeerId, PeerInfo, Recovered, SdkCommand, SdkEvent,
     SignedCommitment, Topic, TxList,
 };
-use p2p_validation::{Leniency, Lookahead, Rejection, Validator};
-use preconfirmation_p2p::{Multiaddr, Network, NetworkHandle, PeerStatus, PublishError, Published};
+use p2p_validation::{Leniency, Lookahead, Rejection};
+use preconfirmation_p2p::{Multiaddr, NetworkHandle, PeerStatus, PublishError, Published};
 use preconfirmation_types::{Container, PreconfHead, RawTxListGossip};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
@@ -17,11 +17,10 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    ClientCounts, P2pClientConfig, P2pClientError,
+    ClientCounts, P2pClientBuilder, P2pClientConfig, P2pClientError,
     chain::Judged,
-    metrics,
     requests::{Asker, offence},
-    service::{Command, Service},
+    service::Command,
 };
 
 /// What the network did with something that was published. It is stored in any case.
@@ -40,13 +39,13 @@ pub enum Sent {
 /// when [`shutdown`](Self::shutdown) is called or the last handle is dropped.
 #[derive(Clone)]
 pub struct P2pClient {
-    asker: Asker,
-    storage: Arc<dyn SdkStorage>,
-    commands: mpsc::Sender<Command>,
+    pub(crate) asker: Asker,
+    pub(crate) storage: Arc<dyn SdkStorage>,
+    pub(crate) commands: mpsc::Sender<Command>,
     /// Weak, so that subscriptions end with the service.
-    events: broadcast::WeakSender<SdkEvent>,
-    state: watch::Receiver<State>,
-    tasks: TaskTracker,
+    pub(crate) events: broadcast::WeakSender<SdkEvent>,
+    pub(crate) state: watch::Receiver<State>,
+    pub(crate) tasks: TaskTracker,
 }
 
 /// What a handle can read without asking.
@@ -60,39 +59,21 @@ pub(crate) struct State {
 }
 
 impl P2pClient {
-    /// Starts a client on the current Tokio runtime: joins the network, serves what `storage` holds, and
-    /// forwards what is authentic. Catching up starts with [`l2_synced`](Self::l2_synced).
+    /// Starts a client with the network that `config` describes; see [`builder`](Self::builder) for more.
     ///
     /// # Errors
-    /// [`P2pClientError::Config`] or [`P2pClientError::Network`] for settings that cannot work.
+    /// As [`P2pClientBuilder::start`].
     pub async fn start(
         config: P2pClientConfig,
         storage: Arc<dyn SdkStorage>,
         lookahead: Arc<dyn Lookahead>,
     ) -> Result<Self, P2pClientError> {
-        metrics::describe();
-        let (network, network_events, network_service) = Network::new(config.network.clone())?;
-        let validator = Validator::with_rules(config.validation, lookahead, config.block_rules.clone());
-        let max_txlist_bytes = config.network.max_txlist_bytes;
-        let asker = Asker { network, validator, max_txlist_bytes, metrics: Arc::default() };
-        let (commands, inbox) = mpsc::channel(config.queues.commands.get());
-        let events = broadcast::Sender::new(config.queues.events.get());
-        let weak_events = events.downgrade();
-        let (state_sender, state) = watch::channel(State::default());
-        let tasks = TaskTracker::new();
-        let reader = storage.clone();
-        let service = Service::new(
-            config,
-            storage,
-            asker.clone(),
-            network_events,
-            inbox,
-            events,
-            state_sender,
-            tasks.clone(),
-        )?;
-        tokio::spawn(service.run(network_service));
-        Ok(Self { asker, storage: reader, commands, events: weak_events, state, tasks })
+        Self::builder(config).storage(storage).lookahead(lookahead).start().await
+    }
+
+    /// Builds a client from its parts.
+    pub fn builder(config: P2pClientConfig) -> P2pClientBuilder {
+        P2pClientBuilder::new(config)
     }
 
     /// Who this client is on the network.

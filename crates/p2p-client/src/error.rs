@@ -16,6 +16,9 @@ pub enum P2pClientError {
     /// A setting of catch-up cannot work.
     #[error("configuration: {0}")]
     Config(#[from] ConfigError),
+    /// Nothing says who may sign: give [`P2pClientBuilder::lookahead`](crate::P2pClientBuilder::lookahead).
+    #[error("configuration: no lookahead was given")]
+    MissingLookahead,
     /// The commitment breaks a rule: every peer would refuse it.
     #[error("invalid commitment: {0}")]
     Invalid(Box<Rejection>),

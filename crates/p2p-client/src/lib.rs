@@ -60,6 +60,7 @@
     reason = "the client reads the clocks; what it drives takes them as arguments"
 )]
 
+mod builder;
 mod chain;
 mod client;
 mod config;
@@ -70,6 +71,7 @@ mod service;
 
 pub use preconfirmation_p2p::{Keypair, Multiaddr, NetworkConfig};
 
+pub use builder::P2pClientBuilder;
 pub use client::{Lagged, P2pClient, Sent, Subscription};
 pub use config::{ClientQueues, MemoryConfig, P2pClientConfig};
 pub use error::P2pClientError;

@@ -16,9 +16,7 @@ use p2p_catchup::{CatchUp, Input, Output, Reply, RequestId};
 use p2p_storage::{SdkStorage, SeenCache, StorageError};
 use p2p_types::{Base, BlockNumber, Bytes, HeadSyncStatus, MessageId, Origin, PeerId, SdkEvent, TxList};
 use p2p_validation::{Arrival, Authenticated};
-use preconfirmation_p2p::{
-    GossipMessage, NetworkError, NetworkEvent, NetworkEvents, NetworkService, Verdict, VerdictToken,
-};
+use preconfirmation_p2p::{GossipMessage, NetworkError, NetworkEvent, NetworkEvents, Verdict, VerdictToken};
 use preconfirmation_types::{Offence, RawTxListGossip, TxListError};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
@@ -47,6 +45,18 @@ pub(crate) enum Command {
 
 /// A job that a worker prepares; nothing comes of what it rejects.
 type Prepared = JoinHandle<Option<Job>>;
+
+/// What a service is made of.
+pub(crate) struct ServiceParts {
+    pub(crate) config: P2pClientConfig,
+    pub(crate) store: Arc<dyn SdkStorage>,
+    pub(crate) asker: Asker,
+    pub(crate) network: NetworkEvents,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) events: broadcast::Sender<SdkEvent>,
+    pub(crate) state: watch::Sender<State>,
+    pub(crate) tasks: TaskTracker,
+}
 
 pub(crate) struct Service {
     config: P2pClientConfig,
@@ -78,17 +88,8 @@ enum Owner {
 }
 
 impl Service {
-    #[allow(clippy::too_many_arguments, reason = "called once, by the client that made the parts")]
-    pub(crate) fn new(
-        config: P2pClientConfig,
-        store: Arc<dyn SdkStorage>,
-        asker: Asker,
-        network: NetworkEvents,
-        commands: mpsc::Receiver<Command>,
-        events: broadcast::Sender<SdkEvent>,
-        state: watch::Sender<State>,
-        tasks: TaskTracker,
-    ) -> Result<Self, P2pClientError> {
+    pub(crate) fn new(parts: ServiceParts) -> Result<Self, P2pClientError> {
+        let ServiceParts { config, store, asker, network, commands, events, state, tasks } = parts;
         let machine = CatchUp::new(config.catchup.clone(), config.seed)?;
         let chain =
             Chain::new(store.clone(), asker.validator.clone(), &config.memory, asker.metrics.clone(), now());
@@ -114,8 +115,8 @@ impl Service {
 
     /// Runs until a shutdown, the last handle's drop, or the death of a part; then takes everything down in
     /// order and tells how it ended.
-    pub(crate) async fn run(mut self, network: NetworkService) {
-        let mut network = tokio::spawn(network.run());
+    pub(crate) async fn run(mut self, network: BoxFuture<'static, Result<(), NetworkError>>) {
+        let mut network = tokio::spawn(network);
         let driven = self.drive(&mut network).await;
         if let Err(error) = &driven {
             tracing::error!(%error, "the client ends");

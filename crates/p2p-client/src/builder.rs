@@ -1,0 +1,108 @@
+//! Putting a client together from its parts.
+
+use std::{future::Future, sync::Arc};
+
+use futures::future::BoxFuture;
+use p2p_storage::{MemoryStorage, SdkStorage};
+use p2p_validation::{Lookahead, Validator};
+use preconfirmation_p2p::{Network, NetworkError, NetworkEvents, NetworkHandle};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    P2pClient, P2pClientConfig, P2pClientError,
+    client::State,
+    metrics,
+    requests::Asker,
+    service::{Service, ServiceParts},
+};
+
+/// A network in its three parts: what asks it, what it tells, and the future that moves it.
+pub(crate) type NetworkParts = (NetworkHandle, NetworkEvents, BoxFuture<'static, Result<(), NetworkError>>);
+
+/// Builds a [`P2pClient`]. Only the lookahead must be given; see [`P2pClient::builder`].
+#[must_use = "nothing runs before `start`"]
+pub struct P2pClientBuilder {
+    config: P2pClientConfig,
+    storage: Option<Arc<dyn SdkStorage>>,
+    lookahead: Option<Arc<dyn Lookahead>>,
+    network: Option<NetworkParts>,
+}
+
+impl P2pClientBuilder {
+    pub(crate) fn new(config: P2pClientConfig) -> Self {
+        Self { config, storage: None, lookahead: None, network: None }
+    }
+
+    /// Where the chain is kept; in memory, with the default limits, if nothing is given.
+    pub fn storage(mut self, storage: Arc<dyn SdkStorage>) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    /// Who may sign. Required.
+    pub fn lookahead(mut self, lookahead: Arc<dyn Lookahead>) -> Self {
+        self.lookahead = Some(lookahead);
+        self
+    }
+
+    /// A network that stands already, in place of the one that the configuration describes: a simulated one,
+    /// or one that the application built itself. It must be of the configured chain. The client runs
+    /// `service`, ends when it ends, and shuts it down through `handle`.
+    pub fn network(
+        mut self,
+        handle: NetworkHandle,
+        events: NetworkEvents,
+        service: impl Future<Output = Result<(), NetworkError>> + Send + 'static,
+    ) -> Self {
+        self.network = Some((handle, events, Box::pin(service)));
+        self
+    }
+
+    /// Starts the client on the current Tokio runtime: joins the network, serves what the store holds, and
+    /// forwards what is authentic. Catching up starts with [`P2pClient::l2_synced`].
+    ///
+    /// # Errors
+    /// [`P2pClientError::MissingLookahead`]; [`P2pClientError::Config`] or [`P2pClientError::Network`] for
+    /// settings that cannot work.
+    pub async fn start(self) -> Result<P2pClient, P2pClientError> {
+        let Self { config, storage, lookahead, network } = self;
+        let lookahead = lookahead.ok_or(P2pClientError::MissingLookahead)?;
+        let storage = storage.unwrap_or_else(|| Arc::new(MemoryStorage::default()));
+        metrics::describe();
+        let (network, network_events, network_service) = match network {
+            Some(parts) => parts,
+            None => {
+                let (handle, events, service) = Network::new(config.network.clone())?;
+                let service: BoxFuture<'static, _> = Box::pin(service.run());
+                (handle, events, service)
+            }
+        };
+        let validator = Validator::with_rules(config.validation, lookahead, config.block_rules.clone());
+        let max_txlist_bytes = config.network.max_txlist_bytes;
+        let asker = Asker { network, validator, max_txlist_bytes, metrics: Arc::default() };
+        let (commands, inbox) = mpsc::channel(config.queues.commands.get());
+        let events = broadcast::Sender::new(config.queues.events.get());
+        let weak_events = events.downgrade();
+        let (state_sender, state) = watch::channel(State::default());
+        let tasks = TaskTracker::new();
+        let service = Service::new(ServiceParts {
+            config,
+            store: storage.clone(),
+            asker: asker.clone(),
+            network: network_events,
+            commands: inbox,
+            events,
+            state: state_sender,
+            tasks: tasks.clone(),
+        })?;
+        tokio::spawn(service.run(network_service));
+        Ok(P2pClient { asker, storage, commands, events: weak_events, state, tasks })
+    }
+}
+
+impl std::fmt::Debug for P2pClientBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("P2pClientBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
