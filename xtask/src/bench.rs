@@ -1,9 +1,10 @@
-//! `cargo xtask bench`: our way against the naive one, and `docs/benchmarks.md`.
+//! `cargo xtask bench`: what is measured, suite by suite, and `docs/benchmarks.md`.
 
 use std::{fs, process::Command, thread::available_parallelism};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::{
     error::Error,
@@ -16,6 +17,72 @@ pub(crate) enum Suite {
     /// Decoding, hashing, recovering, judging, alone and by the page, and transaction lists.
     Validation,
 }
+
+impl Suite {
+    /// Its name on the command line and in the document.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Validation => "validation",
+        }
+    }
+
+    /// The bench target that measures it. It prints one line of JSON at the end.
+    const fn target(self) -> &'static str {
+        match self {
+            Self::Validation => "ratios",
+        }
+    }
+
+    /// Runs it: its section of the document, and its summary.
+    fn measure(self) -> Result<(String, Value), Error> {
+        let command = ["bench", "--quiet", "--package", "preconfirmation-benches", "--bench", self.target()];
+        let answer = cargo(command).read()?;
+        let unreadable = |error: serde_json::Error| Error::Answer {
+            command: format!("cargo {}", command.join(" ")),
+            problem: error.to_string(),
+        };
+        let line = answer.lines().last().unwrap_or_default();
+        match self {
+            Self::Validation => {
+                let rows: Vec<Row> = serde_json::from_str(line).map_err(unreadable)?;
+                let text = VALIDATION.replace("{table}", &table(&rows));
+                Ok((section(self, "Validation", &text), summary(&rows)))
+            }
+        }
+    }
+}
+
+/// A section: its title, where and when it was measured, and what it says.
+fn section(suite: Suite, title: &str, text: &str) -> String {
+    let cores = available_parallelism().map_or(1, usize::from);
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().next().unwrap_or("unknown");
+    format!(
+        "## {title}\n\n\
+         | machine | {cpu}, {cores} cores, load {load} |\n|---|---|\n\
+         | compiler | {rustc} |\n| date | {date} |\n| command | `cargo xtask bench --suite {suite}` |\n\n\
+         {text}",
+        cpu = cpu(),
+        rustc = output("rustc", "--version"),
+        date = output("date", "--utc +%F"),
+        suite = suite.name(),
+    )
+}
+
+const VALIDATION: &str = "\
+Our way against the naive one of `benches/src/baseline.rs` (ssz_rs, sha3, a new secp256k1 context a
+call, encoding again before each hash), on the same bytes in the same run. Both take turns of a
+millisecond, or of one run where that takes longer, for three seconds; a time is that of the least
+disturbed turn, *ratio* is the quotient of the two, and *median* is the middle of the quotients of
+neighbouring turns, which shows how busy the machine was.
+
+{table}
+`single` is a commitment from its bytes to accepted; `page_256` a page from its bytes to authenticated, on
+all cores (the naive way on one); `reject_…` what is refused; `txlist_hash_…` is the hash alone,
+`txlist_check_…` a list from the bytes of its message to verified. Decoding a list shares its bytes, so its
+ratio grows with the list. `reject_duplicate` and `txlist_hash_…` show one keccak against the other.
+A page needs all cores at once: on a busy machine its ratio says more about the neighbours.
+";
 
 /// One row, as the bench prints it.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,55 +101,55 @@ struct Figure {
     ratio: f64,
 }
 
-/// The rows that are asked for most.
-#[derive(Debug, PartialEq, Serialize)]
-struct Summary {
-    single: Figure,
-    page_256: Figure,
-    decode: Figure,
-    signing_hash: Figure,
-    txlist_check_2mib: Figure,
-    txlist_decode_2mib: Figure,
+/// The rows that are asked for most, by name.
+fn summary(rows: &[Row]) -> Value {
+    const ASKED: [&str; 6] =
+        ["single", "page_256", "decode", "signing_hash", "txlist_check_2mib", "txlist_decode_2mib"];
+    let asked = rows.iter().filter(|row| ASKED.contains(&row.name.as_str()));
+    asked.map(|row| (row.name.clone(), json!(row.figure))).collect::<Map<_, _>>().into()
 }
 
-impl Summary {
-    fn of(rows: &[Row]) -> Option<Self> {
-        let row = |name: &str| rows.iter().find(|row| row.name == name).map(|row| row.figure);
-        Some(Self {
-            single: row("single")?,
-            page_256: row("page_256")?,
-            decode: row("decode")?,
-            signing_hash: row("signing_hash")?,
-            txlist_check_2mib: row("txlist_check_2mib")?,
-            txlist_decode_2mib: row("txlist_decode_2mib")?,
-        })
-    }
-}
-
-/// What the bench runs as; the document names the command that a reader would type.
-const BENCH: [&str; 6] = ["bench", "--quiet", "--package", "preconfirmation-benches", "--bench", "ratios"];
-
-/// Measures, prints the table, writes it to `docs/benchmarks.md`, and, if asked, ends with one line of JSON.
+/// Measures, prints the tables, writes each to its section of `docs/benchmarks.md`, and, if asked, ends with one
+/// line of JSON: of the one suite, or of each by its name.
 pub(crate) fn run(suite: Option<Suite>, json: bool) -> Result<(), Error> {
-    let Suite::Validation = suite.unwrap_or(Suite::Validation);
-    let answer = cargo(BENCH).read()?;
-    let unreadable =
-        |problem: String| Error::Answer { command: format!("cargo {}", BENCH.join(" ")), problem };
-    let rows: Vec<Row> = serde_json::from_str(answer.lines().last().unwrap_or_default())
-        .map_err(|error| unreadable(error.to_string()))?;
-    let table = table(&rows);
-    println!("{table}");
-    let path = root().join("docs/benchmarks.md");
-    let written = fs::create_dir_all(root().join("docs")).and_then(|()| fs::write(&path, document(&table)));
-    written.map_err(|source| Error::Write { path, source })?;
+    let suites = suite.map_or_else(|| Suite::value_variants().to_vec(), |suite| vec![suite]);
+    let mut summaries = Map::new();
+    for suite in &suites {
+        let (section, summary) = suite.measure()?;
+        println!("{section}");
+        let path = root().join("docs/benchmarks.md");
+        let before = fs::read_to_string(&path).unwrap_or_default();
+        let written = fs::create_dir_all(root().join("docs"))
+            .and_then(|()| fs::write(&path, replace_section(&before, suite.name(), &section)));
+        written.map_err(|source| Error::Write { path, source })?;
+        summaries.insert(suite.name().into(), summary);
+    }
     if json {
-        let summary = Summary::of(&rows).ok_or_else(|| unreadable("a row is missing".into()))?;
-        println!("{}", serde_json::to_string(&summary).map_err(|error| unreadable(error.to_string()))?);
+        let one = suite.and_then(|suite| summaries.remove(suite.name()));
+        println!("{}", one.unwrap_or(Value::Object(summaries)));
     }
     Ok(())
 }
 
-/// The rows as a Markdown table.
+/// What stands before the section of a suite.
+fn marker(suite: &str) -> String {
+    format!("<!-- suite: {suite} -->\n")
+}
+
+/// The document with one section in the place of that suite's last one, or at its end.
+fn replace_section(document: &str, suite: &str, section: &str) -> String {
+    let marker = marker(suite);
+    let (before, after) = match document.split_once(&marker) {
+        Some((before, rest)) => (before, rest.find("<!-- suite: ").map_or("", |next| rest.split_at(next).1)),
+        None if document.is_empty() => ("# Benchmarks\n\n", ""),
+        None => (document, ""),
+    };
+    let gap = if before.ends_with("\n\n") { "" } else { "\n" };
+    let end = if after.is_empty() { "" } else { "\n" };
+    format!("{before}{gap}{marker}{section}{end}{after}")
+}
+
+/// The rows of ours against the naive way as a Markdown table.
 fn table(rows: &[Row]) -> String {
     let row = |Row { name, figure, median_ratio }: &Row| {
         let (ours, naive) = (time(figure.ours_ns), time(figure.baseline_ns));
@@ -105,31 +172,6 @@ fn time(ns: f64) -> String {
 
 fn times(ratio: f64) -> String {
     if ratio < 100.0 { format!("{ratio:.2}×") } else { format!("{ratio:.0}×") }
-}
-
-fn document(table: &str) -> String {
-    let cores = available_parallelism().map_or(1, usize::from);
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split_whitespace().next().unwrap_or("unknown");
-    format!(
-        "# Benchmarks\n\n\
-         Our way against the naive one of `benches/src/baseline.rs` (ssz_rs, sha3, a new secp256k1 context a\n\
-         call, encoding again before each hash), on the same bytes in the same run. Both take turns of a\n\
-         millisecond, or of one run where that takes longer, for three seconds; a time is that of the least\n\
-         disturbed turn, *ratio* is the quotient of the two, and *median* is the middle of the quotients of\n\
-         neighbouring turns, which shows how busy the machine was.\n\n\
-         | machine | {cpu}, {cores} cores, load {load} |\n|---|---|\n\
-         | compiler | {rustc} |\n| date | {date} |\n| command | `cargo xtask bench --suite validation` |\n\n\
-         {table}\n\
-         `single` is a commitment from its bytes to accepted; `page_256` a page from its bytes to authenticated, on\n\
-         all cores (the naive way on one); `reject_…` what is refused; `txlist_hash_…` is the hash alone,\n\
-         `txlist_check_…` a list from the bytes of its message to verified. Decoding a list shares its bytes, so its\n\
-         ratio grows with the list. `reject_duplicate` and `txlist_hash_…` show one keccak against the other.\n\
-         A page needs all cores at once: on a busy machine its ratio says more about the neighbours.\n",
-        cpu = cpu(),
-        rustc = output("rustc", "--version"),
-        date = output("date", "--utc +%F"),
-    )
 }
 
 /// The processor's name, where Linux tells it.
@@ -163,17 +205,23 @@ mod tests {
     fn a_row_shows_both_times_and_both_ratios() {
         let table = table(&rows(&["decode"]));
         assert_eq!(table.lines().last(), Some("| `decode` | 1.50 µs | 3.00 ms | 2000× | 1.50× |"));
-        assert!(document(&table).contains(&table));
     }
 
     #[test]
     fn the_summary_has_the_rows_that_are_asked_for() {
-        let names =
-            ["single", "page_256", "decode", "signing_hash", "txlist_check_2mib", "txlist_decode_2mib"];
-        let json = serde_json::to_value(Summary::of(&rows(&names)).unwrap()).unwrap();
-        for name in names {
-            assert_eq!(json[name]["ratio"], 2000.0, "{name}");
-        }
-        assert_eq!(Summary::of(&rows(&names[1..])), None);
+        let json = summary(&rows(&["page_256", "encode", "single"]));
+        assert_eq!(json["single"]["ratio"], 2000.0);
+        assert_eq!(json["page_256"]["ours_ns"], 1500.0);
+        assert!(json.get("encode").is_none());
+    }
+
+    #[test]
+    fn a_section_takes_the_place_of_its_last_one_and_of_no_other() {
+        let one = replace_section("", "one", "first\n");
+        let both = replace_section(&one, "two", "second\n");
+        assert_eq!(both, "# Benchmarks\n\n<!-- suite: one -->\nfirst\n\n<!-- suite: two -->\nsecond\n");
+        let again = replace_section(&both, "one", "third\n");
+        assert_eq!(again, both.replace("first", "third"));
+        assert_eq!(replace_section(&again, "two", "second\n"), again);
     }
 }

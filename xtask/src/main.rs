@@ -41,7 +41,7 @@ enum Command {
         #[arg(long)]
         fast: bool,
     },
-    /// Measures our way against the naive one and writes docs/benchmarks.md.
+    /// Measures, and writes what it saw to docs/benchmarks.md.
     Bench {
         /// What to measure; everything without.
         #[arg(long)]
