@@ -16,8 +16,8 @@
 use p2p_types::{B256, Base, Head, Preconfirmation};
 
 use crate::{
-    Inserted, SdkStorage, StorageError, StorageLimits,
-    fixtures::{Judge, block, chain, insert, txlist},
+    Inserted, SdkStorage, StorageError, StorageLimits, StorageStats,
+    fixtures::{Judge, block, chain, equivocation, insert, txlist},
 };
 
 /// Gives an empty store with these limits.
@@ -72,6 +72,11 @@ cases! {
     what_is_read_is_what_was_inserted,
     many_at_once_are_inserted_in_order_and_each_is_answered,
     counts_follow_what_is_held,
+    whatever_stands_at_a_height_is_found_in_order_of_arrival,
+    the_list_of_a_block_follows_the_chain,
+    evidence_is_kept_once_for_signer_height_and_kind_and_can_be_verified_again,
+    evidence_is_bounded_and_who_misbehaves_most_loses_first,
+    evidence_outlives_what_is_pruned_and_dropped,
 }
 
 fn based(make: Make<'_>) -> Box<dyn SdkStorage> {
@@ -240,7 +245,8 @@ fn pruning_takes_what_is_settled_and_nothing_else(make: Make<'_>) {
 }
 
 fn a_full_store_evicts_what_is_settled_first_and_then_says_full(make: Make<'_>) {
-    let store = make(StorageLimits { commitments: 3, txlists: 100, txlist_bytes: 10 });
+    let store =
+        make(StorageLimits { commitments: 3, txlists: 100, txlist_bytes: 10, ..StorageLimits::default() });
     store.set_base(Base::at(0)).unwrap();
     let blocks = chain(&*store, 3);
     let next = block(4, 4, blocks[2].hash(), 1);
@@ -256,7 +262,8 @@ fn a_full_store_evicts_what_is_settled_first_and_then_says_full(make: Make<'_>) 
 }
 
 fn txlists_are_bounded_by_bytes_and_settled_ones_go_first(make: Make<'_>) {
-    let store = make(StorageLimits { commitments: 100, txlists: 100, txlist_bytes: 10 });
+    let store =
+        make(StorageLimits { commitments: 100, txlists: 100, txlist_bytes: 10, ..StorageLimits::default() });
     store.set_base(Base::at(0)).unwrap();
     let list = txlist;
     assert!(store.put(1, list(1, 4)).unwrap());
@@ -272,7 +279,8 @@ fn txlists_are_bounded_by_bytes_and_settled_ones_go_first(make: Make<'_>) {
 }
 
 fn a_list_that_a_later_block_shares_stays_for_it(make: Make<'_>) {
-    let store = make(StorageLimits { commitments: 100, txlists: 100, txlist_bytes: 10 });
+    let store =
+        make(StorageLimits { commitments: 100, txlists: 100, txlist_bytes: 10, ..StorageLimits::default() });
     store.set_base(Base::at(0)).unwrap();
     let list = |fill: u8| txlist(fill, 5);
     assert!(store.put(1, list(1)).unwrap());
@@ -285,7 +293,8 @@ fn a_list_that_a_later_block_shares_stays_for_it(make: Make<'_>) {
 }
 
 fn txlists_are_bounded_by_count(make: Make<'_>) {
-    let store = make(StorageLimits { commitments: 100, txlists: 2, txlist_bytes: 100 });
+    let store =
+        make(StorageLimits { commitments: 100, txlists: 2, txlist_bytes: 100, ..StorageLimits::default() });
     store.set_base(Base::at(0)).unwrap();
     assert!(store.put(1, txlist(1, 1)).unwrap() && store.put(2, txlist(2, 1)).unwrap());
     let full = store.put(3, txlist(3, 1)).unwrap_err();
@@ -352,9 +361,87 @@ fn counts_follow_what_is_held(make: Make<'_>) {
     drop(insert(&*store, block(3, 3, blocks[1].hash(), 9)).unwrap());
     drop(insert(&*store, block(4, 4, blocks[2].hash(), 0)).unwrap());
     assert!(store.put(1, txlist(1, 10)).unwrap() && store.put(2, txlist(2, 20)).unwrap());
+    assert!(store.put_evidence(&equivocation(1, 3, [1, 9])).unwrap());
     let stats = store.stats().unwrap();
-    assert_eq!((stats.commitments, stats.txlists, stats.txlist_bytes), (5, 2, 30));
+    assert_eq!(stats, StorageStats { commitments: 5, txlists: 2, txlist_bytes: 30, evidence: 1 });
+    assert_eq!(stats.commitment_bytes(), 5 * 382);
+    assert_eq!((store.commitment_count(), store.txlist_usage()), (Ok(5), Ok((2, 30))));
+    assert_eq!(store.evidence_count(), Ok(1));
     store.set_base(Base { number: 1, hash: Some(B256::repeat_byte(0xee)) }).unwrap();
     let stats = store.stats().unwrap();
     assert_eq!((stats.commitments, stats.txlists), (0, 2));
+}
+
+fn whatever_stands_at_a_height_is_found_in_order_of_arrival(make: Make<'_>) {
+    let store = based(make);
+    let parent = chain(&*store, 1)[0].hash();
+    let (first, handover, second) = (block(2, 2, parent, 1), block(2, 3, parent, 0), block(2, 2, parent, 2));
+    for next in [&first, &handover, &second] {
+        drop(insert(&*store, next.clone()).unwrap());
+    }
+    let found: Vec<_> = store.at(2).unwrap().iter().map(|stored| stored.hash()).collect();
+    assert_eq!(found, [first.hash(), handover.hash(), second.hash()]);
+    assert_eq!(store.at(3).unwrap(), []);
+}
+
+fn the_list_of_a_block_follows_the_chain(make: Make<'_>) {
+    let store = based(make);
+    // The hash that the fixtures' blocks name belongs to no list that anyone knows.
+    let (ours, theirs) = (txlist(1, 10), txlist(2, 20));
+    let naming = |list: &p2p_types::TxList, salt| Preconfirmation {
+        raw_tx_list_hash: list.hash(),
+        ..block(1, 1, B256::ZERO, salt)
+    };
+    assert_eq!(insert(&*store, naming(&ours, 1)).unwrap(), Inserted::New);
+    assert_eq!(store.txlist_of(1).unwrap(), None, "not there");
+    assert!(store.put(1, ours.clone()).unwrap() && store.put(1, theirs.clone()).unwrap());
+    assert_eq!(store.txlist_of(1).unwrap(), Some(ours));
+    assert!(matches!(insert(&*store, naming(&theirs, 2)).unwrap(), Inserted::Superseded { .. }));
+    assert_eq!(store.txlist_of(1).unwrap(), Some(theirs));
+    assert_eq!(store.txlist_of(2).unwrap(), None, "no such block");
+}
+
+fn evidence_is_kept_once_for_signer_height_and_kind_and_can_be_verified_again(make: Make<'_>) {
+    let store = based(make);
+    let first = equivocation(1, 5, [1, 2]);
+    assert!(store.put_evidence(&first).unwrap());
+    assert!(!store.put_evidence(&equivocation(1, 5, [3, 4])).unwrap(), "the first one stays");
+    assert!(store.put_evidence(&equivocation(1, 4, [1, 2])).unwrap());
+    assert!(store.put_evidence(&equivocation(2, 5, [1, 2])).unwrap());
+    let found = store.evidence().unwrap();
+    let mut keys: Vec<_> = found.iter().map(|found| (found.signer, found.block)).collect();
+    assert_eq!(keys.len(), 3);
+    assert!(keys.is_sorted());
+    keys.retain(|key| *key == (first.signer(), 5));
+    assert_eq!(keys.len(), 1);
+    let again = found.into_iter().find(|found| (found.signer, found.block) == (first.signer(), 5));
+    assert_eq!(again.unwrap().record.verify(Judge::default().validator()), Ok(first));
+}
+
+fn evidence_is_bounded_and_who_misbehaves_most_loses_first(make: Make<'_>) {
+    let store = make(StorageLimits { evidence: 3, ..StorageLimits::default() });
+    let rare = equivocation(1, 1, [1, 2]);
+    assert!(store.put_evidence(&rare).unwrap());
+    for number in 5..9 {
+        assert!(store.put_evidence(&equivocation(2, number, [1, 2])).unwrap());
+    }
+    assert!(!store.put_evidence(&equivocation(2, 3, [1, 2])).unwrap(), "it is the first to go");
+    let mut found: Vec<_> =
+        store.evidence().unwrap().iter().map(|found| (found.signer == rare.signer(), found.block)).collect();
+    found.sort_unstable();
+    assert_eq!(found, [(false, 7), (false, 8), (true, 1)]);
+    assert_eq!(store.evidence_count(), Ok(3));
+    let none = make(StorageLimits { evidence: 0, ..StorageLimits::default() });
+    assert!(!none.put_evidence(&rare).unwrap());
+    assert_eq!(none.evidence().unwrap(), []);
+}
+
+fn evidence_outlives_what_is_pruned_and_dropped(make: Make<'_>) {
+    let store = based(make);
+    chain(&*store, 4);
+    assert!(store.put_evidence(&equivocation(1, 2, [1, 2])).unwrap());
+    assert!(store.put_evidence(&equivocation(1, 4, [1, 2])).unwrap());
+    store.set_base(Base { number: 3, hash: Some(B256::repeat_byte(0xee)) }).unwrap();
+    assert_eq!(store.prune_below(u64::MAX).unwrap(), 2);
+    assert_eq!(store.evidence_count(), Ok(2));
 }

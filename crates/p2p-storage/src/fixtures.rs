@@ -8,7 +8,8 @@ use p2p_types::{
     Address, B256, PreconfCommitment, Preconfirmation, SigningDomain, SigningKey, TxList, U256, UnixSeconds,
 };
 use p2p_validation::{
-    Arrival, Facts, Linked, Parent, RotatingSchedule, ValidationConfig, ValidationOutcome, Validator,
+    Arrival, Evidence, Facts, Linked, Misbehaviour, Parent, RotatingSchedule, ValidationConfig,
+    ValidationOutcome, Validator,
 };
 
 use crate::{CommitmentStore, Inserted, StorageError};
@@ -46,6 +47,18 @@ pub fn txlist(fill: u8, len: usize) -> TxList {
     TxList::new(vec![fill; len].into(), len).unwrap()
 }
 
+/// Proof that the signer that a byte names signed two blocks of one height. The salts tell proofs apart.
+#[must_use]
+pub fn equivocation(signer: u8, number: u64, salts: [u8; 2]) -> Evidence {
+    let (key, judge) = (SigningKey::from_bytes([signer; 32]).unwrap(), Judge::default());
+    let [first, second] = salts.map(|salt| {
+        let preconf = block(number, number, B256::ZERO, salt);
+        let signed = PreconfCommitment { preconf, slasher_address: SLASHER }.sign(&key, &DOMAIN);
+        judge.0.authenticate_signed(signed).unwrap()
+    });
+    Evidence::new(Misbehaviour::Equivocation, first, second).unwrap()
+}
+
 /// Signs blocks and judges them against what a store holds, as the client does.
 #[derive(Debug)]
 pub struct Judge(Validator);
@@ -59,6 +72,12 @@ impl Default for Judge {
 }
 
 impl Judge {
+    /// What it judges by.
+    #[must_use]
+    pub const fn validator(&self) -> &Validator {
+        &self.0
+    }
+
     /// The outcome of validation.
     pub fn judge(
         &self,

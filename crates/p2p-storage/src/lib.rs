@@ -1,7 +1,7 @@
 //! Durable state of the client, and the bounded memories beside it.
 //!
-//! The traits ([`CommitmentStore`], [`TxListStore`], and [`SdkStorage`] for both) are what a backend
-//! implements; [`MemoryStorage`] and, with the feature `disk`, `DiskStorage` implement them alike. Only what
+//! The traits ([`CommitmentStore`], [`TxListStore`], [`EvidenceStore`]; whatever has all three is an
+//! [`SdkStorage`]) are what a backend implements; [`MemoryStorage`] and, with the feature `disk`, `DiskStorage` implement them alike. Only what
 //! validation has [`Linked`](p2p_validation::Linked) can be inserted, and a conflict between two blocks of one
 //! height is a result ([`Inserted`]), never an overwrite in silence. Beside the store stand three plain structs
 //! that take `now`: [`PendingPool`] (what waits), [`HeldTxLists`] (lists that no commitment names yet) and
@@ -40,6 +40,7 @@
 pub mod conformance;
 #[cfg(feature = "disk")]
 mod disk;
+mod evidence;
 #[cfg(feature = "test-utils")]
 pub mod fixtures;
 mod fork;
@@ -58,5 +59,6 @@ pub use memory::MemoryStorage;
 pub use pending::{Added, PendingLimits, PendingPool};
 pub use seen::SeenCache;
 pub use traits::{
-    CommitmentStore, Inserted, SdkStorage, StorageError, StorageStats, StoredCommitment, TxListStore,
+    CommitmentStore, EvidenceStore, Inserted, SdkStorage, StorageError, StorageStats, StoredCommitment,
+    StoredEvidence, TxListStore,
 };

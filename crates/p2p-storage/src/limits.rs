@@ -1,5 +1,7 @@
 //! How much a store may hold.
 
+use preconfirmation_types::SIGNED_COMMITMENT_BYTES;
+
 use crate::StorageError;
 
 /// How much a store may hold. When a limit is reached, what is below the base goes first, lowest first;
@@ -12,16 +14,25 @@ pub struct StorageLimits {
     pub txlists: usize,
     /// Bytes of transaction lists.
     pub txlist_bytes: usize,
+    /// Pieces of evidence. Of these, the signer with the most loses the one of its lowest height.
+    pub evidence: usize,
 }
 
 impl Default for StorageLimits {
-    /// 100,000 commitments (about 70 MiB in memory), as many transaction lists, 1 GiB of those.
+    /// 100,000 commitments (about 70 MiB in memory), as many transaction lists, 1 GiB of those, 1,024 pieces
+    /// of evidence.
     fn default() -> Self {
-        Self { commitments: 100_000, txlists: 100_000, txlist_bytes: 1024 * 1024 * 1024 }
+        Self { commitments: 100_000, txlists: 100_000, txlist_bytes: 1024 * 1024 * 1024, evidence: 1024 }
     }
 }
 
 impl StorageLimits {
+    /// With as many commitments as have these bytes on the wire.
+    #[must_use]
+    pub const fn with_commitment_bytes(self, bytes: usize) -> Self {
+        Self { commitments: bytes / SIGNED_COMMITMENT_BYTES, ..self }
+    }
+
     /// Why one more commitment does not fit beside `held` ones.
     pub(crate) const fn commitments_full(&self, held: usize) -> Option<StorageError> {
         if held < self.commitments {

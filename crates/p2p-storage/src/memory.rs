@@ -7,13 +7,17 @@ use std::{
 
 use hashbrown::{HashMap, hash_map::Entry};
 use p2p_types::{B256, Base, BlockNumber, Head, TxList};
-use p2p_validation::Linked;
+use p2p_validation::{Evidence, Linked};
 
 use crate::{
-    CommitmentStore, Inserted, SdkStorage, StorageError, StorageLimits, StorageStats, StoredCommitment,
+    CommitmentStore, EvidenceStore, Inserted, StorageError, StorageLimits, StoredCommitment, StoredEvidence,
     TxListStore,
+    evidence::{EvidenceKey, evidence_key, first_of_the_worst},
     fork::{Branches, Choice, choose},
 };
+
+/// Commitments that one step of pruning removes at least, where there are as many.
+const PRUNE_STEP: usize = 256;
 
 /// A bounded store in memory.
 #[derive(Debug, Default)]
@@ -35,6 +39,7 @@ struct State {
     txlists: HashMap<B256, (TxList, BlockNumber)>,
     txlist_heights: BTreeMap<(BlockNumber, B256), ()>,
     txlist_bytes: usize,
+    evidence: BTreeMap<EvidenceKey, StoredEvidence>,
 }
 
 impl MemoryStorage {
@@ -198,12 +203,10 @@ impl CommitmentStore for MemoryStorage {
             .collect())
     }
 
-    fn handovers(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+    fn at(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
         let state = self.state()?;
         let hashes = state.heights.get(&block).into_iter().flatten();
-        let mut found: Vec<_> = hashes.filter_map(|hash| state.stored(Some(hash))).collect();
-        found.retain(|stored| stored.recovered.signed().preconf().is_eop_only());
-        Ok(found)
+        Ok(hashes.filter_map(|hash| state.stored(Some(hash))).collect())
     }
 
     fn head(&self) -> Result<Option<Head>, StorageError> {
@@ -235,14 +238,22 @@ impl CommitmentStore for MemoryStorage {
     }
 
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
-        let mut state = self.state()?;
         let mut pruned = 0;
         loop {
-            match state.prune_lowest(block) {
-                0 => return Ok(pruned),
-                gone => pruned += gone,
+            let mut state = self.state()?;
+            let mut step = 0;
+            while step < PRUNE_STEP {
+                match state.prune_lowest(block) {
+                    0 => return Ok(pruned + step),
+                    gone => step += gone,
+                }
             }
+            pruned += step;
         }
+    }
+
+    fn commitment_count(&self) -> Result<usize, StorageError> {
+        Ok(self.state()?.by_hash.len())
     }
 }
 
@@ -278,15 +289,35 @@ impl TxListStore for MemoryStorage {
     fn contains(&self, hash: &B256) -> Result<bool, StorageError> {
         Ok(self.state()?.txlists.contains_key(hash))
     }
+
+    fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
+        let state = self.state()?;
+        Ok((state.txlists.len(), state.txlist_bytes))
+    }
 }
 
-impl SdkStorage for MemoryStorage {
-    fn stats(&self) -> Result<StorageStats, StorageError> {
-        let state = self.state()?;
-        Ok(StorageStats {
-            commitments: state.by_hash.len(),
-            txlists: state.txlists.len(),
-            txlist_bytes: state.txlist_bytes,
-        })
+impl EvidenceStore for MemoryStorage {
+    fn put_evidence(&self, evidence: &Evidence) -> Result<bool, StorageError> {
+        let (key, mut state) = (evidence_key(evidence), self.state()?);
+        if state.evidence.contains_key(&key) {
+            return Ok(false);
+        }
+        state.evidence.insert(key, evidence.into());
+        let mut kept = true;
+        while state.evidence.len() > self.limits.evidence
+            && let Some(worst) = first_of_the_worst(state.evidence.keys().copied())
+        {
+            state.evidence.remove(&worst);
+            kept &= worst != key;
+        }
+        Ok(kept)
+    }
+
+    fn evidence(&self) -> Result<Vec<StoredEvidence>, StorageError> {
+        Ok(self.state()?.evidence.values().cloned().collect())
+    }
+
+    fn evidence_count(&self) -> Result<usize, StorageError> {
+        Ok(self.state()?.evidence.len())
     }
 }

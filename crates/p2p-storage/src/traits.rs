@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use p2p_types::{B256, Base, BlockNumber, Head, Recovered, TxList};
-use p2p_validation::Linked;
+use p2p_types::{Address, B256, Base, BlockNumber, Head, Recovered, TxList};
+use p2p_validation::{Evidence, EvidenceRecord, Linked};
+use preconfirmation_types::SIGNED_COMMITMENT_BYTES;
 
 /// A store could not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -144,6 +145,33 @@ pub struct StorageStats {
     pub txlists: usize,
     /// Bytes of transaction lists.
     pub txlist_bytes: usize,
+    /// Pieces of evidence.
+    pub evidence: usize,
+}
+
+impl StorageStats {
+    /// Bytes of the commitments on the wire, where each has [`SIGNED_COMMITMENT_BYTES`].
+    #[must_use]
+    pub const fn commitment_bytes(&self) -> usize {
+        self.commitments.saturating_mul(SIGNED_COMMITMENT_BYTES)
+    }
+}
+
+/// A proof of misbehaviour in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvidence {
+    /// Who misbehaved.
+    pub signer: Address,
+    /// The height of the commitment that should not be.
+    pub block: BlockNumber,
+    /// Both commitments. [`EvidenceRecord::verify`] makes [`Evidence`] of it again.
+    pub record: EvidenceRecord,
+}
+
+impl From<&Evidence> for StoredEvidence {
+    fn from(evidence: &Evidence) -> Self {
+        Self { signer: evidence.signer(), block: evidence.block(), record: evidence.record() }
+    }
 }
 
 /// Commitments: one chain above the base, the branches that it won against, and handovers.
@@ -186,11 +214,22 @@ pub trait CommitmentStore: Send + Sync {
     /// [`StorageError`] if the store cannot be read.
     fn range(&self, from: BlockNumber, limit: usize) -> Result<Vec<StoredCommitment>, StorageError>;
 
+    /// Everything that is stored at a height, in order of arrival: the block of the chain, those of branches
+    /// that lost, and handovers.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn at(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError>;
+
     /// Handovers that decline a height, in order of arrival.
     ///
     /// # Errors
     /// [`StorageError`] if the store cannot be read.
-    fn handovers(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError>;
+    fn handovers(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        let mut found = self.at(block)?;
+        found.retain(|stored| stored.recovered.signed().preconf().is_eop_only());
+        Ok(found)
+    }
 
     /// The last block of the chain; none while nothing stands above the base.
     ///
@@ -212,11 +251,18 @@ pub trait CommitmentStore: Send + Sync {
     fn set_base(&self, base: Base) -> Result<Vec<StoredCommitment>, StorageError>;
 
     /// Removes commitments below a height, which is taken down to the settled height where it is above:
-    /// what is not settled is never pruned. Returns how many went.
+    /// what is not settled is never pruned. Returns how many went. Works in small steps, between which
+    /// other writers have their turn.
     ///
     /// # Errors
     /// [`StorageError`] if the store cannot be written.
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError>;
+
+    /// How many there are: chain, history and handovers.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn commitment_count(&self) -> Result<usize, StorageError>;
 }
 
 /// Transaction lists, by hash.
@@ -238,13 +284,61 @@ pub trait TxListStore: Send + Sync {
     /// # Errors
     /// [`StorageError`] if the store cannot be read.
     fn contains(&self, hash: &B256) -> Result<bool, StorageError>;
+
+    /// How many there are, and how many bytes they have together.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn txlist_usage(&self) -> Result<(usize, usize), StorageError>;
 }
 
-/// All that the client needs of a store; implemented by whatever has the parts.
-pub trait SdkStorage: CommitmentStore + TxListStore + 'static {
+/// Proofs of misbehaviour. They outlive the commitments that they are made of: pruning, a newer base and a
+/// switch of branches leave them alone.
+pub trait EvidenceStore: Send + Sync {
+    /// Keeps evidence, the first for its signer, height and kind. When the limit is reached, the signer with
+    /// the most pieces (of several, the one with the highest address) loses the one of its lowest height, be
+    /// it the new one: whoever misbehaves often pushes out only its own. Returns whether it was not there and
+    /// is there now.
+    ///
+    /// # Errors
+    /// [`StorageError`]; nothing was changed then.
+    fn put_evidence(&self, evidence: &Evidence) -> Result<bool, StorageError>;
+
+    /// All evidence, by signer, height and the label of its kind. Bounded by
+    /// [`StorageLimits::evidence`](crate::StorageLimits::evidence).
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn evidence(&self) -> Result<Vec<StoredEvidence>, StorageError>;
+
+    /// How many pieces there are.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn evidence_count(&self) -> Result<usize, StorageError>;
+}
+
+/// All that the client needs of a store; whatever has the parts is one.
+pub trait SdkStorage: CommitmentStore + TxListStore + EvidenceStore + 'static {
     /// How much it holds.
     ///
     /// # Errors
     /// [`StorageError`] if the store cannot be read.
-    fn stats(&self) -> Result<StorageStats, StorageError>;
+    fn stats(&self) -> Result<StorageStats, StorageError> {
+        let (commitments, (txlists, txlist_bytes)) = (self.commitment_count()?, self.txlist_usage()?);
+        Ok(StorageStats { commitments, txlists, txlist_bytes, evidence: self.evidence_count()? })
+    }
+
+    /// The transaction list of the chain's block at a height; none where the block or its list is missing.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn txlist_of(&self, block: BlockNumber) -> Result<Option<TxList>, StorageError> {
+        match self.by_block(block)? {
+            Some(stored) => self.get(&stored.txlist_hash()),
+            None => Ok(None),
+        }
+    }
 }
+
+impl<S: CommitmentStore + TxListStore + EvidenceStore + 'static> SdkStorage for S {}

@@ -9,11 +9,11 @@ use std::{
 };
 
 use p2p_storage::{
-    CommitmentStore, Inserted, MemoryStorage, SdkStorage, StorageError, StorageLimits, StorageStats,
-    StoredCommitment, TxListStore, conformance,
+    CommitmentStore, EvidenceStore, Inserted, MemoryStorage, StorageError, StorageLimits, StoredCommitment,
+    StoredEvidence, TxListStore, conformance,
 };
 use p2p_types::{B256, Base, BlockNumber, Head, TxList};
-use p2p_validation::Linked;
+use p2p_validation::{Evidence, Linked};
 
 #[test]
 fn the_store_in_memory_conforms() {
@@ -58,8 +58,8 @@ impl CommitmentStore for Forgetful {
         self.inner.range(from, limit)
     }
 
-    fn handovers(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
-        self.inner.handovers(block)
+    fn at(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.inner.at(block)
     }
 
     fn head(&self) -> Result<Option<Head>, StorageError> {
@@ -77,6 +77,10 @@ impl CommitmentStore for Forgetful {
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
         self.inner.prune_below(block)
     }
+
+    fn commitment_count(&self) -> Result<usize, StorageError> {
+        self.inner.commitment_count()
+    }
 }
 
 impl TxListStore for Forgetful {
@@ -91,11 +95,23 @@ impl TxListStore for Forgetful {
     fn contains(&self, hash: &B256) -> Result<bool, StorageError> {
         self.inner.contains(hash)
     }
+
+    fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
+        self.inner.txlist_usage()
+    }
 }
 
-impl SdkStorage for Forgetful {
-    fn stats(&self) -> Result<StorageStats, StorageError> {
-        self.inner.stats()
+impl EvidenceStore for Forgetful {
+    fn put_evidence(&self, evidence: &Evidence) -> Result<bool, StorageError> {
+        self.inner.put_evidence(evidence)
+    }
+
+    fn evidence(&self) -> Result<Vec<StoredEvidence>, StorageError> {
+        self.inner.evidence()
+    }
+
+    fn evidence_count(&self) -> Result<usize, StorageError> {
+        self.inner.evidence_count()
     }
 }
 

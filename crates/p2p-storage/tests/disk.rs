@@ -9,9 +9,9 @@ use std::{
 };
 
 use p2p_storage::{
-    CommitmentStore, DiskConfig, DiskStorage, Durability, Inserted, MemoryStorage, SdkStorage, StorageError,
-    StorageLimits, TxListStore,
-    fixtures::{DOMAIN, Judge, block, chain, txlist},
+    CommitmentStore, DiskConfig, DiskStorage, Durability, EvidenceStore, Inserted, MemoryStorage, SdkStorage,
+    StorageError, StorageLimits, TxListStore,
+    fixtures::{DOMAIN, Judge, block, chain, equivocation, txlist},
 };
 use p2p_types::{B256, Base, Preconfirmation, SigningDomain};
 use p2p_validation::ValidationOutcome;
@@ -31,10 +31,12 @@ fn what_was_stored_is_there_after_reopening() {
     assert!(matches!(judge.insert(&store, rival.clone()).unwrap(), Inserted::Superseded { .. }));
     assert_eq!(judge.insert(&store, block(6, 6, rival.hash(), 0)).unwrap(), Inserted::New);
     assert!(store.put(3, txlist(3, 1_000)).unwrap());
+    assert!(store.put_evidence(&equivocation(1, 5, [1, 9])).unwrap());
     let seen = |store: &DiskStorage| {
         let by_hash = store.by_hash(&blocks[4].hash()).unwrap();
         let range = store.range(1, 256).unwrap();
-        (range, by_hash, store.handovers(6).unwrap(), store.stats().unwrap(), store.base().unwrap())
+        let beside = (store.handovers(6).unwrap(), store.evidence().unwrap());
+        (range, by_hash, beside, store.stats().unwrap(), store.base().unwrap())
     };
     let before = seen(&store);
     drop(store);
@@ -118,7 +120,7 @@ fn both_stores_answer_alike_whatever_happens() {
     for seed in 0..6 {
         let mut dice = fastrand::Rng::with_seed(seed);
         let folder = tempfile::tempdir().unwrap();
-        let limits = StorageLimits { commitments: 40, txlists: 12, txlist_bytes: 2_000 };
+        let limits = StorageLimits { commitments: 40, txlists: 12, txlist_bytes: 2_000, evidence: 5 };
         let relaxed = DiskConfig { limits, durability: Durability::Relaxed, ..config() };
         let (memory, mut disk) =
             (MemoryStorage::new(limits), DiskStorage::open(folder.path(), relaxed).unwrap());
@@ -157,6 +159,11 @@ fn both_stores_answer_alike_whatever_happens() {
                     let base = Base { number, hash };
                     assert_eq!(memory.set_base(base), disk.set_base(base), "seed {seed} step {step}");
                 }
+                18 if step % 2 == 0 => {
+                    let made = equivocation(dice.u8(1..4), dice.u64(0..20), [1, 2]);
+                    assert_eq!(memory.put_evidence(&made), disk.put_evidence(&made));
+                    assert_eq!(memory.evidence(), disk.evidence(), "seed {seed} step {step}");
+                }
                 18 => {
                     let below = dice.u64(0..60);
                     assert_eq!(memory.prune_below(below), disk.prune_below(below));
@@ -170,7 +177,7 @@ fn both_stores_answer_alike_whatever_happens() {
             assert_eq!(memory.stats(), disk.stats(), "seed {seed} step {step}");
             let from = dice.u64(0..40);
             assert_eq!(memory.range(from, 9), disk.range(from, 9));
-            assert_eq!(memory.handovers(from), disk.handovers(from));
+            assert_eq!(memory.at(from), disk.at(from));
             if !known.is_empty() {
                 let one = known[dice.usize(0..known.len())].hash();
                 assert_eq!(memory.by_hash(&one), disk.by_hash(&one));

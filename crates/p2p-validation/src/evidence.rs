@@ -21,6 +21,9 @@ pub enum Misbehaviour {
 }
 
 impl Misbehaviour {
+    /// All kinds.
+    pub const ALL: &'static [Self] = &[Self::Equivocation, Self::BlockAfterEop];
+
     /// A short label for metrics and logs.
     #[must_use]
     pub const fn label(self) -> &'static str {

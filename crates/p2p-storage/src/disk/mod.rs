@@ -18,18 +18,19 @@ use std::{
 };
 
 use p2p_types::{B256, Base, BlockNumber, Head, SigningDomain, TxList};
-use p2p_validation::Linked;
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
+use p2p_validation::{Evidence, Linked};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use crate::{
-    CommitmentStore, Inserted, SdkStorage, StorageError, StorageLimits, StorageStats, StoredCommitment,
-    TxListStore,
+    CommitmentStore, EvidenceStore, Inserted, StorageError, StorageLimits, StoredCommitment, StoredEvidence,
+    TxListStore, evidence::evidence_key,
 };
 use fault::{breaks, fault};
 use group::{Group, Ticket, Transactions};
 use open::{Folder, Source, prepare};
 use tables::{
-    CHAIN, COMMITMENTS, META, PLACES, ROOTS, Row, State, TXLIST_BLOCKS, TXLISTS, find, row, rows_at,
+    CHAIN, COMMITMENTS, EVIDENCE, META, PLACES, ROOTS, Row, State, TXLIST_BLOCKS, TXLISTS, decode_evidence,
+    find, row, rows_at,
 };
 use writer::Writer;
 
@@ -199,14 +200,8 @@ impl DiskStorage {
             for block in heights {
                 rows.extend(rows_at(&commitments, block, &self.config.domain)?);
             }
+            rows.sort_unstable_by_key(|(_, row)| row.arrival);
             Ok(rows)
-        })?;
-        Ok(rows.into_iter().map(|(_, row)| row.stored).collect())
-    }
-
-    fn rows_at(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
-        let rows = self.read(|file| {
-            rows_at(&file.open_table(COMMITMENTS).map_err(fault)?, block, &self.config.domain)
         })?;
         Ok(rows.into_iter().map(|(_, row)| row.stored).collect())
     }
@@ -283,7 +278,7 @@ impl CommitmentStore for DiskStorage {
 
     fn children(&self, parent: &B256) -> Result<Vec<B256>, StorageError> {
         let mut children = match self.by_hash(parent)? {
-            Some(parent) => self.rows_at(parent.block.saturating_add(1))?,
+            Some(parent) => self.at(parent.block.saturating_add(1))?,
             None => self.orphans()?,
         };
         children.retain(|child| child.parent == *parent && !child.recovered.signed().preconf().is_eop_only());
@@ -310,10 +305,11 @@ impl CommitmentStore for DiskStorage {
         })
     }
 
-    fn handovers(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
-        let mut found = self.rows_at(block)?;
-        found.retain(|stored| stored.recovered.signed().preconf().is_eop_only());
-        Ok(found)
+    fn at(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        let rows = self.read(|file| {
+            rows_at(&file.open_table(COMMITMENTS).map_err(fault)?, block, &self.config.domain)
+        })?;
+        Ok(rows.into_iter().map(|(_, row)| row.stored).collect())
     }
 
     fn head(&self) -> Result<Option<Head>, StorageError> {
@@ -347,6 +343,10 @@ impl CommitmentStore for DiskStorage {
             }
         }
     }
+
+    fn commitment_count(&self) -> Result<usize, StorageError> {
+        Ok(self.state()?.commitments)
+    }
 }
 
 impl TxListStore for DiskStorage {
@@ -373,11 +373,35 @@ impl TxListStore for DiskStorage {
             Ok(blocks.get(&hash.0).map_err(fault)?.is_some())
         })
     }
+
+    fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
+        let state = self.state()?;
+        Ok((state.txlists, state.txlist_bytes))
+    }
 }
 
-impl SdkStorage for DiskStorage {
-    fn stats(&self) -> Result<StorageStats, StorageError> {
-        Ok(self.state()?.stats)
+impl EvidenceStore for DiskStorage {
+    fn put_evidence(&self, evidence: &Evidence) -> Result<bool, StorageError> {
+        let (key, evidence) = (evidence_key(evidence), StoredEvidence::from(evidence));
+        self.write(move |writer| writer.put_evidence(key, &evidence))
+    }
+
+    fn evidence(&self) -> Result<Vec<StoredEvidence>, StorageError> {
+        self.read(|file| {
+            let mut found = Vec::new();
+            for entry in file.open_table(EVIDENCE).map_err(fault)?.iter().map_err(fault)? {
+                let (key, bytes) = entry.map_err(fault)?;
+                found.push(decode_evidence(key.value(), bytes.value())?);
+            }
+            Ok(found)
+        })
+    }
+
+    fn evidence_count(&self) -> Result<usize, StorageError> {
+        self.read(|file| {
+            let len = file.open_table(EVIDENCE).map_err(fault)?.len().map_err(fault)?;
+            Ok(usize::try_from(len).unwrap_or(usize::MAX))
+        })
     }
 }
 

@@ -11,20 +11,26 @@ use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
 use super::{
     fault::{fault, io_fault},
     tables::{
-        COMMITMENTS, DOMAIN_KEY, META, PLACES, ROOTS, SCHEMA_KEY, State, TXLIST_BLOCKS, TXLIST_ORDER, TXLISTS,
+        COMMITMENTS, DOMAIN_KEY, EVIDENCE, META, PLACES, ROOTS, SCHEMA_KEY, State, TXLIST_BLOCKS,
+        TXLIST_ORDER, TXLISTS,
     },
 };
 use crate::StorageError;
 
 /// The schema that this version writes.
-pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 2;
 
 /// Brings a file from one schema to the next.
 pub(super) type Migration = fn(&WriteTransaction) -> Result<(), StorageError>;
 
 /// The way from schema `n + 1` to `n + 2` is at index `n`. Nothing is older than the first.
-pub(super) const MIGRATIONS: &[Migration] = &[];
+pub(super) const MIGRATIONS: &[Migration] = &[evidence];
 const _: () = assert!(MIGRATIONS.len() + 1 == SCHEMA as usize);
+
+/// Schema 2 keeps evidence.
+fn evidence(transaction: &WriteTransaction) -> Result<(), StorageError> {
+    transaction.open_table(EVIDENCE).map(drop).map_err(fault)
+}
 
 /// Where the database comes from; asked again when it has to be opened anew.
 pub(super) trait Source: Send + Sync {
@@ -147,6 +153,7 @@ fn create(database: &Database, domain: &SigningDomain, schema: u32) -> Result<()
         transaction.open_table(TXLISTS).map_err(fault)?;
         transaction.open_table(TXLIST_BLOCKS).map_err(fault)?;
         transaction.open_table(TXLIST_ORDER).map_err(fault)?;
+        transaction.open_table(EVIDENCE).map_err(fault)?;
     }
     transaction.commit().map_err(fault)
 }

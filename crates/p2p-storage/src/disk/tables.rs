@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use p2p_types::{Address, B256, Base, BlockNumber, Head, Recovered, SigningDomain};
-use preconfirmation_types::{Container, SIGNED_COMMITMENT_BYTES, keccak256};
+use p2p_validation::EvidenceRecord;
+use preconfirmation_types::{Container, SIGNED_COMMITMENT_BYTES, Unrecovered, keccak256};
 use redb::{ReadableTable, TableDefinition};
 
 use super::fault::fault;
-use crate::{StorageError, StorageStats, StoredCommitment};
+use crate::{StorageError, StoredCommitment, StoredEvidence, evidence::kind_of};
 
 /// Where a commitment stands: its height, and [`CHAIN`] or its number of arrival.
 pub(super) type Place = (BlockNumber, u64);
@@ -18,6 +19,8 @@ pub(super) type Commitments = TableDefinition<'static, Place, &'static [u8]>;
 pub(super) type Places = TableDefinition<'static, &'static [u8; 32], Place>;
 pub(super) type TxLists = TableDefinition<'static, &'static [u8; 32], &'static [u8]>;
 pub(super) type TxListBlocks = TableDefinition<'static, &'static [u8; 32], (BlockNumber, u64)>;
+/// Signer, height and label of the kind.
+pub(super) type EvidencePlace<'a> = (&'a [u8; 20], BlockNumber, &'a str);
 pub(super) type TxListOrder = TableDefinition<'static, (BlockNumber, &'static [u8; 32]), ()>;
 
 /// Schema, domain and state.
@@ -26,7 +29,7 @@ pub(super) const META: TableDefinition<'static, &'static str, &'static [u8]> = T
 pub(super) const COMMITMENTS: Commitments = TableDefinition::new("commitments");
 /// Where a preconfirmation hash stands.
 pub(super) const PLACES: Places = TableDefinition::new("places");
-/// Heights that begin a chain: a block there has a parent that the store never had.
+/// Heights that begin a chain: a block there has a parent that the chain does not have below it.
 pub(super) const ROOTS: TableDefinition<'static, BlockNumber, ()> = TableDefinition::new("roots");
 /// The bytes of the lists.
 pub(super) const TXLISTS: TxLists = TableDefinition::new("txlists");
@@ -34,6 +37,9 @@ pub(super) const TXLISTS: TxLists = TableDefinition::new("txlists");
 pub(super) const TXLIST_BLOCKS: TxListBlocks = TableDefinition::new("txlist_blocks");
 /// The lists by that block: the order of eviction.
 pub(super) const TXLIST_ORDER: TxListOrder = TableDefinition::new("txlist_order");
+/// Evidence: both commitments and a checksum.
+pub(super) const EVIDENCE: TableDefinition<'static, EvidencePlace<'static>, &'static [u8]> =
+    TableDefinition::new("evidence");
 
 pub(super) const SCHEMA_KEY: &str = "schema";
 pub(super) const DOMAIN_KEY: &str = "domain";
@@ -115,7 +121,9 @@ pub(super) struct State {
     pub(super) base: Option<Base>,
     /// The last block of the chain, above the base or not.
     pub(super) tip: Option<Head>,
-    pub(super) stats: StorageStats,
+    pub(super) commitments: usize,
+    pub(super) txlists: usize,
+    pub(super) txlist_bytes: usize,
     /// The number of the last arrival.
     pub(super) arrivals: u64,
 }
@@ -145,8 +153,7 @@ impl State {
         }
         let tip = self.tip.unwrap_or(Head { number: 0, hash: B256::ZERO });
         place(&mut bytes, u8::from(self.tip.is_some()), tip.number, tip.hash);
-        let StorageStats { commitments, txlists, txlist_bytes } = self.stats;
-        for count in [commitments, txlists, txlist_bytes] {
+        for count in [self.commitments, self.txlists, self.txlist_bytes] {
             bytes.extend_from_slice(&(count as u64).to_be_bytes());
         }
         bytes.extend_from_slice(&self.arrivals.to_be_bytes());
@@ -174,12 +181,10 @@ impl State {
         let (counts, rest) = bytes.as_chunks::<8>();
         let [commitments, txlists, txlist_bytes, arrivals] = counts else { return None };
         let count = |bytes: &[u8; 8]| usize::try_from(u64::from_be_bytes(*bytes)).ok();
-        let stats = StorageStats {
-            commitments: count(commitments)?,
-            txlists: count(txlists)?,
-            txlist_bytes: count(txlist_bytes)?,
-        };
-        rest.is_empty().then_some(Self { base, tip, stats, arrivals: u64::from_be_bytes(*arrivals) })
+        let (commitments, txlists, txlist_bytes) =
+            (count(commitments)?, count(txlists)?, count(txlist_bytes)?);
+        let arrivals = u64::from_be_bytes(*arrivals);
+        rest.is_empty().then_some(Self { base, tip, commitments, txlists, txlist_bytes, arrivals })
     }
 
     pub(super) fn load(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Self, StorageError> {
@@ -239,6 +244,31 @@ pub(super) fn rows_at(
     Ok(rows)
 }
 
+/// The record of a piece of evidence: both commitments and the checksum.
+pub(super) fn encode_evidence(evidence: &StoredEvidence) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(2 * SIGNED_COMMITMENT_BYTES + CHECKSUM_BYTES);
+    bytes.extend_from_slice(&evidence.record.first.to_ssz());
+    bytes.extend_from_slice(&evidence.record.second.to_ssz());
+    let sum = checksum(&bytes);
+    bytes.extend_from_slice(&sum);
+    bytes
+}
+
+pub(super) fn decode_evidence(
+    (signer, block, label): EvidencePlace<'_>,
+    bytes: &[u8],
+) -> Result<StoredEvidence, StorageError> {
+    const WHAT: StorageError = corrupt("evidence");
+    let body = checked(bytes).ok_or(WHAT)?;
+    let (first, second) = body.split_at_checked(SIGNED_COMMITMENT_BYTES).ok_or(WHAT)?;
+    let decode = |ssz| Unrecovered::from_ssz(ssz).map(|found| found.signed().clone()).map_err(|_| WHAT);
+    let (first, second) = (decode(first)?, decode(second)?);
+    let number = second.preconf().block_number;
+    let kind = kind_of(label).filter(|_| u64::try_from(number) == Ok(block)).ok_or(WHAT)?;
+    let record = EvidenceRecord { kind, first, second };
+    Ok(StoredEvidence { signer: Address::from(*signer), block, record })
+}
+
 /// Hashes a list that was read and compares.
 pub(super) fn verify_txlist(hash: &B256, bytes: &[u8]) -> Result<(), StorageError> {
     if keccak256(bytes) == *hash { Ok(()) } else { Err(corrupt("a transaction list")) }
@@ -254,7 +284,9 @@ mod tests {
         let state = State {
             base: Some(Base { number: 4, hash: Some(hash) }),
             tip: Some(Head { number: 9, hash }),
-            stats: StorageStats { commitments: 1, txlists: 2, txlist_bytes: 3 },
+            commitments: 1,
+            txlists: 2,
+            txlist_bytes: 3,
             arrivals: 11,
         };
         for state in [State::default(), State { base: Some(Base::at(3)), ..State::default() }, state] {

@@ -1,6 +1,6 @@
 //! Reading all of it and believing none of it.
 
-use p2p_types::{B256, BlockNumber, Recovered};
+use p2p_types::{Address, B256, BlockNumber, Recovered};
 use preconfirmation_types::Container;
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 
@@ -9,8 +9,8 @@ use super::{
     fault::fault,
     guarded,
     tables::{
-        CHAIN, COMMITMENTS, META, PLACES, ROOTS, Row, State, TXLIST_BLOCKS, TXLIST_ORDER, TXLISTS,
-        verify_txlist,
+        CHAIN, COMMITMENTS, EVIDENCE, META, PLACES, ROOTS, Row, State, TXLIST_BLOCKS, TXLIST_ORDER, TXLISTS,
+        decode_evidence, verify_txlist,
     },
 };
 use crate::{StorageError, StorageStats};
@@ -27,6 +27,13 @@ pub enum Problem {
     Index(B256),
     /// A transaction list does not have its hash, its length or its place in the order of eviction.
     TxList(B256),
+    /// Evidence does not have its checksum, or its signer did not sign both commitments.
+    Evidence {
+        /// Whom it accuses.
+        signer: Address,
+        /// At which height.
+        block: BlockNumber,
+    },
     /// What is counted is not what is there.
     Counts,
     /// A part of the file cannot be read.
@@ -60,7 +67,7 @@ impl DiskStorage {
     pub fn verify(&self) -> Result<VerifyReport, StorageError> {
         self.read(|file| {
             let mut report = VerifyReport::default();
-            for part in [commitments, txlists, counts] {
+            for part in [commitments, txlists, evidence, counts] {
                 let read = guarded(|| {
                     let mut found = report.clone();
                     part(self, file, &mut found)?;
@@ -149,14 +156,40 @@ fn txlists(_: &DiskStorage, file: &ReadTransaction, report: &mut VerifyReport) -
     Ok(())
 }
 
+fn evidence(
+    store: &DiskStorage,
+    file: &ReadTransaction,
+    report: &mut VerifyReport,
+) -> Result<(), StorageError> {
+    for entry in file.open_table(EVIDENCE).map_err(fault)?.iter().map_err(fault)? {
+        let (key, bytes) = entry.map_err(fault)?;
+        let (signer, block, _) = key.value();
+        let signer = Address::from(*signer);
+        let signed_by_signer = |ssz: &[u8]| {
+            Recovered::from_ssz(ssz, &store.config.domain).is_ok_and(|found| found.signer() == signer)
+        };
+        let sound = decode_evidence(key.value(), bytes.value()).is_ok_and(|found| {
+            signed_by_signer(&found.record.first.to_ssz()) && signed_by_signer(&found.record.second.to_ssz())
+        });
+        if sound {
+            report.sound.evidence += 1;
+        } else {
+            report.problems.push(Problem::Evidence { signer, block });
+        }
+    }
+    Ok(())
+}
+
 fn counts(_: &DiskStorage, file: &ReadTransaction, report: &mut VerifyReport) -> Result<(), StorageError> {
     let state = State::load(&file.open_table(META).map_err(fault)?)?;
+    let State { commitments, txlists, txlist_bytes, .. } = state;
+    let counted = StorageStats { commitments, txlists, txlist_bytes, evidence: report.sound.evidence };
     let rows = file.open_table(COMMITMENTS).map_err(fault)?;
     let tip_stands = match state.tip {
         Some(tip) => rows.get((tip.number, CHAIN)).map_err(fault)?.is_some(),
         None => true,
     };
-    if report.is_sound() && (state.stats != report.sound || !tip_stands) {
+    if report.is_sound() && (counted != report.sound || !tip_stands) {
         report.problems.push(Problem::Counts);
     }
     Ok(())

@@ -1,17 +1,18 @@
 //! Changes, inside one write transaction.
 
-use p2p_types::{B256, Base, BlockNumber, Head, SigningDomain, TxList};
-use redb::{ReadableTable, Table, WriteTransaction};
+use p2p_types::{Address, B256, Base, BlockNumber, Head, SigningDomain, TxList};
+use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use super::{
     fault::fault,
     tables::{
-        CHAIN, COMMITMENTS, META, PLACES, Place, ROOTS, Row, State, TXLIST_BLOCKS, TXLIST_ORDER, TXLISTS,
-        find, row, rows_at,
+        CHAIN, COMMITMENTS, EVIDENCE, EvidencePlace, META, PLACES, Place, ROOTS, Row, State, TXLIST_BLOCKS,
+        TXLIST_ORDER, TXLISTS, encode_evidence, find, row, rows_at,
     },
 };
 use crate::{
-    Inserted, StorageError, StorageLimits, StoredCommitment,
+    Inserted, StorageError, StorageLimits, StoredCommitment, StoredEvidence,
+    evidence::{EvidenceKey, first_of_the_worst, kind_of},
     fork::{Branches, Choice, choose},
 };
 
@@ -25,6 +26,7 @@ pub(super) struct Writer<'t> {
     txlists: Table<'t, &'static [u8; 32], &'static [u8]>,
     txlist_blocks: Table<'t, &'static [u8; 32], (BlockNumber, u64)>,
     txlist_order: Table<'t, (BlockNumber, &'static [u8; 32]), ()>,
+    evidence: Table<'t, EvidencePlace<'static>, &'static [u8]>,
     state: State,
     limits: StorageLimits,
     domain: SigningDomain,
@@ -70,6 +72,7 @@ impl<'t> Writer<'t> {
             txlists: transaction.open_table(TXLISTS).map_err(fault)?,
             txlist_blocks: transaction.open_table(TXLIST_BLOCKS).map_err(fault)?,
             txlist_order: transaction.open_table(TXLIST_ORDER).map_err(fault)?,
+            evidence: transaction.open_table(EVIDENCE).map_err(fault)?,
             limits,
             domain,
             changed: false,
@@ -110,13 +113,13 @@ impl<'t> Writer<'t> {
         self.commitments.remove(place).map_err(fault)?;
         self.places.remove(&hash.0).map_err(fault)?;
         self.roots.remove(place.0).map_err(fault)?;
-        self.state.stats.commitments = self.state.stats.commitments.saturating_sub(1);
+        self.state.commitments = self.state.commitments.saturating_sub(1);
         Ok(())
     }
 
     fn add(&mut self, slot: Option<u64>, new: StoredCommitment) -> Result<(), StorageError> {
         self.state.arrivals = self.state.arrivals.saturating_add(1);
-        self.state.stats.commitments = self.state.stats.commitments.saturating_add(1);
+        self.state.commitments = self.state.commitments.saturating_add(1);
         let arrival = self.state.arrivals;
         self.write((new.block, slot.unwrap_or(arrival)), &Row { arrival, stored: new })
     }
@@ -130,7 +133,7 @@ impl<'t> Writer<'t> {
         if self.places.get(&hash.0).map_err(fault)?.is_some() {
             return Ok(Inserted::Known);
         }
-        while let Some(full) = self.limits.commitments_full(self.state.stats.commitments) {
+        while let Some(full) = self.limits.commitments_full(self.state.commitments) {
             if self.prune_lowest(BlockNumber::MAX)? == 0 {
                 return Err(full);
             }
@@ -141,9 +144,7 @@ impl<'t> Writer<'t> {
         }
         let head = new.head();
         let choice = choose(self, &new)?;
-        if new.block == self.state.lowest() && self.places.get(&new.parent.0).map_err(fault)?.is_none() {
-            self.roots.insert(new.block, ()).map_err(fault)?;
-        }
+        self.note_root(&new)?;
         match choice {
             Choice::Side => {
                 self.add(None, new)?;
@@ -159,6 +160,7 @@ impl<'t> Writer<'t> {
                 let mut adopted = Vec::with_capacity(through.len() + 1);
                 for hash in &through {
                     let (place, row) = self.find(hash)?.ok_or(StorageError::UnknownParent(*hash))?;
+                    self.note_root(&row.stored)?;
                     self.shift(place, CHAIN, &row)?;
                     adopted.push(row.stored);
                 }
@@ -171,6 +173,22 @@ impl<'t> Writer<'t> {
                 })
             }
         }
+    }
+
+    /// Remembers the height if this is the first block above the base and does not stand on the chain's block
+    /// below: where the hash of the settled block is not known, it may follow anything.
+    fn note_root(&mut self, first: &StoredCommitment) -> Result<(), StorageError> {
+        if first.block != self.state.lowest() {
+            return Ok(());
+        }
+        let below = match first.block.checked_sub(1) {
+            Some(below) => self.canonical(below)?,
+            None => None,
+        };
+        if below != Some(first.parent) {
+            self.roots.insert(first.block, ()).map_err(fault)?;
+        }
+        Ok(())
     }
 
     /// Makes history of the chain from a height on; says what it was.
@@ -269,8 +287,8 @@ impl<'t> Writer<'t> {
         }
         let bytes = txlist.bytes();
         loop {
-            let stats = self.state.stats;
-            match self.limits.txlists_full(stats.txlists, stats.txlist_bytes, bytes.len()) {
+            let State { txlists, txlist_bytes, .. } = self.state;
+            match self.limits.txlists_full(txlists, txlist_bytes, bytes.len()) {
                 None => break,
                 Some(full) if !self.evict_txlist()? => return Err(full),
                 Some(_) => {}
@@ -280,8 +298,8 @@ impl<'t> Writer<'t> {
         self.txlists.insert(hash, &**bytes).map_err(fault)?;
         self.txlist_blocks.insert(hash, (block, bytes.len() as u64)).map_err(fault)?;
         self.txlist_order.insert((block, hash), ()).map_err(fault)?;
-        self.state.stats.txlists = self.state.stats.txlists.saturating_add(1);
-        self.state.stats.txlist_bytes = self.state.stats.txlist_bytes.saturating_add(bytes.len());
+        self.state.txlists = self.state.txlists.saturating_add(1);
+        self.state.txlist_bytes = self.state.txlist_bytes.saturating_add(bytes.len());
         Ok(true)
     }
 
@@ -300,8 +318,40 @@ impl<'t> Writer<'t> {
         let info = self.txlist_blocks.remove(&hash).map_err(fault)?.map(|info| info.value());
         self.txlists.remove(&hash).map_err(fault)?;
         let bytes = info.and_then(|(_, bytes)| usize::try_from(bytes).ok()).unwrap_or(0);
-        self.state.stats.txlists = self.state.stats.txlists.saturating_sub(1);
-        self.state.stats.txlist_bytes = self.state.stats.txlist_bytes.saturating_sub(bytes);
+        self.state.txlists = self.state.txlists.saturating_sub(1);
+        self.state.txlist_bytes = self.state.txlist_bytes.saturating_sub(bytes);
         Ok(true)
     }
+
+    /// As [`EvidenceStore::put_evidence`](crate::EvidenceStore::put_evidence).
+    pub(super) fn put_evidence(
+        &mut self,
+        key: EvidenceKey,
+        evidence: &StoredEvidence,
+    ) -> Result<bool, StorageError> {
+        if self.evidence.get(place(&key)).map_err(fault)?.is_some() {
+            return Ok(false);
+        }
+        self.changed = true;
+        self.evidence.insert(place(&key), &*encode_evidence(evidence)).map_err(fault)?;
+        let limit = u64::try_from(self.limits.evidence).unwrap_or(u64::MAX);
+        let mut kept = true;
+        while self.evidence.len().map_err(fault)? > limit {
+            let mut keys = Vec::new();
+            for entry in self.evidence.iter().map_err(fault)? {
+                let (key, _) = entry.map_err(fault)?;
+                let (signer, block, label) = key.value();
+                let kind = kind_of(label).ok_or(StorageError::Corrupt { what: "evidence" })?;
+                keys.push((Address::from(*signer), block, kind.label()));
+            }
+            let Some(worst) = first_of_the_worst(keys.into_iter()) else { break };
+            self.evidence.remove(place(&worst)).map_err(fault)?;
+            kept &= worst != key;
+        }
+        Ok(kept)
+    }
+}
+
+fn place(key: &EvidenceKey) -> EvidencePlace<'_> {
+    (&key.0.0.0, key.1, key.2)
 }

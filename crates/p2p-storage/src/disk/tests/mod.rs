@@ -11,8 +11,9 @@ use p2p_types::{B256, Base, Preconfirmation, TxList};
 use self::medium::{Event, Medium, apply};
 use super::{DiskConfig, DiskStorage, Durability};
 use crate::{
-    CommitmentStore, Inserted, SdkStorage, StorageError, StoredCommitment, TxListStore,
-    fixtures::{DOMAIN, Judge, block, chain, txlist},
+    CommitmentStore, EvidenceStore, Inserted, SdkStorage, StorageError, StoredCommitment, StoredEvidence,
+    TxListStore,
+    fixtures::{DOMAIN, Judge, block, chain, equivocation, txlist},
 };
 
 fn open(medium: &Medium) -> Result<DiskStorage, StorageError> {
@@ -201,6 +202,7 @@ impl Contents {
         for (number, list) in (1..).zip(&lists) {
             assert!(store.put(number, list.clone()).unwrap());
         }
+        assert!(store.put_evidence(&equivocation(1, 5, [1, 2])).unwrap());
         let stored =
             blocks.iter().map(|block| (block.hash(), store.by_hash(&block.hash()).unwrap().unwrap()));
         Self { stored: stored.collect(), blocks, lists }
@@ -232,6 +234,12 @@ impl Contents {
                 Ok(Some(found)) => assert_eq!(&found, list),
                 Ok(None) | Err(_) => whole = false,
             }
+        }
+        match store.evidence() {
+            Ok(found) if !found.is_empty() => {
+                assert_eq!(found, [StoredEvidence::from(&equivocation(1, 5, [1, 2]))]);
+            }
+            _ => whole = false,
         }
         whole
     }
