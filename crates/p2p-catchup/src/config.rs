@@ -5,23 +5,36 @@ use std::{
     time::Duration,
 };
 
-use preconfirmation_types::MAX_COMMITMENTS_PER_RESPONSE;
+use preconfirmation_types::{MAX_COMMITMENTS_PER_RESPONSE, MAX_TXLIST_BYTES};
+
+use crate::Pace;
 
 /// Longest duration that can be set: a day. Deadlines so bounded cannot run out of time's range.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Of one commitment in memory, with the bytes that it came in.
+const COMMITMENT_BYTES: usize = 2 * 1024;
 
 /// Bounds and paces of catch-up. Checked by [`CatchUp::new`](crate::CatchUp::new).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatchUpConfig {
     /// Commitments asked for with one request. At most [`MAX_COMMITMENTS_PER_RESPONSE`].
     pub page_size: NonZeroU32,
-    /// Pages on their way, or waiting for the one before them to be imported. With `page_size` this bounds
-    /// the buffer: 4 × 256 commitments of under 1 KiB in memory are 1 MiB.
+    /// Pages on their way, or waiting for the one before them to be imported.
     pub pages_in_flight: NonZeroUsize,
     /// Transaction lists on their way.
     pub txlists_in_flight: NonZeroUsize,
     /// Transaction lists on their way from one peer.
     pub txlists_per_peer: NonZeroUsize,
+    /// Bytes of everything that is on its way, waits for its turn or is being stored, whatever the distance:
+    /// first the pages that are allowed, 2 KiB a commitment, then transaction lists with the rest.
+    pub buffer_bytes: NonZeroUsize,
+    /// The largest transaction list that there can be; each one on its way is taken for so large.
+    pub max_txlist_bytes: NonZeroUsize,
+    /// How many requests a peer takes on each protocol, where it has not shown that it takes more; none does
+    /// not pace. The caller takes it from the network's settings, which pace too: here it keeps requests
+    /// from waiting for their turn at one peer while others are free.
+    pub pace: Option<Pace>,
     /// Missing transaction lists at which importing pauses. The list of wants is never cut: it can exceed
     /// this by the blocks of one page, and by what live gossip adds.
     pub wanted_limit: NonZeroUsize,
@@ -35,6 +48,8 @@ pub struct CatchUpConfig {
     pub gap_grace: Duration,
     /// How long a live block's transaction list may come by gossip before it is asked for.
     pub txlist_grace: Duration,
+    /// A page that everybody waits for is asked of a second peer after this.
+    pub hurry_after: Duration,
     /// A request without a reply is given up after this. Longer than the network's own time-out, which
     /// should come first; this one only keeps a reply that is lost on the way here from hanging the machine.
     pub request_deadline: Duration,
@@ -58,18 +73,34 @@ impl CatchUpConfig {
             pages_in_flight: nz(4),
             txlists_in_flight: nz(32),
             txlists_per_peer: nz(8),
+            buffer_bytes: nz(64 * 1024 * 1024),
+            max_txlist_bytes: nz(MAX_TXLIST_BYTES),
+            pace: None,
             wanted_limit: nz(1024),
             head_peers: nz(3),
             head_refresh: Duration::from_secs(12),
             head_stale: Duration::from_secs(36),
             gap_grace: Duration::from_millis(500),
             txlist_grace: Duration::from_millis(500),
+            hurry_after: Duration::from_secs(2),
             request_deadline: Duration::from_secs(20),
             backoff_min: Duration::from_millis(500),
             backoff_max: Duration::from_secs(30),
             max_strikes: nz32(3),
             leave_out: Duration::from_secs(10 * 60),
         }
+    }
+
+    /// Bytes of the pages that are allowed: in flight, one of a walk, and one that is being imported.
+    fn page_bytes(&self) -> usize {
+        let page_size = usize::try_from(self.page_size.get()).unwrap_or(usize::MAX);
+        let pages = self.pages_in_flight.get().saturating_add(2);
+        pages.saturating_mul(page_size).saturating_mul(COMMITMENT_BYTES)
+    }
+
+    /// Bytes that are left for transaction lists.
+    pub(crate) fn txlist_bytes(&self) -> usize {
+        self.buffer_bytes.get().saturating_sub(self.page_bytes())
     }
 
     /// Says whether the settings go together.
@@ -86,6 +117,7 @@ impl CatchUpConfig {
             ("head_stale", self.head_stale, false),
             ("gap_grace", self.gap_grace, true),
             ("txlist_grace", self.txlist_grace, true),
+            ("hurry_after", self.hurry_after, false),
             ("request_deadline", self.request_deadline, false),
             ("backoff_min", self.backoff_min, false),
             ("backoff_max", self.backoff_max, false),
@@ -94,6 +126,15 @@ impl CatchUpConfig {
             if value > LONGEST || (value.is_zero() && !may_be_zero) {
                 return Err(ConfigError::Duration { field, value });
             }
+        }
+        if self.txlist_bytes() < self.max_txlist_bytes.get() {
+            let least = self.page_bytes().saturating_add(self.max_txlist_bytes.get());
+            return Err(ConfigError::Buffer { least, actual: self.buffer_bytes.get() });
+        }
+        if let Some(Pace { window: value, .. }) = self.pace
+            && (value > LONGEST || value.is_zero())
+        {
+            return Err(ConfigError::Duration { field: "pace.window", value });
         }
         if self.backoff_min > self.backoff_max {
             return Err(ConfigError::Backoff { min: self.backoff_min, max: self.backoff_max });
@@ -145,6 +186,14 @@ pub enum ConfigError {
         /// Its value.
         value: Duration,
     },
+    /// The buffer has no room for the pages that are allowed and one transaction list.
+    #[error("buffer_bytes {actual} is below {least}")]
+    Buffer {
+        /// What that takes.
+        least: usize,
+        /// The setting.
+        actual: usize,
+    },
     /// The first pause is longer than the longest.
     #[error("backoff_min {min:?} is over backoff_max {max:?}")]
     Backoff {
@@ -165,7 +214,15 @@ pub enum ConfigError {
 
 #[cfg(test)]
 mod tests {
+    use p2p_validation::Authenticated;
+    use preconfirmation_types::SignedCommitment;
+
     use super::*;
+
+    #[test]
+    fn a_commitment_is_no_larger_than_is_reckoned() {
+        assert!(size_of::<Authenticated>() + 2 * size_of::<SignedCommitment>() <= COMMITMENT_BYTES);
+    }
 
     #[test]
     fn recommended_settings_go_together_and_others_are_named() {
@@ -186,6 +243,10 @@ mod tests {
             ConfigError::Duration { field: "leave_out", .. }
         ));
         assert!(matches!(of(|c| c.backoff_min = c.backoff_max * 2), ConfigError::Backoff { .. }));
+        assert!(matches!(of(|c| c.buffer_bytes = nz(4 * 1024 * 1024)), ConfigError::Buffer { .. }));
+        let pace = Pace { requests: nz32(8), window: Duration::ZERO };
+        let paced = CatchUpConfig { pace: Some(pace), ..good };
+        assert!(matches!(paced.check(), Err(ConfigError::Duration { field: "pace.window", .. })));
         assert!(matches!(of(|c| c.head_stale = c.head_refresh), ConfigError::Stale { .. }));
     }
 }

@@ -10,6 +10,7 @@ use p2p_types::{B256, BlockNumber, Offence, PeerId};
 
 use crate::{
     CatchUpConfig, Output, Request, RequestId,
+    lanes::Kind,
     peers::{PATIENCE, Peer, Peers},
     time::{Agenda, Backoff, after},
 };
@@ -30,7 +31,18 @@ pub(crate) enum Purpose {
 pub(crate) struct Asked {
     pub(crate) peer: PeerId,
     pub(crate) purpose: Purpose,
+    at: Instant,
     deadline: Instant,
+}
+
+impl Purpose {
+    const fn kind(self) -> Kind {
+        match self {
+            Self::Head => Kind::Head,
+            Self::Page(_) | Self::Walk => Kind::Page,
+            Self::TxList(_) => Kind::TxList,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -59,15 +71,13 @@ impl Context {
         self.last_id = self.last_id.saturating_add(1);
         let id = RequestId(self.last_id);
         if let Some(peer) = self.peers.get_mut(&to) {
-            peer.asked(now);
-            match purpose {
-                Purpose::TxList(_) => peer.txlists_open = peer.txlists_open.saturating_add(1),
-                Purpose::Head => (peer.head_open, peer.head_asked) = (true, Some(now)),
-                Purpose::Page(_) | Purpose::Walk => {}
+            peer.lane_mut(purpose.kind()).asked(now, self.config.pace);
+            if purpose == Purpose::Head {
+                peer.head_asked = Some(now);
             }
         }
         let deadline = after(now, self.config.request_deadline);
-        self.open.insert(id, Asked { peer: to, purpose, deadline });
+        self.open.insert(id, Asked { peer: to, purpose, at: now, deadline });
         self.outputs.push_back(Output::Send { id, to, request });
         id
     }
@@ -77,14 +87,22 @@ impl Context {
         self.open.get(&id).filter(|asked| asked.peer == *from)?;
         let asked = self.open.remove(&id)?;
         if let Some(peer) = self.peers.get_mut(from) {
-            peer.open = peer.open.saturating_sub(1);
-            match asked.purpose {
-                Purpose::TxList(_) => peer.txlists_open = peer.txlists_open.saturating_sub(1),
-                Purpose::Head => peer.head_open = false,
-                Purpose::Page(_) | Purpose::Walk => {}
-            }
+            peer.lane_mut(asked.purpose.kind()).closed();
         }
         Some(asked)
+    }
+
+    /// Notes how long an answer took.
+    pub(crate) fn answered(&mut self, now: Instant, asked: &Asked) {
+        if let Some(peer) = self.peers.get_mut(&asked.peer) {
+            let took = now.saturating_duration_since(asked.at);
+            peer.lane_mut(asked.purpose.kind()).answered(took);
+        }
+    }
+
+    /// When a request was made, if it is open.
+    pub(crate) fn asked_at(&self, id: RequestId) -> Option<Instant> {
+        self.open.get(&id).map(|asked| asked.at)
     }
 
     /// Open requests whose deadline has come; the first of the others goes into the agenda.

@@ -8,6 +8,7 @@ use crate::{
     Request, RequestId,
     chain::Stand,
     context::{Context, Purpose},
+    lanes::Kind,
     peers::Peer,
     time::{Agenda, after},
 };
@@ -94,10 +95,9 @@ impl Heads {
 
     /// Asks a peer that has just come, outside of rounds.
     pub(crate) fn greet(&self, ctx: &mut Context, now: Instant, peer: PeerId) {
-        let may = |peer: &Peer| {
-            peer.is_askable() && !peer.head_open && peer.backoff_until.is_none_or(|until| until <= now)
-        };
-        if (self.round.is_some() || self.confirmed.is_some()) && ctx.peers.get(&peer).is_some_and(may) {
+        let mut agenda = Agenda::new(now);
+        let mut may = |peer: &Peer| peer.is_askable() && peer.is_free(&ctx.config, Kind::Head, &mut agenda);
+        if (self.round.is_some() || self.confirmed.is_some()) && ctx.peers.get(&peer).is_some_and(&mut may) {
             ask(ctx, now, peer);
         }
     }
@@ -164,8 +164,8 @@ fn ask(ctx: &mut Context, now: Instant, peer: PeerId) -> RequestId {
 fn choose(ctx: &mut Context, agenda: &mut Agenda) -> Vec<(PeerId, bool)> {
     let Context { peers, rng, config, .. } = ctx;
     let mut able = Vec::new();
-    for (id, peer) in peers.askable().filter(|(_, peer)| !peer.head_open) {
-        if peer.backoff_until.is_none_or(|until| agenda.due(until)) {
+    for (id, peer) in peers.askable() {
+        if peer.is_free(config, Kind::Head, agenda) {
             able.push((peer.head_asked, rng.u64(..), *id, peer));
         }
     }

@@ -40,6 +40,7 @@
 //! | `Syncing` | behind, or not sure: heads, pages or transaction lists are on their way | all of *live* holds → `Live`; the last peer goes → `Stalled`; nothing is on its way and nothing came → `Stalled` |
 //! | `Live` | see below | a higher claim, [`Input::Seen`] or [`Input::Orphan`] above what is applied, [`Input::TxListWanted`], a head that fell, a claim withdrawn, heads too old → `Syncing` |
 //! | `Stalled(NoPeers)` | nobody can be asked: none is connected, or all are left out | [`Input::PeerUp`], a peer whose time out is over → `Syncing` |
+//! | `Stalled(WaitingForData)` | every commitment is here, and nobody has the list of some block; retried for ever | as the next |
 //! | `Stalled(NothingDelivered)` | everybody was asked in vain; retried for ever, with longer and longer pauses | anything that comes: a block, a list, a peer → `Syncing`; all of *live* holds → `Live` |
 //!
 //! **Live** holds while all of these do: what is applied reaches every claim that counts and everything
@@ -68,20 +69,33 @@
 //! | late, unknown, of another peer, twice | nothing |
 //!
 //! Three strikes leave a peer out for `leave_out`. A bad record is kept when a peer goes and comes back.
+//!
+//! # Whom to ask
+//!
+//! Of those that claim to have it, the one that can be expected to answer soonest: by the round trips measured on
+//! that protocol, by what is on its way to it, by how often it did not have what was asked for. Nobody is asked
+//! beyond its slots or its [`Pace`], so that nothing waits for a turn at one peer while another is free. Whoever
+//! does not answer gets a growing, jittered pause and one request at a time until it does; the others go on. A
+//! page in front that keeps everybody waiting is asked of a second peer after `hurry_after`.
+//!
+//! Everything on its way, waiting and being stored stays within `buffer_bytes`, however far behind the node is.
 
 mod chain;
 mod config;
 mod context;
 mod heads;
 mod imports;
+mod lanes;
 mod machine;
 mod message;
 mod pages;
 mod peers;
+mod rate;
 mod time;
 mod txlists;
 mod walks;
 
 pub use config::{CatchUpConfig, ConfigError};
+pub use lanes::Pace;
 pub use machine::CatchUp;
 pub use message::{Failure, ImportVerdict, Input, Output, Reply, Request, RequestId};

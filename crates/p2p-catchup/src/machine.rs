@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use p2p_types::{BlockNumber, HeadSyncStatus, Offence, PeerId, Stall};
+use p2p_types::{BlockNumber, HeadSyncStatus, Offence, PeerId, Stall, UnixSeconds};
 
 use crate::{
     CatchUpConfig, ConfigError, Failure, Input, Output, Reply, RequestId,
@@ -12,6 +12,7 @@ use crate::{
     imports::Importing,
     pages::{Answer, Page, Pages},
     peers::PATIENCE,
+    rate::Rate,
     time::{Agenda, after},
     txlists::TxLists,
     walks::Walks,
@@ -40,6 +41,12 @@ pub struct CatchUp {
     pub(crate) stuck: bool,
     /// When something was first seen above the head, if it still is.
     gap_since: Option<Instant>,
+    rate: Rate,
+    /// The wall clock's time at a moment.
+    wall: Option<(Instant, UnixSeconds)>,
+    stalled_since: Option<UnixSeconds>,
+    /// No block can be above this, by the schedule.
+    ceiling: Option<BlockNumber>,
     deadline: Option<Instant>,
     status: HeadSyncStatus,
     told: HeadSyncStatus,
@@ -64,16 +71,33 @@ impl CatchUp {
             last_target: 0,
             stuck: false,
             gap_since: None,
+            rate: Rate::default(),
+            wall: None,
+            stalled_since: None,
+            ceiling: None,
             deadline: None,
             status: HeadSyncStatus::Idle,
             told: HeadSyncStatus::Idle,
         })
     }
 
+    /// Says what the wall clock shows at a moment: what is told of time in the status follows from it. Without
+    /// it, time is counted from the first input on.
+    pub const fn set_wall_clock(&mut self, now: Instant, unix: UnixSeconds) {
+        self.wall = Some((now, unix));
+    }
+
     /// Takes in what happened. `now` must not go back.
     pub fn handle(&mut self, now: Instant, input: Input) {
         let mut agenda = Agenda::new(now);
+        self.wall.get_or_insert((now, UnixSeconds::new(0)));
+        let (started, before) = (self.chain.started, self.chain.applied());
         self.take_in(now, input);
+        match self.chain.applied() {
+            applied if applied < before || started != self.chain.started => self.rate.restart(now, applied),
+            applied if applied > before => self.rate.reached(now, applied),
+            _ => {}
+        }
         for (id, peer) in self.ctx.overdue(&mut agenda) {
             self.fail(now, id, peer, Failure::NotAnswered);
         }
@@ -162,8 +186,7 @@ impl CatchUp {
                 self.hope();
             }
             Input::TxListWanted { block, hash, live } => {
-                let not_before = if live { after(now, self.ctx.config.txlist_grace) } else { now };
-                self.txlists.want(block, hash, not_before);
+                self.txlists.want(&mut self.ctx, now, block, hash, live);
             }
             Input::TxListArrived { hash } => {
                 if self.txlists.arrived(&hash) {
@@ -171,6 +194,12 @@ impl CatchUp {
                 }
             }
             Input::TxListUnwanted { block, hash } => self.txlists.unwant(block, hash),
+            Input::Ceiling { block } => self.ceiling = Some(block),
+            Input::Pace { peer, pace } => {
+                if let Some(peer) = self.ctx.peers.get_mut(&peer) {
+                    peer.learn(pace);
+                }
+            }
             Input::Tick => {}
         }
     }
@@ -200,6 +229,7 @@ impl CatchUp {
             return self.fail(now, id, from, failure);
         }
         let Some(asked) = self.ctx.close(id, &from) else { return };
+        self.ctx.answered(now, &asked);
         match (asked.purpose, reply) {
             (Purpose::Head, Reply::Head { block }) => {
                 let stand = self.chain.stand();
@@ -216,8 +246,7 @@ impl CatchUp {
                 self.weigh(now, from, first, answer);
             }
             (Purpose::TxList(hash), Reply::TxList(txlist)) if txlist.hash() == hash => {
-                if self.txlists.is_open(id, &hash) {
-                    self.txlists.arrived(&hash);
+                if self.txlists.hand(id, &hash, txlist.bytes().len()) {
                     self.hope();
                     self.ctx.outputs.push_back(Output::TxList { from, txlist });
                 }
@@ -285,7 +314,8 @@ impl CatchUp {
 
     /// The height to reach, by the claims that count and by what was seen.
     fn target(&self) -> BlockNumber {
-        self.chain.seen().max(self.ctx.peers.best_claim().unwrap_or_default())
+        let claim = self.ctx.peers.best_claim().unwrap_or_default();
+        self.chain.seen().max(self.ceiling.map_or(claim, |ceiling| claim.min(ceiling)))
     }
 
     /// Does what can be done, and says where that leaves us.
@@ -327,18 +357,36 @@ impl CatchUp {
         let peers = self.ctx.peers.askable().count();
         let complete = applied >= target && self.txlists.missing() == 0 && !self.walks.has_orphans();
         if self.heads.are_confirmed(&self.ctx, agenda) && complete && self.walks.strayed().is_none() {
-            self.stuck = false;
+            (self.stuck, self.stalled_since) = (false, None);
             return HeadSyncStatus::Live { head: self.chain.head() };
         }
-        let idle = !self.ctx.has_open() && self.importing.is_none() && !in_grace;
+        let at_work = self.ctx.has_open() || self.importing.is_some() || self.txlists.is_storing();
+        let idle = !at_work && !in_grace && !agenda.is_paced();
         self.stuck |= idle && peers > 0;
-        if peers == 0 {
-            HeadSyncStatus::Stalled { why: Stall::NoPeers, applied, target }
-        } else if self.stuck {
-            HeadSyncStatus::Stalled { why: Stall::NothingDelivered, applied, target }
-        } else {
-            let (seen, txlists_missing) = (self.chain.seen(), self.txlists.missing());
-            HeadSyncStatus::Syncing { applied, seen, target, txlists_missing, peers }
-        }
+        let why = match self.txlists.lowest() {
+            _ if peers == 0 => Stall::NoPeers,
+            _ if !self.stuck => {
+                self.stalled_since = None;
+                return HeadSyncStatus::Syncing {
+                    applied,
+                    seen: self.chain.seen(),
+                    target,
+                    commitments_per_second: self.rate.per_second(agenda),
+                    txlists_missing: self.txlists.missing(),
+                    peers,
+                };
+            }
+            Some(lowest) if applied >= target => {
+                Stall::WaitingForData { lowest, txlists: self.txlists.missing() }
+            }
+            _ => Stall::NothingDelivered,
+        };
+        let since = *self.stalled_since.get_or_insert(unix(self.wall, agenda.now()));
+        HeadSyncStatus::Stalled { why, since, applied, target }
     }
+}
+
+fn unix(wall: Option<(Instant, UnixSeconds)>, now: Instant) -> UnixSeconds {
+    let (at, unix) = wall.unwrap_or((now, UnixSeconds::new(0)));
+    unix.saturating_add(now.saturating_duration_since(at))
 }

@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 use p2p_types::{B256, BlockNumber, Head, HeadSyncStatus, Offence, PeerId, TxList};
 use p2p_validation::Authenticated;
 
+use crate::Pace;
+
 /// Names one request, or the import of one page. Never used twice by one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub(crate) u64);
@@ -79,7 +81,7 @@ pub enum Input {
         /// Whether it came by gossip, so that its list can be expected to follow by itself.
         live: bool,
     },
-    /// The list is here, by whatever way but an [`Output::TxList`].
+    /// The list is stored, however it came.
     TxListArrived {
         /// keccak256 of the list.
         hash: B256,
@@ -90,6 +92,18 @@ pub enum Input {
         block: BlockNumber,
         /// keccak256 of the list.
         hash: B256,
+    },
+    /// By the schedule no block can be above this height: higher claims count as this. Rises as time goes by.
+    Ceiling {
+        /// The height.
+        block: BlockNumber,
+    },
+    /// A peer has shown that it takes requests at another pace than the configured one, on each protocol.
+    Pace {
+        /// Who.
+        peer: PeerId,
+        /// How many requests in how long.
+        pace: Pace,
     },
     /// Nothing happened but that time went by.
     Tick,
@@ -168,8 +182,9 @@ pub enum Output {
         /// The page; never empty.
         page: Vec<Authenticated>,
     },
-    /// Store a transaction list that was wanted. It counts as here from now on; if storing fails, say
-    /// [`Input::TxListWanted`] again.
+    /// Store a transaction list that was wanted; answer with [`Input::TxListArrived`] when that is done. If it
+    /// cannot be stored, say [`Input::TxListWanted`] again, for the same block: it is fetched again after a
+    /// pause.
     TxList {
         /// Who sent it.
         from: PeerId,

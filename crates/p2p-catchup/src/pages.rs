@@ -8,8 +8,9 @@ use p2p_validation::Authenticated;
 use crate::{
     Request, RequestId,
     context::{Context, Purpose},
+    lanes::Kind,
     peers::Peer,
-    time::Agenda,
+    time::{Agenda, after},
 };
 
 /// A page that is here.
@@ -26,15 +27,20 @@ pub(crate) fn answers(items: &[Authenticated], from: BlockNumber, count: NonZero
         && (from..=BlockNumber::MAX).zip(items).all(|(block, item)| item.block() == block)
 }
 
-/// A range of heights, assigned to a peer.
+/// A range of heights, assigned to a peer, and to a second one if the first keeps everybody waiting.
 #[derive(Debug)]
 struct Slot {
     count: NonZeroU32,
+    asked: Vec<Asked>,
+    page: Option<Page>,
+}
+
+#[derive(Debug)]
+struct Asked {
     id: RequestId,
     peer: PeerId,
     /// The last height that the peer claimed of this range when it was asked.
     promised: BlockNumber,
-    page: Option<Vec<Authenticated>>,
 }
 
 /// What a page was worth.
@@ -62,29 +68,36 @@ impl Pages {
         self.slots.clear();
     }
 
-    /// A page has come for the slot at `from`. One that is worth nothing frees the range.
+    /// A page has come for the slot at `from`. One that is worth nothing frees the range, unless a second peer
+    /// has been asked too.
     pub(crate) fn fill(&mut self, id: RequestId, from: BlockNumber, items: Vec<Authenticated>) -> Answer {
-        let Some(slot) = self.slots.get_mut(&from).filter(|slot| slot.id == id) else {
+        let Some(slot) = self.slots.get_mut(&from).filter(|slot| slot.page.is_none()) else {
+            return Answer::Unwanted;
+        };
+        let Some(Asked { peer, promised, .. }) = slot.asked.iter().find(|asked| asked.id == id) else {
             return Answer::Unwanted;
         };
         let answer = match items.last().map(Authenticated::block) {
             _ if !answers(&items, from, slot.count) => Answer::Wrong,
             None => Answer::Empty,
-            Some(last) if last < slot.promised => Answer::Short(last),
+            Some(last) if last < *promised => Answer::Short(last),
             Some(_) => Answer::Full,
         };
         if matches!(answer, Answer::Wrong | Answer::Empty) {
-            self.slots.remove(&from);
+            self.lost(id, from);
         } else {
-            slot.page = Some(items);
+            slot.page = Some(Page { id, peer: *peer, items });
         }
         answer
     }
 
-    /// A request ended without a page: the range is free again.
+    /// A request ended without a page: the range is free again, unless a second peer has been asked too.
     pub(crate) fn lost(&mut self, id: RequestId, from: BlockNumber) {
-        if self.slots.get(&from).is_some_and(|slot| slot.id == id) {
-            self.slots.remove(&from);
+        if let Some(slot) = self.slots.get_mut(&from) {
+            slot.asked.retain(|asked| asked.id != id);
+            if slot.asked.is_empty() && slot.page.is_none() {
+                self.slots.remove(&from);
+            }
         }
     }
 
@@ -95,15 +108,15 @@ impl Pages {
             let slot = first.get();
             let end = slot.page.as_ref().map_or_else(
                 || end_of(*first.key(), slot.count),
-                |items| items.last().map_or(0, Authenticated::block),
+                |page| page.items.last().map_or(0, Authenticated::block),
             );
             if end >= next {
                 if *first.key() > next || slot.page.is_none() {
                     return None;
                 }
-                let Slot { id, peer, page, .. } = first.remove();
-                let items = page?.into_iter().filter(|item| item.block() >= next).collect();
-                return Some(Page { id, peer, items });
+                let mut page = first.remove().page?;
+                page.items.retain(|item| item.block() >= next);
+                return Some(page);
             }
             first.remove();
         }
@@ -139,7 +152,24 @@ impl Pages {
         if self.covers(from).is_none() {
             let end = self.end_of_gap(from, ctx.config.page_size);
             self.assign(ctx, agenda, (from, end), |id, peer| !peer.is_trusted() && except != Some(*id));
+        } else {
+            self.hurry(ctx, agenda, from, except);
         }
+    }
+
+    /// Everybody waits for the page in front: if its peer takes long, another one is asked too. What comes first
+    /// counts.
+    fn hurry(&mut self, ctx: &mut Context, agenda: &mut Agenda, from: BlockNumber, except: Option<PeerId>) {
+        let Some((&first, slot)) = self.slots.range(..=from).next_back() else { return };
+        let ([Asked { id, peer: slow, .. }], None) = (slot.asked.as_slice(), &slot.page) else { return };
+        let long = ctx.asked_at(*id).map(|at| after(at, ctx.config.hurry_after));
+        if !long.is_some_and(|long| agenda.due(long)) {
+            return;
+        }
+        let (slow, end) = (*slow, end_of(first, slot.count));
+        self.assign(ctx, agenda, (first, end), |id, peer| {
+            peer.is_trusted() && *id != slow && except != Some(*id)
+        });
     }
 
     /// The end of the range that `block` is in, if it is assigned.
@@ -162,14 +192,15 @@ impl Pages {
         (from, end): (BlockNumber, BlockNumber),
         may: impl Fn(&PeerId, &Peer) -> bool,
     ) -> bool {
-        let chosen = ctx.peers.pick(agenda, &mut ctx.rng, |id, peer| {
+        let chosen = ctx.peers.pick(&ctx.config, Kind::Page, agenda, &mut ctx.rng, |id, peer| {
             (may(id, peer) && peer.claims(from)).then(|| !peer.claims(end))
         });
         let Some(peer) = chosen else { return false };
         let count = count_of(from, end);
         let promised = ctx.peers.get(&peer).and_then(|peer| peer.claim).map_or(from, |claim| claim.min(end));
         let id = ctx.ask(agenda.now(), peer, Purpose::Page(from), Request::Page { from, count });
-        self.slots.insert(from, Slot { count, id, peer, promised, page: None });
+        let slot = self.slots.entry(from).or_insert_with(|| Slot { count, asked: Vec::new(), page: None });
+        slot.asked.push(Asked { id, peer, promised });
         true
     }
 }

@@ -1,21 +1,19 @@
 //! What is known of each peer, and who is asked next.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use fastrand::Rng;
 use p2p_types::{BlockNumber, PeerId};
 
-use crate::time::Agenda;
+use crate::{
+    CatchUpConfig,
+    lanes::{Kind, Lane, Pace},
+    time::Agenda,
+};
 
 /// Unkept promises after which a peer's claims do not count. A page that is not answered is one; an empty
 /// page where the peer claims to have commitments is all of them at once.
 pub(crate) const PATIENCE: u32 = 3;
-
-/// Over how long requests are spread evenly.
-const SPREAD: Duration = Duration::from_secs(10);
 
 /// Peers with a bad record that are remembered after they have gone.
 const REMEMBERED: usize = 1024;
@@ -29,8 +27,6 @@ pub(crate) struct Peer {
     pub(crate) claim: Option<BlockNumber>,
     /// When its head was last asked.
     pub(crate) head_asked: Option<Instant>,
-    /// Its head is on the way.
-    pub(crate) head_open: bool,
     /// Its head must be asked in the next round, whoever else is.
     pub(crate) head_due: bool,
     /// Promises in a row that it did not keep. Delivering commitments that link clears it.
@@ -45,13 +41,7 @@ pub(crate) struct Peer {
     pub(crate) strikes: u32,
     /// Left out until then.
     pub(crate) left_out: Option<Instant>,
-    /// Open requests.
-    pub(crate) open: u32,
-    /// Requests since `spread_from`, so that equals take turns: servers count in windows of about this length.
-    asked: u32,
-    spread_from: Option<Instant>,
-    /// Open requests for transaction lists.
-    pub(crate) txlists_open: usize,
+    lanes: [Lane; Kind::COUNT],
 }
 
 impl Peer {
@@ -90,22 +80,48 @@ impl Peer {
         self.unkept == 0 && self.failures == 0 && self.strikes == 0 && self.left_out.is_none()
     }
 
-    /// Notes a request.
-    pub(crate) fn asked(&mut self, now: Instant) {
-        if self.asked_lately(now) == 0 {
-            (self.asked, self.spread_from) = (0, Some(now));
+    pub(crate) const fn lane(&self, kind: Kind) -> &Lane {
+        let [head, page, txlist] = &self.lanes;
+        match kind {
+            Kind::Head => head,
+            Kind::Page => page,
+            Kind::TxList => txlist,
         }
-        self.asked = self.asked.saturating_add(1);
-        self.open = self.open.saturating_add(1);
     }
 
-    fn asked_lately(&self, now: Instant) -> u32 {
-        let lately = self.spread_from.is_some_and(|from| now.saturating_duration_since(from) < SPREAD);
-        if lately { self.asked } else { 0 }
+    pub(crate) const fn lane_mut(&mut self, kind: Kind) -> &mut Lane {
+        let [head, page, txlist] = &mut self.lanes;
+        match kind {
+            Kind::Head => head,
+            Kind::Page => page,
+            Kind::TxList => txlist,
+        }
     }
 
-    fn load(&self) -> u32 {
-        self.open.saturating_add(self.misses.min(8))
+    /// It takes requests at this pace.
+    pub(crate) fn learn(&mut self, pace: Pace) {
+        self.lanes.iter_mut().for_each(|lane| lane.learn(pace));
+    }
+
+    /// Whether it can be asked something of this kind: its pause is over, it has a slot open, and the pace
+    /// allows it. What time will change goes into the agenda.
+    pub(crate) fn is_free(&self, config: &CatchUpConfig, kind: Kind, agenda: &mut Agenda) -> bool {
+        // While it does not answer, one request at a time finds out whether it does again.
+        let slots = if self.failures > 0 { 1 } else { kind.slots(config) };
+        let lane = self.lane(kind);
+        lane.open() < slots
+            && self.backoff_until.is_none_or(|until| agenda.due(until))
+            && lane.turn(config).is_none_or(|turn| agenda.due_turn(turn))
+    }
+
+    /// How long an answer can be expected to take, by what was measured, by what is on its way already and by
+    /// how often it did not have what was asked for: the power of two of it, so that equals take turns.
+    fn expected(&self, kind: Kind, unmeasured: u64) -> u32 {
+        let lane = self.lane(kind);
+        let micros = lane.round_trip_micros().unwrap_or(unmeasured).max(1);
+        let queued = u64::try_from(lane.open()).unwrap_or(u64::MAX).saturating_add(1);
+        let misses = u64::from(self.misses.min(8)).saturating_add(1);
+        micros.saturating_mul(queued).saturating_mul(misses).ilog2()
     }
 }
 
@@ -176,39 +192,51 @@ impl Peers {
         }
     }
 
-    /// One of the least loaded, and among those the least asked lately, that `rank` gives the lowest number,
-    /// by chance. Those in a pause are not
-    /// chosen; the end of the pause goes into the agenda.
+    /// Whether anybody can be asked something of this kind.
+    pub(crate) fn any_free(&self, config: &CatchUpConfig, kind: Kind, agenda: &mut Agenda) -> bool {
+        self.askable().any(|(_, peer)| peer.is_free(config, kind, agenda))
+    }
+
+    /// Of those that can be asked and to which `rank` gives the lowest number, one that can be expected to answer
+    /// soonest, and among equals the one asked least lately, by chance. Whoever has not been measured is taken
+    /// for as quick as the quickest, so that it gets measured.
     pub(crate) fn pick<R: Ord>(
         &self,
+        config: &CatchUpConfig,
+        kind: Kind,
         agenda: &mut Agenda,
         rng: &mut Rng,
         rank: impl Fn(&PeerId, &Peer) -> Option<R>,
     ) -> Option<PeerId> {
-        let mut best: Option<(R, (u32, u32), PeerId)> = None;
+        let measured = self.askable().filter_map(|(_, peer)| peer.lane(kind).round_trip_micros());
+        let quickest = measured.min().unwrap_or(1);
+        let mut best: Option<((R, u32, usize, usize), PeerId)> = None;
         let mut ties = 0_usize;
         for (id, peer) in self.askable() {
             let Some(rank) = rank(id, peer) else { continue };
-            if !peer.backoff_until.is_none_or(|until| agenda.due(until)) {
+            if !peer.is_free(config, kind, agenda) {
                 continue;
             }
-            let key = (rank, (peer.load(), peer.asked_lately(agenda.now())));
+            let lane = peer.lane(kind);
+            let key = (rank, peer.expected(kind, quickest), lane.open(), lane.asked_lately(agenda.now()));
             match &best {
-                Some((rank, load, _)) if (rank, load) < (&key.0, &key.1) => continue,
-                Some((rank, load, _)) if (rank, load) == (&key.0, &key.1) => ties += 1,
+                Some((least, _)) if *least < key => continue,
+                Some((least, _)) if *least == key => ties += 1,
                 _ => ties = 1,
             }
             if rng.usize(..ties) == 0 {
-                best = Some((key.0, key.1, *id));
+                best = Some((key, *id));
             }
         }
-        best.map(|(_, _, id)| id)
+        best.map(|(_, id)| id)
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // any moment will do
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn id(n: u32) -> PeerId {
@@ -242,35 +270,82 @@ mod tests {
         assert_eq!(peers.known.len(), REMEMBERED);
     }
 
+    fn pick(peers: &Peers, now: Instant, rng: &mut Rng) -> Option<PeerId> {
+        let config = CatchUpConfig::recommended();
+        peers.pick(&config, Kind::TxList, &mut Agenda::new(now), rng, |_, _| Some(()))
+    }
+
+    fn lane(peers: &mut Peers, n: u32) -> &mut Lane {
+        peers.get_mut(&id(n)).unwrap().lane_mut(Kind::TxList)
+    }
+
     #[test]
     fn the_pick_spreads_over_the_least_loaded() {
-        let mut peers = Peers::default();
-        let ids: Vec<_> = (0..4).map(id).collect();
-        ids.iter().for_each(|id| assert!(peers.up(*id)));
-        peers.get_mut(&ids[0]).unwrap().open = 1;
-        let (mut rng, mut agenda) = (Rng::with_seed(3), Agenda::new(Instant::now()));
+        let (mut peers, now) = (Peers::default(), Instant::now());
+        (0..4).map(id).for_each(|id| assert!(peers.up(id)));
+        lane(&mut peers, 0).asked(now, None);
+        let mut rng = Rng::with_seed(3);
         let mut hits = BTreeMap::<_, u32>::new();
         for _ in 0..600 {
-            *hits.entry(peers.pick(&mut agenda, &mut rng, |_, _| Some(())).unwrap()).or_default() += 1;
+            *hits.entry(pick(&peers, now, &mut rng).unwrap()).or_default() += 1;
         }
-        assert!(!hits.contains_key(&ids[0]));
+        assert!(!hits.contains_key(&id(0)));
         assert!(hits.len() == 3 && hits.values().all(|&n| n > 120), "{hits:?}");
     }
 
     #[test]
     fn equals_take_turns_for_a_while() {
-        let mut peers = Peers::default();
+        let (mut peers, start) = (Peers::default(), Instant::now());
         (0..3).map(id).for_each(|id| assert!(peers.up(id)));
-        let (mut rng, start) = (Rng::with_seed(3), Instant::now());
+        let mut rng = Rng::with_seed(3);
         let mut hits = BTreeMap::<_, u32>::new();
         for _ in 0..30 {
-            let peer = peers.pick(&mut Agenda::new(start), &mut rng, |_, _| Some(())).unwrap();
-            peers.get_mut(&peer).unwrap().asked(start);
-            peers.get_mut(&peer).unwrap().open = 0;
+            let peer = pick(&peers, start, &mut rng).unwrap();
+            let lane = peers.get_mut(&peer).unwrap().lane_mut(Kind::TxList);
+            lane.asked(start, None);
+            lane.closed();
             *hits.entry(peer).or_default() += 1;
         }
         assert!(hits.values().all(|&n| n == 10), "{hits:?}");
-        let peer = peers.get(&id(0)).unwrap();
-        assert_eq!((peer.asked_lately(start + SPREAD / 2), peer.asked_lately(start + SPREAD)), (10, 0));
+    }
+
+    #[test]
+    fn the_quick_get_more_than_the_slow_and_whoever_misses_much_gets_less() {
+        let (mut peers, now) = (Peers::default(), Instant::now());
+        (0..3).map(id).for_each(|id| assert!(peers.up(id)));
+        for (n, millis) in [(0, 10), (1, 80), (2, 10)] {
+            lane(&mut peers, n).answered(Duration::from_millis(millis));
+        }
+        peers.get_mut(&id(2)).unwrap().misses = 8;
+        let mut rng = Rng::with_seed(3);
+        let mut hits = [0_u32; 3];
+        // As many as there are slots for with the quick one, and two more.
+        for _ in 0..10 {
+            let peer = pick(&peers, now, &mut rng).unwrap();
+            peers.get_mut(&peer).unwrap().lane_mut(Kind::TxList).asked(now, None);
+            hits[(0..3).position(|n| id(n) == peer).unwrap()] += 1;
+        }
+        assert!(hits[0] >= 7 && hits[1] > 0, "{hits:?}");
+    }
+
+    #[test]
+    fn whoever_has_not_been_measured_is_tried() {
+        let (mut peers, now) = (Peers::default(), Instant::now());
+        (0..2).map(id).for_each(|id| assert!(peers.up(id)));
+        lane(&mut peers, 0).asked(now, None);
+        lane(&mut peers, 0).closed();
+        lane(&mut peers, 0).answered(Duration::from_millis(1));
+        assert_eq!(pick(&peers, now, &mut Rng::with_seed(1)), Some(id(1)));
+    }
+
+    #[test]
+    fn whoever_does_not_answer_is_asked_one_thing_at_a_time() {
+        let (mut peers, now) = (Peers::default(), Instant::now());
+        assert!(peers.up(id(0)));
+        let mut rng = Rng::with_seed(1);
+        lane(&mut peers, 0).asked(now, None);
+        assert_eq!(pick(&peers, now, &mut rng), Some(id(0)));
+        peers.get_mut(&id(0)).unwrap().failures = 1;
+        assert_eq!(pick(&peers, now, &mut rng), None);
     }
 }

@@ -9,11 +9,25 @@ use fastrand::Rng;
 pub(crate) struct Agenda {
     now: Instant,
     next: Option<Instant>,
+    /// Something waits for its turn, and for nothing else.
+    paced: bool,
 }
 
 impl Agenda {
     pub(crate) const fn new(now: Instant) -> Self {
-        Self { now, next: None }
+        Self { now, next: None, paced: false }
+    }
+
+    /// As [`due`](Self::due), for the turn that a pace gives.
+    pub(crate) fn due_turn(&mut self, at: Instant) -> bool {
+        let due = self.due(at);
+        self.paced |= !due;
+        due
+    }
+
+    /// Whether something waits for its turn.
+    pub(crate) const fn is_paced(&self) -> bool {
+        self.paced
     }
 
     pub(crate) const fn now(&self) -> Instant {

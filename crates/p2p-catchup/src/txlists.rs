@@ -10,21 +10,31 @@ use p2p_types::{B256, BlockNumber, PeerId};
 use crate::{
     Request, RequestId,
     context::{Context, Purpose},
+    lanes::Kind,
     time::{Agenda, after},
 };
+
+/// How far the fetching of a list has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    ToAsk,
+    Asked(RequestId),
+    /// The caller is storing it: so many bytes.
+    Handed(usize),
+}
 
 /// A list that is missing.
 #[derive(Debug)]
 struct Want {
     blocks: BTreeSet<BlockNumber>,
-    /// The time that gossip has to bring it.
+    /// Not before this: the time that gossip has to bring it, or a pause because it could not be stored.
     not_before: Instant,
-    open: Option<RequestId>,
+    stage: Stage,
     /// Who has said no since the last pause.
     denied: BTreeSet<PeerId>,
     /// When those can be asked again, once all have said no.
     retry_at: Option<Instant>,
-    /// How often all have said no.
+    /// How often all have said no, or it could not be stored.
     rounds: u32,
 }
 
@@ -34,7 +44,9 @@ pub(crate) struct TxLists {
     wants: BTreeMap<B256, Want>,
     /// By the lowest block that wants it.
     order: BTreeSet<(BlockNumber, B256)>,
-    open: usize,
+    asked: usize,
+    /// Bytes of the lists that the caller is storing.
+    handed: usize,
 }
 
 impl TxLists {
@@ -42,11 +54,37 @@ impl TxLists {
         self.wants.len()
     }
 
-    pub(crate) fn want(&mut self, block: BlockNumber, hash: B256, not_before: Instant) {
+    /// The lowest block that lacks its list.
+    pub(crate) fn lowest(&self) -> Option<BlockNumber> {
+        self.order.first().map(|(block, _)| *block)
+    }
+
+    /// Whether the caller is storing any.
+    pub(crate) const fn is_storing(&self) -> bool {
+        self.handed > 0
+    }
+
+    /// Most bytes that the lists on their way and those being stored can come to: one on its way is taken for
+    /// the largest that there can be, as its size is not known before.
+    pub(crate) const fn bytes(&self, largest: usize) -> usize {
+        self.asked.saturating_mul(largest).saturating_add(self.handed)
+    }
+
+    /// A block wants a list. If the caller was storing it for this very block, that has failed: it is fetched
+    /// again after a pause.
+    pub(crate) fn want(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        block: BlockNumber,
+        hash: B256,
+        live: bool,
+    ) {
+        let not_before = if live { after(now, ctx.config.txlist_grace) } else { now };
         let want = self.wants.entry(hash).or_insert_with(|| Want {
             blocks: BTreeSet::new(),
             not_before,
-            open: None,
+            stage: Stage::ToAsk,
             denied: BTreeSet::new(),
             retry_at: None,
             rounds: 0,
@@ -55,23 +93,39 @@ impl TxLists {
         if let Some(&first) = want.blocks.first() {
             self.order.remove(&(first, hash));
         }
-        want.blocks.insert(block);
+        let known = !want.blocks.insert(block);
         self.order.insert((want.blocks.first().copied().unwrap_or(block), hash));
+        if let Stage::Handed(bytes) = want.stage
+            && known
+        {
+            self.handed -= bytes;
+            want.stage = Stage::ToAsk;
+            want.rounds = want.rounds.saturating_add(1);
+            want.not_before = after(now, ctx.backoff().pause(want.rounds, &mut ctx.rng));
+        }
     }
 
-    /// False if it was not wanted.
+    /// It is stored. False if it was not wanted.
     pub(crate) fn arrived(&mut self, hash: &B256) -> bool {
         let Some(want) = self.wants.remove(hash) else { return false };
         if let Some(&first) = want.blocks.first() {
             self.order.remove(&(first, *hash));
         }
-        self.open -= usize::from(want.open.is_some());
+        match want.stage {
+            Stage::ToAsk => {}
+            Stage::Asked(_) => self.asked -= 1,
+            Stage::Handed(bytes) => self.handed -= bytes,
+        }
         true
     }
 
-    /// Whether this request still looks for it.
-    pub(crate) fn is_open(&self, id: RequestId, hash: &B256) -> bool {
-        self.wants.get(hash).is_some_and(|want| want.open == Some(id))
+    /// It has come for this request and the caller stores it. False if the request looks for it no more.
+    pub(crate) fn hand(&mut self, id: RequestId, hash: &B256, bytes: usize) -> bool {
+        let Some(want) = self.asked(id, hash) else { return false };
+        want.stage = Stage::Handed(bytes);
+        self.asked -= 1;
+        self.handed = self.handed.saturating_add(bytes);
+        true
     }
 
     pub(crate) fn unwant(&mut self, block: BlockNumber, hash: B256) {
@@ -95,24 +149,32 @@ impl TxLists {
 
     /// A request ended without the list. `denied`: that peer need not be asked again soon.
     pub(crate) fn lost(&mut self, id: RequestId, hash: &B256, peer: PeerId, denied: bool) {
-        let Some(want) = self.wants.get_mut(hash).filter(|want| want.open == Some(id)) else { return };
-        want.open = None;
-        self.open -= 1;
+        let Some(want) = self.asked(id, hash) else { return };
+        want.stage = Stage::ToAsk;
         if denied {
             want.denied.insert(peer);
         }
+        self.asked -= 1;
+    }
+
+    /// What this request looks for.
+    fn asked(&mut self, id: RequestId, hash: &B256) -> Option<&mut Want> {
+        self.wants.get_mut(hash).filter(|want| want.stage == Stage::Asked(id))
     }
 
     /// Asks for what can be asked for. Says whether one is only waiting for its grace.
     pub(crate) fn plan(&mut self, ctx: &mut Context, agenda: &mut Agenda) -> bool {
-        let (limit, per_peer) = (ctx.config.txlists_in_flight.get(), ctx.config.txlists_per_peer.get());
+        let (limit, largest) = (ctx.config.txlists_in_flight.get(), ctx.config.max_txlist_bytes.get());
+        let room = ctx.config.txlist_bytes();
         let now = agenda.now();
         let mut in_grace = false;
         for (block, hash) in &self.order {
-            if self.open >= limit {
+            if self.asked >= limit || self.bytes(largest).saturating_add(largest) > room {
                 break;
             }
-            let Some(want) = self.wants.get_mut(hash).filter(|want| want.open.is_none()) else { continue };
+            let Some(want) = self.wants.get_mut(hash).filter(|want| want.stage == Stage::ToAsk) else {
+                continue;
+            };
             if !agenda.due(want.not_before) {
                 in_grace = true;
                 continue;
@@ -122,15 +184,14 @@ impl TxLists {
                 want.retry_at = None;
             }
             let denied = &want.denied;
-            let chosen = ctx.peers.pick(agenda, &mut ctx.rng, |id, peer| {
-                let free = peer.txlists_open < per_peer && !denied.contains(id);
+            let chosen = ctx.peers.pick(&ctx.config, Kind::TxList, agenda, &mut ctx.rng, |id, peer| {
                 // A peer whose head was not asked is as good as one that claims the block.
-                free.then(|| peer.claim.is_some_and(|claim| claim < *block))
+                (!denied.contains(id)).then(|| peer.claim.is_some_and(|claim| claim < *block))
             });
             if let Some(peer) = chosen {
                 let purpose = Purpose::TxList(*hash);
-                want.open = Some(ctx.ask(now, peer, purpose, Request::TxList { hash: *hash }));
-                self.open += 1;
+                want.stage = Stage::Asked(ctx.ask(now, peer, purpose, Request::TxList { hash: *hash }));
+                self.asked += 1;
             } else if want.retry_at.is_none()
                 && !want.denied.is_empty()
                 && ctx.peers.askable().all(|(id, _)| want.denied.contains(id))
@@ -139,7 +200,7 @@ impl TxLists {
                 let at = after(now, ctx.backoff().pause(want.rounds, &mut ctx.rng));
                 want.retry_at = Some(at);
                 agenda.due(at);
-            } else if !ctx.peers.askable().any(|(_, peer)| peer.txlists_open < per_peer) {
+            } else if !ctx.peers.any_free(&ctx.config, Kind::TxList, agenda) {
                 break;
             }
         }

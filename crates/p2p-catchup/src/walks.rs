@@ -16,6 +16,7 @@ use crate::{
     Request, RequestId,
     chain::Chain,
     context::{Context, Purpose},
+    lanes::Kind,
     pages::{Answer, Page, answers},
     time::Agenda,
 };
@@ -149,6 +150,10 @@ impl Walks {
             self.start(ctx, agenda, chain, heard);
         }
         let Some(walk) = self.walk.as_mut().filter(|walk| matches!(walk.stage, Stage::ToAsk)) else { return };
+        let turn = ctx.peers.get(&walk.peer).and_then(|peer| peer.lane(Kind::Page).turn(&ctx.config));
+        if !turn.is_none_or(|turn| agenda.due_turn(turn)) {
+            return;
+        }
         let request = Request::Page { from: walk.from, count: ctx.config.page_size };
         walk.stage = Stage::Asked(ctx.ask(agenda.now(), walk.peer, Purpose::Walk, request));
     }
@@ -158,7 +163,7 @@ impl Walks {
         let mut in_vain = Vec::new();
         for (parent, orphan) in self.orphans.iter_mut().filter(|(_, orphan)| orphan.height <= applied) {
             let Orphan { height, asked } = orphan;
-            let chosen = ctx.peers.pick(agenda, &mut ctx.rng, |id, peer| {
+            let chosen = ctx.peers.pick(&ctx.config, Kind::Page, agenda, &mut ctx.rng, |id, peer| {
                 (peer.claims(*height) && !asked.contains(id)).then_some(())
             });
             if let Some(peer) = chosen {

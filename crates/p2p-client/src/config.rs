@@ -1,12 +1,17 @@
 //! All that can be set, in one place, checked once by [`P2pClient::start`](crate::P2pClient::start).
 
-use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
+    time::Duration,
+};
 
-use p2p_catchup::CatchUpConfig;
+use p2p_catchup::{CatchUpConfig, Pace};
 use p2p_storage::PendingLimits;
 use p2p_types::{Clock, UnixSeconds};
 use p2p_validation::{BlockRules, TaikoRules, ValidationConfig};
-use preconfirmation_p2p::{Keypair, NetworkConfig};
+use preconfirmation_p2p::{Keypair, NetworkConfig, PacingConfig};
 
 /// How a client takes part. The chain id lives in [`network`](Self::network), and everything else derives
 /// from it.
@@ -19,7 +24,7 @@ pub struct P2pClientConfig {
     pub validation: ValidationConfig,
     /// The chain's rules on block parameters.
     pub block_rules: Arc<dyn BlockRules>,
-    /// Catching up.
+    /// Catch-up. Its `pace` and `max_txlist_bytes` are those of `network`.
     pub catchup: CatchUpConfig,
     /// What waits and what is remembered, in memory.
     pub memory: MemoryConfig,
@@ -64,6 +69,19 @@ impl P2pClientConfig {
             schedule_retry: Duration::from_secs(1),
             clock: Arc::new(system_clock),
             seed,
+        }
+    }
+}
+
+impl P2pClientConfig {
+    /// Catch-up's settings, with what the network's decide.
+    pub(crate) fn catchup(&self) -> CatchUpConfig {
+        let PacingConfig { requests, window, .. } = self.network.pacing;
+        let requests = u32::try_from(requests.get()).ok().and_then(NonZeroU32::new);
+        CatchUpConfig {
+            pace: requests.map(|requests| Pace { requests, window }),
+            max_txlist_bytes: NonZeroUsize::new(self.network.max_txlist_bytes).unwrap_or(NonZeroUsize::MIN),
+            ..self.catchup.clone()
         }
     }
 }

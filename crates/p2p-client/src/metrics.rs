@@ -21,7 +21,11 @@ pub(crate) fn describe() {
         describe_counter!("p2p_cache_hits_total", Unit::Count, "Messages known already, by kind");
         describe_counter!("p2p_reorgs_total", Unit::Count, "Times that blocks were replaced");
         describe_gauge!("p2p_head_applied", Unit::Count, "Height of the newest linked block");
+        describe_gauge!("p2p_head_seen", Unit::Count, "Highest height seen from an elected preconfer");
         describe_gauge!("p2p_head_target", Unit::Count, "Height to reach");
+        describe_gauge!("p2p_sync_commitments_per_second", Unit::CountPerSecond, "Commitments applied");
+        describe_gauge!("p2p_sync_peers", Unit::Count, "Peers that catch-up can ask");
+        describe_gauge!("p2p_sync_stalled", Unit::Count, "1 while stalled, 0 while not");
         describe_gauge!("p2p_sync_live", Unit::Count, "1 while live, 0 while not");
         describe_gauge!("p2p_pending", Unit::Count, "Commitments that wait");
         describe_gauge!("p2p_txlists_missing", Unit::Count, "Blocks without their transaction list");
@@ -103,9 +107,24 @@ impl Metrics {
 
     #[allow(clippy::cast_precision_loss, reason = "gauges are f64; heights stay far below 2^53")]
     pub(crate) fn status(&self, status: &HeadSyncStatus) {
-        gauge!("p2p_sync_live").set(if status.is_live() { 1.0 } else { 0.0 });
-        if let HeadSyncStatus::Syncing { target, .. } | HeadSyncStatus::Stalled { target, .. } = status {
-            gauge!("p2p_head_target").set(*target as f64);
+        let yes = |is: bool| if is { 1.0 } else { 0.0 };
+        gauge!("p2p_sync_live").set(yes(status.is_live()));
+        gauge!("p2p_sync_stalled").set(yes(matches!(status, HeadSyncStatus::Stalled { .. })));
+        let mut speed = 0;
+        match status {
+            HeadSyncStatus::Syncing { seen, target, commitments_per_second, peers, .. } => {
+                gauge!("p2p_head_seen").set(*seen as f64);
+                gauge!("p2p_head_target").set(*target as f64);
+                gauge!("p2p_sync_peers").set(*peers as f64);
+                speed = *commitments_per_second;
+            }
+            HeadSyncStatus::Stalled { target, .. } => gauge!("p2p_head_target").set(*target as f64),
+            HeadSyncStatus::Live { head: Some(head) } => {
+                gauge!("p2p_head_seen").set(head.number as f64);
+                gauge!("p2p_head_target").set(head.number as f64);
+            }
+            _ => {}
         }
+        gauge!("p2p_sync_commitments_per_second").set(f64::from(speed));
     }
 }

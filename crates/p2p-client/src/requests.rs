@@ -105,13 +105,10 @@ pub(crate) const fn offence(error: &P2pClientError) -> Option<Offence> {
     }
 }
 
-/// Answers a peer from the store (§11), on a blocking thread. A store that fails closes the stream.
-pub(crate) async fn serve(store: Arc<dyn SdkStorage>, peer: PeerId, request: InboundRequest) {
-    let served = spawn_blocking(move || answer(store.as_ref(), request)).await;
-    match served {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%peer, %error, "cannot serve"),
-        Err(error) => tracing::error!(%peer, %error, "serving died"),
+/// Answers a peer from the store (§11); blocks. A store that fails closes the stream.
+pub(crate) fn serve(store: &dyn SdkStorage, peer: PeerId, request: InboundRequest) {
+    if let Err(error) = answer(store, request) {
+        tracing::warn!(%peer, %error, "cannot serve");
     }
 }
 

@@ -14,7 +14,9 @@ use futures::{
 };
 use p2p_catchup::{CatchUp, Input, Output, Reply, RequestId};
 use p2p_storage::{SdkStorage, SeenCache, StorageError};
-use p2p_types::{Base, BlockNumber, Bytes, HeadSyncStatus, MessageId, Origin, PeerId, SdkEvent, TxList};
+use p2p_types::{
+    Base, BlockNumber, Bytes, HeadSyncStatus, MessageId, Origin, PeerId, SdkEvent, TxList, UnixSeconds,
+};
 use p2p_validation::{Arrival, Authenticated};
 use preconfirmation_p2p::{GossipMessage, NetworkError, NetworkEvent, NetworkEvents, Verdict, VerdictToken};
 use preconfirmation_types::{Offence, RawTxListGossip, TxListError};
@@ -27,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     P2pClientConfig, P2pClientError,
-    chain::{Candidate, Chain, Effects, Job, Judged},
+    chain::{Candidate, Chain, Effects, Job, Judged, MAX_AHEAD},
     client::State,
     requests::{Asker, serve},
 };
@@ -71,6 +73,8 @@ pub(crate) struct Service {
     seen: SeenCache,
     owner: Owner,
     jobs: Vec<Job>,
+    /// The block that was applied last, and its timestamp.
+    newest: Option<(BlockNumber, UnixSeconds)>,
     /// When something in the chain's waiting room is to be looked at.
     chain_deadline: Option<Instant>,
     /// In order of arrival, whichever worker is done first.
@@ -90,7 +94,8 @@ enum Owner {
 impl Service {
     pub(crate) fn new(parts: ServiceParts) -> Result<Self, P2pClientError> {
         let ServiceParts { config, store, asker, network, commands, events, state, tasks } = parts;
-        let machine = CatchUp::new(config.catchup.clone(), config.seed)?;
+        let mut machine = CatchUp::new(config.catchup(), config.seed)?;
+        machine.set_wall_clock(now(), config.clock.now());
         let chain =
             Chain::new(store.clone(), asker.validator.clone(), &config.memory, asker.metrics.clone(), now());
         Ok(Self {
@@ -98,6 +103,7 @@ impl Service {
             seen: SeenCache::new(config.memory.seen, config.memory.seen_ttl),
             owner: Owner::Idle(Box::new(chain)),
             jobs: Vec::new(),
+            newest: None,
             chain_deadline: None,
             commitments: FuturesOrdered::new(),
             txlists: FuturesOrdered::new(),
@@ -180,9 +186,7 @@ impl Service {
                 },
                 Some(job) = self.commitments.next(), if room => self.prepared(job)?,
                 Some(job) = self.txlists.next(), if room => self.prepared(job)?,
-                Some((id, from, reply)) = self.requests.next() => {
-                    self.catch_up(Input::Reply { id, from, reply });
-                }
+                Some((id, from, reply)) = self.requests.next() => self.replied(id, from, reply),
                 event = self.network.next(), if reads => match event {
                     Some(event) => self.network_event(event),
                     // The network's own end, above, says why.
@@ -235,6 +239,10 @@ impl Service {
             self.state.send_modify(|state| state.head = head);
         }
         for event in effects.events {
+            if let SdkEvent::Commitment { block, commitment, .. } = &event {
+                let timestamp = u64::try_from(commitment.signed().preconf().timestamp).unwrap_or(u64::MAX);
+                self.newest = Some((*block, UnixSeconds::new(timestamp)));
+            }
             self.emit(event);
         }
         for (peer, offence) in effects.reports {
@@ -290,7 +298,8 @@ impl Service {
                 GossipMessage::TxList(gossip) => self.gossip_txlist(from, gossip, verdict),
             },
             NetworkEvent::Request { from, request } => {
-                self.tasks.spawn(serve(self.store.clone(), from, request));
+                let store = self.store.clone();
+                self.tasks.spawn_blocking(move || serve(store.as_ref(), from, request));
             }
             _ => tracing::debug!("an event of a kind that this version does not know"),
         }
@@ -333,6 +342,19 @@ impl Service {
                 None
             }
         }));
+    }
+
+    /// An answer to catch-up. What a head claims is bounded by what the schedule allows: a block has a second of
+    /// its own, give or take what gossip is granted too.
+    fn replied(&mut self, id: RequestId, from: PeerId, reply: Reply) {
+        if matches!(reply, Reply::Head { .. })
+            && let Some((newest, at)) = self.newest
+        {
+            let seconds = self.config.clock.now().get().saturating_sub(at.get());
+            let block = newest.saturating_add(seconds).saturating_add(MAX_AHEAD);
+            self.catch_up(Input::Ceiling { block });
+        }
+        self.catch_up(Input::Reply { id, from, reply });
     }
 
     /// Feeds the sync machine and does what it asks for.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BlockNumber, Head};
+use crate::{BlockNumber, Head, UnixSeconds};
 
 /// Where catch-up stands. *Applied* is linked, stored and shown; *seen* is the highest height that an
 /// elected preconfer has signed as far as this client knows.
@@ -25,6 +25,8 @@ pub enum HeadSyncStatus {
         seen: BlockNumber,
         /// Height to reach, by the heads that peers claim and what has been seen.
         target: BlockNumber,
+        /// Commitments applied per second, over the last ten seconds or since it began.
+        commitments_per_second: u32,
         /// Transaction lists of applied blocks that are still missing.
         txlists_missing: usize,
         /// Peers that can be asked.
@@ -39,6 +41,8 @@ pub enum HeadSyncStatus {
     Stalled {
         /// What is lacking.
         why: Stall,
+        /// Since when.
+        since: UnixSeconds,
         /// Newest applied height.
         applied: BlockNumber,
         /// Height to reach.
@@ -59,14 +63,17 @@ impl fmt::Display for HeadSyncStatus {
         match self {
             Self::Idle => f.write_str("idle"),
             Self::WaitingForL2 => f.write_str("waiting for L2 sync"),
-            Self::Syncing { applied, seen, target, txlists_missing, peers } => write!(
-                f,
-                "syncing: applied {applied}, seen {seen}, target {target}, {txlists_missing} txlists missing, {peers} peers"
-            ),
+            Self::Syncing { applied, seen, target, commitments_per_second, txlists_missing, peers } => {
+                write!(
+                    f,
+                    "syncing: applied {applied}, seen {seen}, target {target}, {commitments_per_second} commitments/s, \
+                 {txlists_missing} txlists missing, {peers} peers"
+                )
+            }
             Self::Live { head: Some(head) } => write!(f, "live at {head}"),
             Self::Live { head: None } => f.write_str("live at the base"),
-            Self::Stalled { why, applied, target } => {
-                write!(f, "stalled at {applied} of {target}: {why}")
+            Self::Stalled { why, since, applied, target } => {
+                write!(f, "stalled at {applied} of {target} since {since}: {why}")
             }
         }
     }
@@ -81,13 +88,24 @@ pub enum Stall {
     NoPeers,
     /// The peers there are have been asked and do not have what is missing.
     NothingDelivered,
+    /// Every commitment is applied, and no peer has the transaction lists of some: they are asked for again and
+    /// again.
+    WaitingForData {
+        /// The lowest of these blocks.
+        lowest: BlockNumber,
+        /// How many lists.
+        txlists: usize,
+    },
 }
 
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoPeers => "no peers",
-            Self::NothingDelivered => "no peer delivers what is missing",
-        })
+        match self {
+            Self::NoPeers => f.write_str("no peers"),
+            Self::NothingDelivered => f.write_str("no peer delivers what is missing"),
+            Self::WaitingForData { lowest, txlists } => {
+                write!(f, "waiting for data of block {lowest} and on, {txlists} txlists")
+            }
+        }
     }
 }

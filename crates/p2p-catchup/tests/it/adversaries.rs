@@ -33,6 +33,7 @@ fn comes_through(seed: u64, kind: Kind, adversaries: usize, honest: usize) -> Wo
     for (reported, _) in &world.reports {
         assert_eq!(world.actors[reported].kind, Kind::Liar, "{kind:?}");
     }
+    assert_eq!(kind == Kind::Liar, !world.reports.is_empty(), "{kind:?}: liars are reported, others not");
     world
 }
 

@@ -13,6 +13,7 @@
 mod adversaries;
 mod chain;
 mod forks;
+mod paced;
 mod pages;
 mod rig;
 mod simulation;

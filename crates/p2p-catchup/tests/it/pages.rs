@@ -97,6 +97,7 @@ fn a_page_of_another_shape_is_charged_once() {
         blocks(1, 5),
         [blocks(1, 1), blocks(3, 3)].concat(),
         [blocks(1, 1), blocks(1, 1)].concat(),
+        blocks(4, 4),
     ] {
         let mut rig = behind(4);
         let ask = rig.expect_page(1..);
@@ -256,4 +257,78 @@ fn a_page_that_links_but_moves_nothing_is_no_progress() {
     rig.expect_no_page();
     rig.expect_no_reports();
     assert!(!rig.status().is_live());
+}
+
+#[test]
+fn a_page_that_begins_below_what_was_asked_for_is_charged() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.peer_up(peer(2));
+    rig.all_claim(8);
+    rig.expect_page(1..);
+    let second = rig.expect_page(5..);
+    rig.reply(second, Reply::Page(blocks(4, 7)));
+    rig.expect_report(second.to, Offence::WrongAnswer);
+    let again = rig.expect_page(5..);
+    assert_ne!(again.to, second.to);
+}
+
+#[test]
+fn a_second_peer_is_asked_for_the_page_that_everybody_waits_for() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.peer_up(peer(2));
+    rig.all_claim(8);
+    let (first, second) = (rig.expect_page(1..), rig.expect_page(5..));
+    rig.deliver(second, 8);
+    rig.advance(SECOND);
+    rig.expect_no_page();
+    rig.advance(SECOND);
+    let hurried = rig.expect_page(1..);
+    assert_ne!(hurried.to, first.to);
+    rig.deliver(hurried, 8);
+    rig.import(1..=4);
+    rig.import(5..=8);
+    // What comes late costs nobody.
+    rig.deliver(first, 8);
+    rig.expect_no_reports();
+    rig.advance(SECOND);
+    rig.all_claim(8);
+    rig.expect_live(8);
+}
+
+#[test]
+fn of_two_that_were_asked_for_a_page_either_may_deliver() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.peer_up(peer(2));
+    rig.all_claim(4);
+    let first = rig.expect_page(1..);
+    rig.advance(2 * SECOND);
+    let hurried = rig.expect_page(1..);
+    rig.advance(4 * SECOND);
+    rig.expect_no_page();
+    rig.fail(hurried);
+    rig.expect_no_page();
+    rig.deliver(first, 4);
+    rig.import(1..=4);
+    rig.expect_no_reports();
+}
+
+#[test]
+fn pages_wait_for_their_turn_too() {
+    let pace = Some(p2p_catchup::Pace { requests: 1.try_into().unwrap(), window: 10 * SECOND });
+    let mut rig = Rig::with(p2p_catchup::CatchUpConfig { pace, ..config() });
+    rig.input(Input::Start { base: 0, head: None });
+    rig.peer_up(peer(1));
+    rig.all_claim(8);
+    let ask = rig.expect_page(1..);
+    rig.expect_no_page();
+    rig.deliver(ask, 8);
+    rig.import(1..=4);
+    rig.expect_syncing();
+    rig.advance(9 * SECOND);
+    rig.expect_no_page();
+    rig.advance(SECOND);
+    rig.expect_page(5..);
 }

@@ -1,7 +1,7 @@
 //! Each state, and the event that leaves it.
 
 use p2p_catchup::{CatchUp, CatchUpConfig, ConfigError, Input, Output, Reply, Request};
-use p2p_types::{HeadSyncStatus, Stall};
+use p2p_types::{HeadSyncStatus, Stall, UnixSeconds};
 
 use crate::{
     chain::{blocks, head},
@@ -243,4 +243,133 @@ fn answers_older_than_a_doubt_do_not_settle_it() {
     rig.advance(SECOND);
     rig.all_claim(5);
     rig.expect_live(5);
+}
+
+#[test]
+fn no_head_counts_for_more_than_the_schedule_allows() {
+    let mut rig = Rig::at(3);
+    rig.peer_up(peer(1));
+    rig.input(Input::Ceiling { block: 9 });
+    rig.all_claim(u64::MAX);
+    assert!(matches!(rig.status(), HeadSyncStatus::Syncing { target: 9, .. }), "{}", rig.status());
+    rig.expect_page(4..);
+    let last = rig.expect_page(8..);
+    assert_eq!(last.range(), (8, 9));
+    rig.input(Input::Ceiling { block: 10 });
+    assert!(matches!(rig.status(), HeadSyncStatus::Syncing { target: 10, .. }), "{}", rig.status());
+}
+
+#[test]
+fn the_status_says_how_fast_it_goes() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.all_claim(20);
+    let ask = rig.expect_page(1..);
+    rig.advance(SECOND);
+    rig.deliver(ask, 20);
+    rig.import(1..=4);
+    let speed = |rig: &Rig| match rig.status() {
+        HeadSyncStatus::Syncing { commitments_per_second, .. } => commitments_per_second,
+        other => panic!("{other}"),
+    };
+    assert_eq!(speed(&rig), 4);
+    rig.advance(11 * SECOND);
+    assert_eq!(speed(&rig), 0);
+}
+
+#[test]
+fn the_status_says_since_when_it_is_stalled() {
+    let mut rig = Rig::new();
+    rig.machine.set_wall_clock(rig.now, UnixSeconds::new(1_000));
+    rig.input(Input::Start { base: 0, head: head(3) });
+    let since = |rig: &Rig| match rig.status() {
+        HeadSyncStatus::Stalled { since, .. } => since.get(),
+        other => panic!("{other}"),
+    };
+    assert_eq!(since(&rig), 1_000);
+    rig.advance(50 * SECOND);
+    assert_eq!(since(&rig), 1_000);
+    rig.peer_up(peer(1));
+    rig.all_claim(3);
+    rig.expect_live(3);
+    rig.input(Input::PeerDown(peer(1)));
+    rig.advance(36 * SECOND);
+    assert_eq!(since(&rig), 1_086);
+}
+
+#[test]
+fn an_l1_reorg_that_removes_everything_starts_again_from_the_base() {
+    let mut rig = Rig::live(6, &[peer(1)]);
+    rig.peer_up(peer(2));
+    rig.all_claim(9);
+    let above = rig.expect_page(7..);
+    rig.want(6, false);
+    rig.expect_txlist(6);
+    rig.input(Input::TxListUnwanted { block: 6, hash: crate::chain::txlist(6).hash() });
+    rig.input(Input::Applied { head: None });
+    // What is above a head that is gone is of no use.
+    rig.deliver(above, 9);
+    rig.expect_syncing();
+    rig.advance(SECOND);
+    rig.all_claim(9);
+    let page = rig.expect_page(1..);
+    rig.deliver(page, 9);
+    rig.import(1..=4);
+    rig.expect_no_reports();
+}
+
+#[test]
+fn a_base_that_falls_back_is_started_from() {
+    let mut rig = Rig::new();
+    rig.peer_up(peer(1));
+    rig.input(Input::Start { base: 8, head: None });
+    rig.all_claim(8);
+    rig.expect_live(0);
+    rig.input(Input::Start { base: 4, head: None });
+    rig.expect_syncing();
+    rig.advance(SECOND);
+    rig.all_claim(8);
+    rig.expect_page(5..);
+}
+
+#[test]
+fn all_peers_cut_off_for_a_minute_cost_nothing_but_the_minute() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.peer_up(peer(2));
+    rig.all_claim(12);
+    let (first, second) = (rig.expect_page(1..), rig.expect_page(5..));
+    rig.deliver(first, 12);
+    rig.import(1..=4);
+    rig.deliver(second, 12);
+    let (importing, ..) = rig.expect_import();
+    rig.expect_page(9..);
+    rig.want(3, false);
+    rig.want(4, false);
+    let (third, fourth) = (rig.expect_txlist(3), rig.expect_txlist(4));
+    rig.reply(third, Reply::TxList(crate::chain::txlist(3)));
+    rig.expect_stored_txlist(3);
+    for n in 1..=2 {
+        rig.input(Input::PeerDown(peer(n)));
+    }
+    rig.expect_stalled(Stall::NoPeers);
+    // What had come is judged and stored all the same.
+    rig.imported(importing, head(8), p2p_catchup::ImportVerdict::Linked);
+    rig.input(Input::TxListArrived { hash: crate::chain::txlist(3).hash() });
+    rig.advance(60 * SECOND);
+    rig.expect_quiet();
+    for n in 1..=2 {
+        rig.peer_up(peer(n));
+    }
+    rig.all_claim(12);
+    let ask = rig.wait_page(9.., 12);
+    let again = rig.expect_txlist(4);
+    assert_ne!(again.id, fourth.id);
+    rig.expect_quiet();
+    rig.deliver(ask, 12);
+    rig.import(9..=12);
+    rig.reply(again, Reply::TxList(crate::chain::txlist(4)));
+    rig.input(Input::TxListArrived { hash: crate::chain::txlist(4).hash() });
+    rig.wait_live(12);
+    rig.expect_no_reports();
 }

@@ -1,6 +1,8 @@
 //! Missing transaction lists.
 
-use p2p_catchup::{Failure, Input, Reply};
+use std::num::NonZeroUsize;
+
+use p2p_catchup::{CatchUpConfig, Failure, Input, Pace, Reply};
 use p2p_types::{HeadSyncStatus, Offence, Stall};
 
 use crate::{
@@ -16,6 +18,8 @@ fn a_missing_txlist_is_asked_for_and_live_waits_for_it() {
     let ask = rig.expect_txlist(3);
     rig.reply(ask, Reply::TxList(txlist(3)));
     rig.expect_stored_txlist(3);
+    rig.expect_syncing();
+    rig.input(Input::TxListArrived { hash: txlist(3).hash() });
     rig.expect_live(3);
 }
 
@@ -64,7 +68,7 @@ fn not_found_moves_on_to_another_peer_and_costs_nobody() {
     assert_ne!(first.to, second.to);
     rig.reply(second, Reply::TxListNotFound);
     rig.expect_quiet();
-    rig.expect_stalled(Stall::NothingDelivered);
+    rig.expect_stalled(Stall::WaitingForData { lowest: 3, txlists: 1 });
     // A peer that comes is asked at once, whatever the pause.
     rig.peer_up(peer(3));
     rig.all_claim(3);
@@ -98,6 +102,7 @@ fn a_failed_request_is_repeated_until_the_list_is_here() {
     let ask = rig.wait_txlist(3, 3);
     assert!(!rig.status().is_live());
     rig.reply(ask, Reply::TxList(txlist(3)));
+    rig.input(Input::TxListArrived { hash: txlist(3).hash() });
     rig.wait_live(3);
     rig.expect_no_reports();
 }
@@ -147,4 +152,109 @@ fn a_list_of_another_hash_is_charged() {
     rig.expect_report(other.to, Offence::HashMismatch);
     rig.expect_no_reports();
     assert!(!rig.status().is_live());
+}
+
+#[test]
+fn a_list_that_cannot_be_stored_is_fetched_again_after_a_pause() {
+    let mut rig = Rig::live(3, &[peer(1)]);
+    rig.want(3, false);
+    let ask = rig.expect_txlist(3);
+    rig.reply(ask, Reply::TxList(txlist(3)));
+    rig.expect_stored_txlist(3);
+    rig.want(3, false);
+    rig.expect_quiet();
+    rig.expect_syncing();
+    let again = rig.wait_txlist(3, 3);
+    rig.reply(again, Reply::TxList(txlist(3)));
+    rig.input(Input::TxListArrived { hash: txlist(3).hash() });
+    rig.wait_live(3);
+}
+
+#[test]
+fn another_block_that_wants_a_list_which_is_being_stored_does_not_fetch_it_again() {
+    let mut rig = Rig::live(3, &[peer(1)]);
+    rig.want(3, false);
+    let ask = rig.expect_txlist(3);
+    rig.reply(ask, Reply::TxList(txlist(3)));
+    rig.expect_stored_txlist(3);
+    let hash = txlist(3).hash();
+    rig.input(Input::TxListWanted { block: 2, hash, live: false });
+    rig.advance(2 * SECOND);
+    rig.all_claim(3);
+    rig.expect_quiet();
+    rig.input(Input::TxListArrived { hash });
+    rig.expect_live(3);
+}
+
+#[test]
+fn bytes_on_their_way_and_being_stored_are_bounded() {
+    const MIB: usize = 1024 * 1024;
+    let mut settings = config();
+    // Two pages in flight, one of a walk, one that is imported: four blocks each, 2 KiB a block.
+    let pages = (2 + 2) * 4 * 2048;
+    settings.max_txlist_bytes = NonZeroUsize::new(MIB).unwrap();
+    settings.buffer_bytes = NonZeroUsize::new(pages + 4 * MIB).unwrap();
+    let mut rig = Rig::with(settings);
+    rig.peer_up(peer(1));
+    rig.input(Input::Start { base: 0, head: crate::chain::head(20) });
+    rig.all_claim(20);
+    (1..=9).for_each(|block| rig.want(block, false));
+    // Nobody knows how large they are: four of the largest fit.
+    let first = rig.expect_txlist(1);
+    for block in 2..=4 {
+        rig.expect_txlist(block);
+    }
+    rig.expect_quiet();
+    // It was small, but while it is being stored, the fifth could be one byte too many.
+    rig.reply(first, Reply::TxList(txlist(1)));
+    rig.expect_stored_txlist(1);
+    rig.expect_quiet();
+    rig.input(Input::TxListArrived { hash: txlist(1).hash() });
+    rig.expect_txlist(5);
+    rig.expect_quiet();
+}
+
+/// Two requests in ten seconds, and the peers given.
+fn paced(peers: &[u8]) -> Rig {
+    let pace = Some(Pace { requests: 2.try_into().unwrap(), window: 10 * SECOND });
+    let mut rig = Rig::with(CatchUpConfig { pace, ..config() });
+    rig.input(Input::Start { base: 0, head: crate::chain::head(9) });
+    peers.iter().for_each(|&n| rig.peer_up(peer(n)));
+    rig.all_claim(9);
+    rig
+}
+
+#[test]
+fn nothing_is_asked_of_a_peer_that_would_have_to_wait_for_its_turn() {
+    let mut rig = paced(&[1, 2]);
+    (1..=9).for_each(|block| rig.want(block, false));
+    for block in 1..=4 {
+        let ask = rig.expect_txlist(block);
+        rig.reply(ask, Reply::TxList(txlist(block)));
+        rig.expect_stored_txlist(block);
+        rig.input(Input::TxListArrived { hash: txlist(block).hash() });
+    }
+    rig.advance(9 * SECOND);
+    rig.all_claim(9);
+    rig.expect_quiet();
+    rig.expect_syncing();
+    // One that is free is asked at once.
+    rig.peer_up(peer(3));
+    rig.all_claim(9);
+    assert_eq!((rig.expect_txlist(5).to, rig.expect_txlist(6).to), (peer(3), peer(3)));
+    rig.expect_quiet();
+    // The others when their window is over.
+    rig.advance(SECOND);
+    (7..=9).for_each(|block| assert_ne!(rig.expect_txlist(block).to, peer(3)));
+    rig.expect_no_reports();
+}
+
+#[test]
+fn a_peer_that_takes_more_is_asked_more() {
+    let mut rig = paced(&[1]);
+    (1..=9).for_each(|block| rig.want(block, false));
+    assert_eq!(rig.asks().len(), 2);
+    let pace = Pace { requests: 5.try_into().unwrap(), window: 10 * SECOND };
+    rig.input(Input::Pace { peer: peer(1), pace });
+    assert_eq!(rig.asks().len(), 5);
 }

@@ -30,15 +30,17 @@ pub(crate) enum Kind {
     Withholder,
     /// Gives one commitment a page.
     Truncator,
-    /// Gives commitments by somebody who was not elected, and wrong transaction lists.
+    /// Gives another chain, by somebody who was not elected, and wrong transaction lists.
     Liar,
     /// Says its head and nothing else.
     SlowLoris,
     /// Comes and goes, claims much and gives little.
     Flapper,
+    /// Gives the other side of a fork that an elected preconfer signed near the end.
+    Equivocator,
 }
 
-pub(crate) const ADVERSARIES: [Kind; 7] = [
+pub(crate) const ADVERSARIES: [Kind; 8] = [
     Kind::EmptyPager,
     Kind::FarFuture,
     Kind::Withholder,
@@ -46,6 +48,7 @@ pub(crate) const ADVERSARIES: [Kind; 7] = [
     Kind::Liar,
     Kind::SlowLoris,
     Kind::Flapper,
+    Kind::Equivocator,
 ];
 
 pub(crate) const LENGTH: usize = 40;
@@ -95,6 +98,7 @@ enum Event {
     Import { id: RequestId, from: PeerId, page: Vec<Authenticated> },
     Gossip(usize),
     GossipTxList(BlockNumber),
+    Stored(B256),
     Grow,
     Toggle(PeerId),
 }
@@ -286,6 +290,13 @@ impl World {
                     self.input(Input::TxListArrived { hash });
                 }
             }
+            Event::Stored(hash) => {
+                // Whoever wanted it may be gone.
+                if self.chain.iter().any(|block| block.txlist_hash() == Some(hash)) {
+                    self.lists.insert(hash);
+                    self.input(Input::TxListArrived { hash });
+                }
+            }
             Event::Toggle(id) => {
                 let actor = &self.actors[&id];
                 if self.weather.busy || actor.kind == Kind::Flapper {
@@ -392,9 +403,7 @@ impl World {
             match output {
                 Output::Send { id, to, request } => self.asked(id, to, request),
                 Output::Import { id, from, page } => self.later(100, Event::Import { id, from, page }),
-                Output::TxList { txlist, .. } => {
-                    self.lists.insert(txlist.hash());
-                }
+                Output::TxList { txlist, .. } => self.later(50, Event::Stored(txlist.hash())),
                 Output::Report { peer, offence } => self.reports.push((peer, offence)),
                 Output::Status(status) => {
                     self.statuses += 1;
@@ -439,8 +448,13 @@ impl World {
             (Request::Page { from, count }, Kind::Liar) => {
                 Reply::Page(slice(&blocks().lies, from, count.get().into()))
             }
+            (Request::Page { from, count }, Kind::Equivocator) if height > 3 => {
+                let fork = self.height - 3;
+                let other = [&truth[..fork], &blocks().forks[fork]].concat();
+                Reply::Page(slice(&other, from, count.get().into()))
+            }
             (Request::Page { from, count }, _) => Reply::Page(slice(truth, from, count.get().into())),
-            (Request::TxList { hash }, Kind::Honest | Kind::Truncator) => {
+            (Request::TxList { hash }, Kind::Honest | Kind::Truncator | Kind::Equivocator) => {
                 let found = truth.iter().find(|block| block.txlist_hash() == Some(hash));
                 found.map_or(Reply::TxListNotFound, |block| Reply::TxList(chain::txlist(block.block())))
             }

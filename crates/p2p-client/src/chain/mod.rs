@@ -22,7 +22,7 @@ use forward::ForwardMemory;
 use wanted::Wanted;
 
 /// Most blocks that a live commitment may be above the best known height and still be believed.
-const MAX_AHEAD: BlockNumber = 1024;
+pub(crate) const MAX_AHEAD: BlockNumber = 1024;
 
 /// A commitment on its way through the rules.
 #[derive(Debug)]
