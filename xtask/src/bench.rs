@@ -16,6 +16,8 @@ use crate::{
 pub(crate) enum Suite {
     /// Decoding, hashing, recovering, judging, alone and by the page, and transaction lists.
     Validation,
+    /// Catching up from peers over real sockets, against the ceilings of the same machine.
+    Catchup,
 }
 
 impl Suite {
@@ -23,6 +25,7 @@ impl Suite {
     const fn name(self) -> &'static str {
         match self {
             Self::Validation => "validation",
+            Self::Catchup => "catchup",
         }
     }
 
@@ -30,6 +33,7 @@ impl Suite {
     const fn target(self) -> &'static str {
         match self {
             Self::Validation => "ratios",
+            Self::Catchup => "catchup",
         }
     }
 
@@ -47,6 +51,11 @@ impl Suite {
                 let rows: Vec<Row> = serde_json::from_str(line).map_err(unreadable)?;
                 let text = VALIDATION.replace("{table}", &table(&rows));
                 Ok((section(self, "Validation", &text), summary(&rows)))
+            }
+            Self::Catchup => {
+                let figures: CatchupFigures = serde_json::from_str(line).map_err(unreadable)?;
+                let text = CATCHUP.replace("{table}", &figures.table());
+                Ok((section(self, "Catch-up", &text), figures.summary()))
             }
         }
     }
@@ -83,6 +92,54 @@ all cores (the naive way on one); `reject_…` what is refused; `txlist_hash_…
 ratio grows with the list. `reject_duplicate` and `txlist_hash_…` show one keccak against the other.
 A page needs all cores at once: on a busy machine its ratio says more about the neighbours.
 ";
+
+const CATCHUP: &str = "\
+Over real sockets on loopback, from four peers in one other process that shares the cores: clients with stores in
+memory, pacing and serving limits lifted where speed is measured. Ours and the ceilings take turns; the best of three
+rounds counts on both sides.
+
+{table}
+`commitments_vs_bound`: 10,000 commitments with one list, against one core that authenticates them from their bytes
+and does nothing else. `txlists_vs_raw`: 10,000 commitments and their lists of 10 KiB, against libp2p's
+request/response alone with a codec that moves the same bytes, eight requests on their way to each peer.
+`txlists_vs_serial_25ms`: the same through a relay that holds every byte back for 25 ms each way, against one peer
+asked for one list after another. `txlists_2mib_vs_floor`: lists of 2 MiB, against the slower of libp2p alone and of
+keccak on all cores. `paced_…`: the share of 0.8 lists a second and peer in a minute with servers that answer eight
+requests in ten seconds and refuse the ninth; `refusals` are theirs. `peak_extra_mib`: resident memory beyond what
+there was before and what is stored, at its highest in any of these runs.
+";
+
+/// What the catch-up bench prints: the figures asked for, and what they are made of.
+#[derive(Debug, Deserialize)]
+struct CatchupFigures {
+    #[serde(flatten)]
+    figures: Map<String, Value>,
+    details: Map<String, Value>,
+}
+
+impl CatchupFigures {
+    fn table(&self) -> String {
+        let row = |(name, value): (&String, &Value)| format!("| `{name}` | {} |\n", three_digits(value));
+        let head = "| what | |\n|---|---:|\n".to_owned();
+        let figures: String = self.figures.iter().map(row).collect();
+        let details = "\n| a second | |\n|---|---:|\n".to_owned();
+        head + &figures + &details + &self.details.iter().map(row).collect::<String>()
+    }
+
+    fn summary(self) -> Value {
+        self.figures.into()
+    }
+}
+
+/// A number as a human reads it.
+fn three_digits(value: &Value) -> String {
+    match value.as_f64() {
+        _ if value.is_u64() => value.to_string(),
+        Some(number) if number >= 100.0 => format!("{number:.0}"),
+        Some(number) => format!("{number:.3}"),
+        None => value.to_string(),
+    }
+}
 
 /// One row, as the bench prints it.
 #[derive(Debug, Clone, Deserialize)]
@@ -213,6 +270,19 @@ mod tests {
         assert_eq!(json["single"]["ratio"], 2000.0);
         assert_eq!(json["page_256"]["ours_ns"], 1500.0);
         assert!(json.get("encode").is_none());
+    }
+
+    #[test]
+    fn the_catchup_figures_are_shown_with_what_they_are_made_of_and_summed_up_without() {
+        let line = r#"{"txlists_vs_raw":0.71234,"refusals":0,"details":{"txlists_10kib":5123.4}}"#;
+        let figures: CatchupFigures = serde_json::from_str(line).unwrap();
+        let table = figures.table();
+        assert!(table.contains("| `txlists_vs_raw` | 0.712 |"), "{table}");
+        assert!(
+            table.contains("| `refusals` | 0 |") && table.contains("| `txlists_10kib` | 5123 |"),
+            "{table}"
+        );
+        assert_eq!(figures.summary(), json!({"txlists_vs_raw": 0.71234, "refusals": 0}));
     }
 
     #[test]

@@ -1,0 +1,137 @@
+//! The ceiling: libp2p's own request/response, with a codec that only moves bytes and nothing behind it.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise,
+    request_response::{self, Event, Message, ProtocolSupport},
+    swarm::SwarmEvent,
+    tcp, yamux,
+};
+
+use crate::Failed;
+
+/// A request is 32 bytes; an answer has a length of four before it.
+#[derive(Clone, Default)]
+pub(crate) struct Plain;
+
+impl request_response::Codec for Plain {
+    type Protocol = StreamProtocol;
+    type Request = [u8; 32];
+    type Response = Vec<u8>;
+
+    async fn read_request<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<[u8; 32]> {
+        let mut request = [0; 32];
+        io.read_exact(&mut request).await?;
+        Ok(request)
+    }
+
+    async fn read_response<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Vec<u8>> {
+        let mut length = [0; 4];
+        io.read_exact(&mut length).await?;
+        let mut response = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap_or_default()];
+        io.read_exact(&mut response).await?;
+        Ok(response)
+    }
+
+    async fn write_request<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        request: [u8; 32],
+    ) -> io::Result<()> {
+        io.write_all(&request).await?;
+        io.close().await
+    }
+
+    async fn write_response<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        response: Vec<u8>,
+    ) -> io::Result<()> {
+        let length = u32::try_from(response.len()).map_err(io::Error::other)?;
+        io.write_all(&length.to_be_bytes()).await?;
+        io.write_all(&response).await?;
+        io.close().await
+    }
+}
+
+type Behaviour = request_response::Behaviour<Plain>;
+
+fn swarm() -> Result<Swarm<Behaviour>, Failed> {
+    let settings = request_response::Config::default().with_request_timeout(Duration::from_secs(20));
+    let protocols = [(StreamProtocol::new("/bench/raw/1"), ProtocolSupport::Full)];
+    Ok(SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, yamux::Config::default)?
+        .with_behaviour(|_| Behaviour::with_codec(Plain, protocols, settings))?
+        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(Duration::from_secs(60)))
+        .build())
+}
+
+/// Answers everybody with so many bytes, for ever. Returns where.
+pub(crate) async fn serve(bytes: usize) -> Result<Multiaddr, Failed> {
+    let mut swarm = swarm()?;
+    swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse()?)?;
+    let address = loop {
+        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+            break address.with_p2p(*swarm.local_peer_id()).map_err(|_| "an address with a peer")?;
+        }
+    };
+    tokio::spawn(async move {
+        let answer = vec![0x5a; bytes];
+        loop {
+            if let SwarmEvent::Behaviour(Event::Message {
+                message: Message::Request { channel, .. }, ..
+            }) = swarm.select_next_some().await
+            {
+                // Whoever has gone needs no answer.
+                drop(swarm.behaviour_mut().send_response(channel, answer.clone()));
+            }
+        }
+    });
+    Ok(address)
+}
+
+/// Answers a second, with `in_flight` requests on their way to each peer, for so many answers.
+pub(crate) async fn ceiling(peers: &[Multiaddr], in_flight: usize, answers: usize) -> Result<f64, Failed> {
+    let mut swarm = swarm()?;
+    for peer in peers {
+        swarm.dial(peer.clone())?;
+    }
+    let mut connected: Vec<PeerId> = Vec::new();
+    while connected.len() < peers.len() {
+        if let SwarmEvent::ConnectionEstablished { peer_id, .. } = swarm.select_next_some().await {
+            connected.push(peer_id);
+        }
+    }
+    let begun = Instant::now();
+    for peer in connected.iter().cycle().take(in_flight * peers.len()) {
+        swarm.behaviour_mut().send_request(peer, [7; 32]);
+    }
+    let mut done = 0;
+    while done < answers {
+        match swarm.select_next_some().await {
+            SwarmEvent::Behaviour(Event::Message { peer, message: Message::Response { .. }, .. }) => {
+                done += 1;
+                swarm.behaviour_mut().send_request(&peer, [7; 32]);
+            }
+            SwarmEvent::Behaviour(Event::OutboundFailure { error, .. }) => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(answers as f64 / begun.elapsed().as_secs_f64())
+}
