@@ -1,12 +1,11 @@
-//! The swarm: TCP, noise, yamux, and all behaviours of a node.
+//! The swarm: all behaviours of a node over its transports.
 
-use std::convert::Infallible;
+use std::num::NonZeroUsize;
 
 use libp2p::{
-    StreamProtocol, Swarm, SwarmBuilder, allow_block_list, connection_limits, identify, noise, ping,
+    StreamProtocol, Swarm, allow_block_list, connection_limits, identify, memory_connection_limits, ping,
     request_response::{self, ProtocolSupport},
-    swarm::NetworkBehaviour,
-    tcp, yamux,
+    swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
 };
 use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Rpc};
 
@@ -15,6 +14,7 @@ use crate::{
     config::NetworkConfig,
     error::NetworkError,
     gossip::{self, Gossipsub, Topics},
+    transport,
 };
 
 /// The protocol version that the deployed peers identify with.
@@ -26,7 +26,8 @@ const AGENT: &str = concat!("preconfirmation-p2p/", env!("CARGO_PKG_VERSION"));
 /// The limits come first: what they refuse costs the others nothing.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
-    limits: connection_limits::Behaviour,
+    pub(crate) limits: connection_limits::Behaviour,
+    memory: Toggle<memory_connection_limits::Behaviour>,
     pub(crate) banned: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
@@ -48,10 +49,17 @@ pub(crate) fn swarm(config: &NetworkConfig, topics: &Topics) -> Result<Swarm<Beh
                 .with_max_pending_incoming(Some(connections.max_pending))
                 .with_max_pending_outgoing(Some(connections.max_pending)),
         ),
+        memory: connections
+            .max_process_bytes
+            .map(NonZeroUsize::get)
+            .map(memory_connection_limits::Behaviour::with_max_bytes)
+            .into(),
         banned: allow_block_list::Behaviour::default(),
         identify: identify::Behaviour::new(
             identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), config.identity.public())
-                .with_agent_version(AGENT.to_owned()),
+                .with_agent_version(AGENT.to_owned())
+                // Where the operator says how the node is reached, interfaces would only mislead.
+                .with_hide_listen_addrs(!config.advertise.is_empty()),
         ),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(connections.ping_interval)),
         gossip: gossip::behaviour(config, topics)?,
@@ -59,16 +67,14 @@ pub(crate) fn swarm(config: &NetworkConfig, topics: &Topics) -> Result<Swarm<Beh
         commitments: rpc::<GetCommitmentsByNumber>(config)?,
         txlist: rpc::<GetRawTxList>(config)?,
     };
-    let built = SwarmBuilder::with_existing_identity(config.identity.clone())
-        .with_tokio()
-        .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, yamux::Config::default)
-        .map_err(|error| NetworkError::Stack(error.into()))?
-        .with_behaviour(|_| behaviour);
-    let builder: Result<_, Infallible> = built.map_err(|error| match error {});
-    let Ok(builder) = builder;
-    Ok(builder
-        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(connections.idle_timeout))
-        .build())
+    let swarm_config =
+        swarm::Config::with_tokio_executor().with_idle_connection_timeout(connections.idle_timeout);
+    let local = config.identity.public().to_peer_id();
+    let mut swarm = Swarm::new(transport::build(&config.identity)?, behaviour, local, swarm_config);
+    for address in &config.advertise {
+        swarm.add_external_address(address.clone());
+    }
+    Ok(swarm)
 }
 
 /// The id of a protocol on a chain, as libp2p has it.

@@ -73,15 +73,18 @@ mod bans;
 mod behaviour;
 mod codec;
 mod config;
+mod disk;
 mod error;
 mod event;
 mod gossip;
 mod handle;
+pub mod identity;
 mod metrics;
 mod pacing;
 mod rpc;
 mod score;
 mod service;
+mod transport;
 
 pub use bytes::Bytes;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};

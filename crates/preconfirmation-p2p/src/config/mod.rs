@@ -41,8 +41,11 @@ pub struct NetworkConfig {
     pub chain_id: u64,
     /// Who this node is; signs what it publishes. ed25519 or secp256k1.
     pub identity: Keypair,
-    /// TCP addresses to listen on. Empty: the node only dials.
+    /// Addresses to listen on, `/ip4/…/tcp/…` and `/ip4/…/udp/…/quic-v1`. Empty: the node only dials.
     pub listen: Vec<Multiaddr>,
+    /// Addresses at which others reach this node, where they differ from those it listens on: behind a
+    /// router, under a name. If there are any, peers are told of these only.
+    pub advertise: Vec<Multiaddr>,
     /// Peers dialled once at the start.
     pub static_peers: Vec<Multiaddr>,
     /// Largest transaction list on this chain, in bytes; at most 2 MiB. Longer ones are an offence on gossip.
@@ -69,6 +72,7 @@ impl NetworkConfig {
             chain_id,
             identity,
             listen: Vec::new(),
+            advertise: Vec::new(),
             static_peers: Vec::new(),
             max_txlist_bytes: MAX_TXLIST_BYTES,
             connections: ConnectionConfig::default(),
@@ -168,6 +172,9 @@ pub struct ConnectionConfig {
     pub idle_timeout: Duration,
     /// Between two pings; one that is not answered within 20 s closes the connection.
     pub ping_interval: Duration,
+    /// While the process holds more bytes of physical memory than this, no connection is made or taken.
+    /// None by default: only the operator knows what else the process does.
+    pub max_process_bytes: Option<NonZeroUsize>,
 }
 
 impl Default for ConnectionConfig {
@@ -179,6 +186,7 @@ impl Default for ConnectionConfig {
             max_pending: 32,
             idle_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(15),
+            max_process_bytes: None,
         }
     }
 }

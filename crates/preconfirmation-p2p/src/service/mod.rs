@@ -310,7 +310,9 @@ impl NetworkService {
             BehaviourEvent::Txlist(event) => self.rpc_event::<GetRawTxList>(event),
             BehaviourEvent::Identify(event) => self.identify_event(event),
             BehaviourEvent::Ping(event) => self.ping_event(event),
-            BehaviourEvent::Limits(never) | BehaviourEvent::Banned(never) => match never {},
+            BehaviourEvent::Limits(never) | BehaviourEvent::Memory(never) | BehaviourEvent::Banned(never) => {
+                match never {}
+            }
         }
     }
 

@@ -10,3 +10,4 @@ mod limits;
 mod lives;
 mod requests;
 mod rig;
+mod transports;
