@@ -1,8 +1,11 @@
-//! A store on disk: one file of `redb`, the same semantics as the one in memory.
+//! A store on disk: a database of `redb` and files for large lists, the same semantics as the one in memory.
 
 mod fault;
+mod files;
 mod group;
+mod lists;
 mod open;
+mod stores;
 mod tables;
 #[cfg(all(test, feature = "test-utils"))]
 mod tests;
@@ -10,35 +13,35 @@ mod verify;
 mod writer;
 
 use std::{
-    collections::BTreeSet,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use p2p_types::{B256, Base, BlockNumber, Head, SigningDomain, TxList};
-use p2p_validation::{Evidence, Linked};
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use p2p_types::SigningDomain;
+use redb::{Database, ReadTransaction, ReadableDatabase};
 
-use crate::{
-    CommitmentStore, EvidenceStore, Inserted, StorageError, StorageLimits, StoredCommitment, StoredEvidence,
-    TxListStore, evidence::evidence_key,
-};
+use crate::{StorageError, StorageLimits, TxListStore};
 use fault::{breaks, fault};
+use files::{Files, Folder};
 use group::{Group, Ticket, Transactions};
-use open::{Folder, Source, prepare};
-use tables::{
-    CHAIN, COMMITMENTS, EVIDENCE, META, PLACES, ROOTS, Row, State, TXLIST_BLOCKS, TXLISTS, decode_evidence,
-    find, row, rows_at,
-};
+use open::{Source, prepare};
+use tables::{META, State};
 use writer::Writer;
 
 pub use verify::{Problem, VerifyReport};
 
-/// Commitments that one step of pruning removes at least, where there are as many: some hundred microseconds,
-/// after which other writers have their turn.
-const PRUNE_STEP: usize = 64;
+/// How much one step of pruning or evicting removes, where there is as much: some hundred microseconds, after
+/// which other writers have their turn.
+const STEP: usize = 64;
+
+/// Files of a relaxed store that may wait for the next sync to be removed.
+const MAX_DOOMED: usize = 256;
+
+/// A database beyond this writes down with each change which of its pages are taken: a second sync, for which
+/// it opens at once after a crash. A smaller one is read through instead, in some 50 ms.
+const QUICK_REPAIR_BYTES: u64 = 32 * 1024 * 1024;
 
 /// When a change is on disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,12 +63,16 @@ pub struct DiskConfig {
     pub limits: StorageLimits,
     /// When a change is on disk.
     pub durability: Durability,
-    /// Memory for pages of the file.
+    /// Memory for pages of the database.
     pub cache_bytes: usize,
+    /// Transaction lists from this size on have a file each; smaller ones are in the database. May differ from
+    /// one opening to the next.
+    pub file_bytes: usize,
 }
 
 impl DiskConfig {
-    /// The limits of [`StorageLimits::default`], everything on disk at once, 32 MiB of cache.
+    /// The limits of [`StorageLimits::default`], everything on disk at once, 32 MiB of cache, files for lists
+    /// from 256 KiB on.
     #[must_use]
     pub fn recommended(domain: SigningDomain) -> Self {
         Self {
@@ -73,11 +80,12 @@ impl DiskConfig {
             limits: StorageLimits::default(),
             durability: Durability::default(),
             cache_bytes: 32 * 1024 * 1024,
+            file_bytes: 256 * 1024,
         }
     }
 }
 
-/// A bounded store in one file.
+/// A bounded store in one folder.
 ///
 /// Writers on many threads share their syncs: while one transaction is being written, whoever comes waits
 /// and rides the next one together. Every commitment is read with its checksum and its hashes computed anew,
@@ -97,6 +105,7 @@ pub struct DiskStorage {
     /// None after a failure of the file system, until the next call opens it anew.
     database: RwLock<Option<Database>>,
     group: Group,
+    files: Files,
     source: Box<dyn Source>,
     config: DiskConfig,
 }
@@ -112,8 +121,20 @@ impl DiskStorage {
         Self::open_source(Box::new(Folder(folder.as_ref().to_owned())), config)
     }
 
+    /// Whether a folder has a store.
+    #[must_use]
+    pub fn exists(folder: impl AsRef<Path>) -> bool {
+        Folder(folder.as_ref().to_owned()).path(open::DATABASE).is_file()
+    }
+
     fn open_source(source: Box<dyn Source>, config: DiskConfig) -> Result<Self, StorageError> {
-        let store = Self { database: RwLock::new(None), group: Group::default(), source, config };
+        let store = Self {
+            database: RwLock::new(None),
+            group: Group::default(),
+            files: Files::default(),
+            source,
+            config,
+        };
         store.reopen()?;
         Ok(store)
     }
@@ -126,7 +147,41 @@ impl DiskStorage {
         if self.config.durability == Durability::Immediate {
             return Ok(());
         }
-        self.with(|database| database.begin_write().map_err(fault)?.commit().map_err(fault))
+        let doomed = self.files.take_doomed();
+        let synced = self.with(|database| database.begin_write().map_err(fault)?.commit().map_err(fault));
+        match synced {
+            Ok(()) => self.remove_files(doomed),
+            Err(error) => {
+                self.files.doom(doomed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Moves what is in the database together, so that its file becomes smaller, and removes files that nobody
+    /// names. Nobody else reads or writes meanwhile.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be written.
+    pub fn compact(&self) -> Result<(), StorageError> {
+        self.sync()?;
+        self.with(|_| Ok(()))?;
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = &mut *database {
+            guarded(|| database.compact().map(drop).map_err(fault))?;
+        }
+        drop(database);
+        self.files.start_over();
+        while self.files.sweep(&*self.source, |hash| self.contains(hash))? {}
+        Ok(())
+    }
+
+    /// Bytes of the database file; large transaction lists are beside it.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the file system does not say.
+    pub fn database_bytes(&self) -> Result<u64, StorageError> {
+        self.source.len()
     }
 
     fn reopen(&self) -> Result<(), StorageError> {
@@ -138,6 +193,7 @@ impl DiskStorage {
             let mut builder = Database::builder();
             builder.set_cache_size(self.config.cache_bytes);
             let opened = self.source.open(&builder)?;
+            Files::prepare(&*self.source)?;
             prepare(&opened, &self.config.domain)?;
             Ok(opened)
         })?;
@@ -179,31 +235,18 @@ impl DiskStorage {
         &self,
         work: impl Fn(&mut Writer<'_>) -> Result<T, StorageError> + Send + Sync + 'static,
     ) -> Result<T, StorageError> {
-        self.group.write(self, work)
+        let answer = self.group.write(self, work);
+        match self.config.durability {
+            Durability::Immediate => self.remove_files(self.files.take_doomed())?,
+            // Until the next sync the database may remember them again.
+            Durability::Relaxed if self.files.doomed() > MAX_DOOMED => self.sync()?,
+            Durability::Relaxed => {}
+        }
+        answer
     }
 
     fn state(&self) -> Result<State, StorageError> {
         self.read(|file| State::load(&file.open_table(META).map_err(fault)?))
-    }
-
-    /// Commitments of the heights where a parent can be missing: where a chain begins, and above what has been
-    /// pruned.
-    fn orphans(&self) -> Result<Vec<StoredCommitment>, StorageError> {
-        let rows = self.read(|file| {
-            let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
-            let lowest = commitments.first().map_err(fault)?.map(|(place, _)| place.value().0);
-            let mut heights: BTreeSet<BlockNumber> = lowest.into_iter().collect();
-            for entry in file.open_table(ROOTS).map_err(fault)?.iter().map_err(fault)? {
-                heights.insert(entry.map_err(fault)?.0.value());
-            }
-            let mut rows = Vec::new();
-            for block in heights {
-                rows.extend(rows_at(&commitments, block, &self.config.domain)?);
-            }
-            rows.sort_unstable_by_key(|(_, row)| row.arrival);
-            Ok(rows)
-        })?;
-        Ok(rows.into_iter().map(|(_, row)| row.stored).collect())
     }
 }
 
@@ -227,181 +270,16 @@ impl Transactions for DiskStorage {
             for (index, step) in steps.iter().enumerate() {
                 step.run(&mut writer).inspect_err(|_| spoiler = Some(index))?;
             }
-            let changed = writer.finish()?;
-            if changed { transaction.commit().map_err(fault) } else { Ok(()) }
+            let Some(done) = writer.finish()? else { return Ok(Vec::new()) };
+            transaction.set_quick_repair(self.source.len()? > QUICK_REPAIR_BYTES);
+            transaction.commit().map_err(fault)?;
+            Ok(done)
         });
-        done.map_err(|error| (spoiler, error))
+        done.map(|gone| self.files.doom(gone)).map_err(|error| (spoiler, error))
     }
 
     fn discard(&self) {
         self.close();
-    }
-}
-
-impl CommitmentStore for DiskStorage {
-    fn insert(&self, commitment: Linked) -> Result<Inserted, StorageError> {
-        let new = StoredCommitment::from(commitment);
-        self.write(move |writer| writer.insert(new.clone()))
-    }
-
-    fn insert_all(&self, commitments: Vec<Linked>) -> Vec<Result<Inserted, StorageError>> {
-        let many = commitments.len();
-        let new: Vec<_> = commitments.into_iter().map(StoredCommitment::from).collect();
-        let inserted = self.write(move |writer| {
-            let mut answers = Vec::with_capacity(new.len());
-            for new in &new {
-                let answer = writer.insert(new.clone());
-                match answer {
-                    Err(error) if fault::spoils(&error) => return Err(error),
-                    answer => answers.push(answer),
-                }
-            }
-            Ok(answers)
-        });
-        inserted.unwrap_or_else(|error| vec![Err(error); many])
-    }
-
-    fn by_block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, StorageError> {
-        self.read(|file| {
-            let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
-            Ok(row(&commitments, (block, CHAIN), &self.config.domain)?.map(|row| row.stored))
-        })
-    }
-
-    fn by_hash(&self, hash: &B256) -> Result<Option<StoredCommitment>, StorageError> {
-        self.read(|file| {
-            let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
-            let places = file.open_table(PLACES).map_err(fault)?;
-            Ok(find(&commitments, &places, hash, &self.config.domain)?.map(|(_, row)| row.stored))
-        })
-    }
-
-    fn children(&self, parent: &B256) -> Result<Vec<B256>, StorageError> {
-        let mut children = match self.by_hash(parent)? {
-            Some(parent) => self.at(parent.block.saturating_add(1))?,
-            None => self.orphans()?,
-        };
-        children.retain(|child| child.parent == *parent && !child.recovered.signed().preconf().is_eop_only());
-        Ok(children.iter().map(StoredCommitment::hash).collect())
-    }
-
-    fn range(&self, from: BlockNumber, limit: usize) -> Result<Vec<StoredCommitment>, StorageError> {
-        self.read(|file| {
-            let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
-            let mut run = Vec::with_capacity(limit.min(256));
-            for entry in commitments.range((from, CHAIN)..).map_err(fault)? {
-                let (place, bytes) = entry.map_err(fault)?;
-                let (block, slot) = place.value();
-                // One height may have others beside the chain; a height without the chain ends the run.
-                let next = from.saturating_add(run.len() as u64);
-                if run.len() >= limit || block > next {
-                    break;
-                }
-                if slot == CHAIN && block == next {
-                    run.push(Row::decode(block, bytes.value(), &self.config.domain)?.stored);
-                }
-            }
-            Ok(run)
-        })
-    }
-
-    fn at(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
-        let rows = self.read(|file| {
-            rows_at(&file.open_table(COMMITMENTS).map_err(fault)?, block, &self.config.domain)
-        })?;
-        Ok(rows.into_iter().map(|(_, row)| row.stored).collect())
-    }
-
-    fn head(&self) -> Result<Option<Head>, StorageError> {
-        Ok(self.state()?.head())
-    }
-
-    fn base(&self) -> Result<Option<Base>, StorageError> {
-        Ok(self.state()?.base)
-    }
-
-    fn set_base(&self, base: Base) -> Result<Vec<StoredCommitment>, StorageError> {
-        self.write(move |writer| writer.set_base(base))
-    }
-
-    fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
-        let mut pruned = 0;
-        loop {
-            let gone = self.write(move |writer| {
-                let mut gone = 0;
-                while gone < PRUNE_STEP {
-                    match writer.prune_lowest(block)? {
-                        0 => break,
-                        more => gone += more,
-                    }
-                }
-                Ok(gone)
-            })?;
-            pruned += gone;
-            if gone == 0 {
-                return Ok(pruned);
-            }
-        }
-    }
-
-    fn commitment_count(&self) -> Result<usize, StorageError> {
-        Ok(self.state()?.commitments)
-    }
-}
-
-impl TxListStore for DiskStorage {
-    fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError> {
-        self.write(move |writer| writer.put(block, &txlist))
-    }
-
-    fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {
-        let bytes = self.read(|file| {
-            let lists = file.open_table(TXLISTS).map_err(fault)?;
-            Ok(lists.get(&hash.0).map_err(fault)?.map(|bytes| bytes.value().to_vec()))
-        })?;
-        let Some(bytes) = bytes else { return Ok(None) };
-        let limit = bytes.len();
-        match TxList::verify(*hash, bytes.into(), limit) {
-            Ok(txlist) => Ok(Some(txlist)),
-            Err(_) => Err(StorageError::Corrupt { what: "a transaction list" }),
-        }
-    }
-
-    fn contains(&self, hash: &B256) -> Result<bool, StorageError> {
-        self.read(|file| {
-            let blocks = file.open_table(TXLIST_BLOCKS).map_err(fault)?;
-            Ok(blocks.get(&hash.0).map_err(fault)?.is_some())
-        })
-    }
-
-    fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
-        let state = self.state()?;
-        Ok((state.txlists, state.txlist_bytes))
-    }
-}
-
-impl EvidenceStore for DiskStorage {
-    fn put_evidence(&self, evidence: &Evidence) -> Result<bool, StorageError> {
-        let (key, evidence) = (evidence_key(evidence), StoredEvidence::from(evidence));
-        self.write(move |writer| writer.put_evidence(key, &evidence))
-    }
-
-    fn evidence(&self) -> Result<Vec<StoredEvidence>, StorageError> {
-        self.read(|file| {
-            let mut found = Vec::new();
-            for entry in file.open_table(EVIDENCE).map_err(fault)?.iter().map_err(fault)? {
-                let (key, bytes) = entry.map_err(fault)?;
-                found.push(decode_evidence(key.value(), bytes.value())?);
-            }
-            Ok(found)
-        })
-    }
-
-    fn evidence_count(&self) -> Result<usize, StorageError> {
-        self.read(|file| {
-            let len = file.open_table(EVIDENCE).map_err(fault)?.len().map_err(fault)?;
-            Ok(usize::try_from(len).unwrap_or(usize::MAX))
-        })
     }
 }
 

@@ -1,15 +1,13 @@
 //! Opening the file: whose it is, how old it is, and who has it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use p2p_types::{B256, SigningDomain};
 use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
 
 use super::{
     fault::{fault, io_fault},
+    files::{FileSystem, Folder},
     tables::{
         COMMITMENTS, DOMAIN_KEY, EVIDENCE, META, PLACES, ROOTS, SCHEMA_KEY, State, TXLIST_BLOCKS,
         TXLIST_ORDER, TXLISTS,
@@ -27,48 +25,46 @@ pub(super) type Migration = fn(&WriteTransaction) -> Result<(), StorageError>;
 pub(super) const MIGRATIONS: &[Migration] = &[evidence];
 const _: () = assert!(MIGRATIONS.len() + 1 == SCHEMA as usize);
 
-/// Schema 2 keeps evidence.
+/// Schema 2 keeps evidence, and lists that have no row among the bytes are files.
 fn evidence(transaction: &WriteTransaction) -> Result<(), StorageError> {
     transaction.open_table(EVIDENCE).map(drop).map_err(fault)
 }
 
-/// Where the database comes from; asked again when it has to be opened anew.
-pub(super) trait Source: Send + Sync {
+/// Where the database comes from, and the folder around it; asked again when it has to be opened anew.
+pub(super) trait Source: FileSystem {
     fn open(&self, builder: &redb::Builder) -> Result<Database, StorageError>;
+    /// Bytes of the database.
+    fn len(&self) -> Result<u64, StorageError>;
 }
 
-/// A folder with the database and the process id of who has it open.
-pub(super) struct Folder(pub(super) PathBuf);
-
-impl Folder {
-    const DATABASE: &'static str = "store.redb";
-    const OWNER: &'static str = "owner";
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
+pub(super) const DATABASE: &str = "store.redb";
+/// The process id of who has it open.
+const OWNER: &str = "owner";
 
 impl Source for Folder {
     fn open(&self, builder: &redb::Builder) -> Result<Database, StorageError> {
         fs::create_dir_all(&self.0).map_err(|error| io_fault(&error))?;
-        let file = self.path(Self::DATABASE);
+        let file = self.path(DATABASE);
         let is_new = !file.exists();
         match builder.create(file) {
             Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
-                let owner = fs::read_to_string(self.path(Self::OWNER)).ok();
+                let owner = fs::read_to_string(self.path(OWNER)).ok();
                 Err(StorageError::Locked { owner: owner.and_then(|pid| pid.trim().parse().ok()) })
             }
             Err(error) => Err(fault(error)),
             Ok(database) => {
                 // The lock is the database's; this only says whose it is, so a failure costs the name alone.
-                drop(fs::write(self.path(Self::OWNER), std::process::id().to_string()));
+                drop(fs::write(self.path(OWNER), std::process::id().to_string()));
                 if is_new {
                     sync_folder(&self.0)?;
                 }
                 Ok(database)
             }
         }
+    }
+
+    fn len(&self) -> Result<u64, StorageError> {
+        fs::metadata(self.path(DATABASE)).map(|file| file.len()).map_err(|error| io_fault(&error))
     }
 }
 
@@ -200,5 +196,33 @@ mod tests {
         let notes = file.begin_read().unwrap().open_table(NOTES).unwrap();
         let notes: Vec<u32> = notes.iter().unwrap().map(|note| note.unwrap().0.value()).collect();
         assert_eq!(notes, [2, 3]);
+    }
+
+    #[test]
+    fn a_file_of_schema_1_is_read_with_all_its_lists_and_can_keep_evidence() {
+        use redb::ReadableTableMetadata;
+
+        // As schema 1 was: no evidence, every list in the database.
+        let file = database();
+        let list = vec![7; 300_000];
+        let transaction = file.begin_write().unwrap();
+        {
+            let mut meta = transaction.open_table(META).unwrap();
+            meta.insert(SCHEMA_KEY, &1_u32.to_be_bytes()[..]).unwrap();
+            meta.insert(DOMAIN_KEY, &DOMAIN.as_bytes()[..]).unwrap();
+            State { txlists: 1, txlist_bytes: list.len(), ..State::default() }.save(&mut meta).unwrap();
+            transaction.open_table(COMMITMENTS).unwrap();
+            transaction.open_table(PLACES).unwrap();
+            transaction.open_table(ROOTS).unwrap();
+            transaction.open_table(TXLISTS).unwrap().insert(&[9; 32], &*list).unwrap();
+            transaction.open_table(TXLIST_BLOCKS).unwrap().insert(&[9; 32], (3, 300_000)).unwrap();
+            transaction.open_table(TXLIST_ORDER).unwrap().insert((3, &[9; 32]), ()).unwrap();
+        }
+        transaction.commit().unwrap();
+        prepare(&file, &DOMAIN).unwrap();
+        assert_eq!(identity(&file).unwrap().unwrap().0, SCHEMA);
+        let read = file.begin_read().unwrap();
+        assert_eq!(read.open_table(EVIDENCE).unwrap().len().unwrap(), 0);
+        assert_eq!(read.open_table(TXLISTS).unwrap().get(&[9; 32]).unwrap().unwrap().value(), list);
     }
 }

@@ -244,29 +244,37 @@ pub(super) fn rows_at(
     Ok(rows)
 }
 
+/// What the checksum of a piece of evidence is of: its place, and the bytes of both commitments.
+fn evidence_checksum((signer, block, label): EvidencePlace<'_>, commitments: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    checksum(&[&signer[..], &block.to_be_bytes(), label.as_bytes(), commitments].concat())
+}
+
 /// The record of a piece of evidence: both commitments and the checksum.
-pub(super) fn encode_evidence(evidence: &StoredEvidence) -> Vec<u8> {
+pub(super) fn encode_evidence(place: EvidencePlace<'_>, evidence: &StoredEvidence) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(2 * SIGNED_COMMITMENT_BYTES + CHECKSUM_BYTES);
     bytes.extend_from_slice(&evidence.record.first.to_ssz());
     bytes.extend_from_slice(&evidence.record.second.to_ssz());
-    let sum = checksum(&bytes);
+    let sum = evidence_checksum(place, &bytes);
     bytes.extend_from_slice(&sum);
     bytes
 }
 
 pub(super) fn decode_evidence(
-    (signer, block, label): EvidencePlace<'_>,
+    place: EvidencePlace<'_>,
     bytes: &[u8],
 ) -> Result<StoredEvidence, StorageError> {
     const WHAT: StorageError = corrupt("evidence");
-    let body = checked(bytes).ok_or(WHAT)?;
+    let (body, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(WHAT)?;
     let (first, second) = body.split_at_checked(SIGNED_COMMITMENT_BYTES).ok_or(WHAT)?;
     let decode = |ssz| Unrecovered::from_ssz(ssz).map(|found| found.signed().clone()).map_err(|_| WHAT);
-    let (first, second) = (decode(first)?, decode(second)?);
-    let number = second.preconf().block_number;
-    let kind = kind_of(label).filter(|_| u64::try_from(number) == Ok(block)).ok_or(WHAT)?;
-    let record = EvidenceRecord { kind, first, second };
-    Ok(StoredEvidence { signer: Address::from(*signer), block, record })
+    let (signer, block, label) = place;
+    match kind_of(label) {
+        Some(kind) if evidence_checksum(place, body) == *sum => {
+            let record = EvidenceRecord { kind, first: decode(first)?, second: decode(second)? };
+            Ok(StoredEvidence { signer: Address::from(*signer), block, record })
+        }
+        _ => Err(WHAT),
+    }
 }
 
 /// Hashes a list that was read and compares.

@@ -1,5 +1,7 @@
 //! Reading all of it and believing none of it.
 
+use std::fmt;
+
 use p2p_types::{Address, B256, BlockNumber, Recovered};
 use preconfirmation_types::Container;
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
@@ -38,6 +40,24 @@ pub enum Problem {
     Counts,
     /// A part of the file cannot be read.
     Unreadable,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Commitment(block) => {
+                write!(f, "a commitment of block {block} has not its checksum, hash or signer")
+            }
+            Self::Link(block) => write!(f, "block {block} does not stand on the one below"),
+            Self::Index(hash) => write!(f, "the hash {hash} does not lead to its commitment"),
+            Self::TxList(hash) => write!(f, "the transaction list {hash} is missing or not its hash"),
+            Self::Evidence { signer, block } => {
+                write!(f, "the evidence against {signer} at block {block} does not hold")
+            }
+            Self::Counts => f.write_str("what is counted is not what is there"),
+            Self::Unreadable => f.write_str("a part of the database cannot be read"),
+        }
+    }
 }
 
 /// What [`DiskStorage::verify`] has found.
@@ -128,30 +148,46 @@ fn commitments(
     Ok(())
 }
 
-fn txlists(_: &DiskStorage, file: &ReadTransaction, report: &mut VerifyReport) -> Result<(), StorageError> {
+fn txlists(
+    store: &DiskStorage,
+    file: &ReadTransaction,
+    report: &mut VerifyReport,
+) -> Result<(), StorageError> {
     let lists = file.open_table(TXLISTS).map_err(fault)?;
     let blocks = file.open_table(TXLIST_BLOCKS).map_err(fault)?;
     let order = file.open_table(TXLIST_ORDER).map_err(fault)?;
-    for entry in lists.iter().map_err(fault)? {
-        let (hash, bytes) = entry.map_err(fault)?;
-        let (hash, bytes) = (B256::from(*hash.value()), bytes.value());
-        let info = blocks.get(&hash.0).map_err(fault)?.map(|info| info.value());
-        let placed = match info {
-            Some((block, len)) => {
-                len == bytes.len() as u64 && order.get((block, &hash.0)).map_err(fault)?.is_some()
+    let mut in_database = 0;
+    for entry in blocks.iter().map_err(fault)? {
+        let (hash, info) = entry.map_err(fault)?;
+        let (hash, (block, len)) = (B256::from(*hash.value()), info.value());
+        let is_placed = order.get((block, &hash.0)).map_err(fault)?.is_some();
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let is_good = |bytes: &[u8]| bytes.len() == len && verify_txlist(&hash, bytes).is_ok();
+        let good = match lists.get(&hash.0).map_err(fault)? {
+            Some(bytes) => {
+                in_database += 1;
+                is_good(bytes.value())
             }
-            None => false,
+            None => match store.read_file(&hash, len) {
+                Ok(Some(bytes)) => is_good(&bytes),
+                // Evicted since this began to read.
+                Ok(None) => true,
+                Err(StorageError::Corrupt { .. }) => false,
+                Err(error) => return Err(error),
+            },
         };
-        if !placed || verify_txlist(&hash, bytes).is_err() {
+        if !is_placed || !good {
             report.problems.push(Problem::TxList(hash));
             continue;
         }
         report.sound.txlists += 1;
-        report.sound.txlist_bytes = report.sound.txlist_bytes.saturating_add(bytes.len());
+        report.sound.txlist_bytes = report.sound.txlist_bytes.saturating_add(len);
     }
-    let counted = lists.len().map_err(fault)?;
-    if blocks.len().map_err(fault)? != counted || order.len().map_err(fault)? != counted {
-        report.problems.push(Problem::Counts);
+    let counted = [(blocks.len(), order.len()), (lists.len(), Ok(in_database))];
+    for (theirs, ours) in counted {
+        if theirs.map_err(fault)? != ours.map_err(fault)? {
+            report.problems.push(Problem::Counts);
+        }
     }
     Ok(())
 }

@@ -4,7 +4,8 @@ use p2p_types::{Address, B256, Base, BlockNumber, Head, SigningDomain, TxList};
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use super::{
-    fault::fault,
+    STEP,
+    fault::{fault, spoils},
     tables::{
         CHAIN, COMMITMENTS, EVIDENCE, EvidencePlace, META, PLACES, Place, ROOTS, Row, State, TXLIST_BLOCKS,
         TXLIST_ORDER, TXLISTS, encode_evidence, find, row, rows_at,
@@ -31,6 +32,17 @@ pub(super) struct Writer<'t> {
     limits: StorageLimits,
     domain: SigningDomain,
     changed: bool,
+    /// What has been evicted so far.
+    evicted: usize,
+    /// Of that, lists that are in files.
+    files: Vec<B256>,
+}
+
+/// How far a step of the work has come.
+pub(super) enum Progress<T> {
+    Done(T),
+    /// It has removed as much as one step may.
+    More,
 }
 
 impl Branches for Writer<'_> {
@@ -76,15 +88,19 @@ impl<'t> Writer<'t> {
             limits,
             domain,
             changed: false,
+            evicted: 0,
+            files: Vec::new(),
         })
     }
 
-    /// Writes down the state. Whether there is anything to commit.
-    pub(super) fn finish(mut self) -> Result<bool, StorageError> {
-        if self.changed {
-            self.state.save(&mut self.meta)?;
+    /// Writes down the state. None if there is nothing to commit, else the lists whose files have lost their
+    /// names.
+    pub(super) fn finish(mut self) -> Result<Option<Vec<B256>>, StorageError> {
+        if !self.changed {
+            return Ok(None);
         }
-        Ok(self.changed)
+        self.state.save(&mut self.meta)?;
+        Ok(Some(self.files))
     }
 
     fn row(&self, place: Place) -> Result<Option<Row>, StorageError> {
@@ -117,43 +133,69 @@ impl<'t> Writer<'t> {
         Ok(())
     }
 
-    fn add(&mut self, slot: Option<u64>, new: StoredCommitment) -> Result<(), StorageError> {
+    fn add(&mut self, slot: Option<u64>, new: &StoredCommitment) -> Result<(), StorageError> {
         self.state.arrivals = self.state.arrivals.saturating_add(1);
         self.state.commitments = self.state.commitments.saturating_add(1);
         let arrival = self.state.arrivals;
-        self.write((new.block, slot.unwrap_or(arrival)), &Row { arrival, stored: new })
+        self.write((new.block, slot.unwrap_or(arrival)), &Row { arrival, stored: new.clone() })
     }
 
-    /// As [`CommitmentStore::insert`](crate::CommitmentStore::insert).
-    pub(super) fn insert(&mut self, new: StoredCommitment) -> Result<Inserted, StorageError> {
+    /// As [`CommitmentStore::insert_all`](crate::CommitmentStore::insert_all), as far as one step comes; at least
+    /// one is answered unless more must be evicted first.
+    pub(super) fn insert_all(
+        &mut self,
+        new: &[StoredCommitment],
+    ) -> Result<Vec<Result<Inserted, StorageError>>, StorageError> {
+        let mut answers = Vec::with_capacity(new.len());
+        for new in new {
+            match self.insert(new) {
+                Ok(Progress::Done(inserted)) => answers.push(Ok(inserted)),
+                Ok(Progress::More) => break,
+                Err(error) if spoils(&error) => return Err(error),
+                Err(error) => answers.push(Err(error)),
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Whether this step may not evict any more. Each insert evicts one at most, unless the limits have shrunk.
+    const fn is_tired(&self) -> bool {
+        self.evicted >= STEP
+    }
+
+    fn insert(&mut self, new: &StoredCommitment) -> Result<Progress<Inserted>, StorageError> {
         if self.state.base.is_none() {
             return Err(StorageError::NoBase);
         }
         let hash = new.hash();
         if self.places.get(&hash.0).map_err(fault)?.is_some() {
-            return Ok(Inserted::Known);
+            return Ok(Progress::Done(Inserted::Known));
         }
         while let Some(full) = self.limits.commitments_full(self.state.commitments) {
-            if self.prune_lowest(BlockNumber::MAX)? == 0 {
-                return Err(full);
+            if self.is_tired() {
+                return Ok(Progress::More);
+            }
+            match self.prune_lowest(BlockNumber::MAX)? {
+                0 => return Err(full),
+                gone => self.evicted += gone,
             }
         }
         if new.recovered.signed().preconf().is_eop_only() {
             self.add(None, new)?;
-            return Ok(Inserted::New);
+            return Ok(Progress::Done(Inserted::New));
         }
         let head = new.head();
-        let choice = choose(self, &new)?;
-        self.note_root(&new)?;
-        match choice {
+        let choice = choose(self, new)?;
+        self.note_root(new)?;
+        Ok(Progress::Done(match choice {
             Choice::Side => {
                 self.add(None, new)?;
-                Ok(Inserted::Side)
+                Inserted::Side
             }
             Choice::Extend => {
                 self.add(Some(CHAIN), new)?;
                 self.state.tip = Some(head);
-                Ok(Inserted::New)
+                Inserted::New
             }
             Choice::Switch { from, through } => {
                 let dropped = self.leave_chain(from)?;
@@ -164,15 +206,15 @@ impl<'t> Writer<'t> {
                     self.shift(place, CHAIN, &row)?;
                     adopted.push(row.stored);
                 }
-                self.add(Some(CHAIN), new.clone())?;
-                adopted.push(new);
+                self.add(Some(CHAIN), new)?;
+                adopted.push(new.clone());
                 self.state.tip = Some(head);
-                Ok(match dropped.first() {
+                match dropped.first() {
                     Some(&previous) => Inserted::Superseded { previous, dropped, adopted },
                     None => Inserted::New,
-                })
+                }
             }
-        }
+        }))
     }
 
     /// Remembers the height if this is the first block above the base and does not stand on the chain's block
@@ -271,36 +313,49 @@ impl<'t> Writer<'t> {
         Ok(gone.len())
     }
 
-    /// As [`TxListStore::put`](crate::TxListStore::put).
-    pub(super) fn put(&mut self, block: BlockNumber, txlist: &TxList) -> Result<bool, StorageError> {
-        let hash = &txlist.hash().0;
-        let known = self.txlist_blocks.get(hash).map_err(fault)?.map(|info| info.value());
-        if let Some((before, bytes)) = known {
-            // The same list serves several blocks (empty blocks do): it goes when the last of them does.
-            if block > before {
-                self.changed = true;
-                self.txlist_blocks.insert(hash, (block, bytes)).map_err(fault)?;
-                self.txlist_order.remove((before, hash)).map_err(fault)?;
-                self.txlist_order.insert((block, hash), ()).map_err(fault)?;
-            }
-            return Ok(false);
+    /// Keeps a list that is there for this block too. Whether it is there.
+    pub(super) fn renew_txlist(&mut self, block: BlockNumber, hash: &B256) -> Result<bool, StorageError> {
+        let known = self.txlist_blocks.get(&hash.0).map_err(fault)?.map(|info| info.value());
+        let Some((before, bytes)) = known else { return Ok(false) };
+        // The same list serves several blocks (empty blocks do): it goes when the last of them does.
+        if block > before {
+            self.changed = true;
+            self.txlist_blocks.insert(&hash.0, (block, bytes)).map_err(fault)?;
+            self.txlist_order.remove((before, &hash.0)).map_err(fault)?;
+            self.txlist_order.insert((block, &hash.0), ()).map_err(fault)?;
         }
-        let bytes = txlist.bytes();
+        Ok(true)
+    }
+
+    /// As [`TxListStore::put`](crate::TxListStore::put), as far as one step comes.
+    pub(super) fn put(
+        &mut self,
+        block: BlockNumber,
+        txlist: &TxList,
+        in_file: bool,
+    ) -> Result<Progress<bool>, StorageError> {
+        let (hash, bytes) = (txlist.hash(), txlist.bytes());
+        if self.renew_txlist(block, &hash)? {
+            return Ok(Progress::Done(false));
+        }
         loop {
             let State { txlists, txlist_bytes, .. } = self.state;
             match self.limits.txlists_full(txlists, txlist_bytes, bytes.len()) {
                 None => break,
+                Some(_) if self.is_tired() => return Ok(Progress::More),
                 Some(full) if !self.evict_txlist()? => return Err(full),
-                Some(_) => {}
+                Some(_) => self.evicted += 1,
             }
         }
         self.changed = true;
-        self.txlists.insert(hash, &**bytes).map_err(fault)?;
-        self.txlist_blocks.insert(hash, (block, bytes.len() as u64)).map_err(fault)?;
-        self.txlist_order.insert((block, hash), ()).map_err(fault)?;
+        if !in_file {
+            self.txlists.insert(&hash.0, &**bytes).map_err(fault)?;
+        }
+        self.txlist_blocks.insert(&hash.0, (block, bytes.len() as u64)).map_err(fault)?;
+        self.txlist_order.insert((block, &hash.0), ()).map_err(fault)?;
         self.state.txlists = self.state.txlists.saturating_add(1);
         self.state.txlist_bytes = self.state.txlist_bytes.saturating_add(bytes.len());
-        Ok(true)
+        Ok(Progress::Done(true))
     }
 
     /// Removes the list of the lowest block if that is settled; says whether one went.
@@ -316,7 +371,9 @@ impl<'t> Writer<'t> {
         self.changed = true;
         self.txlist_order.remove((block, &hash)).map_err(fault)?;
         let info = self.txlist_blocks.remove(&hash).map_err(fault)?.map(|info| info.value());
-        self.txlists.remove(&hash).map_err(fault)?;
+        if self.txlists.remove(&hash).map_err(fault)?.is_none() {
+            self.files.push(B256::from(hash));
+        }
         let bytes = info.and_then(|(_, bytes)| usize::try_from(bytes).ok()).unwrap_or(0);
         self.state.txlists = self.state.txlists.saturating_sub(1);
         self.state.txlist_bytes = self.state.txlist_bytes.saturating_sub(bytes);
@@ -333,7 +390,7 @@ impl<'t> Writer<'t> {
             return Ok(false);
         }
         self.changed = true;
-        self.evidence.insert(place(&key), &*encode_evidence(evidence)).map_err(fault)?;
+        self.evidence.insert(place(&key), &*encode_evidence(place(&key), evidence)).map_err(fault)?;
         let limit = u64::try_from(self.limits.evidence).unwrap_or(u64::MAX);
         let mut kept = true;
         while self.evidence.len().map_err(fault)? > limit {

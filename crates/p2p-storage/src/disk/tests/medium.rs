@@ -1,30 +1,45 @@
 //! A disk in memory that fails in the ways that disks fail.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     io,
     sync::{Arc, Mutex},
 };
 
 use redb::{Database, StorageBackend};
 
-use super::super::{fault::fault, group::lock, open::Source};
+use super::super::{fault::fault, files::FileSystem, group::lock, open::Source};
 use crate::StorageError;
 
 const PAGE: usize = 4096;
 const SECTOR: usize = 512;
 
-/// Something that happened to the file.
+/// Something that happened to the database, or to the files beside it.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
     Write { offset: usize, data: Vec<u8> },
     SetLen(usize),
     Sync,
+    Create { path: String, data: Vec<u8> },
+    SyncFile(String),
+    Remove(String),
+    SyncFolder(String),
 }
+
+impl Event {
+    /// Whether it makes something durable.
+    pub(super) const fn is_sync(&self) -> bool {
+        matches!(self, Self::Sync | Self::SyncFile(_) | Self::SyncFolder(_))
+    }
+}
+
+/// Files by name.
+pub(super) type Tree = BTreeMap<String, Vec<u8>>;
 
 #[derive(Debug, Default)]
 struct Inner {
     bytes: Vec<u8>,
+    tree: Tree,
     log: Option<Vec<Event>>,
     /// Pages that have room on the disk: a file that is made longer has none until it is written.
     allocated: HashSet<usize>,
@@ -36,8 +51,8 @@ struct Inner {
 pub(super) struct Medium(Arc<Mutex<Inner>>);
 
 impl Medium {
-    pub(super) fn of(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(Inner { bytes, ..Inner::default() })))
+    pub(super) fn of(bytes: Vec<u8>, tree: Tree) -> Self {
+        Self(Arc::new(Mutex::new(Inner { bytes, tree, ..Inner::default() })))
     }
 
     /// Notes all that happens.
@@ -47,6 +62,10 @@ impl Medium {
 
     pub(super) fn bytes(&self) -> Vec<u8> {
         lock(&self.0).bytes.clone()
+    }
+
+    pub(super) fn tree(&self) -> Tree {
+        lock(&self.0).tree.clone()
     }
 
     pub(super) fn events(&self) -> Vec<Event> {
@@ -59,7 +78,7 @@ impl Medium {
 
     /// How many bytes have been written to at least once.
     pub(super) fn used(&self) -> usize {
-        lock(&self.0).allocated.len() * PAGE
+        lock(&self.0).used()
     }
 
     /// The size of the disk.
@@ -84,7 +103,83 @@ pub(super) fn apply(bytes: &mut Vec<u8>, event: &Event, mut keep: impl FnMut() -
             }
         }
         Event::SetLen(len) if keep() => bytes.resize(*len, 0),
-        Event::SetLen(_) | Event::Sync => {}
+        _ => {}
+    }
+}
+
+/// Files as a disk has them: what is certain, and what is on its way. Bytes belong to files, names to folders, and
+/// each is synced by itself.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    /// All files that ever were: their bytes, and whether those are synced.
+    bytes: Vec<(Vec<u8>, bool)>,
+    /// The names that are certain.
+    durable: BTreeMap<String, usize>,
+    /// The names as the process sees them.
+    seen: BTreeMap<String, usize>,
+    /// Changes of names that are on their way, in order: one name goes, one comes.
+    changes: Vec<Change>,
+}
+
+/// A name, and the file that it leads to from then on, if any.
+type Change = (String, Option<usize>);
+
+fn change(names: &mut BTreeMap<String, usize>, (name, file): &Change) {
+    match file {
+        Some(file) => drop(names.insert(name.clone(), *file)),
+        None => drop(names.remove(name)),
+    }
+}
+
+impl Files {
+    pub(super) fn happen(&mut self, event: &Event) {
+        let next = match event {
+            Event::Create { path, data } => {
+                self.bytes.push((data.clone(), false));
+                (path.clone(), Some(self.bytes.len() - 1))
+            }
+            Event::Remove(path) => (path.clone(), None),
+            Event::SyncFile(path) => {
+                self.bytes[self.seen[path]].1 = true;
+                return;
+            }
+            Event::SyncFolder(folder) => {
+                let inside =
+                    |(name, _): &Change| name.rsplit_once('/').is_some_and(|(parent, _)| parent == folder);
+                let (now, later) = std::mem::take(&mut self.changes).into_iter().partition(inside);
+                self.changes = later;
+                let now: Vec<_> = now;
+                now.iter().for_each(|next| change(&mut self.durable, next));
+                return;
+            }
+            _ => return,
+        };
+        change(&mut self.seen, &next);
+        self.changes.push(next);
+    }
+
+    /// What is there after the power has gone: each name that is on its way may have come or not, bytes that were
+    /// not synced may be there in part.
+    pub(super) fn survive(&self, mut keep: impl FnMut() -> bool) -> Tree {
+        let mut names = self.durable.clone();
+        for next in &self.changes {
+            if keep() {
+                change(&mut names, next);
+            }
+        }
+        let file = |(name, file): (String, usize)| {
+            let (bytes, synced) = &self.bytes[file];
+            let mut bytes = bytes.clone();
+            if !synced {
+                for sector in bytes.chunks_mut(SECTOR) {
+                    if !keep() {
+                        sector.fill(0);
+                    }
+                }
+            }
+            (name, bytes)
+        };
+        names.into_iter().map(file).collect()
     }
 }
 
@@ -93,6 +188,11 @@ fn at(offset: u64) -> usize {
 }
 
 impl Inner {
+    fn used(&self) -> usize {
+        let files: usize = self.tree.values().map(|file| file.len().div_ceil(PAGE)).sum();
+        (self.allocated.len() + files) * PAGE
+    }
+
     fn note(&mut self, event: Event) {
         apply(&mut self.bytes, &event, || true);
         if let Some(log) = &mut self.log {
@@ -129,7 +229,7 @@ impl StorageBackend for Medium {
         let mut inner = lock(&self.0);
         let pages = at(offset) / PAGE..(at(offset) + data.len()).div_ceil(PAGE);
         for page in pages {
-            let full = inner.room.is_some_and(|room| (inner.allocated.len() + 1) * PAGE > room);
+            let full = inner.room.is_some_and(|room| inner.used() + PAGE > room);
             if !inner.allocated.contains(&page) && full {
                 return Err(io::ErrorKind::StorageFull.into());
             }
@@ -143,5 +243,54 @@ impl StorageBackend for Medium {
 impl Source for Medium {
     fn open(&self, builder: &redb::Builder) -> Result<Database, StorageError> {
         builder.create_with_backend(self.clone()).map_err(fault)
+    }
+
+    fn len(&self) -> Result<u64, StorageError> {
+        Ok(lock(&self.0).bytes.len() as u64)
+    }
+}
+
+impl FileSystem for Medium {
+    fn create_folder(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut inner = lock(&self.0);
+        let free = inner.room.map_or(usize::MAX, |room| room.saturating_sub(inner.used()));
+        // A full disk takes what it has room for.
+        let data = bytes[..bytes.len().min(free)].to_vec();
+        let whole = data.len() == bytes.len();
+        inner.tree.insert(path.to_owned(), data.clone());
+        inner.note(Event::Create { path: path.to_owned(), data });
+        if !whole {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        inner.note(Event::SyncFile(path.to_owned()));
+        Ok(())
+    }
+
+    fn sync_folder(&self, path: &str) -> io::Result<()> {
+        lock(&self.0).note(Event::SyncFolder(path.to_owned()));
+        Ok(())
+    }
+
+    fn read(&self, path: &str, limit: u64) -> io::Result<Vec<u8>> {
+        let inner = lock(&self.0);
+        let bytes = inner.tree.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(bytes[..bytes.len().min(at(limit))].to_vec())
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let mut inner = lock(&self.0);
+        inner.tree.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        inner.note(Event::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let inner = lock(&self.0);
+        let names = inner.tree.keys().filter_map(|name| name.strip_prefix(path)?.strip_prefix('/'));
+        Ok(names.map(str::to_owned).collect())
     }
 }

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 
 use p2p_types::{B256, Base, Preconfirmation, TxList};
 
-use self::medium::{Event, Medium, apply};
-use super::{DiskConfig, DiskStorage, Durability};
+use self::medium::{Event, Files, Medium, apply};
+use super::{DiskConfig, DiskStorage, Durability, Problem, STEP, files::FileSystem};
 use crate::{
-    CommitmentStore, EvidenceStore, Inserted, SdkStorage, StorageError, StoredCommitment, StoredEvidence,
-    TxListStore,
+    CommitmentStore, EvidenceStore, Inserted, SdkStorage, StorageError, StorageLimits, StoredCommitment,
+    StoredEvidence, TxListStore,
     fixtures::{DOMAIN, Judge, block, chain, equivocation, txlist},
 };
 
@@ -21,8 +21,9 @@ fn open(medium: &Medium) -> Result<DiskStorage, StorageError> {
 }
 
 fn open_with(medium: &Medium, durability: Durability) -> Result<DiskStorage, StorageError> {
-    // A small cache, so that pages are read from the medium.
-    let config = DiskConfig { durability, cache_bytes: 64 * 1024, ..DiskConfig::recommended(DOMAIN) };
+    // A small cache, so that pages are read from the medium; small files.
+    let (cache_bytes, file_bytes) = (64 * 1024, 10_000);
+    let config = DiskConfig { durability, cache_bytes, file_bytes, ..DiskConfig::recommended(DOMAIN) };
     DiskStorage::open_source(Box::new(medium.clone()), config)
 }
 
@@ -85,10 +86,12 @@ fn lose_power(durability: Durability, blocks: u64, variants: usize) -> (usize, u
     drop(store);
     let events = medium.events();
     let mut dice = fastrand::Rng::with_seed(5);
-    let (mut durable, mut unsynced, mut points, mut lost) = (Vec::new(), Vec::new(), 0_usize, 0);
+    let (mut durable, mut unsynced, mut files) = (Vec::new(), Vec::new(), Files::default());
+    let (mut points, mut lost) = (0_usize, 0);
     for (index, event) in events.iter().enumerate() {
-        if !matches!(event, Event::Sync) {
+        if !event.is_sync() {
             unsynced.push(event);
+            files.happen(event);
             continue;
         }
         if index >= opened {
@@ -108,12 +111,20 @@ fn lose_power(durability: Durability, blocks: u64, variants: usize) -> (usize, u
                         _ => apply(&mut image, event, || dice.u8(0..10) > 0),
                     }
                 }
+                let tree = match variant {
+                    0 => files.survive(|| true),
+                    1 => files.survive(|| false),
+                    _ => files.survive(|| dice.bool()),
+                };
                 points += 1;
-                lost += missing(&Medium::of(image), &said, index, points.is_multiple_of(8));
+                lost += missing(&Medium::of(image, tree), &said, index, points.is_multiple_of(8));
             }
         }
-        for event in unsynced.drain(..) {
-            apply(&mut durable, event, || true);
+        files.happen(event);
+        if matches!(event, Event::Sync) {
+            for event in unsynced.drain(..) {
+                apply(&mut durable, event, || true);
+            }
         }
     }
     (points, said.len(), lost)
@@ -168,6 +179,7 @@ fn a_full_disk_is_an_error_reading_goes_on_and_writing_when_there_is_space() {
         }
         Err(error) => Some(error),
     });
+    assert!(stored.len() > 5, "some had room");
     assert_eq!(full, Some(StorageError::NoSpace));
     assert!(full.is_some_and(|full| full.is_retryable()));
     let all_there = || {
@@ -181,6 +193,10 @@ fn a_full_disk_is_an_error_reading_goes_on_and_writing_when_there_is_space() {
         assert_eq!(store.put(number, list(number * 8)), Err(StorageError::NoSpace));
         all_there();
     }
+    // What is too small for a file finds the disk full as well, in the end.
+    let full = (1..5_000).find_map(|number| store.put(number, list(number * 8 + 1)).err());
+    assert_eq!(full, Some(StorageError::NoSpace));
+    all_there();
     medium.set_room(usize::MAX);
     assert!(store.put(400, list(3_200)).unwrap());
     all_there();
@@ -252,14 +268,14 @@ fn a_flipped_bit_is_never_served_and_is_found() {
     let contents = Contents::fill(&store);
     assert!(contents.read(&store) && store.verify().unwrap().is_sound());
     drop(store);
-    let good = medium.bytes();
+    let (good, tree) = (medium.bytes(), medium.tree());
     let mut dice = fastrand::Rng::with_seed(3);
     let (mut harmed, mut refused, mut found) = (0, 0, 0);
     let used: Vec<usize> = (0..good.len()).filter(|at| good[*at] != 0).collect();
     for _ in 0..500 {
         let mut bad = good.clone();
         bad[used[dice.usize(0..used.len())]] ^= 1 << dice.u8(0..8);
-        let Ok(store) = open(&Medium::of(bad)) else {
+        let Ok(store) = open(&Medium::of(bad, tree.clone())) else {
             refused += 1;
             continue;
         };
@@ -274,4 +290,139 @@ fn a_flipped_bit_is_never_served_and_is_found() {
         "500 flips: {refused} refused at opening, {found} found by verify, {harmed} seen by readers, 0 served"
     );
     assert!(harmed > 0 && found >= harmed);
+}
+
+#[test]
+fn a_list_whose_file_is_bad_or_missing_is_never_served_and_is_found() {
+    let medium = Medium::default();
+    let store = open(&medium).unwrap();
+    let contents = Contents::fill(&store);
+    drop(store);
+    let (bytes, good) = (medium.bytes(), medium.tree());
+    assert_eq!(good.len(), 2, "those of 20,000 bytes");
+    let mut dice = fastrand::Rng::with_seed(4);
+    for (path, list) in &good {
+        for harm in 0..40 {
+            let (mut tree, mut bad) = (good.clone(), list.clone());
+            match harm {
+                0 => drop(tree.remove(path)),
+                1 => drop(tree.insert(path.clone(), Vec::new())),
+                2 => {
+                    bad.push(0);
+                    tree.insert(path.clone(), bad);
+                }
+                3 => {
+                    bad.pop();
+                    tree.insert(path.clone(), bad);
+                }
+                _ => {
+                    bad[dice.usize(0..list.len())] ^= 1 << dice.u8(0..8);
+                    tree.insert(path.clone(), bad);
+                }
+            }
+            let store = open(&Medium::of(bytes.clone(), tree)).unwrap();
+            assert!(!contents.read(&store), "{path}");
+            let report = store.verify().unwrap();
+            assert!(
+                matches!(report.problems[..], [Problem::TxList(hash)] if path.ends_with(&format!("{hash:x}")))
+            );
+        }
+    }
+}
+
+/// Hashes of the files that are there.
+fn names(medium: &Medium) -> Vec<String> {
+    medium.tree().into_keys().map(|path| path.rsplit_once('/').unwrap().1.to_owned()).collect()
+}
+
+fn name(list: &TxList) -> String {
+    format!("{:x}", list.hash())
+}
+
+#[test]
+fn a_file_goes_with_its_list_and_leftovers_go_with_the_next_ones() {
+    let medium = Medium::default();
+    let limits = StorageLimits { txlist_bytes: 45_000, ..StorageLimits::default() };
+    let config = DiskConfig { limits, file_bytes: 10_000, ..DiskConfig::recommended(DOMAIN) };
+    let open = || DiskStorage::open_source(Box::new(medium.clone()), config).unwrap();
+    let store = open();
+    store.set_base(Base::at(0)).unwrap();
+    assert!(store.put(1, list(8)).unwrap() && store.put(2, list(16)).unwrap());
+    assert!(matches!(store.put(3, list(24)), Err(StorageError::Full { .. })));
+    assert_eq!(names(&medium).len(), 2, "one that has no room is not written");
+    store.set_base(Base::at(1)).unwrap();
+    assert!(store.put(3, list(24)).unwrap());
+    let (mut found, mut expected) = (names(&medium), vec![name(&list(16)), name(&list(24))]);
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected, "the evicted one is gone");
+    drop(store);
+    // A crash has left two files that nobody names in every folder.
+    for digit in "0123456789abcdef".chars() {
+        for other in ["0", "1"] {
+            let orphan = format!("txlists/{digit}/{digit}{}", other.repeat(63));
+            FileSystem::write(&medium, &orphan, b"").unwrap();
+        }
+    }
+    let store = open();
+    store.set_base(Base::at(u64::MAX)).unwrap();
+    for number in 4..20 {
+        let before = names(&medium).len();
+        assert!(store.put(number, list(number * 8)).unwrap());
+        assert!(names(&medium).len() < before, "one folder with each");
+    }
+    assert_eq!(names(&medium).len(), 2);
+    FileSystem::write(&medium, &format!("txlists/a/{}", "a".repeat(64)), b"a").unwrap();
+    store.compact().unwrap();
+    assert_eq!(names(&medium).len(), 2);
+    assert!(store.verify().unwrap().is_sound());
+}
+
+#[test]
+fn a_relaxed_store_removes_files_only_after_a_sync() {
+    let medium = Medium::default();
+    let limits = StorageLimits { txlist_bytes: 25_000, ..StorageLimits::default() };
+    let (durability, file_bytes) = (Durability::Relaxed, 10_000);
+    let config = DiskConfig { limits, durability, file_bytes, ..DiskConfig::recommended(DOMAIN) };
+    let store = DiskStorage::open_source(Box::new(medium.clone()), config).unwrap();
+    store.set_base(Base::at(9)).unwrap();
+    assert!(store.put(1, list(8)).unwrap());
+    store.sync().unwrap();
+    assert!(store.put(2, list(16)).unwrap());
+    assert!(!store.contains(&list(8).hash()).unwrap());
+    assert!(names(&medium).contains(&name(&list(8))), "a crash could bring it back");
+    store.sync().unwrap();
+    assert_eq!(names(&medium), [name(&list(16))]);
+}
+
+#[test]
+fn no_step_removes_more_than_its_share() {
+    let (medium, large) = (Medium::recording(), StorageLimits::default());
+    let small = StorageLimits { commitments: 10, txlists: 1, ..large };
+    let config = DiskConfig { limits: large, ..DiskConfig::recommended(DOMAIN) };
+    let open =
+        |limits| DiskStorage::open_source(Box::new(medium.clone()), DiskConfig { limits, ..config }).unwrap();
+    let store = open(large);
+    store.set_base(Base::at(0)).unwrap();
+    let (blocks, steps) = (3 * STEP as u64, 3);
+    chain(&store, blocks);
+    for number in 1..=blocks {
+        assert!(store.put(number, list(number * 8 + 1)).unwrap());
+    }
+    store.set_base(Base::at(blocks)).unwrap();
+    drop(store);
+    let syncs = || medium.events().iter().filter(|event| matches!(event, Event::Sync)).count();
+    let store = open(small);
+    let before = syncs();
+    assert!(store.put(blocks + 1, list(1)).unwrap());
+    assert!(syncs() - before >= steps, "each step is a transaction of its own");
+    assert_eq!(store.txlist_usage().unwrap().0, 1);
+    let before = syncs();
+    let last = store.by_block(blocks).unwrap().unwrap().hash();
+    assert_eq!(
+        Judge::default().insert(&store, block(blocks + 1, blocks + 1, last, 1)).unwrap(),
+        Inserted::New
+    );
+    assert!(syncs() - before >= steps);
+    assert_eq!(store.commitment_count().unwrap(), 10);
 }

@@ -1,0 +1,238 @@
+//! Large transaction lists: a file each, beside the database, which says which of them there are.
+//!
+//! A file and its name are on disk before the database names the list, and the database has forgotten the list
+//! before its file is removed; nobody writes to the file of a list that is named. So whatever is named is whole.
+//! What nobody names after a crash is written anew with its list, or removed: folder by folder, one with each
+//! large list that is put.
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::{self, Read as _, Write as _},
+    path::PathBuf,
+    sync::{
+        Condvar, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use p2p_types::B256;
+
+use super::{fault::io_fault, group::lock};
+use crate::StorageError;
+
+/// The file system, as far as the lists need it. Paths are relative to the store's folder.
+pub(super) trait FileSystem: Send + Sync {
+    /// Creates a folder that may be there already.
+    fn create_folder(&self, path: &str) -> io::Result<()>;
+    /// Creates a file and returns when its bytes are on disk. Its name is not, until the folder is synced.
+    fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Returns when the names in a folder are on disk.
+    fn sync_folder(&self, path: &str) -> io::Result<()>;
+    /// Reads a file, at most `limit` bytes of it.
+    fn read(&self, path: &str, limit: u64) -> io::Result<Vec<u8>>;
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// The names in a folder.
+    fn list(&self, path: &str) -> io::Result<Vec<String>>;
+}
+
+/// A folder of the operating system's.
+pub(super) struct Folder(pub(super) PathBuf);
+
+impl Folder {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl FileSystem for Folder {
+    fn create_folder(&self, path: &str) -> io::Result<()> {
+        fs::create_dir_all(self.path(path))
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut file = fs::File::create(self.path(path))?;
+        file.write_all(bytes)?;
+        file.sync_data()
+    }
+
+    fn sync_folder(&self, path: &str) -> io::Result<()> {
+        if cfg!(unix) { fs::File::open(self.path(path))?.sync_all() } else { Ok(()) }
+    }
+
+    fn read(&self, path: &str, limit: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(usize::try_from(limit).unwrap_or(0));
+        fs::File::open(self.path(path))?.take(limit).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        fs::remove_file(self.path(path))
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(self.path(path))?;
+        names.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+}
+
+/// The folder of all lists.
+const ROOT: &str = "txlists";
+/// Its folders, by the first digit of the hash: some thousand files in each even of a large store.
+const FOLDERS: [&str; 16] = [
+    "txlists/0",
+    "txlists/1",
+    "txlists/2",
+    "txlists/3",
+    "txlists/4",
+    "txlists/5",
+    "txlists/6",
+    "txlists/7",
+    "txlists/8",
+    "txlists/9",
+    "txlists/a",
+    "txlists/b",
+    "txlists/c",
+    "txlists/d",
+    "txlists/e",
+    "txlists/f",
+];
+
+fn folder(hash: &B256) -> &'static str {
+    let [first, ..] = hash.0;
+    FOLDERS.get(usize::from(first >> 4)).copied().unwrap_or(ROOT)
+}
+
+fn path(hash: &B256) -> String {
+    format!("{}/{hash:x}", folder(hash))
+}
+
+/// What is known about the files beyond what the database says.
+#[derive(Default)]
+pub(super) struct Files {
+    /// Lists that are being put.
+    claimed: Mutex<HashSet<B256>>,
+    /// One of them is done.
+    released: Condvar,
+    /// Lists that the database has forgotten, whose files are still there.
+    doomed: Mutex<Vec<B256>>,
+    /// Folders that have been looked through since the opening.
+    swept: AtomicUsize,
+}
+
+/// The right to write the file of a list. Nobody else writes or removes it meanwhile.
+pub(super) struct Claim<'a> {
+    files: &'a Files,
+    hash: B256,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        lock(&self.files.claimed).remove(&self.hash);
+        self.files.released.notify_all();
+    }
+}
+
+impl Files {
+    /// Makes the folders, so that no list has to.
+    pub(super) fn prepare(system: &dyn FileSystem) -> Result<(), StorageError> {
+        let prepare = || {
+            system.create_folder(ROOT)?;
+            FOLDERS.iter().try_for_each(|folder| system.create_folder(folder))?;
+            system.sync_folder(ROOT)?;
+            system.sync_folder("")
+        };
+        prepare().map_err(|error| io_fault(&error))
+    }
+
+    /// Waits until nobody else puts this list.
+    pub(super) fn claim(&self, hash: B256) -> Claim<'_> {
+        let mut claimed = lock(&self.claimed);
+        while !claimed.insert(hash) {
+            claimed = self.released.wait(claimed).unwrap_or_else(PoisonError::into_inner);
+        }
+        Claim { files: self, hash }
+    }
+
+    /// Writes the file of a list that the database does not name. It is on disk when this returns.
+    pub(super) fn write(
+        system: &dyn FileSystem,
+        claim: &Claim<'_>,
+        bytes: &[u8],
+    ) -> Result<(), StorageError> {
+        let written =
+            system.write(&path(&claim.hash), bytes).and_then(|()| system.sync_folder(folder(&claim.hash)));
+        written.map_err(|error| {
+            // What is left of it would be removed later all the same.
+            drop(system.remove(&path(&claim.hash)));
+            io_fault(&error)
+        })
+    }
+
+    /// The bytes of a list, one more than `len` where there are more; none if there is no such file.
+    pub(super) fn read(
+        system: &dyn FileSystem,
+        hash: &B256,
+        len: usize,
+    ) -> Result<Option<Vec<u8>>, StorageError> {
+        match system.read(&path(hash), (len as u64).saturating_add(1)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_fault(&error)),
+        }
+    }
+
+    /// The database has forgotten these; their files go when that is on disk.
+    pub(super) fn doom(&self, hashes: Vec<B256>) {
+        lock(&self.doomed).extend(hashes);
+    }
+
+    pub(super) fn take_doomed(&self) -> Vec<B256> {
+        std::mem::take(&mut *lock(&self.doomed))
+    }
+
+    pub(super) fn doomed(&self) -> usize {
+        lock(&self.doomed).len()
+    }
+
+    /// Removes the file of a list, unless somebody is writing it or the database names it.
+    pub(super) fn remove(
+        &self,
+        system: &dyn FileSystem,
+        hash: &B256,
+        is_named: impl FnOnce() -> Result<bool, StorageError>,
+    ) -> Result<(), StorageError> {
+        let claimed = lock(&self.claimed);
+        if claimed.contains(hash) || is_named()? {
+            return Ok(());
+        }
+        match system.remove(&path(hash)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_fault(&error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks through the next folder that has not been looked through since the opening, and removes what a crash
+    /// has left there. Whether there was one.
+    pub(super) fn sweep(
+        &self,
+        system: &dyn FileSystem,
+        is_named: impl Fn(&B256) -> Result<bool, StorageError>,
+    ) -> Result<bool, StorageError> {
+        let Some(folder) = FOLDERS.get(self.swept.fetch_add(1, Ordering::Relaxed)) else {
+            self.swept.store(FOLDERS.len(), Ordering::Relaxed);
+            return Ok(false);
+        };
+        for name in system.list(folder).map_err(|error| io_fault(&error))? {
+            if let Ok(hash) = name.parse::<B256>() {
+                self.remove(system, &hash, || is_named(&hash))?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Looks through all folders again.
+    pub(super) fn start_over(&self) {
+        self.swept.store(0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,183 @@
+//! Commitments and evidence of a store on disk.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use p2p_types::{B256, Base, BlockNumber, Head};
+use p2p_validation::{Evidence, Linked};
+use redb::{ReadableTable, ReadableTableMetadata};
+
+use super::{
+    DiskStorage, STEP,
+    fault::fault,
+    tables::{CHAIN, COMMITMENTS, EVIDENCE, PLACES, ROOTS, Row, decode_evidence, find, row, rows_at},
+};
+use crate::{
+    CommitmentStore, EvidenceStore, Inserted, StorageError, StoredCommitment, StoredEvidence,
+    evidence::evidence_key,
+};
+
+impl DiskStorage {
+    /// The lowest height from `from` on at which something is stored.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    pub fn next_height(&self, from: BlockNumber) -> Result<Option<BlockNumber>, StorageError> {
+        self.read(|file| {
+            let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
+            let next =
+                commitments.range((from, CHAIN)..).map_err(fault)?.next().transpose().map_err(fault)?;
+            Ok(next.map(|(place, _)| place.value().0))
+        })
+    }
+
+    /// Commitments of the heights where a parent can be missing: where a chain begins, and above what has been
+    /// pruned.
+    fn orphans(&self) -> Result<Vec<StoredCommitment>, StorageError> {
+        let rows = self.read(|file| {
+            let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
+            let lowest = commitments.first().map_err(fault)?.map(|(place, _)| place.value().0);
+            let mut heights: BTreeSet<BlockNumber> = lowest.into_iter().collect();
+            for entry in file.open_table(ROOTS).map_err(fault)?.iter().map_err(fault)? {
+                heights.insert(entry.map_err(fault)?.0.value());
+            }
+            let mut rows = Vec::new();
+            for block in heights {
+                rows.extend(rows_at(&commitments, block, &self.config.domain)?);
+            }
+            rows.sort_unstable_by_key(|(_, row)| row.arrival);
+            Ok(rows)
+        })?;
+        Ok(rows.into_iter().map(|(_, row)| row.stored).collect())
+    }
+}
+
+impl CommitmentStore for DiskStorage {
+    fn insert(&self, commitment: Linked) -> Result<Inserted, StorageError> {
+        self.insert_all(vec![commitment]).pop().unwrap_or(Err(StorageError::Poisoned))
+    }
+
+    fn insert_all(&self, commitments: Vec<Linked>) -> Vec<Result<Inserted, StorageError>> {
+        let new: Arc<[_]> = commitments.into_iter().map(StoredCommitment::from).collect();
+        let mut answers = Vec::with_capacity(new.len());
+        while answers.len() < new.len() {
+            let (new, from) = (new.clone(), answers.len());
+            match self.write(move |writer| writer.insert_all(new.get(from..).unwrap_or_default())) {
+                Ok(more) => answers.extend(more),
+                Err(error) => answers.push(Err(error)),
+            }
+        }
+        answers
+    }
+
+    fn by_block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, StorageError> {
+        self.read(|file| {
+            let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
+            Ok(row(&commitments, (block, CHAIN), &self.config.domain)?.map(|row| row.stored))
+        })
+    }
+
+    fn by_hash(&self, hash: &B256) -> Result<Option<StoredCommitment>, StorageError> {
+        self.read(|file| {
+            let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
+            let places = file.open_table(PLACES).map_err(fault)?;
+            Ok(find(&commitments, &places, hash, &self.config.domain)?.map(|(_, row)| row.stored))
+        })
+    }
+
+    fn children(&self, parent: &B256) -> Result<Vec<B256>, StorageError> {
+        let mut children = match self.by_hash(parent)? {
+            Some(parent) => self.at(parent.block.saturating_add(1))?,
+            None => self.orphans()?,
+        };
+        children.retain(|child| child.parent == *parent && !child.recovered.signed().preconf().is_eop_only());
+        Ok(children.iter().map(StoredCommitment::hash).collect())
+    }
+
+    fn range(&self, from: BlockNumber, limit: usize) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.read(|file| {
+            let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
+            let mut run = Vec::with_capacity(limit.min(256));
+            for entry in commitments.range((from, CHAIN)..).map_err(fault)? {
+                let (place, bytes) = entry.map_err(fault)?;
+                let (block, slot) = place.value();
+                // One height may have others beside the chain; a height without the chain ends the run.
+                let next = from.saturating_add(run.len() as u64);
+                if run.len() >= limit || block > next {
+                    break;
+                }
+                if slot == CHAIN && block == next {
+                    run.push(Row::decode(block, bytes.value(), &self.config.domain)?.stored);
+                }
+            }
+            Ok(run)
+        })
+    }
+
+    fn at(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        let rows = self.read(|file| {
+            rows_at(&file.open_table(COMMITMENTS).map_err(fault)?, block, &self.config.domain)
+        })?;
+        Ok(rows.into_iter().map(|(_, row)| row.stored).collect())
+    }
+
+    fn head(&self) -> Result<Option<Head>, StorageError> {
+        Ok(self.state()?.head())
+    }
+
+    fn base(&self) -> Result<Option<Base>, StorageError> {
+        Ok(self.state()?.base)
+    }
+
+    fn set_base(&self, base: Base) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.write(move |writer| writer.set_base(base))
+    }
+
+    fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
+        let mut pruned = 0;
+        loop {
+            let gone = self.write(move |writer| {
+                let mut gone = 0;
+                while gone < STEP {
+                    match writer.prune_lowest(block)? {
+                        0 => break,
+                        more => gone += more,
+                    }
+                }
+                Ok(gone)
+            })?;
+            pruned += gone;
+            if gone == 0 {
+                return Ok(pruned);
+            }
+        }
+    }
+
+    fn commitment_count(&self) -> Result<usize, StorageError> {
+        Ok(self.state()?.commitments)
+    }
+}
+
+impl EvidenceStore for DiskStorage {
+    fn put_evidence(&self, evidence: &Evidence) -> Result<bool, StorageError> {
+        let (key, evidence) = (evidence_key(evidence), StoredEvidence::from(evidence));
+        self.write(move |writer| writer.put_evidence(key, &evidence))
+    }
+
+    fn evidence(&self) -> Result<Vec<StoredEvidence>, StorageError> {
+        self.read(|file| {
+            let mut found = Vec::new();
+            for entry in file.open_table(EVIDENCE).map_err(fault)?.iter().map_err(fault)? {
+                let (key, bytes) = entry.map_err(fault)?;
+                found.push(decode_evidence(key.value(), bytes.value())?);
+            }
+            Ok(found)
+        })
+    }
+
+    fn evidence_count(&self) -> Result<usize, StorageError> {
+        self.read(|file| {
+            let len = file.open_table(EVIDENCE).map_err(fault)?.len().map_err(fault)?;
+            Ok(usize::try_from(len).unwrap_or(usize::MAX))
+        })
+    }
+}
