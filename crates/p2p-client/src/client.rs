@@ -105,11 +105,17 @@ impl P2pClient {
     pub async fn peers(&self) -> Result<Vec<PeerInfo>, P2pClientError> {
         let info = |peer: PeerStatus| PeerInfo {
             peer: peer.peer,
-            address: peer.address.to_string(),
+            addresses: peer.addresses.iter().map(ToString::to_string).collect(),
             agent: peer.agent,
             inbound: peer.inbound,
+            protocols: peer.protocols,
+            topics: peer.topics,
             round_trip: peer.round_trip,
             score: peer.score,
+            application_score: peer.application_score,
+            protected: peer.protected,
+            ready: peer.ready,
+            connected_for: peer.connected_for,
             banned_for: peer.banned,
         };
         Ok(self.network().peers().await?.into_iter().map(info).collect())

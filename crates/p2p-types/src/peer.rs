@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
+use preconfirmation_types::Topic;
 use serde::{Deserialize, Serialize};
 
 /// Where something came from.
@@ -43,16 +44,28 @@ impl Origin {
 pub struct PeerInfo {
     /// Who it is.
     pub peer: PeerId,
-    /// The address of the connection, or of the last one.
-    pub address: String,
-    /// What it says that it runs; nothing until it has said so.
+    /// The addresses of its connections, oldest first, or the one of its last connection.
+    pub addresses: Vec<String>,
+    /// What it says that it runs; nothing until it has said so. Text from a stranger.
     pub agent: Option<String>,
     /// Whether it dialled us.
     pub inbound: bool,
+    /// The protocols that it says it speaks. Text from a stranger.
+    pub protocols: Vec<String>,
+    /// The topics that it subscribes to.
+    pub topics: Vec<Topic>,
     /// Last measured round trip.
     pub round_trip: Option<Duration>,
     /// The score that decides about its messages; below zero is bad.
     pub score: f64,
+    /// The part of it that the application gave; the rest is what gossip counts.
+    pub application_score: f64,
+    /// Whether it is static or trusted: never disconnected for too many peers, never banned.
+    pub protected: bool,
+    /// Whether it speaks the protocols of this chain and can be asked.
+    pub ready: bool,
+    /// Since its oldest connection was made; zero if it is not connected.
+    pub connected_for: Duration,
     /// How long it will still be refused, if it is banned.
     pub banned_for: Option<Duration>,
 }

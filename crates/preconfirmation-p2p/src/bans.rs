@@ -44,6 +44,11 @@ impl Bans {
         self.peers.extract_if(|_, ban| ban.until <= now).map(|(peer, _)| peer).collect()
     }
 
+    /// Whether a peer is refused.
+    pub(crate) fn contains(&self, peer: &PeerId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
     /// All bans.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Ban)> {
         self.peers.iter()

@@ -1,6 +1,6 @@
 //! What can go wrong, and whose fault it is.
 
-use std::{error::Error, io};
+use std::{error::Error, io, path::PathBuf};
 
 use libp2p::{Multiaddr, PeerId};
 use preconfirmation_types::{DecodeError, FrameError, Mismatch};
@@ -52,12 +52,57 @@ pub enum ConfigError {
         /// Its value.
         value: f64,
     },
+    /// A setting is above another one that bounds it. Durations are in seconds.
+    #[error("{setting} is {value}, above {limit_setting}, which is {limit}")]
+    Above {
+        /// The setting, as a path from [`NetworkConfig`](crate::NetworkConfig).
+        setting: &'static str,
+        /// Its value.
+        value: f64,
+        /// The setting that bounds it.
+        limit_setting: &'static str,
+        /// The value of that one.
+        limit: f64,
+    },
+    /// An advertised address is unspecified (`0.0.0.0`): nobody can dial it.
+    #[error("advertise[{index}] is an unspecified address: nobody can dial it")]
+    Advertise {
+        /// Which, from zero.
+        index: usize,
+    },
+    /// Discovery is configured for an identity that cannot sign its records.
+    #[error("discovery needs a secp256k1 identity, this one is ed25519")]
+    DiscoveryIdentity,
+    /// A bootnode that is only a UDP address cannot be used without discovery.
+    #[error("bootnodes[{index}] can only be asked by discovery, which is not configured")]
+    BootnodeNeedsDiscovery {
+        /// Which, from zero.
+        index: usize,
+    },
     /// A duration is zero where that has no meaning.
     #[error("{setting} must not be zero")]
     ZeroDuration {
         /// The setting, as a path from [`NetworkConfig`](crate::NetworkConfig).
         setting: &'static str,
     },
+}
+
+/// Why there is no discovery. Ends the service: a node that would find nobody says so instead of going on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiscoveryError {
+    /// The UDP socket cannot be bound or used.
+    #[error("the UDP socket of discovery")]
+    Socket(#[source] io::Error),
+    /// The node's record cannot be made or signed.
+    #[error("the node's record cannot be signed")]
+    Record,
+    /// discv5 did not start.
+    #[error("discv5 did not start")]
+    Start(#[source] BoxError),
+    /// discv5 has ended by itself.
+    #[error("discv5 has ended")]
+    Ended,
 }
 
 /// Why the network cannot start, go on, or do what it was asked.
@@ -89,6 +134,17 @@ pub enum NetworkError {
         /// Why, where the listener told.
         source: Option<io::Error>,
     },
+    /// The data directory cannot be made.
+    #[error("cannot make the data directory {}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Discovery cannot start or go on. Ends the service.
+    #[error("discovery has failed")]
+    Discovery(#[from] DiscoveryError),
     /// No connection could be made.
     #[error("cannot dial {address}")]
     Dial {

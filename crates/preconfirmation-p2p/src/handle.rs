@@ -29,8 +29,8 @@ pub enum Published {
 pub struct PeerStatus {
     /// Who it is.
     pub peer: PeerId,
-    /// The address of its oldest connection, or of its last one if it is banned.
-    pub address: Multiaddr,
+    /// The addresses of its connections, oldest first, or the one of its last connection if it is banned.
+    pub addresses: Vec<Multiaddr>,
     /// What it calls itself, once it has identified. Text from a stranger.
     pub agent: Option<String>,
     /// Whether it opened its oldest connection.
@@ -43,8 +43,10 @@ pub struct PeerStatus {
     pub round_trip: Option<Duration>,
     /// gossipsub's total, the application score included: what the thresholds are compared with (§7.1).
     pub score: f64,
-    /// The application's part of it.
+    /// The application's part of it; the rest is what gossipsub counts.
     pub application_score: f64,
+    /// Whether it is static or trusted: never pruned, never banned.
+    pub protected: bool,
     /// Whether [`NetworkEvent::PeerConnected`](crate::NetworkEvent::PeerConnected) holds for it.
     pub ready: bool,
     /// Since its oldest connection was made; zero if it is not connected.
@@ -67,6 +69,7 @@ pub struct NetworkHandle {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) reports: mpsc::Sender<(PeerId, Offence)>,
     pub(crate) listening: watch::Receiver<Option<Vec<Multiaddr>>>,
+    pub(crate) record: watch::Receiver<Option<String>>,
     pub(crate) shutdown: Arc<Notify>,
 }
 
@@ -86,6 +89,12 @@ impl NetworkHandle {
         let mut listening = self.listening.clone();
         let addresses = listening.wait_for(Option::is_some).await.map_err(|_| NetworkError::Closed)?;
         Ok(addresses.clone().unwrap_or_default())
+    }
+
+    /// The node's record (ENR) as text, once discovery runs; what others take as a bootnode.
+    #[must_use]
+    pub fn record(&self) -> Option<String> {
+        self.record.borrow().clone()
     }
 
     /// Publishes a message (§6) and returns when it is in the send queues of peers. The bytes are checked

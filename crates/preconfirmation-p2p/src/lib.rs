@@ -62,6 +62,8 @@
 //! | settlements, answers | cannot be full: the permit of what is open travels with it |
 //! | commands | the caller waits |
 //! | reports | dropped |
+//! | finds of discovery | dropped; a later query finds them again |
+//! | the list of known peers | who was never connected makes room, then who was not seen for longest |
 //! | requests waiting for their turn | [`RequestError::QueueFull`] |
 
 #![allow(
@@ -73,6 +75,7 @@ mod bans;
 mod behaviour;
 mod codec;
 mod config;
+mod discovery;
 mod disk;
 mod error;
 mod event;
@@ -81,19 +84,23 @@ mod handle;
 pub mod identity;
 mod metrics;
 mod pacing;
+mod peer_book;
+mod redial;
 mod rpc;
 mod score;
 mod service;
 mod transport;
+mod watermarks;
 
 pub use bytes::Bytes;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 
 pub use config::{
-    ConnectionConfig, GossipConfig, MeshConfig, NetworkConfig, PacingConfig, QueueConfig, ScoreConfig,
-    ServingConfig, TopicScoreConfig,
+    ConnectionConfig, DiscoveryConfig, GossipConfig, MeshConfig, NetworkConfig, PacingConfig, PeersConfig,
+    QueueConfig, RedialConfig, ScoreConfig, ServingConfig, TopicScoreConfig,
 };
-pub use error::{ConfigError, NetworkError, PublishError, RequestError};
+pub use discovery::{Bootnode, BootnodeError, EnodePart};
+pub use error::{ConfigError, DiscoveryError, NetworkError, PublishError, RequestError};
 pub use event::{
     GossipMessage, InboundRequest, NetworkEvent, NetworkEvents, Responder, Verdict, VerdictToken,
 };

@@ -5,6 +5,8 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use preconfirmation_types::{Offence, Topic};
 
+use crate::peer_book::Source;
+
 const GOSSIP_RECEIVED: &str = "p2p_gossip_received_total";
 const GOSSIP_PUBLISH: &str = "p2p_gossip_publish_total";
 const REQUESTS: &str = "p2p_reqresp_requests_total";
@@ -13,7 +15,9 @@ const OFFENCES: &str = "p2p_offences_total";
 const BANS: &str = "p2p_bans_total";
 const PEERS: &str = "p2p_peers";
 const DROPPED: &str = "p2p_queue_dropped_total";
-const DIALS: &str = "p2p_dial_failures_total";
+const DIALS: &str = "p2p_dials_total";
+const PRUNED: &str = "p2p_peers_pruned_total";
+const RECORDS: &str = "p2p_discovery_records_total";
 
 /// Tells the recorder what the metrics mean.
 pub(crate) fn describe() {
@@ -24,9 +28,11 @@ pub(crate) fn describe() {
     describe_histogram!(LATENCY, Unit::Seconds, "From a request's turn to its answer");
     describe_counter!(OFFENCES, count, "Offences that peers were charged with, by kind");
     describe_counter!(BANS, count, "Peers banned");
-    describe_gauge!(PEERS, count, "Connected peers");
+    describe_gauge!(PEERS, count, "Connected peers, by who opened the oldest connection");
     describe_counter!(DROPPED, count, "What a full queue dropped, by queue");
-    describe_counter!(DIALS, count, "Connections that could not be made");
+    describe_counter!(DIALS, count, "Dials, by where the address came from and what became of them");
+    describe_counter!(PRUNED, count, "Peers disconnected because there were too many");
+    describe_counter!(RECORDS, count, "Node records that discovery has seen, by what they are good for");
 }
 
 pub(crate) fn received(topic: Topic, outcome: &'static str) {
@@ -59,12 +65,22 @@ pub(crate) fn banned() {
     counter!(BANS).increment(1);
 }
 
-pub(crate) fn dial_failed() {
-    counter!(DIALS).increment(1);
+pub(crate) fn dialled(source: Source, outcome: &'static str) {
+    counter!(DIALS, "source" => source.label(), "outcome" => outcome).increment(1);
 }
 
-pub(crate) fn peers(connected: usize) {
-    gauge!(PEERS).set(u32::try_from(connected).unwrap_or(u32::MAX));
+pub(crate) fn pruned() {
+    counter!(PRUNED).increment(1);
+}
+
+pub(crate) fn record_seen(outcome: &'static str) {
+    counter!(RECORDS, "outcome" => outcome).increment(1);
+}
+
+pub(crate) fn peers(inbound: usize, outbound: usize) {
+    for (direction, connected) in [("inbound", inbound), ("outbound", outbound)] {
+        gauge!(PEERS, "direction" => direction).set(u32::try_from(connected).unwrap_or(u32::MAX));
+    }
 }
 
 pub(crate) fn dropped(queue: &'static str) {

@@ -1,16 +1,22 @@
 //! All that can be set, with the protocol's defaults. Checked once, by [`Network::new`](crate::Network::new).
 
+mod peers;
 mod score;
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use libp2p::{Multiaddr, identity::Keypair};
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use preconfirmation_types::{MAX_GOSSIP_BYTES, MAX_TXLIST_BYTES, TXLIST_HEADER_BYTES};
 
-use crate::error::ConfigError;
+use crate::{
+    discovery::{Bootnode, record},
+    error::ConfigError,
+};
+pub use peers::{DiscoveryConfig, PeersConfig, RedialConfig};
 pub use score::{ScoreConfig, TopicScoreConfig};
 
 const fn size(value: usize) -> NonZeroUsize {
@@ -46,8 +52,27 @@ pub struct NetworkConfig {
     /// Addresses at which others reach this node, where they differ from those it listens on: behind a
     /// router, under a name. If there are any, peers are told of these only.
     pub advertise: Vec<Multiaddr>,
-    /// Peers dialled once at the start.
+    /// Peers dialled at the start and, whenever they are lost, until they are back. Never pruned, never
+    /// banned, not counted by the connection limits. Addresses with the same `/p2p/<id>` are one peer; at an
+    /// address without it, whoever answers is the static peer.
     pub static_peers: Vec<Multiaddr>,
+    /// Peers that are never pruned, never banned and not counted by the connection limits.
+    pub trusted_peers: Vec<PeerId>,
+    /// Where to begin while there are too few peers.
+    pub bootnodes: Vec<Bootnode>,
+    /// Directory for what a restart should know: the peers that were connected (`peers.json`) and the node's
+    /// record (`enr`). Made where it is missing. None: a restart begins with the bootnodes and the static
+    /// peers.
+    pub data_dir: Option<PathBuf>,
+    /// How many peers, and how known ones are dialled.
+    pub peers: PeersConfig,
+    /// How static peers are dialled again.
+    pub redial: RedialConfig,
+    /// Finding unknown peers; none by default. Needs a secp256k1 identity.
+    pub discovery: Option<DiscoveryConfig>,
+    /// Seeds jitter, the choice among equal peers and the targets of queries. By default it is taken from the
+    /// identity, so that nodes differ.
+    pub seed: Option<u64>,
     /// Largest transaction list on this chain, in bytes; at most 2 MiB. Longer ones are an offence on gossip.
     pub max_txlist_bytes: usize,
     /// Connections.
@@ -74,6 +99,13 @@ impl NetworkConfig {
             listen: Vec::new(),
             advertise: Vec::new(),
             static_peers: Vec::new(),
+            trusted_peers: Vec::new(),
+            bootnodes: Vec::new(),
+            data_dir: None,
+            peers: PeersConfig::default(),
+            redial: RedialConfig::default(),
+            discovery: None,
+            seed: None,
             max_txlist_bytes: MAX_TXLIST_BYTES,
             connections: ConnectionConfig::default(),
             gossip: GossipConfig::default(),
@@ -84,15 +116,26 @@ impl NetworkConfig {
         }
     }
 
-    /// As [`NetworkConfig::new`], listening on a free TCP port of the loopback interface.
+    /// As [`NetworkConfig::new`], listening on a free TCP port of the loopback interface. Connects to nobody
+    /// and disconnects nobody by itself: the watermarks are 0 and 1024 peers.
     #[must_use]
     pub fn local(chain_id: u64, identity: Keypair) -> Self {
         use libp2p::multiaddr::Protocol;
         let loopback = Protocol::Ip4(std::net::Ipv4Addr::LOCALHOST);
         Self {
             listen: vec![Multiaddr::empty().with(loopback).with(Protocol::Tcp(0))],
+            peers: PeersConfig { low: 0, high: 1024, ..PeersConfig::default() },
             ..Self::new(chain_id, identity)
         }
+    }
+
+    /// See [`NetworkConfig::seed`].
+    pub(crate) fn seed(&self) -> u64 {
+        let from_identity = || {
+            let id = self.identity.public().to_peer_id().to_bytes();
+            id.iter().rev().take(8).fold(0, |seed: u64, byte| (seed << 8) | u64::from(*byte))
+        };
+        self.seed.unwrap_or_else(from_identity)
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -106,6 +149,7 @@ impl NetworkConfig {
         if gossiped > remembered {
             return Err(ConfigError::History { remembered, gossiped });
         }
+        self.check_peers()?;
         let score = &self.score;
         let (gossip, publish, graylist, ban) =
             (score.gossip_threshold, score.publish_threshold, score.graylist_threshold, score.ban_threshold);
@@ -147,10 +191,49 @@ impl NetworkConfig {
             ("score.topic.time_in_mesh_quantum", topic.time_in_mesh_quantum),
             ("pacing.window", self.pacing.window),
             ("pacing.timeout", self.pacing.timeout),
+            ("peers.retry", self.peers.retry),
+            ("redial.min_delay", self.redial.min_delay),
         ] {
             if duration.is_zero() {
                 return Err(ConfigError::ZeroDuration { setting });
             }
+        }
+        Ok(())
+    }
+}
+
+impl NetworkConfig {
+    /// Finding and keeping peers.
+    fn check_peers(&self) -> Result<(), ConfigError> {
+        let (peers, redial) = (&self.peers, &self.redial);
+        #[allow(clippy::cast_precision_loss, reason = "only shown to a human")]
+        for (setting, value, limit_setting, limit) in [
+            ("peers.low", peers.low as f64, "peers.high", peers.high as f64),
+            ("peers.retry", peers.retry.as_secs_f64(), "peers.max_retry", peers.max_retry.as_secs_f64()),
+            (
+                "redial.min_delay",
+                redial.min_delay.as_secs_f64(),
+                "redial.max_delay",
+                redial.max_delay.as_secs_f64(),
+            ),
+        ] {
+            if value > limit {
+                return Err(ConfigError::Above { setting, value, limit_setting, limit });
+            }
+        }
+        let unspecified = |address: &Multiaddr| record::ip_of(address).is_some_and(|ip| ip.is_unspecified());
+        if let Some(index) = self.advertise.iter().position(unspecified) {
+            return Err(ConfigError::Advertise { index });
+        }
+        let Some(discovery) = self.discovery else {
+            let unused = self.bootnodes.iter().position(Bootnode::needs_discovery);
+            return unused.map_or(Ok(()), |index| Err(ConfigError::BootnodeNeedsDiscovery { index }));
+        };
+        if discovery.interval.is_zero() {
+            return Err(ConfigError::ZeroDuration { setting: "discovery.interval" });
+        }
+        if record::key(&self.identity).is_none() {
+            return Err(ConfigError::DiscoveryIdentity);
         }
         Ok(())
     }

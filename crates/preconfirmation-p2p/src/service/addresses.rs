@@ -1,17 +1,14 @@
-//! Where the node listens, and whom it dials.
+//! Where the node listens.
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
 };
 
-use libp2p::{
-    Multiaddr, TransportError, core::transport::ListenerId, multiaddr::Protocol, swarm::dial_opts::DialOpts,
-};
-use tokio::sync::oneshot;
+use libp2p::{Multiaddr, TransportError, core::transport::ListenerId, multiaddr::Protocol};
 
 use super::NetworkService;
-use crate::{error::NetworkError, metrics};
+use crate::error::NetworkError;
 
 /// A listener of the configuration and the addresses that it has.
 pub(super) struct Listener {
@@ -52,27 +49,9 @@ impl NetworkService {
         let all_bound = self.listeners.iter().all(|listener| !listener.bound.is_empty());
         if all_bound || self.listening.borrow().is_some() {
             let with_id = |address: &Multiaddr| address.clone().with(Protocol::P2p(self.local));
-            let bound = self.listeners.iter().flat_map(|listener| &listener.bound);
-            self.listening.send_replace(Some(bound.map(with_id).collect()));
-        }
-    }
-
-    pub(super) fn dial(&mut self, address: Multiaddr, reply: oneshot::Sender<Result<(), NetworkError>>) {
-        if let Some(Protocol::P2p(peer)) = address.iter().last()
-            && self.swarm.is_connected(&peer)
-        {
-            drop(reply.send(Ok(())));
-            return;
-        }
-        let options = DialOpts::from(address.clone());
-        let connection = options.connection_id();
-        match self.swarm.dial(options) {
-            Ok(()) => drop(self.dials.insert(connection, (address, reply))),
-            Err(error) => {
-                metrics::dial_failed();
-                let source = error.into();
-                drop(reply.send(Err(NetworkError::Dial { address, source })));
-            }
+            let bound: Vec<_> = self.listeners.iter().flat_map(|listener| &listener.bound).cloned().collect();
+            self.listening.send_replace(Some(bound.iter().map(with_id).collect()));
+            self.start_discovery(&bound);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod gossip;
+mod keeping;
 mod peers;
 mod requests;
 
@@ -15,13 +16,10 @@ use std::{
 
 use futures::StreamExt as _;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm,
-    swarm::{ConnectionId, SwarmEvent, dial_opts::DialOpts},
-};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, swarm::SwarmEvent};
 use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc, oneshot, watch},
+    sync::{Notify, Semaphore, mpsc, watch},
     time::{Interval, MissedTickBehavior},
 };
 
@@ -29,7 +27,8 @@ use crate::{
     bans::Bans,
     behaviour::{self, Behaviour, BehaviourEvent},
     config::NetworkConfig,
-    error::NetworkError,
+    discovery::Found,
+    error::{DiscoveryError, NetworkError},
     event::{Answer, NetworkEvent, NetworkEvents, Ready, Settlement},
     gossip::Topics,
     handle::{Command, NetworkHandle},
@@ -39,6 +38,7 @@ use crate::{
     score::Scores,
 };
 use addresses::Listener;
+use keeping::Keeping;
 use peers::Peer;
 
 /// Between two looks at scores and bans.
@@ -55,12 +55,13 @@ const PERMIT_BYTES: usize = 1024;
 pub struct Network;
 
 impl Network {
-    /// Builds a node, binds its listeners and starts to dial its static peers. Nothing moves until the
-    /// service runs. Must be called inside a Tokio runtime.
+    /// Builds a node, reads its data directory and binds its sockets. Nothing moves until the service runs.
+    /// Must be called inside a Tokio runtime; blocks on the disk for as long as two small files take.
     ///
     /// # Errors
     /// [`NetworkError::Config`] for settings that cannot work, [`NetworkError::Listen`] for an address that
-    /// cannot be listened on, [`NetworkError::NoRuntime`], [`NetworkError::Stack`].
+    /// cannot be listened on, [`NetworkError::DataDir`], [`NetworkError::Discovery`],
+    /// [`NetworkError::NoRuntime`], [`NetworkError::Stack`].
     #[allow(clippy::new_ret_no_self, reason = "a network is its three halves")]
     pub fn new(
         config: NetworkConfig,
@@ -81,7 +82,9 @@ impl Network {
         let (settlements, settled) = mpsc::channel(queues.open_verdicts.get());
         let (ready, ready_receiver) = watch::channel(Ready::new());
         let (listening, listening_receiver) = watch::channel(None);
+        let (record, record_receiver) = watch::channel(None);
         let shutdown = Arc::new(Notify::new());
+        let keeping = Keeping::new(&config, record, Instant::now())?;
 
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -110,7 +113,7 @@ impl Network {
             sessions: 0,
             listeners: Vec::new(),
             listening,
-            dials: HashMap::new(),
+            keeping,
             peers: HashMap::new(),
             scores: Scores::new(config.score),
             bans: Bans::new(config.score.max_bans),
@@ -121,14 +124,12 @@ impl Network {
             tick,
             config,
         };
-        service.listen()?;
-        for address in service.config.static_peers.clone() {
-            if let Err(error) = service.swarm.dial(DialOpts::from(address.clone())) {
-                metrics::dial_failed();
-                tracing::warn!(%address, %error, "static peer cannot be dialled");
-            }
+        for peer in service.keeping.protected() {
+            service.swarm.behaviour_mut().limits.bypass_peer_id(&peer);
         }
-        let handle = NetworkHandle { local, commands, reports, listening: listening_receiver, shutdown };
+        service.listen()?;
+        let (listening, record) = (listening_receiver, record_receiver);
+        let handle = NetworkHandle { local, commands, reports, listening, record, shutdown };
         let events = NetworkEvents::new(ready_receiver, gossip_receiver, requests_receiver);
         Ok((handle, events, service))
     }
@@ -159,7 +160,7 @@ pub struct NetworkService {
     sessions: u64,
     listeners: Vec<Listener>,
     listening: watch::Sender<Option<Vec<Multiaddr>>>,
-    dials: HashMap<ConnectionId, (Multiaddr, oneshot::Sender<Result<(), NetworkError>>)>,
+    keeping: Keeping,
 
     peers: HashMap<PeerId, Peer>,
     scores: Scores,
@@ -181,6 +182,8 @@ enum Input {
     Report(PeerId, Offence),
     Command(Command),
     Turn,
+    Redial,
+    Found(Result<Found, DiscoveryError>),
     Tick,
     Swarm(SwarmEvent<BehaviourEvent>),
     /// All handles are gone.
@@ -192,7 +195,7 @@ impl NetworkService {
     ///
     /// # Errors
     /// [`NetworkError::ListenerClosed`] when a listener ends: a node that can no longer be reached as
-    /// configured says so instead of going on.
+    /// configured says so instead of going on. [`NetworkError::Discovery`] when discovery ends.
     pub async fn run(mut self) -> Result<(), NetworkError> {
         let shutdown = Arc::clone(&self.shutdown);
         let shutdown = shutdown.notified();
@@ -217,6 +220,7 @@ impl NetworkService {
     /// Waits for the next input. Cancel-safe, as all its parts are.
     async fn input(&mut self) -> Input {
         let turn = self.pacer.next_turn(Instant::now());
+        let redial = self.keeping.redial.next_deadline();
         tokio::select! {
             // The service holds senders of these, so they never end.
             Some(settlement) = self.settled.recv() => Input::Settled(settlement),
@@ -227,6 +231,8 @@ impl NetworkService {
             Some((peer, offence)) = self.reports.recv() => Input::Report(peer, offence),
             command = self.commands.recv() => command.map_or(Input::Abandoned, Input::Command),
             () = until(turn), if turn.is_some() => Input::Turn,
+            () = until(redial), if redial.is_some() => Input::Redial,
+            found = Keeping::found(&mut self.keeping.discovery) => Input::Found(found),
             _ = self.tick.tick() => Input::Tick,
             event = self.swarm.select_next_some() => Input::Swarm(event),
         }
@@ -242,6 +248,8 @@ impl NetworkService {
             Input::Report(peer, offence) => self.charge(peer, offence),
             Input::Command(command) => self.command(command),
             Input::Turn => self.send_requests(),
+            Input::Redial => self.dial_static(Instant::now()),
+            Input::Found(found) => self.on_found(found?),
             Input::Tick => self.on_tick(),
             Input::Swarm(event) => self.swarm_event(event)?,
             Input::Abandoned => return Ok(false),
@@ -270,12 +278,7 @@ impl NetworkService {
                 self.disconnected(peer_id, connection_id);
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
-                metrics::dial_failed();
-                tracing::debug!(%error, "dial failed");
-                if let Some((address, reply)) = self.dials.remove(&connection_id) {
-                    let source = error.into();
-                    drop(reply.send(Err(NetworkError::Dial { address, source })));
-                }
+                self.dial_failed(connection_id, error);
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
                 tracing::debug!(%error, "connection refused");
@@ -317,14 +320,14 @@ impl NetworkService {
     }
 
     /// The end, in this order: no new commands; no peer is ready any more; what waits for a turn or an
-    /// answer is told so by dropping it; connections are closed in an orderly way, as long as that does not
+    /// answer is told so by dropping it; discovery ends and the known peers are written down; connections are closed in an orderly way, as long as that does not
     /// take long; then the swarm goes, and with it every task and socket.
     async fn end(mut self) {
         self.commands.close();
         self.ready.send_modify(Ready::clear);
         self.pacer = Pacer::new(self.config.pacing);
         self.desks = Desks::new(self.config.serving.in_work);
-        self.dials.clear();
+        self.end_keeping().await;
         for listener in std::mem::take(&mut self.listeners) {
             self.swarm.remove_listener(listener.id);
         }
@@ -341,7 +344,7 @@ impl NetworkService {
         if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
             tracing::debug!("some peers took too long to say goodbye");
         }
-        metrics::peers(0);
+        metrics::peers(0, 0);
     }
 }
 

@@ -49,10 +49,8 @@ impl NetworkService {
             address: endpoint.get_remote_address().clone(),
             inbound: endpoint.is_listener(),
         });
-        if let Some((_, reply)) = self.dials.remove(&id) {
-            drop(reply.send(Ok(())));
-        }
-        metrics::peers(self.peers.len());
+        self.dial_succeeded(id, peer);
+        self.count_peers();
         // A peer that returns finds its score where it was.
         let score = self.scores.of(&peer, Instant::now());
         self.mirror(&peer, score);
@@ -68,22 +66,31 @@ impl NetworkService {
             return;
         }
         self.peers.remove(&peer);
+        self.lost(&peer);
         self.ready.send_if_modified(|ready| ready.remove(&peer).is_some());
         for outgoing in self.pacer.gone(&peer) {
             metrics::asked(outgoing.protocol(), RequestError::Disconnected.label());
             outgoing.fail(RequestError::Disconnected);
         }
-        metrics::peers(self.peers.len());
+        self.count_peers();
     }
 
     pub(super) fn identify_event(&mut self, event: identify::Event) {
-        let identify::Event::Received { peer_id: peer, info, .. } = event else {
-            return;
-        };
-        let Some(record) = self.peers.get_mut(&peer) else {
+        let identify::Event::Received { peer_id: peer, connection_id, info } = event else {
             return;
         };
         let speaks = self.protocols.iter().all(|protocol| info.protocols.contains(protocol));
+        let Some(record) = self.peers.get(&peer) else {
+            return;
+        };
+        if let Some(connection) = record.connections.iter().find(|connection| connection.id == connection_id)
+        {
+            let (address, inbound) = (connection.address.clone(), connection.inbound);
+            self.identified(peer, speaks, info.listen_addrs, &address, inbound);
+        }
+        let Some(record) = self.peers.get_mut(&peer) else {
+            return;
+        };
         record.agent = Some(info.agent_version);
         record.protocols = info.protocols.iter().map(ToString::to_string).collect();
         if speaks == record.ready {
@@ -123,6 +130,17 @@ impl NetworkService {
         tracing::debug!(%peer, offence = offence.label(), score, "offence");
     }
 
+    fn count_peers(&self) {
+        let inbound = self.peers.values().filter(|peer| peer.is_inbound()).count();
+        metrics::peers(inbound, self.peers.len() - inbound);
+    }
+
+    /// gossipsub's total of a peer; where there is none, the application's part.
+    pub(super) fn total_score(&self, peer: &PeerId, now: Instant) -> f64 {
+        let gossip = self.swarm.behaviour().gossip.peer_score(peer);
+        gossip.unwrap_or_else(|| self.scores.of(peer, now))
+    }
+
     /// Makes the application score part of gossipsub's.
     pub(super) fn mirror(&mut self, peer: &PeerId, score: f64) {
         self.swarm.behaviour_mut().gossip.set_application_score(peer, score);
@@ -137,7 +155,8 @@ impl NetworkService {
             let gossip = &mut self.swarm.behaviour_mut().gossip;
             gossip.set_application_score(peer, application);
             let lower = gossip.peer_score(peer).unwrap_or(application).min(application);
-            if self.scores.observe(*peer, lower, now) == Standing::Banned {
+            if self.scores.observe(*peer, lower, now) == Standing::Banned && !self.keeping.is_protected(peer)
+            {
                 banned.push((*peer, lower));
             }
         }
@@ -151,6 +170,7 @@ impl NetworkService {
         self.scores.prune(now);
         self.pacer.prune(now);
         self.limiter.retain_recent();
+        self.keep(now);
     }
 
     fn ban(&mut self, peer: PeerId, score: f64, now: Instant) {
@@ -165,6 +185,7 @@ impl NetworkService {
         if let Some(freed) = self.bans.add(peer, ban) {
             self.swarm.behaviour_mut().banned.unblock_peer(freed);
         }
+        self.keeping.book.forget(&peer);
         // Closes its connections, too.
         self.swarm.behaviour_mut().banned.block_peer(peer);
     }
@@ -187,14 +208,15 @@ impl NetworkService {
             let (score, application_score) = score(peer);
             PeerStatus {
                 peer: *peer,
-                address: record.address().unwrap_or_else(Multiaddr::empty),
+                addresses: record.connections.iter().map(|connection| connection.address.clone()).collect(),
                 agent: record.agent.clone(),
-                inbound: record.connections.first().is_some_and(|connection| connection.inbound),
+                inbound: record.is_inbound(),
                 protocols: record.protocols.clone(),
                 topics: subscribed.remove(peer).unwrap_or_default(),
                 round_trip: record.round_trip,
                 score,
                 application_score,
+                protected: self.keeping.is_protected(peer),
                 ready: record.ready,
                 connected_for: now.saturating_duration_since(record.since),
                 banned: None,
@@ -206,7 +228,7 @@ impl NetworkService {
             let (score, application_score) = score(peer);
             PeerStatus {
                 peer: *peer,
-                address: ban.address.clone(),
+                addresses: vec![ban.address.clone()],
                 agent: ban.agent.clone(),
                 inbound: false,
                 protocols: Vec::new(),
@@ -214,6 +236,7 @@ impl NetworkService {
                 round_trip: None,
                 score,
                 application_score,
+                protected: false,
                 ready: false,
                 connected_for: Duration::ZERO,
                 banned: Some(ban.until.saturating_duration_since(now)),
@@ -226,5 +249,23 @@ impl NetworkService {
 impl Peer {
     fn address(&self) -> Option<Multiaddr> {
         self.connections.first().map(|connection| connection.address.clone())
+    }
+
+    fn is_inbound(&self) -> bool {
+        self.connections.first().is_some_and(|connection| connection.inbound)
+    }
+
+    /// Whether it speaks the protocols of this chain.
+    pub(super) const fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Whether it has said what it speaks, and that is another network.
+    pub(super) const fn is_foreign(&self) -> bool {
+        self.agent.is_some() && !self.ready
+    }
+
+    pub(super) const fn since(&self) -> Instant {
+        self.since
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "the tests measure real time")]
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "this is how tests fail")]
 
+mod finding;
 mod gossip;
 mod hostile;
 mod limits;

@@ -35,7 +35,7 @@ async fn gossip_and_requests_over_quic() {
     let (mut one, mut other) = (listening(&[QUIC]), listening(&[QUIC]));
     one.meet(&mut other).await;
     let status = one.status(other.id()).await.unwrap();
-    assert!(status.address.to_string().contains("/quic-v1"), "{status:?}");
+    assert!(status.addresses[0].to_string().contains("/quic-v1"), "{status:?}");
     talk(&mut one, &mut other).await;
 }
 
