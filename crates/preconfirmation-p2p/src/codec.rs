@@ -111,12 +111,21 @@ async fn read<C: Container>(io: &mut (impl AsyncRead + Unpin + Send), cap: usize
             break announced;
         }
     };
-    let mut body = Vec::with_capacity(announced.min(ALLOCATED_AT_ONCE));
-    let limit = u64::try_from(announced).unwrap_or(u64::MAX);
-    if io.take(limit).read_to_end(&mut body).await? < announced {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
+    let body = read_body(io, announced).await?;
     C::from_ssz(&Bytes::from(body)).map_err(|error| refused(error.into()))
+}
+
+/// Reads so many bytes into memory that grows with them and in the end is no larger: a list is kept as it was read.
+async fn read_body(io: &mut (impl AsyncRead + Unpin + Send), announced: usize) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while body.len() < announced {
+        let read = body.len();
+        let more = read.max(ALLOCATED_AT_ONCE).min(announced - read);
+        body.reserve_exact(more);
+        body.resize(read + more, 0);
+        io.read_exact(body.get_mut(read..).unwrap_or_default()).await?;
+    }
+    Ok(body)
 }
 
 fn refused(error: FrameError) -> io::Error {
@@ -142,6 +151,17 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn what_is_read_takes_no_more_memory_than_it_is_long() {
+        for announced in [0, 1, ALLOCATED_AT_ONCE, ALLOCATED_AT_ONCE + 1, 2 * 1024 * 1024 + 36] {
+            let sent = vec![7; announced];
+            let read = block_on(read_body(&mut Cursor::new(&sent), announced)).unwrap();
+            assert_eq!((read.len(), read.capacity()), (announced, announced));
+        }
+        let short = block_on(read_body(&mut Cursor::new(&[7; 9]), 10)).unwrap_err();
+        assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
+    }
 
     /// Gives at most `step` bytes at a time, and says `Pending` before each.
     struct Slow<'a> {
