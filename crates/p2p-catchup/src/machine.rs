@@ -246,7 +246,7 @@ impl CatchUp {
                 self.weigh(now, from, first, answer);
             }
             (Purpose::TxList(hash), Reply::TxList(txlist)) if txlist.hash() == hash => {
-                if self.txlists.hand(id, &hash, txlist.bytes().len()) {
+                if self.txlists.hand(id, &hash, txlist.bytes().len().max(1)) {
                     self.hope();
                     self.ctx.outputs.push_back(Output::TxList { from, txlist });
                 }

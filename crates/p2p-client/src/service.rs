@@ -8,17 +8,19 @@ use std::{
 };
 
 use futures::{
-    StreamExt,
+    FutureExt, StreamExt,
     future::BoxFuture,
     stream::{FuturesOrdered, FuturesUnordered},
 };
-use p2p_catchup::{CatchUp, Input, Output, Reply, RequestId};
+use p2p_catchup::{CatchUp, Failure, Input, Output, Reply, RequestId};
 use p2p_storage::{SdkStorage, SeenCache, StorageError};
 use p2p_types::{
     Base, BlockNumber, Bytes, HeadSyncStatus, MessageId, Origin, PeerId, SdkEvent, TxList, UnixSeconds,
 };
 use p2p_validation::{Arrival, Authenticated};
-use preconfirmation_p2p::{GossipMessage, NetworkError, NetworkEvent, NetworkEvents, Verdict, VerdictToken};
+use preconfirmation_p2p::{
+    GossipMessage, InboundRequest, NetworkError, NetworkEvent, NetworkEvents, Verdict, VerdictToken,
+};
 use preconfirmation_types::{Offence, RawTxListGossip, TxListError};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
@@ -31,7 +33,7 @@ use crate::{
     P2pClientConfig, P2pClientError,
     chain::{Candidate, Chain, Effects, Job, Judged, MAX_AHEAD},
     client::State,
-    requests::{Asker, serve},
+    requests::{ANSWERING, Asker, serve},
 };
 
 /// Most jobs that wait for the owner of the chain before nothing new is taken in.
@@ -80,7 +82,11 @@ pub(crate) struct Service {
     /// In order of arrival, whichever worker is done first.
     commitments: FuturesOrdered<Prepared>,
     txlists: FuturesOrdered<Prepared>,
+    /// What catch-up has asked; each in a task of its own, where small lists are hashed.
     requests: FuturesUnordered<BoxFuture<'static, (RequestId, PeerId, Reply)>>,
+    /// What peers have asked and nobody answers so far. Bounded by the network's `serving.in_work`.
+    asked: Vec<(PeerId, InboundRequest)>,
+    answering: FuturesUnordered<JoinHandle<()>>,
 }
 
 /// Where the chain is: here, or with the thread that works on it.
@@ -108,6 +114,8 @@ impl Service {
             commitments: FuturesOrdered::new(),
             txlists: FuturesOrdered::new(),
             requests: FuturesUnordered::new(),
+            asked: Vec::new(),
+            answering: FuturesUnordered::new(),
             config,
             store,
             asker,
@@ -165,6 +173,7 @@ impl Service {
         schedule_retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.start_batch();
+            self.start_answering();
             let deadline = self.deadline();
             let room = self.jobs.len() < MAX_JOBS;
             let reads = room
@@ -186,7 +195,18 @@ impl Service {
                 },
                 Some(job) = self.commitments.next(), if room => self.prepared(job)?,
                 Some(job) = self.txlists.next(), if room => self.prepared(job)?,
-                Some((id, from, reply)) = self.requests.next() => self.replied(id, from, reply),
+                Some((id, from, reply)) = self.requests.next() => {
+                    self.replied(id, from, reply);
+                    // What else has come makes one batch for the chain.
+                    while let Some(Some((id, from, reply))) = self.requests.next().now_or_never() {
+                        self.replied(id, from, reply);
+                    }
+                }
+                Some(answered) = self.answering.next() => {
+                    if let Err(error) = answered {
+                        tracing::error!(%error, "serving died");
+                    }
+                }
                 event = self.network.next(), if reads => match event {
                     Some(event) => self.network_event(event),
                     // The network's own end, above, says why.
@@ -214,6 +234,14 @@ impl Service {
             }
             other => other,
         };
+    }
+
+    /// Hands what peers have asked to a blocking thread, if not enough of them are at it.
+    fn start_answering(&mut self) {
+        if !self.asked.is_empty() && self.answering.len() < ANSWERING {
+            let (store, asked) = (self.store.clone(), std::mem::take(&mut self.asked));
+            self.answering.push(self.tasks.spawn_blocking(move || serve(store.as_ref(), asked)));
+        }
     }
 
     fn finish_batch(
@@ -298,8 +326,7 @@ impl Service {
                 GossipMessage::TxList(gossip) => self.gossip_txlist(from, gossip, verdict),
             },
             NetworkEvent::Request { from, request } => {
-                let store = self.store.clone();
-                self.tasks.spawn_blocking(move || serve(store.as_ref(), from, request));
+                self.asked.push((from, request));
             }
             _ => tracing::debug!("an event of a kind that this version does not know"),
         }
@@ -364,7 +391,11 @@ impl Service {
             match output {
                 Output::Send { id, to, request } => {
                     let asker = self.asker.clone();
-                    self.requests.push(Box::pin(async move { (id, to, asker.reply(to, request).await) }));
+                    let reply = self.tasks.spawn(async move { asker.reply(to, request).await });
+                    self.requests.push(Box::pin(async move {
+                        let reply = reply.await.unwrap_or(Reply::Failed(Failure::NotAnswered));
+                        (id, to, reply)
+                    }));
                 }
                 Output::Import { id, from, page } => self.jobs.push(Job::Import { id, from, page }),
                 Output::TxList { from, txlist } => {
