@@ -1,9 +1,11 @@
 //! The store on disk as a file: who has it, what outlives the process, many writers, and the one in memory as
 //! the measure.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 use std::{
+    path::Path,
+    process::Command,
     sync::{Arc, Barrier},
     thread,
 };
@@ -13,7 +15,7 @@ use p2p_storage::{
     StorageError, StorageLimits, TxListStore,
     fixtures::{DOMAIN, Judge, block, chain, equivocation, txlist},
 };
-use p2p_types::{B256, Base, Preconfirmation, SigningDomain};
+use p2p_types::{B256, Base, Preconfirmation, SigningDomain, TxList};
 use p2p_validation::ValidationOutcome;
 
 fn config() -> DiskConfig {
@@ -111,6 +113,91 @@ fn many_writers_at_once_are_all_answered_and_one_full_error_stops_nobody_else() 
         .collect();
     writers.into_iter().for_each(|writer| writer.join().unwrap());
     assert_eq!(store.stats().unwrap().txlists, usize::from(WRITERS) * 20);
+    assert!(store.verify().unwrap().is_sound());
+}
+
+/// Set in the process whose store lies on a small file system, to where that is.
+const SMALL: &str = "P2P_STORAGE_TEST_SMALL_FILE_SYSTEM";
+
+/// On a file system of its own, where the system lets the test mount one.
+#[test]
+fn a_full_file_system_is_an_error_and_writing_goes_on_when_there_is_space() {
+    const NAME: &str = "a_full_file_system_is_an_error_and_writing_goes_on_when_there_is_space";
+    if let Some(folder) = std::env::var_os(SMALL) {
+        return fill_up(folder.as_ref());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mount = "mount -t tmpfs -o size=8m none \"$1\" || exit 77; exec \"$2\" --exact \"$3\" --nocapture";
+    let run = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", mount, "sh"])
+        .arg(folder.path())
+        .arg(std::env::current_exe().unwrap())
+        .arg(NAME)
+        .env(SMALL, folder.path())
+        .output();
+    match run {
+        Ok(run) if run.status.success() => {
+            assert!(String::from_utf8_lossy(&run.stdout).contains("1 passed"), "{run:?}");
+        }
+        // No such command, or not allowed to: the unit tests fill a disk of their own.
+        Err(_) => println!("skipped: no unshare"),
+        Ok(run)
+            if run.status.code() == Some(77) || String::from_utf8_lossy(&run.stderr).contains("unshare") =>
+        {
+            println!("skipped: {}", String::from_utf8_lossy(&run.stderr));
+        }
+        Ok(run) => {
+            panic!("{}\n{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr))
+        }
+    }
+}
+
+fn fill_up(folder: &Path) {
+    let (store, ballast) = (folder.join("store"), folder.join("ballast"));
+    std::fs::write(&ballast, vec![1; 2 * 1024 * 1024]).unwrap();
+    let store = DiskStorage::open(store, config()).unwrap();
+    store.set_base(Base::at(0)).unwrap();
+    let (judge, mut blocks) = (Judge::default(), chain(&store, 20));
+    let large = |number: u32| {
+        let bytes: Vec<u8> = number.to_be_bytes().into_iter().cycle().take(300_000).collect();
+        TxList::new(bytes.into(), 300_000).unwrap()
+    };
+    let (mut lists, mut failures) = (Vec::new(), 0);
+    for number in 0..60 {
+        match store.put(u64::from(number), large(number)) {
+            Ok(_) => lists.push(number),
+            Err(error) => {
+                assert_eq!(error, StorageError::NoSpace);
+                failures += 1;
+            }
+        }
+    }
+    assert!(lists.len() > 5 && failures > 20, "{} stored, {failures} failed", lists.len());
+    // Commitments need less; they find the disk full in the end as well.
+    let mut insert = |number: u64| {
+        let made = block(number, number, blocks.last().unwrap().hash(), 1);
+        let inserted = judge.insert(&store, made.clone());
+        if inserted.is_ok() {
+            blocks.push(made);
+        }
+        inserted
+    };
+    let mut next = 21..;
+    let full = next.find_map(|number| insert(number).err());
+    assert_eq!(full, Some(StorageError::NoSpace));
+    let stored = store.commitment_count().unwrap() as u64;
+    std::fs::remove_file(&ballast).unwrap();
+    assert_eq!(insert(stored + 1).unwrap(), Inserted::New);
+    assert!(store.put(99, large(99)).unwrap());
+    lists.push(99);
+    drop(store);
+    let store = DiskStorage::open(folder.join("store"), config()).unwrap();
+    for (number, made) in (1..).zip(&blocks) {
+        assert_eq!(store.by_block(number).unwrap().unwrap().hash(), made.hash());
+    }
+    for number in lists {
+        assert_eq!(store.get(&large(number).hash()).unwrap(), Some(large(number)));
+    }
     assert!(store.verify().unwrap().is_sound());
 }
 

@@ -239,10 +239,10 @@ impl Chain {
     fn wait(&mut self, missing: Missing, candidate: Candidate) {
         let (hash, block, peer) =
             (candidate.commitment.hash(), candidate.commitment.block(), candidate.origin.peer());
-        match self.pending.insert(self.now, hash, missing, peer, candidate) {
+        match self.pending.insert(self.now, (block, hash), missing, peer, candidate) {
             Added::Waiting | Added::Known(_) => {}
-            Added::Evicted(_) => {
-                self.metrics.dropped("pending", 1);
+            Added::Evicted(gone) => {
+                self.metrics.dropped("pending", gone.len());
                 self.unseen();
             }
             Added::Crowded(_) => {

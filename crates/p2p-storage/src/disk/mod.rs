@@ -111,8 +111,8 @@ pub struct DiskStorage {
 }
 
 impl DiskStorage {
-    /// Opens the store in a folder, which is created where it is missing. After a crash the file is repaired
-    /// first, which reads all of it.
+    /// Opens the store in a folder, which is created where it is missing. After a crash the database is repaired
+    /// first, which reads all of it unless it is large.
     ///
     /// # Errors
     /// [`StorageError::Locked`] if somebody has it open, [`StorageError::NewerSchema`],

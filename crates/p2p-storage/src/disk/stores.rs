@@ -58,12 +58,14 @@ impl CommitmentStore for DiskStorage {
 
     fn insert_all(&self, commitments: Vec<Linked>) -> Vec<Result<Inserted, StorageError>> {
         let new: Arc<[_]> = commitments.into_iter().map(StoredCommitment::from).collect();
-        let mut answers = Vec::with_capacity(new.len());
-        while answers.len() < new.len() {
-            let (new, from) = (new.clone(), answers.len());
-            match self.write(move |writer| writer.insert_all(new.get(from..).unwrap_or_default())) {
+        let many = new.len();
+        let mut answers = Vec::with_capacity(many);
+        while answers.len() < many {
+            let (rest, from) = (new.clone(), answers.len());
+            match self.write(move |writer| writer.insert_all(rest.get(from..).unwrap_or_default())) {
                 Ok(more) => answers.extend(more),
-                Err(error) => answers.push(Err(error)),
+                // Nothing of the rest can be written either.
+                Err(error) => answers.resize(many, Err(error)),
             }
         }
         answers

@@ -100,7 +100,13 @@ impl Node {
                     queue.extend(self.waiting.take_parent(linked.hash()));
                 }
                 ValidationOutcome::Defer(missing) => {
-                    let added = self.waiting.insert(self.now, commitment.hash(), missing, None, commitment);
+                    let added = self.waiting.insert(
+                        self.now,
+                        (commitment.block(), commitment.hash()),
+                        missing,
+                        None,
+                        commitment,
+                    );
                     assert_eq!(added, Added::Waiting);
                 }
                 other => panic!("{other:?}"),

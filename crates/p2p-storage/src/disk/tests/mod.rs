@@ -404,14 +404,17 @@ fn no_step_removes_more_than_its_share() {
         |limits| DiskStorage::open_source(Box::new(medium.clone()), DiskConfig { limits, ..config }).unwrap();
     let store = open(large);
     store.set_base(Base::at(0)).unwrap();
-    let (blocks, steps) = (3 * STEP as u64, 3);
+    let (blocks, steps) = (5 * STEP as u64, 3);
     chain(&store, blocks);
     for number in 1..=blocks {
         assert!(store.put(number, list(number * 8 + 1)).unwrap());
     }
     store.set_base(Base::at(blocks)).unwrap();
-    drop(store);
     let syncs = || medium.events().iter().filter(|event| matches!(event, Event::Sync)).count();
+    let before = syncs();
+    assert_eq!(store.prune_below(2 * STEP as u64 + 1).unwrap(), 2 * STEP);
+    assert!(syncs() - before >= 2);
+    drop(store);
     let store = open(small);
     let before = syncs();
     assert!(store.put(blocks + 1, list(1)).unwrap());
