@@ -67,7 +67,8 @@ impl Default for RedialConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiscoveryConfig {
-    /// The UDP socket. Its port must not be that of a QUIC listener; port 0 takes a free one.
+    /// The UDP socket. Its port must not be that of a QUIC listener; port 0 takes a free one. Only nodes of the
+    /// same IP version are found.
     pub listen: SocketAddr,
     /// Between two queries, while there are fewer peers than [`PeersConfig::low`]. With enough peers nothing
     /// is asked.

@@ -193,11 +193,15 @@ impl Driver {
 
     /// Asks the network for nodes close to a place by chance, and contacts for their record.
     fn look(&mut self) {
-        for record in &self.records {
-            if let Err(reason) = self.discv5.add_enr(record.clone()) {
-                tracing::debug!(%record, reason, "not added to the routing table");
+        let table = &self.discv5;
+        self.records.retain(|record| match table.add_enr(record.clone()) {
+            Ok(()) => true,
+            // Of another IP version, or there are enough of its kind.
+            Err(reason) => {
+                tracing::debug!(%record, reason, "not needed in the routing table");
+                false
             }
-        }
+        });
         for contact in self.contacts.drain(..) {
             let answer = self.discv5.request_enr(contact.clone());
             self.asked.push(answer.map(|answer| (contact, answer)).boxed());

@@ -151,13 +151,20 @@ impl PeerBook {
 
     /// The last connection to a peer has closed: it is left alone for a while.
     pub(crate) fn parted(&mut self, peer: &PeerId, unix: u64, now: Instant) {
+        self.postpone(peer, now);
+        if let Some(entry) = self.peers.get_mut(peer)
+            && entry.seen.is_some()
+        {
+            entry.seen = Some(unix);
+            self.changed = true;
+        }
+    }
+
+    /// A peer was not dialled, for a reason that is none of its own: it is left alone for a while.
+    pub(crate) fn postpone(&mut self, peer: &PeerId, now: Instant) {
         let pause = self.pause(0);
         if let Some(entry) = self.peers.get_mut(peer) {
             entry.not_before = after(now, pause);
-            if entry.seen.is_some() {
-                entry.seen = Some(unix);
-                self.changed = true;
-            }
         }
     }
 
@@ -331,6 +338,18 @@ mod tests {
         assert_eq!(rig.due(60), [peer]);
         assert_eq!(rig.book.known(500, |_| false)[0].last_seen, 150);
         assert_eq!(rig.book.known(500, |_| true)[0].last_seen, 500);
+    }
+
+    #[test]
+    fn what_was_not_its_fault_costs_a_peer_one_pause_and_no_more() {
+        let mut rig = Rig::new(10);
+        let (postponed, failed) = (rig.heard(1), rig.heard(2));
+        for _ in 0..5 {
+            rig.book.postpone(&postponed, rig.start);
+        }
+        rig.book.failed(&failed, rig.start);
+        assert!(rig.due(29).is_empty());
+        assert_eq!(rig.due(60), [postponed, failed]);
     }
 
     #[test]

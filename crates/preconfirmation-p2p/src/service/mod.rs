@@ -2,6 +2,8 @@
 //! and frames decoded in the connections' tasks, messages are judged by the application.
 
 mod addresses;
+mod dials;
+mod files;
 mod gossip;
 mod keeping;
 mod peers;

@@ -297,6 +297,10 @@ async fn settings_of_peers_that_cannot_work_are_refused() {
         config.discovery = None;
     });
     assert_eq!(error, ConfigError::BootnodeNeedsDiscovery { index: 0 });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut config = seeker(CHAIN);
+    config.data_dir = Some(file.path().join("data"));
+    assert!(matches!(Network::new(config), Err(NetworkError::DataDir { .. })));
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut config = seeker(CHAIN);
     config.discovery.as_mut().unwrap().listen = taken.local_addr().unwrap();

@@ -1,0 +1,152 @@
+//! Dials: of static peers, of known ones, and of what the application asks for.
+
+use std::{collections::HashSet, time::Instant};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    swarm::{
+        ConnectionId, DialError,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use tokio::sync::oneshot;
+
+use super::NetworkService;
+use crate::{
+    error::NetworkError,
+    metrics,
+    peer_book::Source,
+    redial::{Target, peer_of},
+};
+
+/// A dial under way.
+pub(super) struct Dialling {
+    source: Source,
+    peer: Option<PeerId>,
+    address: Multiaddr,
+    target: Option<Target>,
+    reply: Option<oneshot::Sender<Result<(), NetworkError>>>,
+}
+
+impl NetworkService {
+    /// Dials the static peers that are due.
+    pub(super) fn dial_static(&mut self, now: Instant) {
+        while let Some((target, dial)) = self.keeping.redial.due(now) {
+            let Some(address) = dial.addresses.first().cloned() else { continue };
+            let options = match dial.peer {
+                // A second connection does no harm, a dial left out would end nothing.
+                Some(peer) => {
+                    DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(dial.addresses).build()
+                }
+                None => DialOpts::unknown_peer_id().address(address.clone()).build(),
+            };
+            let (source, target) = (Source::Static, Some(target));
+            self.start_dial(options, Dialling { source, peer: dial.peer, address, target, reply: None });
+        }
+    }
+
+    /// Dials what the application asks for.
+    pub(super) fn dial(&mut self, address: Multiaddr, reply: oneshot::Sender<Result<(), NetworkError>>) {
+        let peer = peer_of(&address);
+        if peer.is_some_and(|peer| self.swarm.is_connected(&peer)) {
+            drop(reply.send(Ok(())));
+            return;
+        }
+        let options = DialOpts::from(address.clone());
+        let source = Source::Application;
+        self.start_dial(options, Dialling { source, peer, address, target: None, reply: Some(reply) });
+    }
+
+    fn start_dial(&mut self, options: DialOpts, dialling: Dialling) {
+        let connection = options.connection_id();
+        self.keeping.dialling.insert(connection, dialling);
+        if let Err(error) = self.swarm.dial(options) {
+            self.dial_failed(connection, error);
+        }
+    }
+
+    pub(super) fn dial_failed(&mut self, connection: ConnectionId, error: DialError) {
+        let Some(dialling) = self.keeping.dialling.remove(&connection) else {
+            return;
+        };
+        let Dialling { source, peer, address, target, reply } = dialling;
+        metrics::dialled(source, outcome(&error));
+        tracing::debug!(?peer, %address, source = source.label(), %error, "dial failed");
+        let now = Instant::now();
+        match (peer, &error) {
+            (Some(peer), DialError::Transport(_) | DialError::WrongPeerId { .. }) => {
+                self.keeping.book.failed(&peer, now);
+            }
+            (Some(peer), _) => self.keeping.book.postpone(&peer, now),
+            (None, _) => {}
+        }
+        if let Some(target) = target
+            && self.keeping.redial.failed(target, now)
+        {
+            tracing::warn!(%address, %error, "static peer cannot be reached: it is dialled until it can");
+        }
+        if let Some(reply) = reply {
+            let source = error.into();
+            drop(reply.send(Err(NetworkError::Dial { address, source })));
+        }
+    }
+
+    /// A connection stands, whoever made it.
+    pub(super) fn dial_succeeded(&mut self, connection: ConnectionId, peer: PeerId) {
+        if let Some(Dialling { source, target, reply, .. }) = self.keeping.dialling.remove(&connection) {
+            metrics::dialled(source, "connected");
+            if let Some(target) = target {
+                self.keeping.redial.reached(target, peer);
+                self.swarm.behaviour_mut().limits.bypass_peer_id(&peer);
+            }
+            if let Some(reply) = reply {
+                drop(reply.send(Ok(())));
+            }
+        }
+        if let Some(back) = self.keeping.redial.connected(&peer, Instant::now()) {
+            tracing::info!(%peer, after = ?back.after, attempts = back.attempts, "static peer is back");
+        }
+    }
+
+    /// Dials peers of the book while there are too few, and lets discovery look for more.
+    pub(super) fn dial_known(&mut self, now: Instant) {
+        let config = self.config.peers;
+        let useful = self.peers.values().filter(|peer| !peer.is_foreign()).count();
+        let under_way = self.keeping.dialling.values().filter(|dialling| dialling.target.is_none()).count();
+        let missing = config.missing(useful);
+        if let Some(discovery) = &self.keeping.discovery {
+            discovery.want(missing > 0);
+        }
+        let room = config.dials.get().saturating_sub(under_way);
+        let count = missing.saturating_sub(under_way).min(room);
+        if count == 0 {
+            return;
+        }
+        let (keeping, peers, bans, local) = (&mut self.keeping, &self.peers, &self.bans, self.local);
+        let under_way: HashSet<_> = keeping.dialling.values().filter_map(|dialling| dialling.peer).collect();
+        let skip = |peer: &PeerId| {
+            *peer == local || peers.contains_key(peer) || under_way.contains(peer) || bans.contains(peer)
+        };
+        for (peer, addresses, source) in keeping.book.due(count, now, skip) {
+            let Some(address) = addresses.first().cloned() else { continue };
+            let options = DialOpts::peer_id(peer).addresses(addresses).build();
+            self.start_dial(
+                options,
+                Dialling { source, peer: Some(peer), address, target: None, reply: None },
+            );
+        }
+    }
+}
+
+/// A short label of what became of a dial.
+fn outcome(error: &DialError) -> &'static str {
+    match error {
+        DialError::LocalPeerId { .. } => "self",
+        DialError::NoAddresses => "no_address",
+        DialError::DialPeerConditionFalse(_) => "already",
+        DialError::Aborted => "aborted",
+        DialError::WrongPeerId { .. } => "wrong_peer",
+        DialError::Denied { .. } => "denied",
+        DialError::Transport(_) => "unreachable",
+    }
+}
