@@ -6,7 +6,10 @@ use futures::future::BoxFuture;
 use p2p_storage::{MemoryStorage, SdkStorage};
 use p2p_validation::{Lookahead, Validator};
 use preconfirmation_p2p::{Network, NetworkError, NetworkEvents, NetworkHandle};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::{
+    sync::{broadcast, mpsc, watch},
+    task::spawn_blocking,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -64,7 +67,7 @@ impl P2pClientBuilder {
     ///
     /// # Errors
     /// [`P2pClientError::MissingLookahead`]; [`P2pClientError::Config`] or [`P2pClientError::Network`] for
-    /// settings that cannot work.
+    /// settings that cannot work; [`P2pClientError::Storage`] for a store that cannot be read.
     pub async fn start(self) -> Result<P2pClient, P2pClientError> {
         let Self { config, storage, lookahead, network } = self;
         let lookahead = lookahead.ok_or(P2pClientError::MissingLookahead)?;
@@ -84,7 +87,11 @@ impl P2pClientBuilder {
         let (commands, inbox) = mpsc::channel(config.queues.commands.get());
         let events = broadcast::Sender::new(config.queues.events.get());
         let weak_events = events.downgrade();
-        let (state_sender, state) = watch::channel(State::default());
+        // Where the store comes from an earlier run, its head is known before anything happens.
+        let reader = storage.clone();
+        let head =
+            spawn_blocking(move || reader.head()).await.map_err(|_| P2pClientError::Join("storage"))??;
+        let (state_sender, state) = watch::channel(State { head, ..State::default() });
         let tasks = TaskTracker::new();
         let service = Service::new(ServiceParts {
             config,

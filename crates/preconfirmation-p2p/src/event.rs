@@ -183,26 +183,60 @@ pub(crate) struct Answer<R: Rpc> {
 /// Where the answer to one request goes. Dropping it closes the stream without an answer.
 #[must_use = "a request whose responder is dropped is not answered"]
 pub struct Responder<R: Rpc> {
-    pub(crate) id: InboundRequestId,
-    pub(crate) channel: ResponseChannel<R::Response>,
-    pub(crate) in_work: InWork,
-    pub(crate) answers: mpsc::Sender<Answer<R>>,
+    way: Way<R>,
+}
+
+/// The way of an answer.
+enum Way<R: Rpc> {
+    Swarm {
+        id: InboundRequestId,
+        channel: ResponseChannel<R::Response>,
+        in_work: InWork,
+        answers: mpsc::Sender<Answer<R>>,
+    },
+    #[cfg(feature = "test-utils")]
+    Simulated(tokio::sync::oneshot::Sender<R::Response>),
 }
 
 impl<R: Rpc> Responder<R> {
+    pub(crate) const fn new(
+        id: InboundRequestId,
+        channel: ResponseChannel<R::Response>,
+        in_work: InWork,
+        answers: mpsc::Sender<Answer<R>>,
+    ) -> Self {
+        Self { way: Way::Swarm { id, channel, in_work, answers } }
+    }
+
+    #[cfg(feature = "test-utils")]
+    pub(crate) const fn simulated(answer: tokio::sync::oneshot::Sender<R::Response>) -> Self {
+        Self { way: Way::Simulated(answer) }
+    }
+
     /// Answers. Never blocks, never fails; where the peer has gone or has waited too long it does nothing.
     pub fn send(self, response: R::Response) {
-        let answer = Answer { id: self.id, channel: self.channel, response, in_work: self.in_work };
-        // Room for as many as can be in work.
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.answers.try_send(answer) {
-            metrics::dropped("answers");
+        match self.way {
+            Way::Swarm { id, channel, in_work, answers } => {
+                // Room for as many as can be in work.
+                if let Err(mpsc::error::TrySendError::Full(_)) =
+                    answers.try_send(Answer { id, channel, response, in_work })
+                {
+                    metrics::dropped("answers");
+                }
+            }
+            #[cfg(feature = "test-utils")]
+            Way::Simulated(answer) => drop(answer.send(response)),
         }
     }
 
     /// Whether the peer still waits.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.channel.is_open()
+        match &self.way {
+            Way::Swarm { channel, .. } => channel.is_open(),
+            #[cfg(feature = "test-utils")]
+            Way::Simulated(answer) => !answer.is_closed(),
+        }
     }
 }
 

@@ -89,6 +89,8 @@ mod redial;
 mod rpc;
 mod score;
 mod service;
+#[cfg(feature = "test-utils")]
+pub mod sim;
 mod transport;
 mod watermarks;
 

@@ -131,12 +131,9 @@ impl NetworkService {
                 metrics::dropped("request_events");
                 break 'refused "queue_full";
             };
-            let responder = Responder {
-                id,
-                channel,
-                in_work: InWork { _permits: [of_peer, of_all] },
-                answers: R::desk(&mut self.desks).answers.clone(),
-            };
+            let in_work = InWork { _permits: [of_peer, of_all] };
+            let answers = R::desk(&mut self.desks).answers.clone();
+            let responder = Responder::new(id, channel, in_work, answers);
             let request = R::inbound(request, responder);
             place.send(NetworkEvent::Request { from: peer, request });
             return;

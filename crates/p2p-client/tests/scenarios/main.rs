@@ -1,0 +1,14 @@
+//! Whole clients, each scenario over real TCP and over the simulated network, where time stands still but for
+//! what the scenario waits for. What only a simulation can do to a network is in [`faults`].
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "helpers of tests, which wait with a deadline"
+)]
+
+mod both;
+mod faults;
+mod world;

@@ -1,0 +1,47 @@
+//! Requests over the simulated wire: typed at both ends, bytes in between.
+
+use futures::{FutureExt as _, future::BoxFuture};
+use preconfirmation_types::{Bytes, Container as _, Offence, Rpc};
+use tokio::sync::oneshot;
+
+use crate::{
+    error::RequestError,
+    event::{InboundRequest, Responder},
+    rpc::{Ask, Served},
+};
+
+/// Ends a request with the bytes of its answer, or without; tells what the peer is to be charged with.
+pub(super) type Finish = Box<dyn FnOnce(Result<Bytes, RequestError>) -> Option<Offence> + Send>;
+
+/// The bytes of a request, and what to do with the answer.
+pub(super) fn ask<R: Rpc>(ask: Ask<R>) -> (Bytes, Finish) {
+    let ssz = ask.request.to_ssz().into();
+    let finish = move |answer: Result<Bytes, RequestError>| {
+        let answer = answer.and_then(|ssz| {
+            let response =
+                R::Response::from_ssz(&ssz).map_err(|error| RequestError::Malformed(error.into()))?;
+            R::matches(&ask.request, &response).map_err(RequestError::Mismatch)?;
+            Ok(response)
+        });
+        let offence = match &answer {
+            Err(RequestError::Malformed(_)) => Some(Offence::Malformed),
+            Err(RequestError::Mismatch(_)) => Some(Offence::WrongAnswer),
+            _ => None,
+        };
+        // Whoever has stopped waiting does not get it.
+        drop(ask.reply.send(answer));
+        offence
+    };
+    (ssz, Box::new(finish))
+}
+
+/// What the application is asked, and the bytes that it will answer; none if it drops the request.
+pub(super) type Asked = (InboundRequest, BoxFuture<'static, Option<Bytes>>);
+
+/// The request in these bytes; none if they are malformed.
+pub(super) fn asked<R: Served>(ssz: &Bytes) -> Option<Asked> {
+    let request = R::Request::from_ssz(ssz).ok()?;
+    let (answer, answered) = oneshot::channel::<R::Response>();
+    let bytes = answered.map(|answer| answer.ok().map(|response| response.to_ssz().into()));
+    Some((R::inbound(request, Responder::simulated(answer)), bytes.boxed()))
+}
