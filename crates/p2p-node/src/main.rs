@@ -3,6 +3,7 @@
 //! | subcommand | module | what it does |
 //! |---|---|---|
 //! | `devnet` | [`devnet`] | runs a whole network in this process |
+//! | `run` | [`run`] | runs a node until it is told to stop |
 //! | `inspect` | [`inspect`] | reads containers of the wire as hex, writes what is in them as JSON |
 
 #![allow(
@@ -11,7 +12,12 @@
 )]
 
 mod devnet;
+mod domain;
+mod hexadecimal;
 mod inspect;
+mod lines;
+mod run;
+mod signals;
 
 use std::{
     fmt::Display,
@@ -35,6 +41,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Devnet(devnet::DevnetArgs),
+    Run(Box<run::RunArgs>),
     Inspect(inspect::InspectArgs),
 }
 
@@ -42,7 +49,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr();
     match cli.command {
-        Command::Devnet(args) => run_devnet(args),
+        Command::Devnet(args) => on_runtime(devnet::run(args)),
+        Command::Run(args) => on_runtime(run::run(*args)),
         Command::Inspect(args) => match inspect::run(&args) {
             Ok(code) => code,
             Err(error) if error.is_usage() => refuse("inspect", error),
@@ -51,13 +59,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a devnet on a runtime of its own.
-fn run_devnet(args: devnet::DevnetArgs) -> ExitCode {
+/// Runs a command on a runtime of its own.
+fn on_runtime<E: Display>(command: impl Future<Output = Result<ExitCode, E>>) -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),
     };
-    runtime.block_on(devnet::run(args)).unwrap_or_else(fail)
+    let code = runtime.block_on(command).unwrap_or_else(fail);
+    // A thread that waits for a file or a reader is not waited for.
+    runtime.shutdown_background();
+    code
 }
 
 /// Sends what is logged to stderr; stdout belongs to results.

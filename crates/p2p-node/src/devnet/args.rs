@@ -37,7 +37,8 @@ pub(crate) struct DevnetArgs {
     #[arg(long, default_value_t = 167_000)]
     pub(crate) chain_id: u64,
 
-    /// Puts the first node on this address, so that a peer of another process can join.
+    /// Puts the first node on this address, so that a peer of another process can join; port 0 takes a free
+    /// one. The line `join` is the command for it.
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen: Option<SocketAddr>,
 

@@ -24,6 +24,8 @@ use p2p_validation::ScheduleError;
 use preconfirmation_p2p::{Multiaddr, NetworkError};
 use tokio::time::{sleep, timeout};
 
+use crate::{run::Rotation, signals};
+
 pub(crate) use args::DevnetArgs;
 use liar::Liar;
 use node::{Node, Published};
@@ -93,7 +95,7 @@ pub(crate) async fn run(args: DevnetArgs) -> Result<ExitCode, DevnetError> {
     let mut devnet = Devnet::start(&args, &progress).await?;
     tokio::select! {
         played = devnet.play(&progress) => played?,
-        _ = tokio::signal::ctrl_c() => {
+        _ = signals::stop() => {
             progress.println("interrupted: what there is so far");
             // What is on its way may arrive.
             devnet.agreement(DevnetArgs::FAREWELL).await;
@@ -152,7 +154,7 @@ impl Devnet {
             connected.map_err(|_| DevnetError::Alone { node: node.name.clone() })??;
         }
         devnet.liar.start(args.nodes(), first(&devnet.addresses)).await?;
-        devnet.announce();
+        devnet.announce()?;
         Ok(devnet)
     }
 
@@ -174,19 +176,27 @@ impl Devnet {
         Ok(())
     }
 
-    /// Says what a peer of another process needs to know.
-    fn announce(&self) {
+    /// Says what a peer of another process needs to know, and the command that joins.
+    fn announce(&self) -> Result<(), DevnetError> {
         let plan = &self.plan;
-        let operators: Vec<String> = plan.operators().iter().map(ToString::to_string).collect();
+        let base = format!("{}:{}", plan.base.number, plan.base.hash.unwrap_or_default());
+        let rotation =
+            Rotation { genesis: plan.genesis, window: self.args.window, operators: plan.operators() };
+        let schedule = serde_json::to_string(&rotation).map_err(|error| DevnetError::Output(error.into()))?;
         println!("chain id   {}", plan.chain_id);
         println!("domain     {}", plan.domain);
         println!("slasher    {}", plan.slasher);
-        println!("base       {} {}", plan.base.number, plan.base.hash.unwrap_or_default());
-        println!("genesis    {}, windows of {} s", plan.genesis, self.args.window);
-        println!("operators  {}", operators.join(" "));
+        println!("base       {base}");
+        println!("schedule   {schedule}");
         if let Some(address) = self.addresses.first() {
             println!("multiaddr  {address}");
+            println!(
+                "join       echo '{schedule}' | p2p-node run --lookahead rotating:/dev/stdin --chain-id {} --domain {} \
+                 --slasher {} --base {base} --p2p.listen.ip 127.0.0.1 --p2p.listen.tcp 0 --p2p.static {address}",
+                plan.chain_id, plan.domain, plan.slasher
+            );
         }
+        Ok(())
     }
 
     /// Half of the blocks, the late joiner, the other half, agreement, and the time to hold.

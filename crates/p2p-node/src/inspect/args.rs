@@ -1,12 +1,11 @@
 //! The options of `inspect`.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
-use alloy_primitives::hex;
 use clap::{Args, ValueEnum};
 use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Rpc, SigningDomain, Topic};
 
-use super::{error::DomainError, hexadecimal};
+use crate::domain::Domain;
 
 /// Show containers of the wire as JSON: one hex string a line on stdin, one object a line on stdout
 ///
@@ -122,27 +121,6 @@ impl fmt::Display for ContainerType {
     }
 }
 
-/// A signing domain as people write it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Domain(pub(super) SigningDomain);
-
-impl fmt::Display for Domain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode_prefixed(self.0.as_bytes()))
-    }
-}
-
-impl FromStr for Domain {
-    type Err = DomainError;
-
-    fn from_str(text: &str) -> Result<Self, DomainError> {
-        let bytes = hexadecimal::decode(text.trim().as_bytes())?;
-        let actual = bytes.len();
-        let domain: [u8; 32] = bytes.try_into().map_err(|_| DomainError::Length { actual })?;
-        Ok(Self(SigningDomain::new(domain.into())))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use preconfirmation_types::{
@@ -184,13 +162,5 @@ mod tests {
                 assert!(cap >= bytes, "{name}: a frame holds the longest container");
             }
         }
-    }
-
-    #[test]
-    fn a_domain_is_read_as_it_is_shown() {
-        let shown = Domain(SigningDomain::PLACEHOLDER).to_string();
-        assert_eq!(shown.parse::<Domain>().unwrap().0, SigningDomain::PLACEHOLDER);
-        assert!(matches!("0x00".parse::<Domain>(), Err(DomainError::Length { actual: 1 })));
-        assert!(matches!("domain".parse::<Domain>(), Err(DomainError::Hex(_))));
     }
 }

@@ -4,7 +4,8 @@ use std::io;
 
 use preconfirmation_types::{DecodeError, FrameError, SignatureError};
 
-use super::{args::ContainerType, hexadecimal::HexError};
+use super::args::ContainerType;
+use crate::hexadecimal::HexError;
 
 /// Why one line is not the container. Its text is the `error` of the line's object.
 #[derive(Debug, thiserror::Error)]
@@ -65,18 +66,4 @@ impl InspectError {
     pub(crate) const fn is_usage(&self) -> bool {
         matches!(self, Self::NotFramed { .. })
     }
-}
-
-/// Why an option is no signing domain.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DomainError {
-    /// Not hexadecimal.
-    #[error(transparent)]
-    Hex(#[from] HexError),
-    /// Another length.
-    #[error("a signing domain has exactly 32 bytes, got {actual}")]
-    Length {
-        /// Bytes given.
-        actual: usize,
-    },
 }

@@ -6,15 +6,11 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`args`] | the options; which container travels where |
-//! | [`hexadecimal`] | hex from people |
-//! | [`lines`] | bounded reading of lines |
 //! | [`views`] | what is shown of a container |
 //! | [`error`] | what can be wrong with a line, and with the whole run |
 
 mod args;
 mod error;
-mod hexadecimal;
-mod lines;
 mod views;
 
 use std::{
@@ -31,8 +27,12 @@ use serde::Serialize;
 pub(crate) use args::InspectArgs;
 use args::{Carrier, ContainerType};
 use error::{InspectError, LineError};
-use lines::{Line, Lines};
 use views::Place;
+
+use crate::{
+    hexadecimal,
+    lines::{Line, Lines},
+};
 
 /// Most characters of a line: `0x`, and two digits for each byte of the largest message there is, a txlist
 /// response in its frame.

@@ -4,7 +4,7 @@ use alloy_primitives::hex;
 
 /// Why text is not hex.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum HexError {
+pub(crate) enum HexError {
     /// Something between the digits that is none.
     #[error("hex: character {position} is '{}', not a digit from 0 to f", byte.escape_ascii())]
     Digit {
@@ -25,7 +25,7 @@ pub(super) enum HexError {
 ///
 /// # Errors
 /// [`HexError`] names the first character that is wrong, or else the odd number of digits.
-pub(super) fn decode(text: &[u8]) -> Result<Vec<u8>, HexError> {
+pub(crate) fn decode(text: &[u8]) -> Result<Vec<u8>, HexError> {
     hex::decode(text).map_err(|_| {
         let digits = text.strip_prefix(b"0x").unwrap_or(text);
         let prefix = text.len() - digits.len();

@@ -4,7 +4,7 @@ use std::io::{self, BufRead};
 
 /// One line that is not blank.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line<'a> {
+pub(crate) enum Line<'a> {
     /// The line without the blanks around it.
     Text(&'a [u8]),
     /// More characters than the limit; they have been skipped.
@@ -13,7 +13,7 @@ pub(super) enum Line<'a> {
 
 /// Reads lines. Blanks before a line and behind it take no memory and do not count, so a blank line of any
 /// length is a blank line.
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     input: R,
     limit: usize,
     /// The line being read, up to the limit; kept for its memory.
@@ -24,7 +24,7 @@ pub(super) struct Lines<R> {
 
 impl<R: BufRead> Lines<R> {
     /// `limit` is the most characters of a line, without its newline.
-    pub(super) const fn new(input: R, limit: usize) -> Self {
+    pub(crate) const fn new(input: R, limit: usize) -> Self {
         Self { input, limit, text: Vec::new(), number: 0 }
     }
 
@@ -33,7 +33,7 @@ impl<R: BufRead> Lines<R> {
     ///
     /// # Errors
     /// What the input says.
-    pub(super) fn next(&mut self) -> io::Result<Option<(u64, Line<'_>)>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<(u64, Line<'_>)>> {
         loop {
             let (complete, too_long) = self.read()?;
             if complete {

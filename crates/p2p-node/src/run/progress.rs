@@ -1,0 +1,42 @@
+//! How far catching up has come, for whoever looks at a terminal.
+
+use std::{io::IsTerminal as _, time::Duration};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use p2p_types::HeadSyncStatus;
+
+/// A bar on stderr where that is a terminal; nothing elsewhere.
+pub(super) struct Progress(ProgressBar);
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new(0);
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len}  {per_sec}  {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+
+    pub(super) fn show(&self, status: &HeadSyncStatus) {
+        let (applied, target) = match status {
+            HeadSyncStatus::Syncing { applied, target, .. }
+            | HeadSyncStatus::Stalled { applied, target, .. } => (*applied, *target),
+            HeadSyncStatus::Live { head } => {
+                let head = head.map_or(0, |head| head.number);
+                (head, head)
+            }
+            _ => (0, 0),
+        };
+        self.0.set_length(target);
+        self.0.set_position(applied);
+        self.0.set_message(status.to_string());
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+}
