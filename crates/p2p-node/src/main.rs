@@ -2,6 +2,7 @@
 //!
 //! | subcommand | module | what it does |
 //! |---|---|---|
+//! | `db` | [`db`] | counts, checks, copies and prunes a store on disk |
 //! | `devnet` | [`devnet`] | runs a whole network in this process |
 //! | `run` | [`run`] | runs a node until it is told to stop |
 //! | `inspect` | [`inspect`] | reads containers of the wire as hex, writes what is in them as JSON |
@@ -11,6 +12,7 @@
     reason = "a binary reads the clocks; the libraries take them as arguments"
 )]
 
+mod db;
 mod devnet;
 mod domain;
 mod hexadecimal;
@@ -40,6 +42,7 @@ struct Cli {
 /// One variant a subcommand; each runs in a module of its own and says how the process exits.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Db(db::DbArgs),
     Devnet(devnet::DevnetArgs),
     Run(Box<run::RunArgs>),
     Inspect(inspect::InspectArgs),
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr();
     match cli.command {
+        Command::Db(args) => db::run(&args).unwrap_or_else(fail),
         Command::Devnet(args) => on_runtime(devnet::run(args)),
         Command::Run(args) => on_runtime(run::run(*args)),
         Command::Inspect(args) => match inspect::run(&args) {

@@ -1,0 +1,158 @@
+//! `p2p-node db`: what an operator does to a store on disk.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`args`] | the options |
+//! | [`lines`] | the lines of an export |
+//! | [`export`], [`import`] | everything out, everything in |
+//! | [`error`] | what can be wrong |
+
+mod args;
+mod error;
+mod export;
+mod import;
+mod lines;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use p2p_storage::{CommitmentStore, DiskConfig, DiskStorage, Durability, SdkStorage, StorageLimits};
+use p2p_types::UnixSeconds;
+use p2p_validation::ZeroParent;
+use serde_json::{Map, Value, json};
+
+pub(crate) use args::DbArgs;
+use args::{DbCommand, Import, Prune, Store};
+pub(crate) use error::DbError;
+use import::{Imported, Rules};
+
+/// Does what was asked. Exit code 0 if all is well, 1 if something is wrong with what the store holds or with a
+/// line of an import.
+///
+/// # Errors
+/// [`DbError`].
+pub(crate) fn run(args: &DbArgs) -> Result<ExitCode, DbError> {
+    let good = match &args.command {
+        DbCommand::Stats(store) => stats(store)?,
+        DbCommand::Verify(store) => verify(store)?,
+        DbCommand::Export(args) => {
+            export::run(&open(args)?, &args.domain.0)?;
+            true
+        }
+        DbCommand::Import(args) => import(args)?,
+        DbCommand::Prune(args) => prune(args)?,
+        DbCommand::Compact(store) => compact(store)?,
+    };
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Opens what is there, without the limits that a node has: a tool evicts nothing.
+fn open(store: &Store) -> Result<DiskStorage, DbError> {
+    if !DiskStorage::exists(&store.folder) {
+        return Err(DbError::NoStore(store.folder.clone()));
+    }
+    Ok(DiskStorage::open(&store.folder, config(store))?)
+}
+
+fn config(store: &Store) -> DiskConfig {
+    let all = usize::MAX;
+    let limits = StorageLimits { commitments: all, txlists: all, txlist_bytes: all, evidence: all };
+    DiskConfig { limits, ..DiskConfig::recommended(store.domain.0) }
+}
+
+fn stats(args: &Store) -> Result<bool, DbError> {
+    let store = open(args)?;
+    let stats = store.stats()?;
+    say(
+        args.json,
+        json!({
+            "commitments": stats.commitments,
+            "commitmentBytes": stats.commitment_bytes(),
+            "txlists": stats.txlists,
+            "txlistBytes": stats.txlist_bytes,
+            "evidence": stats.evidence,
+            "lowest": store.next_height(0)?,
+            "base": store.base()?,
+            "head": store.head()?,
+        }),
+    )?;
+    Ok(true)
+}
+
+fn verify(args: &Store) -> Result<bool, DbError> {
+    let report = open(args)?.verify()?;
+    let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+    for problem in &problems {
+        writeln!(io::stderr(), "{problem}").ok();
+    }
+    say(
+        args.json,
+        json!({
+            "commitments": report.sound.commitments,
+            "txlists": report.sound.txlists,
+            "txlistBytes": report.sound.txlist_bytes,
+            "evidence": report.sound.evidence,
+            "problems": problems,
+        }),
+    )?;
+    Ok(report.is_sound())
+}
+
+fn import(args: &Import) -> Result<bool, DbError> {
+    let folder = &args.store.folder;
+    // One sync at the end: what is half done is begun anew.
+    let config = DiskConfig { durability: Durability::Relaxed, ..config(&args.store) };
+    let store = DiskStorage::open(folder, config)?;
+    if store.base()?.is_some() {
+        return Err(DbError::NotEmpty(folder.clone()));
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let zero_parent =
+        if args.zero_parent_follows_height { ZeroParent::FollowsHeight } else { ZeroParent::Unknown };
+    let (domain, slasher, now) = (args.store.domain.0, args.slasher, UnixSeconds::new(now));
+    let rules = Rules { domain, slasher, zero_parent, now };
+    let Imported { commitments, txlists, evidence, refused } =
+        import::run(&store, &rules, io::stdin().lock())?;
+    let answer =
+        json!({"commitments": commitments, "txlists": txlists, "evidence": evidence, "refused": refused});
+    say(args.store.json, answer)?;
+    Ok(refused == 0)
+}
+
+fn prune(args: &Prune) -> Result<bool, DbError> {
+    let pruned = open(&args.store)?.prune_below(args.below)?;
+    say(args.store.json, json!({"pruned": pruned}))?;
+    Ok(true)
+}
+
+fn compact(args: &Store) -> Result<bool, DbError> {
+    let store = open(args)?;
+    let before = store.database_bytes()?;
+    store.compact()?;
+    say(args.json, json!({"bytesBefore": before, "bytesAfter": store.database_bytes()?}))?;
+    Ok(true)
+}
+
+/// Answers: one JSON object, or a line a field.
+fn say(json: bool, answer: Value) -> Result<(), DbError> {
+    let mut output = io::stdout().lock();
+    let written = match &answer {
+        Value::Object(fields) if !json => lines(fields, &mut output),
+        _ => writeln!(output, "{answer}"),
+    };
+    written.map_err(DbError::Output)
+}
+
+fn lines(fields: &Map<String, Value>, output: &mut impl io::Write) -> io::Result<()> {
+    for (name, value) in fields {
+        match value {
+            Value::Array(items) => writeln!(output, "{name} {}", items.len())?,
+            Value::Null => writeln!(output, "{name} none")?,
+            value => writeln!(output, "{name} {value}")?,
+        }
+    }
+    Ok(())
+}

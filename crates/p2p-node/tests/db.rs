@@ -1,0 +1,193 @@
+//! `p2p-node db` as operators meet it: the built program, a store on disk, and how it exits.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a fixture that does not build is a failed test"
+)]
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread,
+};
+
+use p2p_storage::{
+    CommitmentStore, DiskConfig, DiskStorage, EvidenceStore, SdkStorage, TxListStore,
+    fixtures::{DOMAIN, Judge, block, chain, equivocation, txlist},
+};
+use p2p_types::{B256, Base};
+use serde_json::{Value, json};
+
+fn db(command: &str, folder: &Path, more: &[&str], input: &str) -> Output {
+    let mut db = Command::new(env!("CARGO_BIN_EXE_p2p-node"));
+    db.args(["db", command]).arg(folder).args(more).env_remove("RUST_LOG");
+    let mut child = db.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
+    // A program that does not read its input may have closed it.
+    let writer = thread::spawn(move || stdin.write_all(input.as_bytes()).ok());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The one JSON object of a command that ends well.
+#[track_caller]
+fn answer(command: &str, folder: &Path, more: &[&str], input: &str) -> Value {
+    let output = db(command, folder, &[more, &["--json"]].concat(), input);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn open(folder: &Path) -> DiskStorage {
+    DiskStorage::open(folder, DiskConfig::recommended(DOMAIN)).unwrap()
+}
+
+/// A chain with a fork, a handover, a list in the database, one in a file, and evidence.
+fn filled(folder: &Path) -> PathBuf {
+    let (path, judge) = (folder.join("store"), Judge::default());
+    let store = open(&path);
+    store.set_base(Base::at(0)).unwrap();
+    let blocks = chain(&store, 12);
+    drop(judge.insert(&store, block(7, 7, blocks[5].hash(), 9)).unwrap());
+    drop(judge.insert(&store, block(12, 12, blocks[10].hash(), 8)).unwrap());
+    drop(judge.insert(&store, block(13, 13, blocks[11].hash(), 0)).unwrap());
+    assert!(store.put(3, txlist(3, 500)).unwrap() && store.put(9, txlist(9, 300_000)).unwrap());
+    assert!(store.put_evidence(&equivocation(4, 7, [1, 9])).unwrap());
+    let hash = Some(blocks[3].hash());
+    assert!(store.set_base(Base { number: 4, hash }).unwrap().is_empty());
+    path
+}
+
+#[test]
+fn stats_and_verify_tell_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = filled(folder.path());
+    let stats = answer("stats", &path, &[], "");
+    assert_eq!(stats["commitments"], 15);
+    assert_eq!(stats["commitmentBytes"], 15 * 382);
+    assert_eq!((&stats["txlists"], &stats["txlistBytes"]), (&json!(2), &json!(300_500)));
+    assert_eq!((&stats["lowest"], &stats["base"]["number"]), (&json!(1), &json!(4)));
+    assert_eq!((&stats["head"]["number"], &stats["evidence"]), (&json!(12), &json!(1)));
+    let verified = answer("verify", &path, &[], "");
+    assert_eq!((&verified["commitments"], &verified["problems"]), (&json!(15), &json!([])));
+    let shown = db("stats", &path, &[], "");
+    assert!(text(&shown.stdout).lines().any(|line| line == "commitments 15"), "{}", text(&shown.stdout));
+}
+
+#[test]
+fn a_flipped_bit_in_a_list_makes_verify_fail_and_name_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = filled(folder.path());
+    let hash = format!("{:x}", txlist(9, 300_000).hash());
+    let file = path.join("txlists").join(&hash[..1]).join(&hash);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[150_000] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let output = db("verify", &path, &["--json"], "");
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["problems"][0].as_str().unwrap().contains(&hash), "{report}");
+    assert!(text(&output.stderr).contains(&hash));
+}
+
+#[test]
+fn what_is_exported_and_imported_is_the_same_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = filled(folder.path());
+    let exported = text(&db("export", &path, &[], "").stdout);
+    assert_eq!(exported.lines().count(), 1 + 15 + 2 + 1);
+    let copy = folder.path().join("copy");
+    let imported = answer("import", &copy, &[], &exported);
+    assert_eq!(imported, json!({"commitments": 15, "txlists": 2, "evidence": 1, "refused": 0}));
+    assert_eq!(text(&db("export", &copy, &[], "").stdout), exported);
+    assert_eq!(answer("verify", &copy, &[], ""), answer("verify", &path, &[], ""));
+    let (ours, theirs) = (open(&path), open(&copy));
+    assert_eq!((ours.head(), ours.base(), ours.stats()), (theirs.head(), theirs.base(), theirs.stats()));
+    for number in 0..15 {
+        assert_eq!(ours.at(number), theirs.at(number));
+        assert_eq!(ours.by_block(number), theirs.by_block(number));
+    }
+    let again = db("import", &copy, &[], &exported);
+    assert_eq!(again.status.code(), Some(1), "somebody has the copy open");
+    drop((ours, theirs));
+    let again = db("import", &copy, &[], &exported);
+    assert!(text(&again.stderr).contains("import into a new store"), "{}", text(&again.stderr));
+}
+
+#[test]
+fn lines_that_break_a_rule_are_refused_and_the_others_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = filled(folder.path());
+    let exported = text(&db("export", &path, &[], "").stdout);
+    let mut lines: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // Another time in a settled block: another signer, another hash, so that its child has lost its parent.
+    assert_eq!(lines[1]["kind"], "commitment");
+    let last = lines.len() - 1;
+    lines[1]["signature"] = json!(format!("0x{}", "ff".repeat(65)));
+    lines[last - 2]["txlist"] = json!("0x00");
+    lines[last]["record"]["kind"] = json!("block_after_eop");
+    let broken: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let copy = folder.path().join("copy");
+    let output = db("import", &copy, &["--json"], &broken);
+    assert_eq!(output.status.code(), Some(1));
+    let imported: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(imported["commitments"], 0, "nothing stands on a block that nobody signed");
+    assert_eq!((&imported["txlists"], &imported["refused"]), (&json!(1), &json!(17)));
+    assert!(text(&output.stderr).starts_with("line 2: "), "{}", text(&output.stderr));
+    for garbage in ["", "{}\n", "not an export\n"] {
+        assert_eq!(db("import", &folder.path().join("none"), &[], garbage).status.code(), Some(1));
+    }
+}
+
+#[test]
+fn a_list_of_the_greatest_size_fits_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let (store, list) = (open(&path), txlist(5, 2 * 1024 * 1024));
+    store.set_base(Base::at(0)).unwrap();
+    assert!(store.put(1, list.clone()).unwrap());
+    drop(store);
+    let exported = text(&db("export", &path, &[], "").stdout);
+    let copy = folder.path().join("copy");
+    assert_eq!(answer("import", &copy, &[], &exported)["txlists"], 1);
+    assert_eq!(open(&copy).get(&list.hash()).unwrap(), Some(list));
+}
+
+#[test]
+fn prune_takes_what_is_settled_and_compact_makes_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = filled(folder.path());
+    assert_eq!(answer("prune", &path, &["--below", "100"], ""), json!({"pruned": 3}));
+    assert_eq!(answer("stats", &path, &[], "")["lowest"], 4);
+    let compacted = answer("compact", &path, &[], "");
+    assert!(compacted["bytesAfter"].as_u64() <= compacted["bytesBefore"].as_u64(), "{compacted}");
+    assert_eq!(answer("verify", &path, &[], "")["problems"], json!([]));
+}
+
+#[test]
+fn looking_at_what_is_not_there_creates_nothing_and_another_chain_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing");
+    for command in ["stats", "verify", "export", "compact"] {
+        let output = db(command, &missing, &[], "");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("there is no store"), "{}", text(&output.stderr));
+    }
+    assert!(!missing.exists());
+    let path = filled(folder.path());
+    let other = B256::repeat_byte(1).to_string();
+    let output = db("stats", &path, &["--domain", &other], "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("belongs to the signing domain"), "{}", text(&output.stderr));
+    let held = open(&path);
+    let output = db("stats", &path, &[], "");
+    assert!(text(&output.stderr).contains(&format!("by process {}", std::process::id())));
+    drop(held);
+}
