@@ -105,8 +105,8 @@ pub(crate) async fn node(storage: Arc<MemoryStorage>, paced: bool) -> Result<P2p
     config.clock = Arc::new(|| NOW) as Arc<dyn Clock>;
     if !paced {
         config.network.pacing.requests = NonZeroUsize::MAX;
-        config.network.serving.per_second = std::num::NonZeroU32::MAX;
-        config.network.serving.burst = std::num::NonZeroU32::MAX;
+        config.network.serving.requests = std::num::NonZeroU32::MAX;
+        config.network.serving.bytes = NonZeroUsize::MAX;
     }
     Ok(P2pClient::start(config, storage, schedule(&key()?)?).await?)
 }

@@ -21,8 +21,9 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Serves a store within that limit, for ever; counts what it refuses. Returns where.
 pub(crate) async fn serve(store: Arc<MemoryStorage>, refused: Arc<AtomicU64>) -> Result<Multiaddr, Failed> {
     let mut config = NetworkConfig::local(CHAIN, Keypair::generate_ed25519());
-    config.serving.per_second = std::num::NonZeroU32::MAX;
-    config.serving.burst = std::num::NonZeroU32::MAX;
+    config.serving.advertise = false;
+    config.serving.requests = std::num::NonZeroU32::MAX;
+    config.serving.bytes = std::num::NonZeroUsize::MAX;
     let (handle, mut events, service) = Network::new(config)?;
     tokio::spawn(service.run());
     let address = handle.listen_addrs().await?.into_iter().next().ok_or("no address")?;

@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod crash;
 mod error;
+mod hostile;
 mod layering;
 mod msrv;
 mod package;
@@ -53,6 +54,8 @@ enum Command {
     /// Kills a process that writes to the store on disk, again and again. Fails if anything that it
     /// acknowledged is lost.
     Crash(crash::Crash),
+    /// Hostile peers against honest nodes, over real sockets. Fails if an honest message is lost.
+    Hostile(hostile::Hostile),
     #[command(flatten)]
     One(Step),
 }
@@ -63,13 +66,8 @@ fn main() -> ExitCode {
         Command::Bench { suite, json } => {
             bench::run(suite, json).inspect_err(|error| eprintln!("{error}")).is_ok()
         }
-        Command::Crash(crash) => match crash::run(&crash) {
-            Ok(()) => true,
-            Err(error) => {
-                eprintln!("{error}");
-                false
-            }
-        },
+        Command::Crash(crash) => crash::run(&crash).inspect_err(|error| eprintln!("{error}")).is_ok(),
+        Command::Hostile(hostile) => hostile::run(&hostile).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::One(step) => ci::run_one(step),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

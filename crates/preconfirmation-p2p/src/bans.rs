@@ -49,6 +49,11 @@ impl Bans {
         self.peers.contains_key(peer)
     }
 
+    /// Ends a ban. Whether there was one.
+    pub(crate) fn remove(&mut self, peer: &PeerId) -> bool {
+        self.peers.remove(peer).is_some()
+    }
+
     /// All bans.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Ban)> {
         self.peers.iter()
@@ -73,6 +78,16 @@ mod tests {
         assert!(bans.expired(now + Duration::from_secs(3599)).is_empty());
         assert_eq!(bans.expired(now + Duration::from_secs(3600)), [peer]);
         assert_eq!(bans.iter().count(), 0);
+    }
+
+    #[test]
+    fn a_ban_can_be_lifted_once() {
+        let (mut bans, now) = (Bans::new(NonZeroUsize::new(8).unwrap()), Instant::now());
+        let peer = PeerId::random();
+        assert_eq!(bans.add(peer, until(now + Duration::from_secs(3600))), None);
+        assert!(bans.remove(&peer));
+        assert!(!bans.remove(&peer));
+        assert!(bans.expired(now + Duration::from_secs(3600)).is_empty());
     }
 
     #[test]

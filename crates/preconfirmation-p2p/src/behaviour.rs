@@ -14,13 +14,15 @@ use crate::{
     config::NetworkConfig,
     error::NetworkError,
     gossip::{self, Gossipsub, Topics},
+    pacing::Pace,
     transport,
+    unread::Connections,
 };
 
 /// The protocol version that the deployed peers identify with.
 const IDENTIFY_PROTOCOL: &str = "preconf-p2p/0.1";
 
-/// What this node calls itself.
+/// What this node calls itself, before the pace at which it answers.
 const AGENT: &str = concat!("preconfirmation-p2p/", env!("CARGO_PKG_VERSION"));
 
 /// The limits come first: what they refuse costs the others nothing.
@@ -38,7 +40,11 @@ pub(crate) struct Behaviour {
 }
 
 /// Builds the swarm; it does not listen or dial yet.
-pub(crate) fn swarm(config: &NetworkConfig, topics: &Topics) -> Result<Swarm<Behaviour>, NetworkError> {
+pub(crate) fn swarm(
+    config: &NetworkConfig,
+    topics: &Topics,
+    connected: &Connections,
+) -> Result<Swarm<Behaviour>, NetworkError> {
     let connections = config.connections;
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(
@@ -57,7 +63,7 @@ pub(crate) fn swarm(config: &NetworkConfig, topics: &Topics) -> Result<Swarm<Beh
         banned: allow_block_list::Behaviour::default(),
         identify: identify::Behaviour::new(
             identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), config.identity.public())
-                .with_agent_version(AGENT.to_owned())
+                .with_agent_version(Pace::advertise(AGENT, &config.serving))
                 // Where the operator says how the node is reached, interfaces would only mislead.
                 .with_hide_listen_addrs(!config.advertise.is_empty()),
         ),
@@ -70,7 +76,8 @@ pub(crate) fn swarm(config: &NetworkConfig, topics: &Topics) -> Result<Swarm<Beh
     let swarm_config =
         swarm::Config::with_tokio_executor().with_idle_connection_timeout(connections.idle_timeout);
     let local = config.identity.public().to_peer_id();
-    let mut swarm = Swarm::new(transport::build(&config.identity)?, behaviour, local, swarm_config);
+    let transport = connected.watch(transport::build(&config.identity)?);
+    let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
     for address in &config.advertise {
         swarm.add_external_address(address.clone());
     }
@@ -98,6 +105,6 @@ fn rpc<R: Rpc>(config: &NetworkConfig) -> Result<request_response::Behaviour<Ssz
 /// twice, because streams end later than their requests. yamux has no more than 512 on a connection.
 fn max_streams(config: &NetworkConfig) -> usize {
     let in_work = config.serving.in_work_per_peer.get();
-    let streams = in_work.saturating_add(config.pacing.requests.get()).saturating_mul(2);
+    let streams = in_work.saturating_add(config.pacing.in_flight.get()).saturating_mul(2);
     streams.clamp(64, 512)
 }

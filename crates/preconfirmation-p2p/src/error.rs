@@ -170,15 +170,16 @@ impl NetworkError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// No connected peer subscribes to the topic and may be published to. Nothing was sent or remembered:
-    /// publishing again is right.
-    #[error("no peer to publish to")]
-    NoPeers,
-    /// The send queues of all chosen peers are full. The message is remembered and will be announced for
-    /// some heartbeats, but publishing the same bytes again answers
-    /// [`Published::Duplicate`](crate::Published::Duplicate) until the duplicate cache forgets them.
-    #[error("the send queues of all peers are full")]
-    QueueFull,
+    /// No peer can be sent the message, and no more messages are kept until one can: `gossip.outbox`.
+    #[error(
+        "no peer can be sent the message, and no more than {messages} messages of {bytes} bytes are kept"
+    )]
+    QueueFull {
+        /// Most messages kept.
+        messages: usize,
+        /// Most bytes of them together.
+        bytes: usize,
+    },
     /// The message is longer than its topic allows.
     #[error("{actual} bytes, at most {limit} allowed")]
     TooLarge {
@@ -202,7 +203,7 @@ impl PublishError {
     /// Whether publishing the same bytes again later can succeed.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::NoPeers)
+        matches!(self, Self::QueueFull { .. })
     }
 }
 

@@ -96,6 +96,7 @@ pub(crate) struct Open {
     pub(crate) id: MessageId,
     pub(crate) from: PeerId,
     pub(crate) topic: Topic,
+    pub(crate) bytes: usize,
     /// One of the count, some of the bytes. As the settlement channel holds as many settlements as there are
     /// permits of the count, it always has room for one more.
     pub(crate) permits: [OwnedSemaphorePermit; 2],
@@ -174,6 +175,7 @@ pub(crate) struct InWork {
 
 /// An answer on its way to the service.
 pub(crate) struct Answer<R: Rpc> {
+    pub(crate) peer: PeerId,
     pub(crate) id: InboundRequestId,
     pub(crate) channel: ResponseChannel<R::Response>,
     pub(crate) response: R::Response,
@@ -189,6 +191,7 @@ pub struct Responder<R: Rpc> {
 /// The way of an answer.
 enum Way<R: Rpc> {
     Swarm {
+        peer: PeerId,
         id: InboundRequestId,
         channel: ResponseChannel<R::Response>,
         in_work: InWork,
@@ -200,12 +203,13 @@ enum Way<R: Rpc> {
 
 impl<R: Rpc> Responder<R> {
     pub(crate) const fn new(
+        peer: PeerId,
         id: InboundRequestId,
         channel: ResponseChannel<R::Response>,
         in_work: InWork,
         answers: mpsc::Sender<Answer<R>>,
     ) -> Self {
-        Self { way: Way::Swarm { id, channel, in_work, answers } }
+        Self { way: Way::Swarm { peer, id, channel, in_work, answers } }
     }
 
     #[cfg(feature = "test-utils")]
@@ -216,11 +220,10 @@ impl<R: Rpc> Responder<R> {
     /// Answers. Never blocks, never fails; where the peer has gone or has waited too long it does nothing.
     pub fn send(self, response: R::Response) {
         match self.way {
-            Way::Swarm { id, channel, in_work, answers } => {
+            Way::Swarm { peer, id, channel, in_work, answers } => {
+                let answer = Answer { peer, id, channel, response, in_work };
                 // Room for as many as can be in work.
-                if let Err(mpsc::error::TrySendError::Full(_)) =
-                    answers.try_send(Answer { id, channel, response, in_work })
-                {
+                if let Err(mpsc::error::TrySendError::Full(_)) = answers.try_send(answer) {
                     metrics::dropped("answers");
                 }
             }
@@ -299,6 +302,13 @@ impl NetworkEvents {
                 else => return None,
             }
         }
+    }
+
+    /// The next [`NetworkEvent::Request`] alone: for an application that is too busy to take anything in and
+    /// still serves. Peers and gossip stay where they are. `None` after the network has shut down.
+    /// Cancel-safe.
+    pub async fn next_request(&mut self) -> Option<NetworkEvent> {
+        self.requests.recv().await
     }
 
     fn compare(&mut self) {

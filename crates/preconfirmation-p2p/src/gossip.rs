@@ -129,7 +129,7 @@ pub(crate) fn behaviour(config: &NetworkConfig, topics: &Topics) -> Result<Gossi
     let hashes: HashSet<_> = topics.0.iter().map(|(_, _, hash)| hash.clone()).collect();
     let mut behaviour = Gossipsub::new_with_subscription_filter(
         MessageAuthenticity::Signed(Keypair::clone(&config.identity)),
-        parameters(&config.gossip)?,
+        parameters(&config.gossip, topics)?,
         WhitelistSubscriptionFilter(hashes),
     )
     .map_err(|error| NetworkError::Stack(error.into()))?;
@@ -142,8 +142,9 @@ pub(crate) fn behaviour(config: &NetworkConfig, topics: &Topics) -> Result<Gossi
     Ok(behaviour)
 }
 
-fn parameters(config: &GossipConfig) -> Result<gossipsub::Config, NetworkError> {
+fn parameters(config: &GossipConfig, topics: &Topics) -> Result<gossipsub::Config, NetworkError> {
     let mesh = &config.mesh;
+    let txlists = &config.txlist_mesh;
     gossipsub::ConfigBuilder::default()
         .validation_mode(ValidationMode::Strict)
         .validate_messages()
@@ -154,7 +155,12 @@ fn parameters(config: &GossipConfig) -> Result<gossipsub::Config, NetworkError> 
         .mesh_n_low(mesh.low)
         .mesh_n_high(mesh.high)
         .mesh_outbound_min(mesh.outbound_min)
-        .gossip_lazy(mesh.lazy)
+        .mesh_n_for_topic(txlists.size, topics.hash(Topic::RawTxLists))
+        .mesh_n_low_for_topic(txlists.low, topics.hash(Topic::RawTxLists))
+        .mesh_n_high_for_topic(txlists.high, topics.hash(Topic::RawTxLists))
+        .mesh_outbound_min_for_topic(txlists.outbound_min, topics.hash(Topic::RawTxLists))
+        .gossip_lazy(config.lazy)
+        .idontwant_message_size_threshold(config.idontwant_threshold)
         .heartbeat_interval(config.heartbeat)
         // The mesh forms at the first heartbeat; before it nothing is forwarded.
         .heartbeat_initial_delay(std::time::Duration::ZERO)
@@ -163,6 +169,10 @@ fn parameters(config: &GossipConfig) -> Result<gossipsub::Config, NetworkError> 
         .fanout_ttl(config.fanout_ttl)
         .duplicate_cache_time(config.duplicate_cache)
         .connection_handler_queue_len(config.send_queue.get())
+        .publish_queue_duration(config.queue_time)
+        .forward_queue_duration(config.queue_time)
+        // A peer that asks for a message twice pins it twice.
+        .gossip_retransimission(1)
         .flood_publish(false)
         // Without this gossipsub itself punishes whoever brings back what we published before a restart.
         // Our own messages come through to the service instead, which ignores them.
@@ -307,7 +317,7 @@ mod tests {
         {
             assert_eq!(off, 0.0);
         }
-        let parameters = parameters(&config.gossip).unwrap();
+        let parameters = parameters(&config.gossip, &topics).unwrap();
         assert_eq!(
             (
                 parameters.mesh_n(),

@@ -17,7 +17,13 @@ use crate::{
 #[must_use]
 pub enum Published {
     /// It is in the send queue of at least one peer.
-    Sent,
+    Sent {
+        /// The peers that it was addressed to. One whose send queue is full misses it.
+        peers: usize,
+    },
+    /// No peer could take it: none subscribes to the topic, or the send queues of all are full. It is kept
+    /// and sent once as soon as a peer can, unless it is stale by then (`gossip.outbox`).
+    Queued,
     /// The same bytes were published or received before, within the time of the duplicate cache; nothing
     /// was sent.
     Duplicate,
@@ -59,6 +65,7 @@ pub(crate) enum Command {
     Publish { topic: Topic, ssz: Bytes, reply: oneshot::Sender<Result<Published, PublishError>> },
     Request(Outgoing),
     Dial { address: Multiaddr, reply: oneshot::Sender<Result<(), NetworkError>> },
+    Unban { peer: PeerId, reply: oneshot::Sender<bool> },
     Peers { reply: oneshot::Sender<Vec<PeerStatus>> },
 }
 
@@ -97,11 +104,11 @@ impl NetworkHandle {
         self.record.borrow().clone()
     }
 
-    /// Publishes a message (§6) and returns when it is in the send queues of peers. The bytes are checked
-    /// first: what every peer would punish is not sent.
+    /// Publishes a message (§6) and returns when it is in the send queues of peers, or is kept for the first
+    /// peer to come. The bytes are checked first: what every peer would punish is not sent.
     ///
     /// # Errors
-    /// [`PublishError`] tells why nothing was sent.
+    /// [`PublishError`] tells why it was neither sent nor kept.
     pub async fn publish(&self, topic: Topic, ssz: Bytes) -> Result<Published, PublishError> {
         let (reply, published) = oneshot::channel();
         self.command(Command::Publish { topic, ssz, reply }).await.map_err(|()| PublishError::Closed)?;
@@ -145,6 +152,17 @@ impl NetworkHandle {
         let (reply, dialled) = oneshot::channel();
         self.command(Command::Dial { address: addr, reply }).await.map_err(|()| NetworkError::Closed)?;
         dialled.await.unwrap_or(Err(NetworkError::Closed))
+    }
+
+    /// Lifts the ban of a peer (§7.1) and sets its application score to zero, so that it is not banned again
+    /// for the same. Whether it was banned.
+    ///
+    /// # Errors
+    /// [`NetworkError::Closed`].
+    pub async fn unban(&self, peer: PeerId) -> Result<bool, NetworkError> {
+        let (reply, unbanned) = oneshot::channel();
+        self.command(Command::Unban { peer, reply }).await.map_err(|()| NetworkError::Closed)?;
+        unbanned.await.map_err(|_| NetworkError::Closed)
     }
 
     /// All connected peers, then all banned ones.

@@ -60,11 +60,34 @@
 //! | request events, requests in work | the stream is closed without an answer, nobody is penalised |
 //! | peers coming and going | cannot be full: a set of at most all peers, turned into events when read |
 //! | settlements, answers | cannot be full: the permit of what is open travels with it |
+//! | answers that are not paid for (bounded by the requests in work) | the peer waits |
 //! | commands | the caller waits |
 //! | reports | dropped |
 //! | finds of discovery | dropped; a later query finds them again |
 //! | the list of known peers | who was never connected makes room, then who was not seen for longest |
+//! | messages being sent to a peer (count) | the newest is not sent to it |
+//! | the same (bytes) | the peer is disconnected |
 //! | requests waiting for their turn | [`RequestError::QueueFull`] |
+//! | messages kept for peers to come (count and bytes) | [`PublishError::QueueFull`]; the stale are dropped |
+//!
+//! # Metrics
+//! They go to the recorder of the [`metrics`](https://docs.rs/metrics) crate that is installed, if any.
+//!
+//! | metric | labels | counts |
+//! |---|---|---|
+//! | `p2p_gossip_received_total` | `topic`, `outcome` | messages: `accepted`, `ignored`, `rejected`, `late`, `dropped`, `own`, or their offence |
+//! | `p2p_gossip_publish_total` | `topic`, `outcome` | `sent`, `queued`, `sent_late`, `stale`, `duplicate`, `queue_full`, `refused` |
+//! | `p2p_reqresp_requests_total` | `protocol`, `direction`, `outcome` | requests of ours (`outbound`) and of peers (`inbound`) |
+//! | `p2p_reqresp_latency_seconds` | `protocol` | from a request's turn to its answer |
+//! | `p2p_peer_score_gauge` | `bound` | `least`, `mean` and `most` total of the connected peers |
+//! | `p2p_offences_total` | `offence` | offences that peers were charged with |
+//! | `p2p_bans_total` | `reason` | `application` or `gossip`: whose part was below the threshold |
+//! | `p2p_queue_length` | `queue` | what waits: `outbox`, `pacing`, `answers`, `open_verdicts` |
+//! | `p2p_queue_dropped_total` | `queue` | what was dropped, and peers cut off because they do not read |
+//! | `p2p_peers` | `direction` | connected peers |
+//! | `p2p_dials_total` | `source`, `outcome` | dials |
+//! | `p2p_peers_pruned_total` | | peers disconnected because there were too many |
+//! | `p2p_discovery_records_total` | `outcome` | node records that discovery has seen |
 
 #![allow(
     clippy::disallowed_methods,
@@ -83,23 +106,26 @@ mod gossip;
 mod handle;
 pub mod identity;
 mod metrics;
+mod outbox;
 mod pacing;
 mod peer_book;
 mod redial;
 mod rpc;
 mod score;
 mod service;
+mod serving;
 #[cfg(feature = "test-utils")]
 pub mod sim;
 mod transport;
+mod unread;
 mod watermarks;
 
 pub use bytes::Bytes;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 
 pub use config::{
-    ConnectionConfig, DiscoveryConfig, GossipConfig, MeshConfig, NetworkConfig, PacingConfig, PeersConfig,
-    QueueConfig, RedialConfig, ScoreConfig, ServingConfig, TopicScoreConfig,
+    ConnectionConfig, DiscoveryConfig, GossipConfig, MeshConfig, NetworkConfig, OutboxConfig, PacingConfig,
+    PeersConfig, QueueConfig, RedialConfig, ScoreConfig, ServingConfig, TopicScoreConfig,
 };
 pub use discovery::{Bootnode, BootnodeError, EnodePart};
 pub use error::{ConfigError, DiscoveryError, NetworkError, PublishError, RequestError};

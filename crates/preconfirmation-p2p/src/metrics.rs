@@ -18,6 +18,8 @@ const DROPPED: &str = "p2p_queue_dropped_total";
 const DIALS: &str = "p2p_dials_total";
 const PRUNED: &str = "p2p_peers_pruned_total";
 const RECORDS: &str = "p2p_discovery_records_total";
+const SCORE: &str = "p2p_peer_score_gauge";
+const WAITING: &str = "p2p_queue_length";
 
 /// Tells the recorder what the metrics mean.
 pub(crate) fn describe() {
@@ -27,12 +29,14 @@ pub(crate) fn describe() {
     describe_counter!(REQUESTS, count, "Requests, by protocol, direction and outcome");
     describe_histogram!(LATENCY, Unit::Seconds, "From a request's turn to its answer");
     describe_counter!(OFFENCES, count, "Offences that peers were charged with, by kind");
-    describe_counter!(BANS, count, "Peers banned");
     describe_gauge!(PEERS, count, "Connected peers, by who opened the oldest connection");
     describe_counter!(DROPPED, count, "What a full queue dropped, by queue");
     describe_counter!(DIALS, count, "Dials, by where the address came from and what became of them");
     describe_counter!(PRUNED, count, "Peers disconnected because there were too many");
     describe_counter!(RECORDS, count, "Node records that discovery has seen, by what they are good for");
+    describe_counter!(BANS, count, "Peers banned, by the part of the score that was too low");
+    describe_gauge!(SCORE, "Least, mean and most total score of the connected peers");
+    describe_gauge!(WAITING, count, "What waits in a queue, by queue");
 }
 
 pub(crate) fn received(topic: Topic, outcome: &'static str) {
@@ -61,8 +65,8 @@ pub(crate) fn offence(offence: Offence) {
     counter!(OFFENCES, "offence" => offence.label()).increment(1);
 }
 
-pub(crate) fn banned() {
-    counter!(BANS).increment(1);
+pub(crate) fn banned(reason: &'static str) {
+    counter!(BANS, "reason" => reason).increment(1);
 }
 
 pub(crate) fn dialled(source: Source, outcome: &'static str) {
@@ -80,6 +84,21 @@ pub(crate) fn record_seen(outcome: &'static str) {
 pub(crate) fn peers(inbound: usize, outbound: usize) {
     for (direction, connected) in [("inbound", inbound), ("outbound", outbound)] {
         gauge!(PEERS, "direction" => direction).set(u32::try_from(connected).unwrap_or(u32::MAX));
+    }
+}
+
+pub(crate) fn waiting(queue: &'static str, length: usize) {
+    gauge!(WAITING, "queue" => queue).set(u32::try_from(length).unwrap_or(u32::MAX));
+}
+
+/// The total scores of the connected peers.
+pub(crate) fn scores(scores: &[f64]) {
+    let least = scores.iter().copied().min_by(f64::total_cmp).unwrap_or_default();
+    let most = scores.iter().copied().max_by(f64::total_cmp).unwrap_or_default();
+    let count = f64::from(u32::try_from(scores.len().max(1)).unwrap_or(u32::MAX));
+    let mean = scores.iter().sum::<f64>() / count;
+    for (bound, score) in [("least", least), ("mean", mean), ("most", most)] {
+        gauge!(SCORE, "bound" => bound).set(score);
     }
 }
 

@@ -12,8 +12,9 @@ use libp2p::{
     request_response::{self, InboundRequestId, OutboundRequestId},
 };
 use preconfirmation_types::{
-    GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetHead, GetHeadRequest, GetRawTxList,
-    GetRawTxListRequest, Rpc,
+    GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse, GetHead,
+    GetHeadRequest, GetRawTxList, GetRawTxListRequest, GetRawTxListResponse, PreconfHead, Rpc,
+    SIGNED_COMMITMENT_BYTES,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -91,6 +92,15 @@ impl Outgoing {
 pub(crate) struct Asked<R: Rpc> {
     pub(crate) ask: Ask<R>,
     pub(crate) at: Instant,
+    /// Until when its answer is waited for.
+    pub(crate) until: Instant,
+}
+
+/// An answer of any protocol that has been paid for.
+pub(crate) enum Paid {
+    Head(Answer<GetHead>),
+    Commitments(Answer<GetCommitmentsByNumber>),
+    TxList(Answer<GetRawTxList>),
 }
 
 /// What the service remembers of one protocol.
@@ -130,6 +140,9 @@ pub(crate) trait Served: Rpc + Sized {
     fn behaviour(behaviour: &mut Behaviour) -> &mut request_response::Behaviour<SszCodec<Self>>;
     fn desk(desks: &mut Desks) -> &mut Desk<Self>;
     fn inbound(request: Self::Request, responder: Responder<Self>) -> InboundRequest;
+    fn paid(answer: Answer<Self>) -> Paid;
+    /// The bytes of an answer, and what had to be looked up for it.
+    fn size(response: &Self::Response) -> (usize, usize);
 }
 
 impl Served for GetHead {
@@ -143,6 +156,14 @@ impl Served for GetHead {
 
     fn inbound(_: GetHeadRequest, responder: Responder<Self>) -> InboundRequest {
         InboundRequest::Head(responder)
+    }
+
+    fn paid(answer: Answer<Self>) -> Paid {
+        Paid::Head(answer)
+    }
+
+    fn size(_: &PreconfHead) -> (usize, usize) {
+        (64, 1)
     }
 }
 
@@ -158,6 +179,15 @@ impl Served for GetCommitmentsByNumber {
     fn inbound(request: GetCommitmentsByNumberRequest, responder: Responder<Self>) -> InboundRequest {
         InboundRequest::Commitments(request, responder)
     }
+
+    fn paid(answer: Answer<Self>) -> Paid {
+        Paid::Commitments(answer)
+    }
+
+    fn size(response: &GetCommitmentsByNumberResponse) -> (usize, usize) {
+        let commitments = response.commitments().len();
+        (commitments.saturating_mul(SIGNED_COMMITMENT_BYTES), commitments.max(1))
+    }
 }
 
 impl Served for GetRawTxList {
@@ -171,5 +201,13 @@ impl Served for GetRawTxList {
 
     fn inbound(request: GetRawTxListRequest, responder: Responder<Self>) -> InboundRequest {
         InboundRequest::TxList(request, responder)
+    }
+
+    fn paid(answer: Answer<Self>) -> Paid {
+        Paid::TxList(answer)
+    }
+
+    fn size(response: &GetRawTxListResponse) -> (usize, usize) {
+        (response.txlist.len(), 1)
     }
 }

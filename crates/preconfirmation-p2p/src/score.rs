@@ -87,6 +87,11 @@ impl Scores {
         entry.value
     }
 
+    /// Forgets all that a peer has done.
+    pub(crate) fn forgive(&mut self, peer: &PeerId) {
+        self.peers.remove(peer);
+    }
+
     /// The score of a peer; zero for strangers.
     pub(crate) fn of(&self, peer: &PeerId, now: Instant) -> f64 {
         self.peers.get(peer).map_or(0.0, |entry| self.config.decayed(entry, now))
@@ -210,6 +215,38 @@ mod tests {
         rig.expect(0, -1.0);
         rig.scores.accepted(rig.peer, rig.at(0));
         rig.expect(0, -0.95);
+    }
+
+    #[test]
+    fn every_row_of_the_table_costs_what_it_says() {
+        for (offence, points) in [
+            (Offence::Malformed, 1.0),
+            (Offence::BadSignature, 1.0),
+            (Offence::WrongSigner, 1.0),
+            (Offence::InvalidCommitment, 1.0),
+            (Offence::HashMismatch, 1.0),
+            (Offence::Oversize, 1.0),
+            (Offence::WrongAnswer, 1.0),
+        ] {
+            let mut rig = Rig::new();
+            assert_eq!(cost(offence), points, "{offence:?}");
+            assert_eq!(rig.scores.offence(rig.peer, offence, rig.at(0)), -points, "{offence:?}");
+            rig.expect(10_000, -0.9 * points);
+            rig.expect(60_000, -0.9_f64.powi(6) * points);
+        }
+    }
+
+    #[test]
+    fn what_is_forgiven_is_forgotten() {
+        let mut rig = Rig::new();
+        rig.offence(0);
+        rig.scores.forgive(&rig.peer);
+        rig.expect(0, 0.0);
+        // The window of the cap, too.
+        for _ in 0..9 {
+            rig.offence(1);
+        }
+        rig.expect(1, -4.0);
     }
 
     #[test]

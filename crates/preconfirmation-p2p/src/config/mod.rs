@@ -10,7 +10,7 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use preconfirmation_types::{MAX_GOSSIP_BYTES, MAX_TXLIST_BYTES, TXLIST_HEADER_BYTES};
+use preconfirmation_types::{MAX_GOSSIP_BYTES, MAX_TXLIST_BYTES, TXLIST_HEADER_BYTES, Topic};
 
 use crate::{
     discovery::{Bootnode, record},
@@ -139,12 +139,8 @@ impl NetworkConfig {
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let mesh = &self.gossip.mesh;
-        let (size, low, high, outbound_min) = (mesh.size, mesh.low, mesh.high, mesh.outbound_min);
-        let mesh_fits = outbound_min <= low && low <= size && size <= high;
-        if size == 0 || !mesh_fits || outbound_min.saturating_mul(2) > size {
-            return Err(ConfigError::Mesh { size, low, high, outbound_min });
-        }
+        self.gossip.mesh.check()?;
+        self.gossip.txlist_mesh.check()?;
         let (remembered, gossiped) = (self.gossip.history.get(), self.gossip.history_gossip);
         if gossiped > remembered {
             return Err(ConfigError::History { remembered, gossiped });
@@ -184,8 +180,19 @@ impl NetworkConfig {
             self.gossip.max_frame_bytes as f64,
             (self.max_txlist_bytes + TXLIST_HEADER_BYTES + 1024) as f64..=u32::MAX.into(),
         )?;
+        #[allow(clippy::cast_precision_loss, reason = "only shown to a human")]
+        bounded(
+            "gossip.send_queue_bytes",
+            self.gossip.send_queue_bytes.get() as f64,
+            (self.max_txlist_bytes + TXLIST_HEADER_BYTES) as f64..=f64::MAX,
+        )?;
+        // A stream on which nobody answers is given up by the stack after 10 s, and with it what was seen.
+        bounded("gossip.send_stall", self.gossip.send_stall.as_secs_f64(), 0.001..=9.0)?;
+        let most = f64::from(u32::MAX) / 1000.0;
+        bounded("serving.requests_per", self.serving.requests_per.as_secs_f64(), 0.0..=most)?;
         for (setting, duration) in [
             ("gossip.heartbeat", self.gossip.heartbeat),
+            ("gossip.queue_time", self.gossip.queue_time),
             ("score.offence_window", score.offence_window),
             ("score.decay_interval", score.decay_interval),
             ("score.topic.time_in_mesh_quantum", topic.time_in_mesh_quantum),
@@ -193,6 +200,10 @@ impl NetworkConfig {
             ("pacing.timeout", self.pacing.timeout),
             ("peers.retry", self.peers.retry),
             ("redial.min_delay", self.redial.min_delay),
+            ("pacing.least_timeout", self.pacing.least_timeout),
+            ("serving.requests_per", self.serving.requests_per),
+            ("serving.bytes_per", self.serving.bytes_per),
+            ("gossip.outbox.stale_after", self.gossip.outbox.stale_after),
         ] {
             if duration.is_zero() {
                 return Err(ConfigError::ZeroDuration { setting });
@@ -286,13 +297,27 @@ pub struct MeshConfig {
     pub high: usize,
     /// Peers wanted among them that we dialled.
     pub outbound_min: usize,
-    /// Peers outside the mesh that are told of messages at each heartbeat, at least.
-    pub lazy: usize,
+}
+
+impl MeshConfig {
+    const fn new(size: usize, low: usize, high: usize, outbound_min: usize) -> Self {
+        Self { size, low, high, outbound_min }
+    }
+
+    fn check(self) -> Result<(), ConfigError> {
+        let Self { size, low, high, outbound_min } = self;
+        let fits = outbound_min <= low && low <= size && size <= high;
+        if size == 0 || !fits || outbound_min.saturating_mul(2) > size {
+            return Err(ConfigError::Mesh { size, low, high, outbound_min });
+        }
+        Ok(())
+    }
 }
 
 impl Default for MeshConfig {
+    /// The mesh of the deployed peers.
     fn default() -> Self {
-        Self { size: 8, low: 6, high: 12, outbound_min: 2, lazy: 6 }
+        Self::new(8, 6, 12, 2)
     }
 }
 
@@ -300,8 +325,15 @@ impl Default for MeshConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GossipConfig {
-    /// The mesh of each topic.
+    /// The mesh of the commitments' topic.
     pub mesh: MeshConfig,
+    /// The mesh of the transaction lists' topic: smaller, because every peer in it may send the same list.
+    pub txlist_mesh: MeshConfig,
+    /// Peers outside the mesh that are told of messages at each heartbeat, at least.
+    pub lazy: usize,
+    /// Messages longer than this in bytes are announced with IDONTWANT to the mesh on arrival, so that
+    /// fewer copies of them come. [`usize::MAX`] announces none.
+    pub idontwant_threshold: usize,
     /// Between two heartbeats.
     pub heartbeat: Duration,
     /// Heartbeats that a message is remembered for. `history * heartbeat` (6 s) is how long a verdict can
@@ -315,15 +347,57 @@ pub struct GossipConfig {
     pub duplicate_cache: Duration,
     /// Largest gossip frame in bytes, with what surrounds a message.
     pub max_frame_bytes: usize,
-    /// Most messages that wait to be written to one peer. Counted, not measured: with transaction lists of
-    /// 2 MiB a peer that reads nothing holds at most `send_queue * 2 MiB` for a few seconds.
+    /// Most messages that wait to be written to one peer; one more is not sent to it.
     pub send_queue: NonZeroUsize,
+    /// Most bytes that may wait behind a message that a peer does not read; a peer behind which more may
+    /// wait is disconnected. It counts what gossip was given to send, whether to this peer or not. A peer
+    /// that also asks for messages itself (IWANT) can make each wait once more: it pins at most twice this.
+    pub send_queue_bytes: NonZeroUsize,
+    /// A peer that does not read a whole message in this time is disconnected; at most 9 s. 8 s for the
+    /// largest list are 2.1 Mbit/s.
+    pub send_stall: Duration,
+    /// A message that has waited this long to be written to a peer is not sent to it any more.
+    pub queue_time: Duration,
+    /// Messages of ours that no peer could be sent yet.
+    pub outbox: OutboxConfig,
+}
+
+/// What is kept of our own messages while no peer can be sent them. One more than fits is refused with
+/// [`PublishError::QueueFull`](crate::PublishError::QueueFull).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutboxConfig {
+    /// Most messages.
+    pub messages: NonZeroUsize,
+    /// Most bytes of them together.
+    pub bytes: NonZeroUsize,
+    /// One that has waited this long is dropped and counted. An L1 epoch, 32 slots of 12 s: no submission
+    /// window (§4) is open for longer, and peers ignore what comes after its end.
+    pub stale_after: Duration,
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        Self { messages: size(512), bytes: size(64 * 1024 * 1024), stale_after: Duration::from_secs(32 * 12) }
+    }
+}
+
+impl GossipConfig {
+    pub(crate) const fn mesh_of(&self, topic: Topic) -> &MeshConfig {
+        match topic {
+            Topic::Commitments => &self.mesh,
+            Topic::RawTxLists => &self.txlist_mesh,
+        }
+    }
 }
 
 impl Default for GossipConfig {
     fn default() -> Self {
         Self {
             mesh: MeshConfig::default(),
+            txlist_mesh: MeshConfig::new(4, 3, 6, 1),
+            lazy: 6,
+            idontwant_threshold: 1000,
             heartbeat: Duration::from_millis(500),
             history: size(12),
             history_gossip: 3,
@@ -331,12 +405,17 @@ impl Default for GossipConfig {
             duplicate_cache: Duration::from_secs(120),
             max_frame_bytes: MAX_GOSSIP_BYTES,
             send_queue: size(128),
+            send_queue_bytes: size(32 * 1024 * 1024),
+            send_stall: Duration::from_secs(8),
+            queue_time: Duration::from_secs(5),
+            outbox: OutboxConfig::default(),
         }
     }
 }
 
 /// How fast we ask (§10). The deployed peers answer 8 requests in 10 s per peer and protocol and punish the
-/// ninth, so requests wait for their turn instead.
+/// ninth, so requests wait for their turn instead. A peer that says in its agent string how much it answers
+/// is asked at that pace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PacingConfig {
@@ -344,11 +423,21 @@ pub struct PacingConfig {
     pub requests: NonZeroUsize,
     /// The sliding window: 10 s and half a second for what the network delays unevenly.
     pub window: Duration,
+    /// Most requests in a window to a peer that says to answer more.
+    pub most_requests: NonZeroUsize,
+    /// How long the pace of a peer that has refused is not believed.
+    pub careful_for: Duration,
+    /// Most requests without an answer per peer and protocol. Three protocols together stay below the share
+    /// that a peer like us has for one asker, `serving.in_work_per_peer`.
+    pub in_flight: NonZeroUsize,
     /// Most requests that wait for their turn per peer and protocol.
     pub waiting: NonZeroUsize,
-    /// From opening the stream to the whole answer. Waiting for a turn does not count. As long does a peer
-    /// that asks us wait for our answer.
+    /// Most time from opening the stream to the whole answer. Waiting for a turn does not count. As long
+    /// does a peer that asks us wait for our answer.
     pub timeout: Duration,
+    /// Least time for the same. In between, it is what answers of this peer on this protocol have taken, and
+    /// four times their deviation.
+    pub least_timeout: Duration,
 }
 
 impl Default for PacingConfig {
@@ -356,20 +445,34 @@ impl Default for PacingConfig {
         Self {
             requests: size(8),
             window: Duration::from_millis(10_000 + 500),
-            waiting: size(64),
+            most_requests: size(4096),
+            careful_for: Duration::from_secs(60),
+            in_flight: size(8),
+            waiting: size(4096),
             timeout: Duration::from_secs(10),
+            least_timeout: Duration::from_secs(2),
         }
     }
 }
 
-/// How much we serve. Over these bounds a stream is closed without an answer, and nobody is penalised.
+/// How much we serve, by what it costs us. A request over `requests` finds its stream closed without an
+/// answer; an answer over `bytes` waits until it is paid for. Nobody is penalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServingConfig {
-    /// Requests a second and peer, over all protocols, in the long run.
-    pub per_second: NonZeroU32,
-    /// Requests that a peer may make at once after a pause.
-    pub burst: NonZeroU32,
+    /// Whether peers are told in the agent string how many requests are answered, so that they need not keep
+    /// to what the deployed peers answer.
+    pub advertise: bool,
+    /// Requests that a peer may make on one protocol at once after a pause.
+    pub requests: NonZeroU32,
+    /// In this time as many more, evenly; not more than 49 days.
+    pub requests_per: Duration,
+    /// Bytes of answers that a peer gets at once after a pause. Counted in KiB, at most 4 TiB.
+    pub bytes: NonZeroUsize,
+    /// In this time as many more, evenly.
+    pub bytes_per: Duration,
+    /// What each commitment, head or list counts beside its bytes: looking it up.
+    pub item_bytes: usize,
     /// Most requests of one peer in work, from their event to the last byte of their answer.
     pub in_work_per_peer: NonZeroUsize,
     /// Most requests in work.
@@ -377,8 +480,18 @@ pub struct ServingConfig {
 }
 
 impl Default for ServingConfig {
+    /// 512 requests and 8 MiB a second.
     fn default() -> Self {
-        Self { per_second: rate(8), burst: rate(64), in_work_per_peer: size(32), in_work: size(128) }
+        Self {
+            advertise: true,
+            requests: rate(2048),
+            requests_per: Duration::from_secs(4),
+            bytes: size(32 * 1024 * 1024),
+            bytes_per: Duration::from_secs(4),
+            item_bytes: 1024,
+            in_work_per_peer: size(32),
+            in_work: size(128),
+        }
     }
 }
 

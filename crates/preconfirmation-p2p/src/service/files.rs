@@ -76,11 +76,11 @@ impl NetworkService {
             files.due = Some(after(now, self.config.peers.save_after));
         }
         if files.writing.is_none() && files.due.is_some_and(|due| due <= now) {
-            self.write();
+            self.write_files();
         }
     }
 
-    fn write(&mut self) {
+    fn write_files(&mut self) {
         let peers = &self.peers;
         let known = self.keeping.book.known(unix_now(), |peer| peers.contains_key(peer));
         let Some(files) = &mut self.keeping.files else {
@@ -109,7 +109,7 @@ impl NetworkService {
     /// Writes down what is known at the end, after what is being written.
     pub(super) async fn write_at_the_end(&mut self) {
         self.written().await;
-        self.write();
+        self.write_files();
         self.written().await;
     }
 

@@ -17,7 +17,6 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, swarm::SwarmEvent};
 use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence};
 use tokio::{
@@ -35,9 +34,12 @@ use crate::{
     gossip::Topics,
     handle::{Command, NetworkHandle},
     metrics,
+    outbox::Outbox,
     pacing::Pacer,
-    rpc::{Desks, Outgoing},
+    rpc::{Desks, Outgoing, Paid},
     score::Scores,
+    serving::Till,
+    unread::{Connections, Unread},
 };
 use addresses::Listener;
 use keeping::Keeping;
@@ -73,7 +75,8 @@ impl Network {
         metrics::describe();
 
         let topics = Topics::new(config.chain_id);
-        let swarm = behaviour::swarm(&config, &topics)?;
+        let connections = Connections::default();
+        let swarm = behaviour::swarm(&config, &topics, &connections)?;
         let local = *swarm.local_peer_id();
 
         let queues = config.queues;
@@ -90,7 +93,6 @@ impl Network {
 
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let quota = Quota::per_second(config.serving.per_second).allow_burst(config.serving.burst);
         let open_bytes = queues.open_verdict_bytes.get().div_ceil(PERMIT_BYTES).min(u32::MAX as usize);
         let mut service = NetworkService {
             local,
@@ -119,10 +121,14 @@ impl Network {
             peers: HashMap::new(),
             scores: Scores::new(config.score),
             bans: Bans::new(config.score.max_bans),
+            outbox: Outbox::new(config.gossip.outbox),
+            connections,
+            unread: Unread::new(config.gossip),
+            slow: HashMap::new(),
             pacer: Pacer::new(config.pacing),
             desks: Desks::new(config.serving.in_work),
             in_work: Arc::new(Semaphore::new(config.serving.in_work.get())),
-            limiter: RateLimiter::keyed(quota),
+            till: Till::new(&config.serving)?,
             tick,
             config,
         };
@@ -167,11 +173,23 @@ pub struct NetworkService {
     peers: HashMap<PeerId, Peer>,
     scores: Scores,
     bans: Bans,
+    outbox: Outbox,
+    connections: Connections,
+    unread: Unread,
+    /// The peers that gossip told to be slow of late.
+    slow: HashMap<PeerId, Slow>,
     pacer: Pacer<Outgoing>,
     desks: Desks,
     in_work: Arc<Semaphore>,
-    limiter: DefaultKeyedRateLimiter<PeerId>,
+    till: Till<Paid>,
     tick: Interval,
+}
+
+/// A peer whose send queue was full, or whose messages waited there for too long.
+#[derive(Debug, Clone, Copy)]
+struct Slow {
+    since: Instant,
+    last: Instant,
 }
 
 /// One thing for the service to do.
@@ -181,6 +199,7 @@ enum Input {
     HeadAnswer(Answer<GetHead>),
     CommitmentsAnswer(Answer<GetCommitmentsByNumber>),
     TxListAnswer(Answer<GetRawTxList>),
+    Paid(Paid),
     Report(PeerId, Offence),
     Command(Command),
     Turn,
@@ -229,6 +248,7 @@ impl NetworkService {
             Some(answer) = self.desks.head.answered.recv() => Input::HeadAnswer(answer),
             Some(answer) = self.desks.commitments.answered.recv() => Input::CommitmentsAnswer(answer),
             Some(answer) = self.desks.txlist.answered.recv() => Input::TxListAnswer(answer),
+            paid = self.till.paid() => Input::Paid(paid),
             // Ends with the commands, which say so.
             Some((peer, offence)) = self.reports.recv() => Input::Report(peer, offence),
             command = self.commands.recv() => command.map_or(Input::Abandoned, Input::Command),
@@ -247,6 +267,7 @@ impl NetworkService {
             Input::HeadAnswer(answer) => self.answer(answer),
             Input::CommitmentsAnswer(answer) => self.answer(answer),
             Input::TxListAnswer(answer) => self.answer(answer),
+            Input::Paid(paid) => self.paid(paid),
             Input::Report(peer, offence) => self.charge(peer, offence),
             Input::Command(command) => self.command(command),
             Input::Turn => self.send_requests(),
@@ -265,6 +286,7 @@ impl NetworkService {
             Command::Publish { topic, ssz, reply } => drop(reply.send(self.publish(topic, ssz))),
             Command::Request(outgoing) => self.request(outgoing),
             Command::Dial { address, reply } => self.dial(address, reply),
+            Command::Unban { peer, reply } => drop(reply.send(self.unban(peer))),
             Command::Peers { reply } => drop(reply.send(self.statuses())),
         }
     }

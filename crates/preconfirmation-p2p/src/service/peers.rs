@@ -7,11 +7,13 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, identify, ping, swarm::ConnectionId};
-use preconfirmation_types::{Offence, Topic};
+use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, Topic};
 use tokio::sync::Semaphore;
 
 use super::NetworkService;
-use crate::{bans::Ban, config::after, error::RequestError, handle::PeerStatus, metrics, score::Standing};
+use crate::{
+    bans::Ban, config::after, error::RequestError, handle::PeerStatus, metrics, pacing::Pace, score::Standing,
+};
 
 /// A connected peer.
 pub(super) struct Peer {
@@ -88,6 +90,7 @@ impl NetworkService {
             let (address, inbound) = (connection.address.clone(), connection.inbound);
             self.identified(peer, speaks, info.listen_addrs, &address, inbound);
         }
+        self.pacer.learn(peer, Pace::advertised(&info.agent_version, &self.config.pacing));
         let Some(record) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -149,33 +152,46 @@ impl NetworkService {
     /// Lets time pass: scores decay, bans begin and end, what is over is forgotten.
     pub(super) fn on_tick(&mut self) {
         let now = Instant::now();
-        let mut banned = Vec::new();
+        let (mut banned, mut totals) = (Vec::new(), Vec::new());
         for peer in self.peers.keys() {
             let application = self.scores.of(peer, now);
             let gossip = &mut self.swarm.behaviour_mut().gossip;
             gossip.set_application_score(peer, application);
-            let lower = gossip.peer_score(peer).unwrap_or(application).min(application);
+            let total = gossip.peer_score(peer).unwrap_or(application);
+            totals.push(total);
+            let lower = total.min(application);
             if self.scores.observe(*peer, lower, now) == Standing::Banned && !self.keeping.is_protected(peer)
             {
-                banned.push((*peer, lower));
+                let reason = if application <= total { "application" } else { "gossip" };
+                banned.push((*peer, lower, reason));
             }
         }
-        for (peer, score) in banned {
-            self.ban(peer, score, now);
+        metrics::scores(&totals);
+        metrics::waiting(
+            "open_verdicts",
+            self.config.queues.open_verdicts.get() - self.open.available_permits(),
+        );
+        for (peer, score, reason) in banned {
+            tracing::warn!(%peer, score, reason, "banned");
+            metrics::banned(reason);
+            self.ban(peer, now);
         }
         for peer in self.bans.expired(now) {
             tracing::info!(%peer, "ban is over");
             self.swarm.behaviour_mut().banned.unblock_peer(peer);
         }
         self.scores.prune(now);
-        self.pacer.prune(now);
-        self.limiter.retain_recent();
+        self.give_up::<GetHead>(now);
+        self.give_up::<GetCommitmentsByNumber>(now);
+        self.give_up::<GetRawTxList>(now);
+        self.pacer.prune(now, |peer| self.peers.contains_key(peer));
+        self.cut_unread(now);
+        self.retry(&Topic::ALL, now);
+        self.till.prune();
         self.keep(now);
     }
 
-    fn ban(&mut self, peer: PeerId, score: f64, now: Instant) {
-        tracing::warn!(%peer, score, "banned");
-        metrics::banned();
+    fn ban(&mut self, peer: PeerId, now: Instant) {
         let record = self.peers.get(&peer);
         let ban = Ban {
             until: after(now, self.config.score.ban_for),
@@ -188,6 +204,18 @@ impl NetworkService {
         self.keeping.book.forget(&peer);
         // Closes its connections, too.
         self.swarm.behaviour_mut().banned.block_peer(peer);
+    }
+
+    /// Ends a ban before its time and forgives what led to it. Whether the peer was banned.
+    pub(super) fn unban(&mut self, peer: PeerId) -> bool {
+        let banned = self.bans.remove(&peer);
+        if banned {
+            tracing::info!(%peer, "ban is lifted");
+            self.scores.forgive(&peer);
+            self.mirror(&peer, 0.0);
+            self.swarm.behaviour_mut().banned.unblock_peer(peer);
+        }
+        banned
     }
 
     pub(super) fn statuses(&self) -> Vec<PeerStatus> {

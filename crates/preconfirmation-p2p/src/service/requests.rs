@@ -11,10 +11,12 @@ use preconfirmation_types::{FrameError, Offence, Rpc};
 use super::NetworkService;
 use crate::{
     codec,
+    config::after,
     error::RequestError,
     event::{Answer, InWork, NetworkEvent, Responder},
     metrics,
-    rpc::{Ask, Asked, Outgoing, Served},
+    pacing::Outcome,
+    rpc::{Ask, Asked, Outgoing, Paid, Served},
 };
 
 impl NetworkService {
@@ -48,12 +50,22 @@ impl NetworkService {
                 Outgoing::TxList(ask) => self.send_request(ask, now),
             }
         }
+        metrics::waiting("pacing", self.pacer.waiting());
     }
 
     fn send_request<R: Served>(&mut self, ask: Ask<R>, at: Instant) {
+        let until = after(at, self.pacer.patience((ask.peer, R::NAME)));
         let behaviour = R::behaviour(self.swarm.behaviour_mut());
         let id = behaviour.send_request(&ask.peer, Ok(ask.request.clone()));
-        R::desk(&mut self.desks).asked.insert(id, Asked { ask, at });
+        R::desk(&mut self.desks).asked.insert(id, Asked { ask, at, until });
+    }
+
+    /// Gives up requests whose answers take too long for what this peer's answers have taken.
+    pub(super) fn give_up<R: Served>(&mut self, now: Instant) {
+        let late: Vec<_> = R::desk(&mut self.desks).asked.extract_if(|_, asked| asked.until <= now).collect();
+        for (_, Asked { ask, at, .. }) in late {
+            self.answered(ask, at, Err(RequestError::TimedOut));
+        }
     }
 
     pub(super) fn rpc_event<R: Served>(&mut self, event: Event<Result<R::Request, FrameError>, R::Response>) {
@@ -63,17 +75,18 @@ impl NetworkService {
                     self.asked_by::<R>(peer, request_id, request, channel)
                 }
                 Message::Response { request_id, response } => {
-                    let Some(Asked { ask, at }) = R::desk(&mut self.desks).asked.remove(&request_id) else {
+                    let Some(Asked { ask, at, .. }) = R::desk(&mut self.desks).asked.remove(&request_id)
+                    else {
                         return;
                     };
                     metrics::latency(R::NAME, at.elapsed());
                     let matched = R::matches(&ask.request, &response);
-                    self.answered(ask, matched.map(|()| response).map_err(RequestError::Mismatch));
+                    self.answered(ask, at, matched.map(|()| response).map_err(RequestError::Mismatch));
                 }
             },
             Event::OutboundFailure { request_id, error, .. } => {
-                if let Some(Asked { ask, .. }) = R::desk(&mut self.desks).asked.remove(&request_id) {
-                    self.answered(ask, Err(failure::<R>(error)));
+                if let Some(Asked { ask, at, .. }) = R::desk(&mut self.desks).asked.remove(&request_id) {
+                    self.answered(ask, at, Err(failure::<R>(error)));
                 }
             }
             Event::InboundFailure { request_id, error, .. } => self.not_served::<R>(request_id, &error),
@@ -85,7 +98,14 @@ impl NetworkService {
     }
 
     /// Ends a request of ours, at the peer's expense if it was at fault.
-    fn answered<R: Served>(&mut self, ask: Ask<R>, answer: Result<R::Response, RequestError>) {
+    fn answered<R: Served>(&mut self, ask: Ask<R>, at: Instant, answer: Result<R::Response, RequestError>) {
+        let ended = match &answer {
+            Ok(_) => Outcome::Answered(at.elapsed()),
+            Err(RequestError::TimedOut) => Outcome::TimedOut,
+            Err(RequestError::NoAnswer) => Outcome::Refused,
+            Err(_) => Outcome::Failed,
+        };
+        self.pacer.done((ask.peer, R::NAME), ended, Instant::now());
         let outcome = answer.as_ref().err().map_or("answered", RequestError::label);
         metrics::asked(R::NAME, outcome);
         if let Err(error) = &answer {
@@ -98,6 +118,7 @@ impl NetworkService {
         }
         // Whoever has stopped waiting does not get it.
         drop(ask.reply.send(answer));
+        self.send_requests();
     }
 
     /// Takes in a request of a peer, if it is within its limits.
@@ -117,7 +138,7 @@ impl NetworkService {
                     break 'refused "malformed";
                 }
             };
-            if self.limiter.check_key(&peer).is_err() {
+            if !self.till.may_ask((peer, R::NAME)) {
                 break 'refused "rate_limited";
             }
             let of_peer = self.peers.get(&peer).map(|peer| Arc::clone(&peer.in_work));
@@ -133,7 +154,7 @@ impl NetworkService {
             };
             let in_work = InWork { _permits: [of_peer, of_all] };
             let answers = R::desk(&mut self.desks).answers.clone();
-            let responder = Responder::new(id, channel, in_work, answers);
+            let responder = Responder::new(peer, id, channel, in_work, answers);
             let request = R::inbound(request, responder);
             place.send(NetworkEvent::Request { from: peer, request });
             return;
@@ -144,9 +165,32 @@ impl NetworkService {
         R::desk(&mut self.desks).refused.insert(id);
     }
 
-    /// Hands an answer of the application to its stream.
+    /// Takes an answer of the application, which waits if the peer has had too much of late.
     pub(super) fn answer<R: Served>(&mut self, answer: Answer<R>) {
-        let Answer { id, channel, response, in_work } = answer;
+        let (bytes, items) = R::size(&answer.response);
+        let peer = answer.peer;
+        match self.till.pay(peer, bytes, items, R::paid(answer)) {
+            Some(paid) => self.write_answer(paid),
+            None => metrics::waiting("answers", self.till.waiting()),
+        }
+    }
+
+    pub(super) fn paid(&mut self, paid: Paid) {
+        metrics::waiting("answers", self.till.waiting());
+        self.write_answer(paid);
+    }
+
+    fn write_answer(&mut self, paid: Paid) {
+        match paid {
+            Paid::Head(answer) => self.write(answer),
+            Paid::Commitments(answer) => self.write(answer),
+            Paid::TxList(answer) => self.write(answer),
+        }
+    }
+
+    /// Hands an answer to its stream.
+    fn write<R: Served>(&mut self, answer: Answer<R>) {
+        let Answer { id, channel, response, in_work, .. } = answer;
         let behaviour = R::behaviour(self.swarm.behaviour_mut());
         // Where the peer has gone, that has been counted when it went.
         if behaviour.send_response(channel, response).is_ok() {

@@ -27,7 +27,8 @@ use crate::{
     gossip::{self, gossip_id},
     handle::{Command, NetworkHandle, PeerStatus, Published},
     metrics,
-    pacing::Pacer,
+    outbox::{Attempt, Outbox, State},
+    pacing::{Outcome, Pacer},
     rpc::{Ask, Outgoing},
     score::{Scores, Standing},
 };
@@ -48,6 +49,8 @@ struct Remembered {
 /// A request of ours without an answer.
 struct Unanswered {
     peer: PeerId,
+    protocol: &'static str,
+    sent: Instant,
     deadline: Instant,
     finish: Finish,
 }
@@ -83,6 +86,7 @@ pub struct SimService {
     /// When each message was first seen.
     seen: HashMap<MessageId, Instant>,
     remembered: HashMap<MessageId, Remembered>,
+    outbox: Outbox,
     pacer: Pacer<Outgoing>,
     /// In the order of their deadlines.
     unanswered: BTreeMap<u64, Unanswered>,
@@ -127,6 +131,7 @@ impl SimService {
             bans: Bans::new(config.score.max_bans),
             seen: HashMap::new(),
             remembered: HashMap::new(),
+            outbox: Outbox::new(config.gossip.outbox),
             pacer: Pacer::new(config.pacing),
             unanswered: BTreeMap::new(),
             asked: 0,
@@ -187,6 +192,7 @@ impl SimService {
             Command::Publish { topic, ssz, reply } => drop(reply.send(self.publish(topic, ssz))),
             Command::Request(outgoing) => self.request(outgoing),
             Command::Dial { address, reply } => self.dial(address, reply),
+            Command::Unban { peer, reply } => drop(reply.send(self.unban(peer))),
             Command::Peers { reply } => drop(reply.send(self.statuses())),
         }
     }
@@ -235,6 +241,7 @@ impl SimService {
         for reply in self.dials.remove(&peer).unwrap_or_default() {
             drop(reply.send(Ok(())));
         }
+        self.send_kept();
     }
 
     fn disconnected(&mut self, peer: PeerId) {
@@ -264,15 +271,33 @@ impl SimService {
         gossip::decode(topic, ssz.clone(), self.config.max_txlist_bytes)
             .map_err(|malformed| malformed.error)?;
         let id = MessageId::new(&gossip_id(&ssz));
+        if self.outbox.contains(topic, &ssz) {
+            return Ok(Published::Queued);
+        }
         if self.seen.contains_key(&id) {
             return Ok(Published::Duplicate);
         }
         let peers = self.send_gossip(&[], topic, &ssz, self.local);
         if peers > 0 {
             self.seen.insert(id, now());
-            return Ok(Published::Sent);
+            return Ok(Published::Sent { peers });
         }
-        Err(PublishError::NoPeers)
+        self.outbox.keep(topic, ssz, State::Unheard, now())?;
+        Ok(Published::Queued)
+    }
+
+    /// Sends what is kept, now that somebody may be there.
+    fn send_kept(&mut self) {
+        // Out of `self` for as long as each message is tried; that reads nothing of it.
+        let mut outbox = std::mem::replace(&mut self.outbox, Outbox::new(self.config.gossip.outbox));
+        outbox.retry(&Topic::ALL, |kept| {
+            if self.send_gossip(&[], kept.topic, &kept.ssz, self.local) == 0 {
+                return Attempt::Waits;
+            }
+            self.seen.insert(MessageId::new(&gossip_id(&kept.ssz)), now());
+            Attempt::Sent
+        });
+        self.outbox = outbox;
     }
 
     /// Sends a message to all peers that may be sent one, and says how many they are.
@@ -301,7 +326,8 @@ impl SimService {
             }
         };
         let [open, open_bytes] = self.open.clone();
-        let bytes = u32::try_from(ssz.len()).unwrap_or(u32::MAX);
+        let length = ssz.len();
+        let bytes = u32::try_from(length).unwrap_or(u32::MAX);
         let (Ok(one), Ok(bytes), Ok(place)) =
             (open.try_acquire_owned(), open_bytes.try_acquire_many_owned(bytes), self.gossip.try_reserve())
         else {
@@ -312,13 +338,13 @@ impl SimService {
         let history = u32::try_from(gossip.history.get()).unwrap_or(u32::MAX);
         let until = after(now, gossip.heartbeat.saturating_mul(history));
         self.remembered.insert(id.clone(), Remembered { until, ssz, author });
-        let open = Open { id, from, topic, permits: [one, bytes] };
+        let open = Open { id, from, topic, bytes: length, permits: [one, bytes] };
         let verdict = VerdictToken::new(open, self.settlements.clone());
         place.send(NetworkEvent::Gossip { from, message, verdict });
     }
 
     fn settle(&mut self, Settlement { open, verdict }: Settlement) {
-        let Open { id, from, topic, permits } = open;
+        let Open { id, from, topic, permits, .. } = open;
         let message = self.remembered.remove(&id).filter(|message| now() < message.until);
         metrics::received(topic, if message.is_some() { verdict.label() } else { "late" });
         match verdict {
@@ -362,7 +388,8 @@ impl SimService {
         let (ssz, finish) = ask(request);
         let deadline = after(now(), self.config.pacing.timeout);
         self.asked += 1;
-        self.unanswered.insert(self.asked, Unanswered { peer, deadline, finish });
+        let unanswered = Unanswered { peer, protocol: R::NAME, sent: now(), deadline, finish };
+        self.unanswered.insert(self.asked, unanswered);
         let frame = Frame::Request { id: self.asked, protocol: R::NAME, ssz };
         self.hub.send(self.local, peer, &frame);
     }
@@ -374,6 +401,13 @@ impl SimService {
     }
 
     fn finish(&mut self, unanswered: Unanswered, answer: Result<Bytes, RequestError>) {
+        let outcome = match &answer {
+            Ok(_) => Outcome::Answered(now().saturating_duration_since(unanswered.sent)),
+            Err(RequestError::TimedOut) => Outcome::TimedOut,
+            Err(RequestError::NoAnswer) => Outcome::Refused,
+            Err(_) => Outcome::Failed,
+        };
+        self.pacer.done((unanswered.peer, unanswered.protocol), outcome, now());
         if let Some(offence) = (unanswered.finish)(answer) {
             self.charge(unanswered.peer, offence);
         }
@@ -405,6 +439,14 @@ impl SimService {
         self.scores.offence(peer, offence, now());
     }
 
+    fn unban(&mut self, peer: PeerId) -> bool {
+        let banned = self.bans.remove(&peer);
+        if banned {
+            self.scores.forgive(&peer);
+        }
+        banned
+    }
+
     /// Lets time pass: bans begin and end, what is over is forgotten.
     fn tick(&mut self) {
         let now = now();
@@ -419,7 +461,8 @@ impl SimService {
         }
         let _over = self.bans.expired(now);
         self.scores.prune(now);
-        self.pacer.prune(now);
+        self.pacer.prune(now, |peer| self.peers.contains_key(peer));
+        let _stale = self.outbox.stale(now);
         self.remembered.retain(|_, message| now < message.until);
         let cache = self.config.gossip.duplicate_cache;
         self.seen.retain(|_, at| now.saturating_duration_since(*at) < cache);

@@ -3,6 +3,7 @@
 use preconfirmation_p2p::{GossipMessage, PublishError, Published, Verdict};
 use preconfirmation_types::{Bytes, Container as _, MAX_TXLIST_BYTES, Offence, Topic};
 
+use crate::hostile::Adversary;
 use crate::rig::{COMMITMENTS, Metrics, Node, config, eventually, soon, ssz, txlist};
 
 #[tokio::test]
@@ -14,7 +15,7 @@ async fn both_topics_reach_a_third_node_through_one_that_accepts() {
     // The largest list that there is.
     let list = txlist(MAX_TXLIST_BYTES);
     let sent = soon(author.handle.publish(Topic::RawTxLists, list.to_ssz().into())).await;
-    assert_eq!(sent, Ok(Published::Sent));
+    assert_eq!(sent, Ok(Published::Sent { peers: 1 }));
     let (from, message, token) = middle.gossip().await;
     assert_eq!((from, &message), (author.id(), &GossipMessage::TxList(list.clone())));
     token.settle(Verdict::Accept);
@@ -23,7 +24,7 @@ async fn both_topics_reach_a_third_node_through_one_that_accepts() {
     token.settle(Verdict::Accept);
 
     let sent = soon(author.handle.publish(COMMITMENTS, ssz(1))).await;
-    assert_eq!(sent, Ok(Published::Sent));
+    assert_eq!(sent, Ok(Published::Sent { peers: 1 }));
     assert_eq!(middle.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(1)));
     assert_eq!(far.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(1)));
 
@@ -42,7 +43,7 @@ async fn what_is_ignored_dropped_or_rejected_goes_no_further() {
     far.meet(&mut middle).await;
     for block in 1..=4 {
         let sent = soon(author.handle.publish(COMMITMENTS, ssz(block))).await;
-        assert_eq!(sent, Ok(Published::Sent));
+        assert_eq!(sent, Ok(Published::Sent { peers: 1 }));
     }
     assert_eq!(middle.judge(Verdict::Ignore).await, GossipMessage::Commitment(ssz(1)));
     let (_, message, token) = middle.gossip().await;
@@ -63,17 +64,30 @@ async fn what_is_ignored_dropped_or_rejected_goes_no_further() {
 
 #[tokio::test]
 async fn publishing_says_what_became_of_the_message() {
-    let mut alone = Node::local();
-    let unheard = soon(alone.handle.publish(COMMITMENTS, ssz(1))).await;
-    assert_eq!(unheard, Err(PublishError::NoPeers));
-    assert!(PublishError::NoPeers.is_retryable());
-
+    let metrics = Metrics::install();
+    let mut lone = config();
+    lone.gossip.outbox.messages = 2.try_into().unwrap();
+    let mut alone = Node::start(lone);
+    // Nobody is there: kept, once, as far as there is room.
+    for (block, outcome) in [
+        (1, Ok(Published::Queued)),
+        (1, Ok(Published::Queued)),
+        (2, Ok(Published::Queued)),
+        (3, Err(PublishError::QueueFull { messages: 2, bytes: 64 * 1024 * 1024 })),
+    ] {
+        assert_eq!(soon(alone.handle.publish(COMMITMENTS, ssz(block))).await, outcome);
+    }
     let mut other = Node::local();
     alone.meet(&mut other).await;
-    // Nobody having heard it, it can be published again.
+    for block in [1, 2] {
+        assert_eq!(other.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(block)));
+    }
+    assert_eq!(metrics.count("p2p_gossip_publish_total", "sent_late"), 2);
     let publish = |topic, bytes: Bytes| soon(alone.handle.publish(topic, bytes));
-    assert_eq!(publish(COMMITMENTS, ssz(1)).await, Ok(Published::Sent));
     assert_eq!(publish(COMMITMENTS, ssz(1)).await, Ok(Published::Duplicate));
+    // There is room again, but no need for it.
+    assert_eq!(publish(COMMITMENTS, ssz(3)).await, Ok(Published::Sent { peers: 1 }));
+    assert_eq!(other.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(3)));
     // What everybody would punish is not sent.
     let (limit, actual) = (382, 383);
     let large = PublishError::TooLarge { limit, actual };
@@ -86,6 +100,23 @@ async fn publishing_says_what_became_of_the_message() {
 }
 
 #[tokio::test]
+async fn what_finds_no_peer_in_time_is_dropped_and_counted() {
+    let metrics = Metrics::install();
+    let mut hasty = config();
+    hasty.gossip.outbox.stale_after = std::time::Duration::from_millis(1);
+    let mut alone = Node::start(hasty);
+    assert_eq!(soon(alone.handle.publish(COMMITMENTS, ssz(1))).await, Ok(Published::Queued));
+    metrics.reaches("p2p_gossip_publish_total", "stale", 1).await;
+    assert_eq!(metrics.count("p2p_queue_dropped_total", "outbox"), 1);
+    // It was not sent to anybody, so it can be published anew.
+    let mut other = Node::local();
+    alone.meet(&mut other).await;
+    let sent = soon(alone.handle.publish(COMMITMENTS, ssz(1))).await;
+    assert_eq!(sent, Ok(Published::Sent { peers: 1 }));
+    assert_eq!(other.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(1)));
+}
+
+#[tokio::test]
 async fn a_reader_that_does_not_read_stalls_nothing_and_every_drop_is_counted() {
     let metrics = Metrics::install();
     let mut small = config();
@@ -94,7 +125,7 @@ async fn a_reader_that_does_not_read_stalls_nothing_and_every_drop_is_counted() 
     author.meet(&mut reader).await;
     for block in 0..20 {
         let sent = soon(author.handle.publish(COMMITMENTS, ssz(block))).await;
-        assert_eq!(sent, Ok(Published::Sent));
+        assert_eq!(sent, Ok(Published::Sent { peers: 1 }));
     }
     metrics.reaches("p2p_queue_dropped_total", "gossip_events", 18).await;
     // The loop goes on: it answers, and gossip flows again once there is room. Nobody has been charged.
@@ -104,7 +135,7 @@ async fn a_reader_that_does_not_read_stalls_nothing_and_every_drop_is_counted() 
         assert_eq!(reader.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(block)));
     }
     let sent = soon(author.handle.publish(COMMITMENTS, ssz(100))).await;
-    assert_eq!(sent, Ok(Published::Sent));
+    assert_eq!(sent, Ok(Published::Sent { peers: 1 }));
     assert_eq!(reader.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(100)));
     assert_eq!(metrics.count("p2p_queue_dropped_total", "gossip_events"), 18);
     metrics.reaches("p2p_gossip_received_total", "accepted", 3).await;
@@ -122,24 +153,24 @@ async fn open_verdicts_are_bounded_by_count_and_by_bytes() {
     let publish = |block| soon(author.handle.publish(COMMITMENTS, ssz(block)));
     let mut open = Vec::new();
     for block in 0..3 {
-        assert_eq!(publish(block).await, Ok(Published::Sent));
+        assert_eq!(publish(block).await, Ok(Published::Sent { peers: 1 }));
         open.push(reader.gossip().await.2);
     }
-    assert_eq!(publish(3).await, Ok(Published::Sent));
+    assert_eq!(publish(3).await, Ok(Published::Sent { peers: 1 }));
     metrics.reaches("p2p_queue_dropped_total", "open_verdicts", 1).await;
 
     // A verdict makes room; a permit is free once the service has taken the verdict.
     open.drain(..).for_each(|token| token.settle(Verdict::Accept));
     metrics.reaches("p2p_gossip_received_total", "accepted", 3).await;
     let large = |bytes| soon(author.handle.publish(Topic::RawTxLists, txlist(bytes).to_ssz().into()));
-    assert_eq!(large(6000).await, Ok(Published::Sent));
+    assert_eq!(large(6000).await, Ok(Published::Sent { peers: 1 }));
     let held = reader.gossip().await;
-    assert_eq!(large(6001).await, Ok(Published::Sent));
+    assert_eq!(large(6001).await, Ok(Published::Sent { peers: 1 }));
     metrics.reaches("p2p_queue_dropped_total", "open_verdicts", 2).await;
     drop(held);
     metrics.reaches("p2p_gossip_received_total", "raw_txlists ignored", 1).await;
     // Larger than all that may be open: it gets all of it rather than never a chance.
-    assert_eq!(large(20_000).await, Ok(Published::Sent));
+    assert_eq!(large(20_000).await, Ok(Published::Sent { peers: 1 }));
     assert_eq!(reader.judge(Verdict::Accept).await, GossipMessage::TxList(txlist(20_000)));
 }
 
@@ -155,7 +186,7 @@ async fn a_verdict_that_gossip_no_longer_waits_for_is_counted_and_still_scores()
     // Open verdicts are asked for again and again until one has become too old.
     for block in 0.. {
         let sent = soon(author.handle.publish(COMMITMENTS, ssz(block))).await;
-        assert_eq!(sent, Ok(Published::Sent));
+        assert_eq!(sent, Ok(Published::Sent { peers: 1 }));
         let (_, _, token) = reader.gossip().await;
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         token.settle(Verdict::Reject(Offence::BadSignature));
@@ -165,4 +196,57 @@ async fn a_verdict_that_gossip_no_longer_waits_for_is_counted_and_still_scores()
         assert!(block < 20, "every verdict was in time");
     }
     reader.charged(author.id(), -0.5).await;
+}
+
+#[tokio::test]
+async fn what_finds_all_send_queues_full_is_sent_when_the_peer_reads_again() {
+    let metrics = Metrics::install();
+    let mut narrow = config();
+    narrow.gossip.send_queue = 1.try_into().unwrap();
+    let mut author = Node::start(narrow);
+    let mut peer = Adversary::attack(&mut author, None, Vec::new()).await;
+    author.subscribed(peer.id).await;
+    let resume = peer.pause().await;
+    let mut last = None;
+    for byte in 0..32 {
+        let mut list = txlist(1024 * 1024);
+        list.raw_tx_list_hash = preconfirmation_types::B256::repeat_byte(byte);
+        let ssz: Bytes = list.to_ssz().into();
+        if soon(author.handle.publish(Topic::RawTxLists, ssz.clone())).await == Ok(Published::Queued) {
+            last = Some(ssz);
+            break;
+        }
+        // The connection's own task takes what its streams have room for.
+        tokio::task::yield_now().await;
+    }
+    let queued = last.unwrap();
+    // It is one message, however often it is published.
+    assert_eq!(soon(author.handle.publish(Topic::RawTxLists, queued.clone())).await, Ok(Published::Queued));
+    drop(resume);
+    peer.hears(&queued).await;
+    metrics.reaches("p2p_gossip_publish_total", "sent_late", 1).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_disconnected_before_it_pins_more_than_it_may() {
+    let metrics = Metrics::install();
+    let mut small = config();
+    small.gossip.send_queue_bytes = (4 * 1024 * 1024).try_into().unwrap();
+    let (mut author, mut honest) = (Node::start(small), Node::local());
+    author.meet(&mut honest).await;
+    let deaf = Adversary::attack(&mut author, None, Vec::new()).await;
+    author.subscribed(deaf.id).await;
+    let _never = deaf.pause().await;
+    for byte in 0..32 {
+        let mut list = txlist(1024 * 1024);
+        list.raw_tx_list_hash = preconfirmation_types::B256::repeat_byte(byte);
+        let sent = soon(author.handle.publish(Topic::RawTxLists, list.to_ssz().into())).await;
+        assert!(matches!(sent, Ok(Published::Sent { .. })), "{sent:?}");
+        // Whoever reads misses nothing.
+        assert_eq!(honest.judge(Verdict::Accept).await, GossipMessage::TxList(list));
+    }
+    eventually(|| async { author.status(deaf.id).await.is_none().then_some(()) }).await;
+    assert_eq!(metrics.count("p2p_queue_dropped_total", "send_"), 1);
+    assert!(author.status(honest.id()).await.is_some());
+    assert_eq!(metrics.count("p2p_offences_total", ""), 0);
 }

@@ -71,17 +71,20 @@ enum Order {
     Publish(Topic, Vec<u8>),
     /// Send these bytes as a `get_head` request and return what comes back.
     Ask(Vec<u8>, oneshot::Sender<Vec<u8>>),
+    /// Read nothing until told.
+    Pause(oneshot::Receiver<()>),
 }
 
 /// Answers every request with the same bytes and does what it is told.
-struct Adversary {
-    id: PeerId,
+pub(crate) struct Adversary {
+    pub(crate) id: PeerId,
     orders: mpsc::Sender<Order>,
+    heard: mpsc::Receiver<Vec<u8>>,
 }
 
 impl Adversary {
     /// Connects to a node. `author` signs its gossip.
-    async fn attack(node: &mut Node, author: Option<Keypair>, answer: Vec<u8>) -> Self {
+    pub(crate) async fn attack(node: &mut Node, author: Option<Keypair>, answer: Vec<u8>) -> Self {
         let identity = Keypair::generate_ed25519();
         let author = author.unwrap_or_else(|| identity.clone());
         let protocol = |name: &str| {
@@ -94,8 +97,11 @@ impl Adversary {
             .flood_publish(true)
             .build()
             .unwrap();
-        let gossip =
+        let mut gossip: gossipsub::Behaviour =
             gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(author), gossip).unwrap();
+        for topic in Topic::ALL {
+            gossip.subscribe(&gossipsub::IdentTopic::new(topic.on_chain(CHAIN))).unwrap();
+        }
         let mut swarm = SwarmBuilder::with_existing_identity(identity)
             .with_tokio()
             .with_tcp(tcp::Config::new(), noise::Config::new, yamux::Config::default)
@@ -121,9 +127,22 @@ impl Adversary {
         swarm.dial(address).unwrap();
         let id = *swarm.local_peer_id();
         let (orders, receiver) = mpsc::channel(16);
-        tokio::spawn(Self::run(swarm, node.id(), receiver, answer));
+        let (hears, heard) = mpsc::channel(64);
+        tokio::spawn(Self::run(swarm, node.id(), receiver, answer, hears));
         assert_eq!(node.peer_connected().await, id);
-        Self { id, orders }
+        Self { id, orders, heard }
+    }
+
+    /// Reads nothing until the sender is used or dropped.
+    pub(crate) async fn pause(&self) -> oneshot::Sender<()> {
+        let (resume, resumed) = oneshot::channel();
+        self.orders.send(Order::Pause(resumed)).await.unwrap();
+        resume
+    }
+
+    /// Waits until gossip has brought it these bytes.
+    pub(crate) async fn hears(&mut self, bytes: &[u8]) {
+        while soon(self.heard.recv()).await.unwrap() != bytes {}
     }
 
     async fn run(
@@ -131,6 +150,7 @@ impl Adversary {
         victim: PeerId,
         mut orders: mpsc::Receiver<Order>,
         answer: Vec<u8>,
+        hears: mpsc::Sender<Vec<u8>>,
     ) {
         let mut asked = None;
         let mut subscribed = 0;
@@ -145,10 +165,14 @@ impl Adversary {
                         swarm.behaviour_mut().rpc.send_request(&victim, bytes);
                         asked = Some(reply);
                     }
+                    Some(Order::Pause(resumed)) => drop(resumed.await),
                     None => return,
                 },
                 event = swarm.select_next_some() => match event {
                     SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Subscribed { .. })) => subscribed += 1,
+                    SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { message, .. })) => {
+                        hears.try_send(message.data).unwrap();
+                    }
                     SwarmEvent::Behaviour(BehaviourEvent::Rpc(request_response::Event::Message { message, .. })) => match message {
                         request_response::Message::Request { channel, .. } => {
                             swarm.behaviour_mut().rpc.send_response(channel, answer.clone()).unwrap();

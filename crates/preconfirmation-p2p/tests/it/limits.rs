@@ -13,8 +13,9 @@ async fn asking_too_fast_gets_no_answer_and_costs_nothing() {
     let mut fast = config();
     fast.pacing.requests = 100.try_into().unwrap();
     let mut strict = config();
-    strict.serving.burst = 2.try_into().unwrap();
-    strict.serving.per_second = 1.try_into().unwrap();
+    strict.serving.requests = 2.try_into().unwrap();
+    strict.serving.requests_per = Duration::from_secs(2);
+    strict.serving.advertise = false;
     let (mut asker, mut server) = (Node::start(fast), Node::start(strict));
     asker.meet(&mut server).await;
     let peer = server.id();
@@ -103,6 +104,28 @@ async fn a_lasting_offender_is_banned_and_forgiven_when_its_time_is_up() {
     assert_eq!(judge.peer_connected().await, peer);
     // The ban is over, the score is not.
     assert!(judge.status(peer).await.unwrap().application_score < -1.0);
+}
+
+#[tokio::test]
+async fn a_ban_can_be_lifted_before_its_time() {
+    let mut harsh = config();
+    harsh.score.graylist_threshold = -2.0;
+    harsh.score.ban_threshold = -3.0;
+    harsh.score.ban_after = Duration::from_millis(100);
+    let (mut judge, mut offender) = (Node::start(harsh), Node::local());
+    offender.meet(&mut judge).await;
+    let (peer, address) = (offender.id(), judge.handle.listen_addrs().await.unwrap().remove(0));
+    assert!(!judge.handle.unban(peer).await.unwrap(), "it is not banned yet");
+    for _ in 0..5 {
+        judge.handle.report(peer, Offence::HashMismatch);
+    }
+    assert_eq!(judge.peer_disconnected().await, peer);
+    assert!(judge.status(peer).await.unwrap().banned.is_some_and(|left| left > Duration::from_secs(3500)));
+    assert!(judge.handle.unban(peer).await.unwrap());
+    assert!(judge.status(peer).await.is_none());
+    soon(offender.handle.dial(address)).await.unwrap();
+    assert_eq!(judge.peer_connected().await, peer);
+    assert_eq!(judge.status(peer).await.unwrap().application_score, 0.0);
 }
 
 #[tokio::test]

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use preconfirmation_p2p::{InboundRequest, PeerId, RequestError};
+use preconfirmation_p2p::{InboundRequest, NetworkConfig, PeerId, RequestError};
 use preconfirmation_types::{
     B256, GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse, GetHead,
     GetHeadRequest, GetRawTxList, GetRawTxListRequest, GetRawTxListResponse, MAX_TXLIST_BYTES, Mismatch,
     PreconfHead, TxList, U256,
 };
 
-use crate::rig::{Node, commitment, config, soon};
+use crate::rig::{Metrics, Node, commitment, config, soon};
 
 const PAGE: GetCommitmentsByNumberRequest =
     GetCommitmentsByNumberRequest { start_block_number: U256::from_limbs([10, 0, 0, 0]), max_count: 256 };
@@ -38,6 +38,48 @@ async fn serve(mut node: Node) {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// A node that does not tell how much it answers, like the deployed peers.
+fn silent() -> NetworkConfig {
+    let mut config = config();
+    config.serving.advertise = false;
+    config
+}
+
+/// Asks for so many lists at once; none may be refused, and nobody charged.
+async fn fetch(count: usize, config: NetworkConfig) -> Duration {
+    let metrics = Metrics::install();
+    let (mut asker, mut server) = (Node::local(), Node::start(config));
+    asker.meet(&mut server).await;
+    let (peer, handle) = (server.id(), server.handle.clone());
+    tokio::spawn(serve(server));
+    let ask = GetRawTxListRequest { raw_tx_list_hash: B256::repeat_byte(3) };
+    let start = Instant::now();
+    let answers = join_all((0..count).map(|_| asker.handle.request::<GetRawTxList>(peer, ask))).await;
+    let took = start.elapsed();
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!(metrics.count("p2p_reqresp_requests_total", "inbound rate_limited"), 0);
+    assert_eq!(metrics.count("p2p_reqresp_requests_total", "inbound busy"), 0);
+    assert_eq!(metrics.count("p2p_offences_total", ""), 0);
+    assert_eq!(asker.status(peer).await.unwrap().application_score, 0.0);
+    let asked = handle.peers().await.unwrap();
+    assert!(asked.iter().all(|status| status.application_score == 0.0), "{asked:?}");
+    took
+}
+
+#[tokio::test]
+async fn twenty_four_lists_from_a_server_with_the_deployed_limit_are_never_refused() {
+    let mut deployed = silent();
+    deployed.serving.requests = 8.try_into().unwrap();
+    deployed.serving.requests_per = Duration::from_secs(10);
+    let took = fetch(24, deployed).await;
+    assert!(took >= Duration::from_secs(20), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_thousand_lists_from_a_server_like_us_need_not_keep_to_that() {
+    fetch(1000, config()).await;
 }
 
 async fn asker_and_server() -> (Node, PeerId) {
@@ -144,7 +186,7 @@ async fn requests_wait_for_their_turn() {
     slow.pacing.requests = 2.try_into().unwrap();
     slow.pacing.window = Duration::from_millis(400);
     slow.pacing.waiting = 4.try_into().unwrap();
-    let (mut asker, mut server) = (Node::start(slow), Node::local());
+    let (mut asker, mut server) = (Node::start(slow), Node::start(silent()));
     asker.meet(&mut server).await;
     let peer = server.id();
     tokio::spawn(serve(server));
@@ -164,7 +206,7 @@ async fn a_peer_that_leaves_ends_what_waits_for_it() {
     let mut slow = config();
     slow.pacing.requests = 1.try_into().unwrap();
     slow.pacing.window = Duration::from_secs(3600);
-    let (mut asker, mut server) = (Node::start(slow), Node::local());
+    let (mut asker, mut server) = (Node::start(slow), Node::start(silent()));
     asker.meet(&mut server).await;
     let peer = server.id();
     let request = || asker.handle.request::<GetHead>(peer, GetHeadRequest {});

@@ -18,7 +18,7 @@ fn listening(addresses: &[&str]) -> Node {
 
 /// A message from one to the other, and a question.
 async fn talk(one: &mut Node, other: &mut Node) {
-    assert_eq!(soon(one.handle.publish(COMMITMENTS, ssz(1))).await, Ok(Published::Sent));
+    assert_eq!(soon(one.handle.publish(COMMITMENTS, ssz(1))).await, Ok(Published::Sent { peers: 1 }));
     other.judge(Verdict::Accept).await;
     let (head, ()) =
         tokio::join!(soon(one.handle.request::<GetHead>(other.id(), GetHeadRequest {})), async {
@@ -54,7 +54,7 @@ async fn tcp_and_quic_between_the_same_two_do_no_harm() {
 }
 
 async fn talk_back(one: &mut Node, other: &mut Node) {
-    assert_eq!(soon(one.handle.publish(COMMITMENTS, ssz(2))).await, Ok(Published::Sent));
+    assert_eq!(soon(one.handle.publish(COMMITMENTS, ssz(2))).await, Ok(Published::Sent { peers: 1 }));
     other.judge(Verdict::Accept).await;
 }
 

@@ -1,0 +1,329 @@
+//! Finds connections whose other end does not read what gossip writes.
+//!
+//! gossipsub's queue for a peer is bounded by count, and it tells nobody how long the queue is. But it
+//! writes one message after the other, drops on the way what has waited for longer than `queue_time`, and a
+//! message that is being written keeps all behind it waiting. So what a peer pins is at most what gossip was
+//! given since the message in writing began, and `queue_time` before. The beginning is seen on the
+//! connection's streams; what gossip was given is known to the service.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future as _,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures::{AsyncRead, AsyncWrite, task::AtomicWaker};
+use libp2p::{
+    PeerId, Transport as _,
+    core::{
+        muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, SubstreamBox},
+        transport::Boxed,
+    },
+};
+use tokio::time::Sleep;
+
+use crate::config::GossipConfig;
+
+/// How long an orderly end of a connection may take. One whose other end does not read has none.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// All connections of a node, as their streams see them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Connections(Arc<Mutex<Vec<Connection>>>);
+
+type Connection = (PeerId, Weak<Gauge>);
+
+impl Connections {
+    /// The transport, with its connections watched.
+    pub(crate) fn watch(
+        &self,
+        transport: Boxed<(PeerId, StreamMuxerBox)>,
+    ) -> Boxed<(PeerId, StreamMuxerBox)> {
+        let connections = self.clone();
+        let watched = transport.map(move |(peer, muxer), _| {
+            let gauge = Arc::new(Gauge::default());
+            let mut list = locked(&connections.0);
+            list.retain(|(_, gauge)| gauge.strong_count() > 0);
+            list.push((peer, Arc::downgrade(&gauge)));
+            drop(list);
+            (peer, StreamMuxerBox::new(Watched { muxer, gauge, goodbye: None }))
+        });
+        watched.boxed()
+    }
+
+    /// Cuts the connections whose other ends do not read, and returns whose they were, and why.
+    pub(crate) fn cut(&self, unread: &Unread, now: Instant) -> Vec<(PeerId, Why)> {
+        let mut cut = Vec::new();
+        for (peer, gauge) in locked(&self.0).iter() {
+            if let Some(gauge) = gauge.upgrade()
+                && !gauge.cut.load(Ordering::Relaxed)
+                && let Some(since) = gauge.since()
+                && let Some(why) = unread.judge(since, now)
+            {
+                gauge.cut();
+                cut.push((*peer, why));
+            }
+        }
+        cut
+    }
+}
+
+/// Why a connection is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// One message took `send_stall` and was not read to its end.
+    Stalled,
+    /// More than `send_queue_bytes` may wait behind one message.
+    TooMuch,
+}
+
+impl Why {
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Stalled => "send_stalled",
+            Self::TooMuch => "send_queue_bytes",
+        }
+    }
+}
+
+/// What gossip was given to send of late. No clock: every call says what time it is.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    config: GossipConfig,
+    given: VecDeque<(Instant, usize)>,
+}
+
+impl Unread {
+    pub(crate) const fn new(config: GossipConfig) -> Self {
+        Self { config, given: VecDeque::new() }
+    }
+
+    /// Gossip was given a message of this length.
+    pub(crate) fn given(&mut self, bytes: usize, now: Instant) {
+        let memory = self.config.send_stall.saturating_add(self.config.queue_time);
+        while let Some((at, _)) = self.given.front()
+            && now.saturating_duration_since(*at) > memory
+        {
+            self.given.pop_front();
+        }
+        self.given.push_back((now, bytes));
+    }
+
+    fn judge(&self, since: Instant, now: Instant) -> Option<Why> {
+        if now.saturating_duration_since(since) >= self.config.send_stall {
+            return Some(Why::Stalled);
+        }
+        let from = since.checked_sub(self.config.queue_time);
+        let behind = self.given.iter().rev().take_while(|(at, _)| from.is_none_or(|from| *at >= from));
+        let bytes: usize = behind.map(|(_, bytes)| bytes).sum();
+        (bytes > self.config.send_queue_bytes.get()).then_some(Why::TooMuch)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is seen of one connection.
+#[derive(Debug, Default)]
+struct Gauge {
+    streams: Mutex<Streams>,
+    cut: AtomicBool,
+    cutting: AtomicWaker,
+}
+
+/// The streams that we opened and that wait for the other end to read, each with its beginning.
+#[derive(Debug, Default)]
+struct Streams {
+    waiting: HashMap<u64, Instant>,
+    opened: u64,
+}
+
+impl Gauge {
+    fn since(&self) -> Option<Instant> {
+        locked(&self.streams).waiting.values().min().copied()
+    }
+
+    fn cut(&self) {
+        self.cut.store(true, Ordering::Release);
+        self.cutting.wake();
+    }
+}
+
+struct Watched {
+    muxer: StreamMuxerBox,
+    gauge: Arc<Gauge>,
+    goodbye: Option<Pin<Box<Sleep>>>,
+}
+
+impl StreamMuxer for Watched {
+    type Substream = WatchedStream;
+    type Error = io::Error;
+
+    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<WatchedStream>> {
+        let stream = Pin::new(&mut self.muxer).poll_inbound(cx);
+        stream.map_ok(|stream| WatchedStream { stream, watch: None })
+    }
+
+    fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<WatchedStream>> {
+        let stream = Pin::new(&mut self.muxer).poll_outbound(cx);
+        stream.map_ok(|stream| WatchedStream { stream, watch: Some(Watch::new(&self.gauge)) })
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let over = self.goodbye.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
+        if over.as_mut().poll(cx).is_ready() || self.gauge.cut.load(Ordering::Acquire) {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.muxer).poll_close(cx)
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+        self.gauge.cutting.register(cx.waker());
+        if self.gauge.cut.load(Ordering::Acquire) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Pin::new(&mut self.muxer).poll(cx)
+    }
+}
+
+/// A stream that we opened. It waits from its opening until the other end says its first byte, which it does
+/// when it agrees to a protocol; later from the first write that found no room until all is flushed.
+struct Watch {
+    gauge: Arc<Gauge>,
+    number: u64,
+    agreed: bool,
+    waits: bool,
+}
+
+impl Watch {
+    fn new(gauge: &Arc<Gauge>) -> Self {
+        let mut streams = locked(&gauge.streams);
+        streams.opened += 1;
+        let number = streams.opened;
+        streams.waiting.insert(number, Instant::now());
+        drop(streams);
+        Self { gauge: Arc::clone(gauge), number, agreed: false, waits: true }
+    }
+
+    fn waits(&mut self, waits: bool) {
+        if self.waits == waits || !self.agreed {
+            return;
+        }
+        self.waits = waits;
+        let mut streams = locked(&self.gauge.streams);
+        if waits {
+            streams.waiting.insert(self.number, Instant::now());
+        } else {
+            streams.waiting.remove(&self.number);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        locked(&self.gauge.streams).waiting.remove(&self.number);
+    }
+}
+
+struct WatchedStream {
+    stream: SubstreamBox,
+    watch: Option<Watch>,
+}
+
+impl WatchedStream {
+    fn written<T>(&mut self, result: Poll<io::Result<T>>, flushed: bool) -> Poll<io::Result<T>> {
+        if let Some(watch) = &mut self.watch
+            && (flushed || result.is_pending())
+        {
+            watch.waits(result.is_pending());
+        }
+        result
+    }
+}
+
+impl AsyncRead for WatchedStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Some(watch) = &mut self.watch
+            && !watch.agreed
+            && matches!(read, Poll::Ready(Ok(1..)))
+        {
+            watch.agreed = true;
+            watch.waits(false);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for WatchedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(written, false)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(flushed, true)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let closed = Pin::new(&mut self.stream).poll_close(cx);
+        self.written(closed, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn unread() -> Unread {
+        Unread::new(GossipConfig {
+            send_queue_bytes: (8 * MIB).try_into().unwrap(),
+            send_stall: Duration::from_secs(8),
+            queue_time: Duration::from_secs(5),
+            ..GossipConfig::default()
+        })
+    }
+
+    #[test]
+    fn a_message_that_is_not_read_in_time_is_enough() {
+        let (unread, start) = (unread(), Instant::now());
+        assert_eq!(unread.judge(start, start + Duration::from_millis(7999)), None);
+        assert_eq!(unread.judge(start, start + Duration::from_secs(8)), Some(Why::Stalled));
+    }
+
+    #[test]
+    fn what_may_wait_behind_a_message_is_bounded_by_bytes() {
+        let (mut unread, start) = (unread(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        // Whatever waited before the message in writing is read, or dropped after five seconds.
+        unread.given(100 * MIB, at(0));
+        unread.given(4 * MIB, at(6));
+        assert_eq!(unread.judge(at(10), at(11)), None);
+        unread.given(4 * MIB, at(11));
+        assert_eq!(unread.judge(at(10), at(11)), None);
+        unread.given(1, at(12));
+        assert_eq!(unread.judge(at(10), at(12)), Some(Why::TooMuch));
+        // A peer that has read on holds less.
+        assert_eq!(unread.judge(at(12), at(12)), None);
+    }
+
+    #[test]
+    fn what_is_too_old_to_wait_is_forgotten() {
+        let (mut unread, start) = (unread(), Instant::now());
+        for second in 0..1000 {
+            unread.given(1, start + Duration::from_secs(second));
+        }
+        assert_eq!(unread.given.len(), 14);
+    }
+}

@@ -1,0 +1,200 @@
+//! A peer without scruples: a bare swarm that writes the bytes that it is told to, and reads what it likes.
+
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
+
+use futures::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, StreamExt as _, future::pending,
+};
+use libp2p::{
+    Multiaddr, StreamProtocol, Swarm, SwarmBuilder, identify,
+    identity::Keypair,
+    noise,
+    request_response::{self, ProtocolSupport},
+    swarm::{NetworkBehaviour, SwarmEvent},
+    tcp, yamux,
+};
+
+const MESHSUB: &str = "/meshsub/1.1.0";
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+/// What is written to a stream.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Script {
+    /// One after the other.
+    pub(crate) frames: Arc<Vec<Vec<u8>>>,
+    /// How many in a second, after the first.
+    pub(crate) per_second: u32,
+}
+
+impl Script {
+    pub(crate) fn new(frames: Vec<Vec<u8>>, per_second: u32) -> Self {
+        Self { frames: Arc::new(frames), per_second }
+    }
+
+    async fn write(&self, io: &mut (impl AsyncWrite + Unpin + Send)) -> io::Result<()> {
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        let mut left = 1.0;
+        for frame in self.frames.iter() {
+            while left < 1.0 {
+                tick.tick().await;
+                left += f64::from(self.per_second) / 100.0;
+            }
+            left -= 1.0;
+            io.write_all(frame).await?;
+            io.flush().await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a peer does.
+#[derive(Clone, Default)]
+pub(crate) struct Plan {
+    /// Written to the gossip stream that it opens, which then stays open.
+    pub(crate) gossip: Option<Script>,
+    /// Whether it leaves unread what gossip sends it.
+    pub(crate) deaf: bool,
+    /// Written to each request stream that it opens, and how many of these are open at a time.
+    pub(crate) requests: Option<(Script, usize)>,
+    /// What it answers, and whether the stream then stays open, by the last part of the protocol.
+    pub(crate) answers: HashMap<&'static str, (Vec<u8>, bool)>,
+}
+
+#[derive(Clone)]
+struct Codec(Arc<Plan>);
+
+impl request_response::Codec for Codec {
+    type Protocol = StreamProtocol;
+    type Request = Script;
+    type Response = (Vec<u8>, bool);
+
+    async fn read_request<T>(&mut self, protocol: &StreamProtocol, io: &mut T) -> io::Result<Script>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        if protocol.as_ref() == MESHSUB {
+            if self.0.deaf {
+                pending::<()>().await;
+            }
+            futures::io::copy(io, &mut futures::io::sink()).await?;
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        io.read_exact(&mut [0]).await?;
+        Ok(Script::new(vec![protocol.as_ref().as_bytes().to_vec()], 0))
+    }
+
+    async fn read_response<T>(&mut self, protocol: &StreamProtocol, io: &mut T) -> io::Result<(Vec<u8>, bool)>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        if protocol.as_ref() == MESHSUB {
+            pending::<()>().await;
+        }
+        futures::io::copy(io, &mut futures::io::sink()).await?;
+        Ok((Vec::new(), false))
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, script: Script) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        script.write(io).await
+    }
+
+    async fn write_response<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        (bytes, hold): (Vec<u8>, bool),
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        io.write_all(&bytes).await?;
+        io.flush().await?;
+        if hold {
+            pending::<()>().await;
+        }
+        io.close().await
+    }
+}
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    identify: identify::Behaviour,
+    gossip: request_response::Behaviour<Codec>,
+    rpc: request_response::Behaviour<Codec>,
+}
+
+fn behaviour(chain: u64, identity: &Keypair, plan: Plan) -> Behaviour {
+    let codec = Codec(Arc::new(plan));
+    let parameters =
+        request_response::Config::default().with_request_timeout(FOR_EVER).with_max_concurrent_streams(512);
+    let rpc = ["get_head", "get_commitments_by_number", "get_raw_txlist"].into_iter().filter_map(|name| {
+        let protocol = format!("/taiko/{chain}/preconf/1/{name}");
+        Some((StreamProtocol::try_from_owned(protocol).ok()?, ProtocolSupport::Full))
+    });
+    let gossip = [(StreamProtocol::new(MESHSUB), ProtocolSupport::Full)];
+    Behaviour {
+        identify: identify::Behaviour::new(identify::Config::new("hostile".to_owned(), identity.public())),
+        gossip: request_response::Behaviour::with_codec(codec.clone(), gossip, parameters.clone()),
+        rpc: request_response::Behaviour::with_codec(codec, rpc, parameters),
+    }
+}
+
+/// Connects to a node and carries out its plan, until it is dropped.
+pub(crate) async fn run(
+    chain: u64,
+    identity: Keypair,
+    victim: Multiaddr,
+    plan: Plan,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut swarm: Swarm<Behaviour> = SwarmBuilder::with_existing_identity(identity)
+        .with_tokio()
+        .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, yamux::Config::default)?
+        .with_behaviour(|identity| behaviour(chain, identity, plan.clone()))?
+        .with_swarm_config(|config| config.with_idle_connection_timeout(FOR_EVER))
+        .build();
+    swarm.dial(victim)?;
+    loop {
+        match swarm.select_next_some().await {
+            SwarmEvent::ConnectionEstablished { peer_id, num_established, .. }
+                if num_established.get() == 1 =>
+            {
+                let behaviour = swarm.behaviour_mut();
+                if let Some(script) = &plan.gossip {
+                    behaviour.gossip.send_request(&peer_id, script.clone());
+                }
+                if let Some((script, streams)) = &plan.requests {
+                    for _ in 0..*streams {
+                        behaviour.rpc.send_request(&peer_id, script.clone());
+                    }
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Rpc(event)) => match event {
+                request_response::Event::Message {
+                    message: request_response::Message::Request { request, channel, .. },
+                    ..
+                } => {
+                    let protocol = request.frames.concat();
+                    let name = plan.answers.keys().find(|name| protocol.ends_with(name.as_bytes()));
+                    if let Some(answer) = name.and_then(|name| plan.answers.get(name)) {
+                        // The stream may have gone.
+                        drop(swarm.behaviour_mut().rpc.send_response(channel, answer.clone()));
+                    }
+                }
+                // The next in its place.
+                request_response::Event::Message { peer, .. }
+                | request_response::Event::OutboundFailure { peer, .. } => {
+                    if let Some((script, _)) = &plan.requests
+                        && swarm.is_connected(&peer)
+                    {
+                        swarm.behaviour_mut().rpc.send_request(&peer, script.clone());
+                    }
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+}
