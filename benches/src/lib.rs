@@ -15,6 +15,7 @@
 )]
 
 pub mod baseline;
+pub mod gossip;
 pub mod pairs;
 pub mod ratio;
 

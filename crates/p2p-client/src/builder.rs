@@ -3,7 +3,8 @@
 use std::{future::Future, sync::Arc};
 
 use futures::future::BoxFuture;
-use p2p_storage::{MemoryStorage, SdkStorage};
+use p2p_storage::{MemoryStorage, SdkStorage, StorageError};
+use p2p_types::SigningDomain;
 use p2p_validation::{Lookahead, Validator};
 use preconfirmation_p2p::{Network, NetworkError, NetworkEvents, NetworkHandle};
 use tokio::{
@@ -13,9 +14,9 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    P2pClient, P2pClientConfig, P2pClientError,
+    ConfigError, P2pClient, P2pClientConfig, P2pClientError, StorageChoice,
     client::State,
-    metrics,
+    metrics::{self, Metrics},
     requests::Asker,
     service::{Service, ServiceParts},
 };
@@ -37,7 +38,7 @@ impl P2pClientBuilder {
         Self { config, storage: None, lookahead: None, network: None }
     }
 
-    /// Where the chain is kept; in memory, with the default limits, if nothing is given.
+    /// Where the chain is kept, in place of what the configuration chooses.
     pub fn storage(mut self, storage: Arc<dyn SdkStorage>) -> Self {
         self.storage = Some(storage);
         self
@@ -66,12 +67,19 @@ impl P2pClientBuilder {
     /// forwards what is authentic. Catching up starts with [`P2pClient::l2_synced`].
     ///
     /// # Errors
-    /// [`P2pClientError::MissingLookahead`]; [`P2pClientError::Config`] or [`P2pClientError::Network`] for
-    /// settings that cannot work; [`P2pClientError::Storage`] for a store that cannot be read.
+    /// [`P2pClientError::Config`] or [`P2pClientError::Network`] for settings that cannot work, and for no
+    /// lookahead; [`P2pClientError::Storage`] if the store cannot be opened or read.
     pub async fn start(self) -> Result<P2pClient, P2pClientError> {
         let Self { config, storage, lookahead, network } = self;
-        let lookahead = lookahead.ok_or(P2pClientError::MissingLookahead)?;
-        let storage = storage.unwrap_or_else(|| Arc::new(MemoryStorage::default()));
+        config.check()?;
+        let lookahead = lookahead.ok_or(ConfigError::MissingLookahead)?;
+        let choice = (config.storage.clone(), config.validation.domain);
+        let opened = spawn_blocking(move || {
+            let storage = storage.map_or_else(|| open(choice), Ok)?;
+            let head = storage.head()?;
+            Ok::<_, StorageError>((storage, head))
+        });
+        let (storage, head) = opened.await.map_err(|_| P2pClientError::Join("storage"))??;
         metrics::describe();
         let (network, network_events, network_service) = match network {
             Some(parts) => parts,
@@ -81,18 +89,20 @@ impl P2pClientBuilder {
                 (handle, events, service)
             }
         };
+        let network_service =
+            if config.metrics { network_service } else { Box::pin(metrics::unrecorded(network_service)) };
         let validator = Validator::with_rules(config.validation, lookahead, config.block_rules.clone());
         let max_txlist_bytes = config.network.max_txlist_bytes;
-        let asker = Asker { network, validator, max_txlist_bytes, metrics: Arc::default() };
+        let asker =
+            Asker { network, validator, max_txlist_bytes, metrics: Arc::new(Metrics::new(config.metrics)) };
         let (commands, inbox) = mpsc::channel(config.queues.commands.get());
         let events = broadcast::Sender::new(config.queues.events.get());
         let weak_events = events.downgrade();
-        // Where the store comes from an earlier run, its head is known before anything happens.
-        let reader = storage.clone();
-        let head =
-            spawn_blocking(move || reader.head()).await.map_err(|_| P2pClientError::Join("storage"))??;
+        let (changes_sender, changes) = watch::channel(0);
         let (state_sender, state) = watch::channel(State { head, ..State::default() });
         let tasks = TaskTracker::new();
+        let (handler_queue, bootstrap_timeout) = (config.queues.handler, config.bootstrap_timeout);
+        let (soft_fail, clock) = (config.gossipsub_validation_soft_fail, config.clock.clone());
         let service = Service::new(ServiceParts {
             config,
             store: storage.clone(),
@@ -100,11 +110,37 @@ impl P2pClientBuilder {
             network: network_events,
             commands: inbox,
             events,
+            changes: changes_sender,
             state: state_sender,
             tasks: tasks.clone(),
         })?;
         tokio::spawn(service.run(network_service));
-        Ok(P2pClient { asker, storage, commands, events: weak_events, state, tasks })
+        Ok(P2pClient {
+            asker,
+            storage,
+            commands,
+            events: weak_events,
+            changes,
+            state,
+            handler_queue,
+            bootstrap_timeout,
+            soft_fail,
+            clock,
+            tasks,
+        })
+    }
+}
+
+/// Opens the store that the configuration chooses.
+#[cfg_attr(not(feature = "disk"), allow(unused_variables, reason = "a file belongs to one domain"))]
+fn open((choice, domain): (StorageChoice, SigningDomain)) -> Result<Arc<dyn SdkStorage>, StorageError> {
+    match choice {
+        StorageChoice::Memory(limits) => Ok(Arc::new(MemoryStorage::new(limits))),
+        #[cfg(feature = "disk")]
+        StorageChoice::Disk { folder, limits } => {
+            let config = p2p_storage::DiskConfig { limits, ..p2p_storage::DiskConfig::recommended(domain) };
+            Ok(Arc::new(p2p_storage::DiskStorage::open(folder, config)?))
+        }
     }
 }
 

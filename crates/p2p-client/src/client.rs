@@ -1,15 +1,15 @@
 //! The handle that applications hold.
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use p2p_storage::{SdkStorage, StorageError, StoredCommitment};
+use p2p_storage::{SdkStorage, StorageError, StoredCommitment, StoredEvidence};
 use p2p_types::{
-    B256, Base, BlockNumber, Bytes, Head, HeadSyncStatus, PeerId, PeerInfo, Recovered, SdkCommand, SdkEvent,
-    SignedCommitment, Topic, TxList,
+    B256, Base, BlockNumber, Clock, Head, HeadSyncStatus, PeerId, PeerInfo, Recovered, SdkCommand, SdkEvent,
+    TxList,
 };
-use p2p_validation::{Leniency, Lookahead, Rejection};
-use preconfirmation_p2p::{Multiaddr, NetworkHandle, PeerStatus, PublishError, Published};
-use preconfirmation_types::{Container, PreconfHead, RawTxListGossip};
+use p2p_validation::{Leniency, Lookahead, Slot};
+use preconfirmation_p2p::{Multiaddr, NetworkHandle, PeerStatus};
+use preconfirmation_types::PreconfHead;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     task::spawn_blocking,
@@ -17,23 +17,10 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    ClientCounts, P2pClientBuilder, P2pClientConfig, P2pClientError,
-    chain::Judged,
+    ClientCounts, L1Reorg, P2pClientBuilder, P2pClientConfig, P2pClientError,
     requests::{Asker, offence},
     service::Command,
 };
-
-/// What the network did with something that was published. It is stored in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Sent {
-    /// At least one peer is being sent it.
-    Sent,
-    /// The network knows the very same bytes already; nothing was sent.
-    Duplicate,
-    /// No peer is there to take it. Peers that come later find it by catching up.
-    NoPeers,
-}
 
 /// A client of the preconfirmation network. Cloning gives another handle of the same client; it shuts down
 /// when [`shutdown`](Self::shutdown) is called or the last handle is dropped.
@@ -44,7 +31,12 @@ pub struct P2pClient {
     pub(crate) commands: mpsc::Sender<Command>,
     /// Weak, so that subscriptions end with the service.
     pub(crate) events: broadcast::WeakSender<SdkEvent>,
+    pub(crate) changes: watch::Receiver<u64>,
     pub(crate) state: watch::Receiver<State>,
+    pub(crate) handler_queue: NonZeroUsize,
+    pub(crate) bootstrap_timeout: Duration,
+    pub(crate) soft_fail: bool,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -54,6 +46,8 @@ pub(crate) struct State {
     pub(crate) head: Option<Head>,
     pub(crate) status: HeadSyncStatus,
     pub(crate) peers: Vec<PeerId>,
+    /// Intake stands still because a handler is slow.
+    pub(crate) paused: bool,
     /// How the client ended, once it has.
     pub(crate) ended: Option<Result<(), P2pClientError>>,
 }
@@ -131,6 +125,17 @@ impl P2pClient {
         enough.ok().filter(|state| state.ended.is_none()).map(drop).ok_or(P2pClientError::Closed)
     }
 
+    /// Waits until a peer can be asked, for as long as
+    /// [`bootstrap_timeout`](P2pClientConfig::bootstrap_timeout) allows. Dialling goes on after that.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Timeout`]; [`P2pClientError::Closed`] if the client ends before.
+    pub async fn bootstrapped(&self) -> Result<(), P2pClientError> {
+        let limit = self.bootstrap_timeout;
+        let late = P2pClientError::Timeout { what: "bootstrap", limit };
+        tokio::time::timeout(limit, self.connected(1)).await.unwrap_or(Err(late))
+    }
+
     /// The newest block of the chain above the base.
     #[must_use]
     pub fn head(&self) -> Option<Head> {
@@ -146,20 +151,14 @@ impl P2pClient {
     /// The rules that are loosened here, none by default. Part of any honest status.
     #[must_use]
     pub fn leniencies(&self) -> Vec<Leniency> {
-        self.asker.validator.leniencies().collect()
+        let soft_fail = self.soft_fail.then_some(Leniency::InvalidGossipIgnored);
+        self.asker.validator.leniencies().chain(soft_fail).collect()
     }
 
     /// What this client has counted since it started.
     #[must_use]
     pub fn counts(&self) -> ClientCounts {
         self.asker.metrics.counts()
-    }
-
-    /// Events from now on. A reader that is slower than [`events`](crate::ClientQueues::events) allows loses
-    /// the oldest and is told how many.
-    #[must_use]
-    pub fn subscribe(&self) -> Subscription {
-        Subscription { events: self.events.upgrade().map(|events| events.subscribe()) }
     }
 
     /// The block of the chain at a height, from the store.
@@ -188,91 +187,60 @@ impl P2pClient {
     }
 
     /// The L2 execution has reached the on-chain tip (§6): what is at or below `base` is settled, and
-    /// catching up may start above it. Call it again whenever the settled tip moves.
+    /// catching up may start above it.
     ///
     /// # Errors
     /// [`P2pClientError::Storage`], [`P2pClientError::Closed`].
     pub async fn l2_synced(&self, base: Base) -> Result<(), P2pClientError> {
-        let (reply, done) = oneshot::channel();
-        self.command(Command::SetBase { base, reply }).await?;
-        Ok(done.await.map_err(|_| P2pClientError::Closed)??)
+        self.ask(|reply| Command::SetBase { base, open: true, reply }).await?.map_err(Into::into)
     }
 
-    /// Publishes a block (§6): judged by the rules that peers apply, stored, shown to subscribers, then sent,
-    /// the transaction list first and the commitment right after. Goes on if the caller gives up waiting.
+    /// The settled tip has moved: what is at or below `base` is settled. Nothing there is replaced any more,
+    /// and blocks above that do not stand on it are dropped. Does not open the gate of
+    /// [`l2_synced`](Self::l2_synced).
     ///
     /// # Errors
-    /// The rule that peers would refuse it for, before anything is stored or sent; after that
-    /// [`P2pClientError::Publish`] if the network could not take it although there are peers.
-    pub async fn publish_block(
-        &self,
-        signed: SignedCommitment,
-        txlist: Bytes,
-    ) -> Result<Sent, P2pClientError> {
-        self.publish(signed, Some(txlist)).await
+    /// [`P2pClientError::Storage`], [`P2pClientError::Closed`].
+    pub async fn update_head(&self, base: Base) -> Result<(), P2pClientError> {
+        self.ask(|reply| Command::SetBase { base, open: false, reply }).await?.map_err(Into::into)
     }
 
-    /// Publishes a commitment alone: a handover without a block, or a block whose transaction list was
-    /// published before.
+    /// The head of L1 has moved. Until it is told, no anchor is too old.
     ///
     /// # Errors
-    /// As [`publish_block`](Self::publish_block).
-    pub async fn publish_commitment(&self, signed: SignedCommitment) -> Result<Sent, P2pClientError> {
-        self.publish(signed, None).await
+    /// [`P2pClientError::Closed`].
+    pub async fn update_l1_head(&self, l1_head: BlockNumber) -> Result<(), P2pClientError> {
+        self.command(Command::L1Head(l1_head)).await
     }
 
-    async fn publish(&self, signed: SignedCommitment, txlist: Option<Bytes>) -> Result<Sent, P2pClientError> {
-        let this = self.clone();
-        let publishing = self.tasks.spawn(async move {
-            let (validator, limit) = (this.asker.validator.clone(), this.asker.max_txlist_bytes);
-            let wire = Bytes::from(signed.to_ssz());
-            let prepare = spawn_blocking(move || {
-                let commitment = validator.authenticate_signed(signed).map_err(invalid)?;
-                let txlist = match (commitment.txlist_hash(), txlist) {
-                    (Some(hash), Some(bytes)) => Some(TxList::verify(hash, bytes, limit)?),
-                    (None, Some(_)) => return Err(P2pClientError::UnexpectedTxList),
-                    (_, None) => None,
-                };
-                Ok((commitment, txlist))
-            });
-            let (commitment, txlist) = prepare.await.map_err(|_| P2pClientError::Join("publishing"))??;
-            let gossip = txlist.clone().map(|txlist| Bytes::from(RawTxListGossip::from(txlist).to_ssz()));
-            let (reply, judged) = oneshot::channel();
-            this.command(Command::Publish { commitment: Box::new(commitment), txlist, reply }).await?;
-            match judged.await.map_err(|_| P2pClientError::Closed)? {
-                Judged::Stored | Judged::Known | Judged::Side => {}
-                Judged::Deferred(missing) => return Err(P2pClientError::Deferred(missing)),
-                Judged::Ignored(reason) => return Err(P2pClientError::Ignored(reason)),
-                Judged::Rejected(rejection) => return Err(invalid(rejection)),
-                Judged::Failed(error) => return Err(error.into()),
-            }
-            if let Some(gossip) = gossip {
-                this.send(Topic::RawTxLists, gossip).await.map(drop)?;
-            }
-            this.send(Topic::Commitments, wire).await
-        });
-        publishing.await.map_err(|_| P2pClientError::Join("publishing"))?
-    }
-
-    /// Publishes a transaction list alone. It is stored and shown once a commitment names it.
+    /// L1 has replaced its blocks from `anchor` on. Every block above the base that is anchored to one of
+    /// them (`anchorBlockNumber` at or above `anchor`) leaves the chain, with all that build on it; the answer
+    /// names them, [`SdkEvent::L1Reorg`](p2p_types::SdkEvent::L1Reorg) tells everybody, and the head falls.
+    /// They stay in the store as history, out of reach of peers that ask. Catch-up then asks peers for what
+    /// stands there now: a block that comes back, because its preconfer stands by it, returns to the chain.
     ///
     /// # Errors
-    /// [`P2pClientError::TxList`] if it is too large, [`P2pClientError::Publish`].
-    pub async fn publish_raw_txlist(&self, txlist: Bytes) -> Result<Sent, P2pClientError> {
-        let limit = self.asker.max_txlist_bytes;
-        let hashed = spawn_blocking(move || TxList::new(txlist, limit)).await;
-        let txlist = hashed.map_err(|_| P2pClientError::Join("publishing"))??;
-        self.command(Command::TxList(txlist.clone())).await?;
-        self.send(Topic::RawTxLists, RawTxListGossip::from(txlist).to_ssz().into()).await
+    /// [`P2pClientError::Storage`], [`P2pClientError::Closed`].
+    pub async fn notify_reorg(&self, anchor: BlockNumber) -> Result<L1Reorg, P2pClientError> {
+        self.ask(|reply| Command::L1Reorg { anchor, reply }).await?.map_err(Into::into)
     }
 
-    async fn send(&self, topic: Topic, ssz: Bytes) -> Result<Sent, P2pClientError> {
-        match self.network().publish(topic, ssz).await {
-            Ok(Published::Sent) => Ok(Sent::Sent),
-            Ok(Published::Duplicate) => Ok(Sent::Duplicate),
-            Err(PublishError::NoPeers) => Ok(Sent::NoPeers),
-            Err(error) => Err(error.into()),
-        }
+    /// The slot of the preconfer to expect now: the elected one, or the next if that one has handed over
+    /// (EOP, §6). None where the lookahead does not know.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Lookahead`], [`P2pClientError::Closed`].
+    pub async fn expected_preconfer(&self) -> Result<Option<Slot>, P2pClientError> {
+        let moment = self.clock.now();
+        self.ask(|reply| Command::Expected { moment, reply }).await?.map_err(P2pClientError::Lookahead)
+    }
+
+    /// Proofs of misbehaviour that the store holds, by signer and height.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Storage`].
+    pub async fn evidence(&self) -> Result<Vec<StoredEvidence>, P2pClientError> {
+        self.read(|store| store.evidence()).await
     }
 
     /// Asks a peer, or the best one, how far it has come. A claim, not a fact.
@@ -346,6 +314,9 @@ impl P2pClient {
                 self.publish_block(*commitment, txlist).await.map(drop)
             }
             SdkCommand::L2Synced(base) => self.l2_synced(base).await,
+            SdkCommand::UpdateHead(base) => self.update_head(base).await,
+            SdkCommand::UpdateL1Head(l1_head) => self.update_l1_head(l1_head).await,
+            SdkCommand::NotifyReorg { anchor } => self.notify_reorg(anchor).await.map(drop),
             SdkCommand::Shutdown => self.shutdown().await,
             _ => Ok(()),
         }
@@ -381,12 +352,19 @@ impl P2pClient {
         self.state.borrow().peers.clone()
     }
 
-    const fn network(&self) -> &NetworkHandle {
+    pub(crate) const fn network(&self) -> &NetworkHandle {
         &self.asker.network
     }
 
-    async fn command(&self, command: Command) -> Result<(), P2pClientError> {
+    pub(crate) async fn command(&self, command: Command) -> Result<(), P2pClientError> {
         self.commands.send(command).await.map_err(|_| P2pClientError::Closed)
+    }
+
+    /// Sends a command and waits for its answer.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, P2pClientError> {
+        let (reply, answer) = oneshot::channel();
+        self.command(command(reply)).await?;
+        answer.await.map_err(|_| P2pClientError::Closed)
     }
 }
 
@@ -398,40 +376,5 @@ impl std::fmt::Debug for P2pClient {
             .field("head", &state.head)
             .field("status", &state.status)
             .finish_non_exhaustive()
-    }
-}
-
-fn invalid(rejection: Rejection) -> P2pClientError {
-    P2pClientError::Invalid(Box::new(rejection))
-}
-
-/// A subscriber missed events because it read too slowly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{missed} events were missed")]
-pub struct Lagged {
-    /// How many.
-    pub missed: u64,
-}
-
-/// A stream of events.
-#[derive(Debug)]
-pub struct Subscription {
-    events: Option<broadcast::Receiver<SdkEvent>>,
-}
-
-impl Subscription {
-    /// The next event; `None` after the client has ended. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`Lagged`] says how many events are lost; the call after that goes on with the oldest one kept.
-    pub async fn next_event(&mut self) -> Result<Option<SdkEvent>, Lagged> {
-        let Some(events) = &mut self.events else {
-            return Ok(None);
-        };
-        match events.recv().await {
-            Ok(event) => Ok(Some(event)),
-            Err(broadcast::error::RecvError::Closed) => Ok(None),
-            Err(broadcast::error::RecvError::Lagged(missed)) => Err(Lagged { missed }),
-        }
     }
 }

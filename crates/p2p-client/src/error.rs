@@ -1,27 +1,30 @@
 //! What can go wrong.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use p2p_catchup::ConfigError;
 use p2p_storage::StorageError;
 use p2p_types::PeerId;
-use p2p_validation::{IgnoreReason, Missing, Rejection};
+use p2p_validation::{IgnoreReason, LookaheadError, Missing, Rejection};
 use preconfirmation_p2p::{NetworkError, PublishError, RequestError};
 use preconfirmation_types::TxListError;
+
+use crate::{ConfigError, Conflict};
 
 /// Why the client could not do what it was asked, or why it ended.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum P2pClientError {
-    /// A setting of catch-up cannot work.
+    /// A setting cannot work.
     #[error("configuration: {0}")]
     Config(#[from] ConfigError),
-    /// Nothing says who may sign: give [`P2pClientBuilder::lookahead`](crate::P2pClientBuilder::lookahead).
-    #[error("configuration: no lookahead was given")]
-    MissingLookahead,
     /// The commitment breaks a rule: every peer would refuse it.
     #[error("invalid commitment: {0}")]
     Invalid(Box<Rejection>),
+    /// Its signer has promised something else: both signatures together would prove its misbehaviour. Nothing
+    /// was stored or sent. See
+    /// [`publish_despite_conflict`](crate::P2pClient::publish_despite_conflict).
+    #[error("refused to protect the signer: {0}")]
+    Conflict(Box<Conflict>),
     /// The commitment cannot be judged here yet: its parent or its schedule is not known.
     #[error("the commitment waits for {0:?}")]
     Deferred(Missing),
@@ -67,6 +70,20 @@ pub enum P2pClientError {
         /// What is wrong.
         source: Box<TxListError>,
     },
+    /// The lookahead failed.
+    #[error("lookahead: {0}")]
+    Lookahead(#[source] LookaheadError),
+    /// The queue of commands is full, or too many events wait for a slow handler.
+    #[error("too much waits already")]
+    Backpressure,
+    /// Something took too long.
+    #[error("{what} took longer than {limit:?}")]
+    Timeout {
+        /// What.
+        what: &'static str,
+        /// How long it may take.
+        limit: Duration,
+    },
     /// No peer is connected that could be asked.
     #[error("no peer to ask")]
     MissingPeer,
@@ -78,12 +95,81 @@ pub enum P2pClientError {
     Closed,
 }
 
+/// What an error is about, for those who decide by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A setting cannot work.
+    Config,
+    /// A rule is broken, by what was published or by what a peer answered.
+    Validation,
+    /// It would prove the signer's misbehaviour.
+    Conflict,
+    /// Bytes that are not what they should be.
+    Decode,
+    /// The network.
+    Network,
+    /// The store.
+    Storage,
+    /// The lookahead.
+    Lookahead,
+    /// Something took too long.
+    Timeout,
+    /// A queue is full.
+    Backpressure,
+    /// No peer could be asked.
+    MissingPeer,
+    /// A parent or a schedule is not known yet.
+    MissingData,
+    /// A part of the client died.
+    Join,
+    /// The client has shut down.
+    Shutdown,
+}
+
 impl P2pClientError {
+    /// What it is about.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config(_) => ErrorKind::Config,
+            Self::Invalid(rejection) | Self::InvalidAnswer { rejection, .. } => match **rejection {
+                Rejection::Malformed(_) => ErrorKind::Decode,
+                _ => ErrorKind::Validation,
+            },
+            Self::Ignored(_) | Self::TxList(_) | Self::UnexpectedTxList | Self::InvalidTxList { .. } => {
+                ErrorKind::Validation
+            }
+            Self::Conflict(_) => ErrorKind::Conflict,
+            Self::Deferred(_) => ErrorKind::MissingData,
+            Self::Storage(_) => ErrorKind::Storage,
+            Self::Network(error) => match **error {
+                NetworkError::Config(_) => ErrorKind::Config,
+                _ => ErrorKind::Network,
+            },
+            Self::Publish(PublishError::QueueFull { .. }) => ErrorKind::Backpressure,
+            Self::Publish(PublishError::Malformed(_)) => ErrorKind::Decode,
+            Self::Publish(_) => ErrorKind::Network,
+            Self::Request { source, .. } => match **source {
+                RequestError::TimedOut => ErrorKind::Timeout,
+                RequestError::Malformed(_) => ErrorKind::Decode,
+                _ => ErrorKind::Network,
+            },
+            Self::Lookahead(_) => ErrorKind::Lookahead,
+            Self::Backpressure => ErrorKind::Backpressure,
+            Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::MissingPeer => ErrorKind::MissingPeer,
+            Self::Join(_) => ErrorKind::Join,
+            Self::Closed => ErrorKind::Shutdown,
+        }
+    }
+
     /// Whether the same call can succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Deferred(_) | Self::MissingPeer => true,
+            Self::Deferred(_) | Self::MissingPeer | Self::Backpressure | Self::Lookahead(_) => true,
+            Self::Timeout { what, .. } => *what != "shutdown",
             Self::Ignored(reason) => {
                 matches!(reason, IgnoreReason::Early { .. } | IgnoreReason::Lookahead(_))
             }

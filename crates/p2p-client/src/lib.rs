@@ -5,55 +5,136 @@
 //! ([`p2p_catchup`]). What is authentic is forwarded; only what is linked down to the settled base is stored,
 //! shown and served.
 //!
+//! # Follow
+//!
 //! ```no_run
 //! use std::{num::NonZeroU64, sync::Arc};
 //!
-//! use p2p_client::{Keypair, P2pClient, P2pClientConfig};
+//! use p2p_client::{BlockUpdate, Keypair, P2pClient, P2pClientConfig};
 //! use p2p_storage::MemoryStorage;
-//! use p2p_types::{Address, Base, SdkEvent, SigningDomain, UnixSeconds};
-//! use p2p_validation::{RotatingSchedule, ValidationConfig};
+//! use p2p_types::{Address, Base, SigningDomain, UnixSeconds};
+//! use p2p_validation::RotatingSchedule;
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // Follow: who may sign, under which domain, and where a peer is.
+//! // Who may sign, under which domain, and where a peer is.
 //! let operators = vec![Address::repeat_byte(0xaa), Address::repeat_byte(0xbb)];
 //! let window = NonZeroU64::new(384).ok_or("no window")?;
 //! let schedule = RotatingSchedule::new(operators, UnixSeconds::new(1_760_000_000), window)?;
-//! let rules = ValidationConfig::new(SigningDomain::PLACEHOLDER, Address::repeat_byte(0x51));
-//! let mut config = P2pClientConfig::new(167_000, Keypair::generate_ed25519(), rules);
-//! config.network.static_peers = vec!["/ip4/127.0.0.1/tcp/4001".parse()?];
+//! let (domain, slasher) = (SigningDomain::PLACEHOLDER, Address::repeat_byte(0x51));
+//! let config = P2pClientConfig::mainnet(Keypair::generate_ed25519(), domain, slasher)
+//!     .with_static_peers(["/ip4/127.0.0.1/tcp/4001".parse()?]);
 //!
 //! let client = P2pClient::start(config, Arc::new(MemoryStorage::default()), Arc::new(schedule)).await?;
-//! let mut events = client.subscribe();
-//!
 //! // Catch up: the execution layer has reached block 1,374,486, which the contracts have settled.
 //! client.l2_synced(Base::at(1_374_486)).await?;
 //!
-//! while let Some(event) = events.next_event().await? {
-//!     match event {
-//!         SdkEvent::BlockReady { block, raw_tx_list_hash, .. } => {
-//!             let txlist = client.txlist(raw_tx_list_hash).await?;
-//!             println!("block {block}: {} bytes", txlist.map_or(0, |list| list.bytes().len()));
-//!         }
-//!         SdkEvent::Reorg { from, dropped } => println!("{} blocks from {from} on are gone", dropped.len()),
-//!         SdkEvent::Status { status } => println!("{status}"),
-//!         _ => {}
+//! let mut feed = client.events_from(1_374_487);
+//! while let Some(update) = feed.next().await? {
+//!     match update {
+//!         BlockUpdate::Block(block) => println!("block {}: {} bytes", block.block, block.txlist.bytes().len()),
+//!         BlockUpdate::Reorg { from, dropped } => println!("{} blocks from {from} on are gone", dropped.len()),
+//!         _ => println!("{}", client.status()),
 //!     }
 //! }
-//! client.shutdown().await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! There are three ways to follow:
+//!
+//! | with | gives | a slow reader |
+//! |---|---|---|
+//! | [`P2pClient::events_from`] | the chain from any height on, each block once, with its list; also after a restart | reads later, from the store |
+//! | [`P2pClient::subscribe`] | every [`SdkEvent`](p2p_types::SdkEvent) from now on | loses the oldest and is told how many |
+//! | [`P2pClient::run_with_handler`] | every `SdkEvent` from now on, to a function | stops intake, visibly, and loses nothing |
+//!
+//! # Publish
+//!
+//! ```no_run
+//! use p2p_client::{P2pClient, P2pClientError, Sent};
+//! use p2p_types::{Bytes, SignedCommitment};
+//!
+//! async fn publish(client: &P2pClient, signed: SignedCommitment, txlist: Bytes) -> Result<(), P2pClientError> {
+//!     match client.publish_block(signed, txlist).await {
+//!         Ok(Sent::Sent { peers }) => println!("on its way to {peers} peers"),
+//!         Ok(Sent::Queued) => println!("alone; it goes out when a peer comes"),
+//!         Ok(Sent::Duplicate) => println!("published before"),
+//!         // The signer has promised something else for this height: nothing was stored or sent.
+//!         Err(P2pClientError::Conflict(conflict)) => println!("{conflict}"),
+//!         Err(error) if error.is_retryable() => println!("later: {error}"),
+//!         // The very rule that peers would refuse it for.
+//!         Err(error) => return Err(error),
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Handle every event, and shut down
+//!
+//! ```no_run
+//! use p2p_client::{P2pClient, P2pClientError};
+//! use p2p_types::SdkEvent;
+//!
+//! async fn run(client: P2pClient) -> Result<(), P2pClientError> {
+//!     let handle = client.clone();
+//!     client
+//!         .run_with_handler(|event| {
+//!             let handle = handle.clone();
+//!             async move {
+//!                 match event {
+//!                     SdkEvent::Evidence { kind, signer, .. } => println!("{signer}: {}", kind.label()),
+//!                     SdkEvent::Status { status } if status.is_live() => drop(handle.shutdown().await),
+//!                     _ => {}
+//!                 }
+//!             }
+//!         })
+//!         .await
+//! }
+//! ```
+//!
+//! A shutdown, or the drop of the last handle, takes no more commands, lets the batch at work end in the store,
+//! settles what is open, says goodbye to the peers, and leaves no task behind; all that within
+//! [`P2pClientConfig::shutdown_timeout`]. A part that dies ends the client with its error.
+//!
 //! | how do I | with |
 //! |---|---|
-//! | follow | [`P2pClient::subscribe`], then [`P2pClient::block`] and [`P2pClient::txlist`] for the data |
-//! | publish | [`P2pClient::publish_block`]; [`P2pClient::publish_commitment`] to hand over without a block |
-//! | catch up | [`P2pClient::l2_synced`]; [`P2pClient::status`] says how far behind, honestly |
+//! | catch up | [`P2pClient::l2_synced`], [`update_head`](P2pClient::update_head) when the settled tip moves; [`P2pClient::status`] says how far behind, honestly |
+//! | tell of L1 | [`P2pClient::update_l1_head`], [`P2pClient::notify_reorg`]; [`P2pClient::expected_preconfer`] says whose turn it is |
+//! | hand over without a block | [`P2pClient::publish_commitment`] |
 //! | ask a peer | [`P2pClient::request_head`], [`request_commitments`](P2pClient::request_commitments), [`request_raw_txlist`](P2pClient::request_raw_txlist) |
-//! | store elsewhere | implement [`p2p_storage::SdkStorage`] |
+//! | store on disk | [`P2pClientConfig::with_storage`], with the feature `disk` |
+//! | store elsewhere | implement [`p2p_storage::SdkStorage`], give it to [`P2pClientBuilder::storage`] |
+//! | bring a network, or simulate one | [`P2pClientBuilder::network`] |
 //! | measure | install a recorder for the [`metrics`](https://docs.rs/metrics) crate; [`P2pClient::counts`] for one client's own |
-//! | shut down | [`P2pClient::shutdown`], or drop the last handle |
+//! | trace | the span `message` carries peer, topic, hash, dedupe and outcome from arrival to event (level debug) |
+//!
+//! # Metrics
+//!
+//! | series | labels | unit | means |
+//! |---|---|---|---|
+//! | `p2p_gossip_received_total` | topic, outcome | messages | gossip received, by what became of it (network) |
+//! | `p2p_gossip_publish_total` | topic, outcome | messages | gossip published (network) |
+//! | `p2p_reqresp_requests_total` | protocol, direction, outcome | requests | (network) |
+//! | `p2p_reqresp_latency_seconds` | protocol | seconds | from a request's turn to its answer (network) |
+//! | `p2p_offences_total`, `p2p_bans_total`, `p2p_queue_dropped_total` | offence; ; queue | events | (network) |
+//! | `p2p_cache_hits_total` | kind | messages | known already |
+//! | `p2p_validation_failures_total` | reason | messages | broke a rule |
+//! | `p2p_validation_ignored_total` | reason | commitments | of no use, nobody's fault |
+//! | `p2p_client_dropped_total` | queue | entries | what a full queue or its age cost |
+//! | `p2p_reorgs_total` | cause | events | blocks were replaced, by a fork or by L1 |
+//! | `p2p_evidence_total` | kind | proofs | misbehaviour of preconfers |
+//! | `p2p_intake_paused`, `p2p_intake_pauses_total` | | 0 or 1; times | a slow handler stops intake |
+//! | `p2p_event_lag` | | events | not yet read by the slowest reader |
+//! | `p2p_client_queue_length` | queue | entries | what waits in the client |
+//! | `p2p_head_applied`, `p2p_head_seen`, `p2p_head_target`, `p2p_head_lag` | | height | where the chain stands |
+//! | `p2p_sync_state`, `p2p_sync_live` | state; | 0 or 1 | where catch-up stands |
+//! | `p2p_sync_commitments_per_second`, `p2p_sync_peers` | | 1/s; peers | how fast, by whom |
+//! | `p2p_pending` | kind | entries | waiting for a parent, a schedule, a transaction list |
+//! | `p2p_txlists_held_bytes` | | bytes | lists that no commitment names yet |
+//! | `p2p_storage_bytes` | kind | bytes | what the store holds |
+//!
+//! Several clients in one process share the series; [`P2pClientConfig::metrics`] turns one client's off.
 
 #![allow(
     clippy::disallowed_methods,
@@ -65,14 +146,21 @@ mod chain;
 mod client;
 mod config;
 mod error;
+mod events;
+mod feed;
 mod metrics;
+mod publish;
 mod requests;
 mod service;
 
 pub use preconfirmation_p2p::{Keypair, Multiaddr, NetworkConfig};
 
 pub use builder::P2pClientBuilder;
-pub use client::{Lagged, P2pClient, Sent, Subscription};
-pub use config::{ClientQueues, MemoryConfig, P2pClientConfig};
-pub use error::P2pClientError;
+pub use chain::{Conflict, L1Reorg};
+pub use client::P2pClient;
+pub use config::{ClientQueues, ConfigError, MAINNET_CHAIN_ID, MemoryConfig, P2pClientConfig, StorageChoice};
+pub use error::{ErrorKind, P2pClientError};
+pub use events::{Lagged, Subscription};
+pub use feed::{Block, BlockFeed, BlockUpdate};
 pub use metrics::ClientCounts;
+pub use publish::Sent;

@@ -1,39 +1,44 @@
-//! The client's series. The network's own are described by `preconfirmation-p2p`.
+//! The client's series; the table in the crate's documentation names them all. The network's own are described
+//! by `preconfirmation-p2p`.
 
-use std::sync::{
-    Once,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Once,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
-use p2p_types::{Head, HeadSyncStatus};
+use metrics::{NoopRecorder, Unit, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
+use p2p_storage::StorageStats;
+use p2p_types::{Head, HeadSyncStatus, Misbehaviour};
 
 pub(crate) fn describe() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        describe_counter!("p2p_validation_failures_total", Unit::Count, "Commitments rejected, by reason");
-        describe_counter!("p2p_validation_ignored_total", Unit::Count, "Commitments of no use, by reason");
-        describe_counter!(
-            "p2p_client_dropped_total",
-            Unit::Count,
-            "What a full queue or its age cost, by queue"
-        );
-        describe_counter!("p2p_cache_hits_total", Unit::Count, "Messages known already, by kind");
-        describe_counter!("p2p_reorgs_total", Unit::Count, "Times that blocks were replaced");
-        describe_gauge!("p2p_head_applied", Unit::Count, "Height of the newest linked block");
-        describe_gauge!("p2p_head_seen", Unit::Count, "Highest height seen from an elected preconfer");
-        describe_gauge!("p2p_head_target", Unit::Count, "Height to reach");
+        let count = Unit::Count;
+        describe_counter!("p2p_validation_failures_total", count, "Messages that broke a rule, by reason");
+        describe_counter!("p2p_validation_ignored_total", count, "Commitments of no use, by reason");
+        describe_counter!("p2p_client_dropped_total", count, "What a full queue or its age cost, by queue");
+        describe_counter!("p2p_cache_hits_total", count, "Messages known already, by kind");
+        describe_counter!("p2p_reorgs_total", count, "Times that blocks were replaced, by cause");
+        describe_counter!("p2p_evidence_total", count, "Proofs of misbehaviour found, by kind");
+        describe_counter!("p2p_intake_pauses_total", count, "Times that a slow handler stopped intake");
+        describe_gauge!("p2p_intake_paused", count, "1 while a slow handler stops intake, 0 else");
+        describe_gauge!("p2p_event_lag", count, "Events that the slowest reader has not read");
+        describe_gauge!("p2p_client_queue_length", count, "What waits in the client, by queue");
+        describe_gauge!("p2p_head_applied", count, "Height of the newest linked block");
+        describe_gauge!("p2p_head_seen", count, "Highest height seen from an elected preconfer");
+        describe_gauge!("p2p_head_target", count, "Height to reach");
+        describe_gauge!("p2p_head_lag", count, "Heights between the newest linked block and the target");
         describe_gauge!("p2p_sync_commitments_per_second", Unit::CountPerSecond, "Commitments applied");
-        describe_gauge!("p2p_sync_peers", Unit::Count, "Peers that catch-up can ask");
-        describe_gauge!("p2p_sync_stalled", Unit::Count, "1 while stalled, 0 while not");
-        describe_gauge!("p2p_sync_live", Unit::Count, "1 while live, 0 while not");
-        describe_gauge!("p2p_pending", Unit::Count, "Commitments that wait");
-        describe_gauge!("p2p_txlists_missing", Unit::Count, "Blocks without their transaction list");
-        describe_gauge!(
-            "p2p_txlists_held_bytes",
-            Unit::Bytes,
-            "Transaction lists that no commitment names yet"
-        );
+        describe_gauge!("p2p_sync_peers", count, "Peers that catch-up can ask");
+        describe_gauge!("p2p_sync_live", count, "1 while live, 0 while not");
+        describe_gauge!("p2p_sync_state", count, "1 for the state of catch-up, 0 for the others, by state");
+        describe_gauge!("p2p_pending", count, "What waits to be judged or completed, by kind");
+        describe_gauge!("p2p_txlists_held_bytes", Unit::Bytes, "Lists that no commitment names yet");
+        describe_gauge!("p2p_storage_bytes", Unit::Bytes, "What the store holds, by kind");
     });
 }
 
@@ -41,6 +46,8 @@ pub(crate) fn describe() {
 /// so that several clients in one process can be told apart.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
+    /// Whether the recorder is told.
+    recorded: bool,
     rejected: AtomicU64,
     ignored: AtomicU64,
     dropped: AtomicU64,
@@ -58,7 +65,14 @@ pub struct ClientCounts {
     pub dropped: u64,
 }
 
+/// The states of catch-up, as labels.
+const STATES: [&str; 5] = ["idle", "waiting_for_l2", "syncing", "live", "stalled"];
+
 impl Metrics {
+    pub(crate) fn new(recorded: bool) -> Self {
+        Self { recorded, ..Self::default() }
+    }
+
     pub(crate) fn counts(&self) -> ClientCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ClientCounts {
@@ -70,61 +84,132 @@ impl Metrics {
 
     pub(crate) fn rejected(&self, reason: &'static str) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
-        counter!("p2p_validation_failures_total", "reason" => reason).increment(1);
+        self.record(|| counter!("p2p_validation_failures_total", "reason" => reason).increment(1));
     }
 
     pub(crate) fn ignored(&self, reason: &'static str) {
         self.ignored.fetch_add(1, Ordering::Relaxed);
-        counter!("p2p_validation_ignored_total", "reason" => reason).increment(1);
+        self.record(|| counter!("p2p_validation_ignored_total", "reason" => reason).increment(1));
     }
 
     pub(crate) fn dropped(&self, queue: &'static str, count: usize) {
         if count > 0 {
             self.dropped.fetch_add(count as u64, Ordering::Relaxed);
-            counter!("p2p_client_dropped_total", "queue" => queue).increment(count as u64);
+            self.record(|| counter!("p2p_client_dropped_total", "queue" => queue).increment(count as u64));
         }
     }
 
     pub(crate) fn known(&self, kind: &'static str) {
-        counter!("p2p_cache_hits_total", "kind" => kind).increment(1);
+        self.record(|| counter!("p2p_cache_hits_total", "kind" => kind).increment(1));
     }
 
-    pub(crate) fn reorg(&self) {
-        counter!("p2p_reorgs_total").increment(1);
+    pub(crate) fn reorg(&self, cause: &'static str) {
+        self.record(|| counter!("p2p_reorgs_total", "cause" => cause).increment(1));
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "gauges are f64; heights stay far below 2^53")]
+    pub(crate) fn evidence(&self, kind: Misbehaviour) {
+        self.record(|| counter!("p2p_evidence_total", "kind" => kind.label()).increment(1));
+    }
+
+    pub(crate) fn paused(&self, paused: bool) {
+        self.record(|| {
+            gauge!("p2p_intake_paused").set(if paused { 1.0 } else { 0.0 });
+            if paused {
+                counter!("p2p_intake_pauses_total").increment(1);
+            }
+        });
+    }
+
+    pub(crate) fn queues(&self, queues: [(&'static str, usize); 5], event_lag: usize) {
+        self.record(|| {
+            for (queue, length) in queues {
+                gauge!("p2p_client_queue_length", "queue" => queue).set(number(length));
+            }
+            gauge!("p2p_event_lag").set(number(event_lag));
+        });
+    }
+
     pub(crate) fn head(&self, head: Option<Head>) {
-        gauge!("p2p_head_applied").set(head.map_or(0.0, |head| head.number as f64));
+        self.record(|| gauge!("p2p_head_applied").set(head.map_or(0.0, |head| height(head.number))));
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "gauges are f64; counts stay far below 2^53")]
-    pub(crate) fn pending(&self, pending: usize, txlists_missing: usize, held_bytes: usize) {
-        gauge!("p2p_pending").set(pending as f64);
-        gauge!("p2p_txlists_missing").set(txlists_missing as f64);
-        gauge!("p2p_txlists_held_bytes").set(held_bytes as f64);
+    pub(crate) fn pending(
+        &self,
+        (parents, schedules): (usize, usize),
+        txlists_missing: usize,
+        held_bytes: usize,
+    ) {
+        self.record(|| {
+            gauge!("p2p_pending", "kind" => "parent").set(number(parents));
+            gauge!("p2p_pending", "kind" => "schedule").set(number(schedules));
+            gauge!("p2p_pending", "kind" => "txlist").set(number(txlists_missing));
+            gauge!("p2p_txlists_held_bytes").set(number(held_bytes));
+        });
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "gauges are f64; heights stay far below 2^53")]
+    pub(crate) fn storage(&self, stats: StorageStats) {
+        self.record(|| {
+            gauge!("p2p_storage_bytes", "kind" => "commitments").set(number(stats.commitment_bytes()));
+            gauge!("p2p_storage_bytes", "kind" => "txlists").set(number(stats.txlist_bytes));
+        });
+    }
+
     pub(crate) fn status(&self, status: &HeadSyncStatus) {
-        let yes = |is: bool| if is { 1.0 } else { 0.0 };
-        gauge!("p2p_sync_live").set(yes(status.is_live()));
-        gauge!("p2p_sync_stalled").set(yes(matches!(status, HeadSyncStatus::Stalled { .. })));
-        let mut speed = 0;
-        match status {
-            HeadSyncStatus::Syncing { seen, target, commitments_per_second, peers, .. } => {
-                gauge!("p2p_head_seen").set(*seen as f64);
-                gauge!("p2p_head_target").set(*target as f64);
-                gauge!("p2p_sync_peers").set(*peers as f64);
-                speed = *commitments_per_second;
+        let state = match status {
+            HeadSyncStatus::WaitingForL2 => "waiting_for_l2",
+            HeadSyncStatus::Syncing { .. } => "syncing",
+            HeadSyncStatus::Live { .. } => "live",
+            HeadSyncStatus::Stalled { .. } => "stalled",
+            _ => "idle",
+        };
+        let (applied, seen, target) = match *status {
+            HeadSyncStatus::Syncing { applied, seen, target, .. } => (applied, Some(seen), target),
+            HeadSyncStatus::Stalled { applied, target, .. } => (applied, None, target),
+            HeadSyncStatus::Live { head: Some(head) } => (head.number, Some(head.number), head.number),
+            _ => (0, None, 0),
+        };
+        let (speed, peers) = match *status {
+            HeadSyncStatus::Syncing { commitments_per_second, peers, .. } => {
+                (commitments_per_second, Some(peers))
             }
-            HeadSyncStatus::Stalled { target, .. } => gauge!("p2p_head_target").set(*target as f64),
-            HeadSyncStatus::Live { head: Some(head) } => {
-                gauge!("p2p_head_seen").set(head.number as f64);
-                gauge!("p2p_head_target").set(head.number as f64);
+            _ => (0, None),
+        };
+        self.record(|| {
+            gauge!("p2p_sync_commitments_per_second").set(f64::from(speed));
+            if let Some(peers) = peers {
+                gauge!("p2p_sync_peers").set(number(peers));
             }
-            _ => {}
-        }
-        gauge!("p2p_sync_commitments_per_second").set(f64::from(speed));
+            for other in STATES {
+                gauge!("p2p_sync_state", "state" => other).set(if other == state { 1.0 } else { 0.0 });
+            }
+            gauge!("p2p_sync_live").set(if status.is_live() { 1.0 } else { 0.0 });
+            gauge!("p2p_head_target").set(height(target));
+            gauge!("p2p_head_lag").set(height(target.saturating_sub(applied)));
+            if let Some(seen) = seen {
+                gauge!("p2p_head_seen").set(height(seen));
+            }
+        });
     }
+
+    fn record(&self, record: impl FnOnce()) {
+        if self.recorded {
+            record();
+        }
+    }
+}
+
+/// Runs a part whose metrics nobody wants.
+pub(crate) async fn unrecorded<T>(part: impl Future<Output = T>) -> T {
+    let mut part = pin!(part);
+    poll_fn(|context| with_local_recorder(&NoopRecorder, || part.as_mut().poll(context))).await
+}
+
+#[allow(clippy::cast_precision_loss, reason = "gauges are f64; counts stay far below 2^53")]
+const fn number(count: usize) -> f64 {
+    count as f64
+}
+
+#[allow(clippy::cast_precision_loss, reason = "gauges are f64; heights stay far below 2^53")]
+const fn height(height: u64) -> f64 {
+    height as f64
 }

@@ -167,8 +167,8 @@ fn answer(
 /// How many requests there may be is not what is tested here.
 fn unlimited(config: &mut NetworkConfig) {
     config.pacing.requests = NonZeroUsize::MAX;
-    config.serving.per_second = NonZeroU32::MAX;
-    config.serving.burst = NonZeroU32::MAX;
+    config.serving.requests = NonZeroU32::MAX;
+    config.serving.bytes = NonZeroUsize::MAX;
 }
 
 struct Node {

@@ -77,6 +77,11 @@ cases! {
     evidence_is_kept_once_for_signer_height_and_kind_and_can_be_verified_again,
     evidence_is_bounded_and_who_misbehaves_most_loses_first,
     evidence_outlives_what_is_pruned_and_dropped,
+    a_rewound_chain_ends_lower_and_what_left_it_is_kept,
+    a_rewound_block_that_comes_again_returns_one_by_one,
+    a_block_on_a_rewound_one_brings_back_all_that_it_stands_on,
+    another_block_takes_the_place_of_a_rewound_one,
+    nothing_at_or_below_the_base_is_rewound,
 }
 
 fn based(make: Make<'_>) -> Box<dyn SdkStorage> {
@@ -444,4 +449,68 @@ fn evidence_outlives_what_is_pruned_and_dropped(make: Make<'_>) {
     store.set_base(Base { number: 3, hash: Some(B256::repeat_byte(0xee)) }).unwrap();
     assert_eq!(store.prune_below(u64::MAX).unwrap(), 2);
     assert_eq!(store.evidence_count(), Ok(2));
+}
+
+fn hashes(stored: &[crate::StoredCommitment]) -> Vec<B256> {
+    stored.iter().map(crate::StoredCommitment::hash).collect()
+}
+
+fn a_rewound_chain_ends_lower_and_what_left_it_is_kept(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 5);
+    let gone: Vec<B256> = blocks[2..].iter().map(Preconfirmation::hash).collect();
+    assert_eq!(hashes(&store.rewind(3).unwrap()), gone);
+    assert_eq!(head(&*store), Some((2, blocks[1].hash())));
+    assert!(store.by_block(3).unwrap().is_none());
+    assert!(store.range(3, 9).unwrap().is_empty());
+    assert_eq!(hashes(&store.at(3).unwrap()), [blocks[2].hash()], "history");
+    assert!(store.by_hash(&blocks[4].hash()).unwrap().is_some());
+    assert!(store.rewind(3).unwrap().is_empty());
+    assert_eq!(store.commitment_count().unwrap(), 5);
+}
+
+fn a_rewound_block_that_comes_again_returns_one_by_one(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 3);
+    store.rewind(1).unwrap();
+    assert_eq!(head(&*store), None);
+    assert_eq!(insert(&*store, blocks[1].clone()).unwrap(), Inserted::Known, "its parent is not there");
+    for (number, block) in (1..).zip(&blocks) {
+        let Inserted::Restored { adopted } = insert(&*store, block.clone()).unwrap() else { panic!() };
+        assert_eq!(hashes(&adopted), [block.hash()]);
+        assert_eq!(head(&*store), Some((number, block.hash())));
+        assert_eq!(insert(&*store, block.clone()).unwrap(), Inserted::Known);
+    }
+    assert_eq!(store.commitment_count().unwrap(), 3);
+}
+
+fn a_block_on_a_rewound_one_brings_back_all_that_it_stands_on(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 3);
+    store.rewind(2).unwrap();
+    let next = block(4, 4, blocks[2].hash(), 4);
+    let Inserted::Restored { adopted } = insert(&*store, next.clone()).unwrap() else { panic!() };
+    assert_eq!(hashes(&adopted), [blocks[1].hash(), blocks[2].hash(), next.hash()]);
+    assert_eq!(head(&*store), Some((4, next.hash())));
+}
+
+fn another_block_takes_the_place_of_a_rewound_one(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 3);
+    store.rewind(2).unwrap();
+    let other = block(2, 2, blocks[0].hash(), 9);
+    assert_eq!(insert(&*store, other.clone()).unwrap(), Inserted::New);
+    assert_eq!(head(&*store), Some((2, other.hash())));
+    assert_eq!(insert(&*store, blocks[1].clone()).unwrap(), Inserted::Known);
+    assert_eq!(head(&*store), Some((2, other.hash())));
+}
+
+fn nothing_at_or_below_the_base_is_rewound(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 4);
+    store.set_base(Base::at(2)).unwrap();
+    let gone: Vec<B256> = blocks[2..].iter().map(Preconfirmation::hash).collect();
+    assert_eq!(hashes(&store.rewind(0).unwrap()), gone);
+    assert_eq!(store.by_block(2).unwrap().unwrap().hash(), blocks[1].hash());
+    assert_eq!(head(&*store), None);
 }

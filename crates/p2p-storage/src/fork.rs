@@ -61,6 +61,16 @@ pub(crate) fn choose(store: &impl Branches, new: &StoredCommitment) -> Result<Ch
     Ok(if wins { Choice::Switch { from, through } } else { Choice::Side })
 }
 
+/// Whether a known block that comes again goes on with the chain: its height is vacant, because the chain was
+/// rewound, and what it stands on is the chain's.
+pub(crate) fn returns(store: &impl Branches, known: &StoredCommitment) -> Result<bool, StorageError> {
+    if known.recovered.signed().preconf().is_eop_only() || known.block < store.lowest() {
+        return Ok(false);
+    }
+    Ok(store.canonical(known.block)?.is_none()
+        && (known.block == store.lowest() || store.canonical(known.block - 1)? == Some(known.parent)))
+}
+
 /// Later beats earlier, higher beats lower, and a smaller hash beats a greater one.
 fn rank(block: &StoredCommitment) -> (U256, BlockNumber, std::cmp::Reverse<B256>) {
     (block.recovered.signed().preconf().timestamp, block.block, std::cmp::Reverse(block.hash()))

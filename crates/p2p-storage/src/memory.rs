@@ -13,7 +13,7 @@ use crate::{
     CommitmentStore, EvidenceStore, Inserted, StorageError, StorageLimits, StoredCommitment, StoredEvidence,
     TxListStore,
     evidence::{EvidenceKey, evidence_key, first_of_the_worst},
-    fork::{Branches, Choice, choose},
+    fork::{Branches, Choice, choose, returns},
 };
 
 /// Commitments that one step of pruning removes at least, where there are as many.
@@ -148,8 +148,12 @@ impl CommitmentStore for MemoryStorage {
         }
         let new = StoredCommitment::from(commitment);
         let hash = new.hash();
-        if state.by_hash.contains_key(&hash) {
-            return Ok(Inserted::Known);
+        if let Some(known) = state.by_hash.get(&hash).cloned() {
+            if !returns(&*state, &known)? {
+                return Ok(Inserted::Known);
+            }
+            state.chain.insert(known.block, hash);
+            return Ok(Inserted::Restored { adopted: vec![known] });
         }
         while let Some(full) = self.limits.commitments_full(state.by_hash.len()) {
             if state.prune_lowest(BlockNumber::MAX) == 0 {
@@ -175,7 +179,7 @@ impl CommitmentStore for MemoryStorage {
                 state.chain.extend(adopted.iter().map(|block| (block.block, block.hash())));
                 Ok(match dropped.first() {
                     Some(&previous) => Inserted::Superseded { previous, dropped, adopted },
-                    None => Inserted::New,
+                    None => Inserted::Restored { adopted },
                 })
             }
         }
@@ -235,6 +239,13 @@ impl CommitmentStore for MemoryStorage {
             state.remove(&hash);
         }
         Ok(dropped)
+    }
+
+    fn rewind(&self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        let mut state = self.state()?;
+        let from = from.max(state.lowest());
+        let gone = state.chain.split_off(&from);
+        Ok(gone.values().filter_map(|hash| state.stored(Some(hash))).collect())
     }
 
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {

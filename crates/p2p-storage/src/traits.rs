@@ -125,6 +125,12 @@ pub enum Inserted {
     Known,
     /// It is linked, but its height belongs to another block that has been built on. Kept as history.
     Side,
+    /// It and what it stands on had been taken out of the chain by [`CommitmentStore::rewind`], and are its end
+    /// again.
+    Restored {
+        /// The blocks that came back, lowest first, up to the new head.
+        adopted: Vec<StoredCommitment>,
+    },
     /// Its branch has taken the place of another (§7). What was there is kept as history.
     Superseded {
         /// The block that stood where the winning branch begins.
@@ -249,6 +255,14 @@ pub trait CommitmentStore: Send + Sync {
     /// # Errors
     /// [`StorageError`]; nothing was changed then.
     fn set_base(&self, base: Base) -> Result<Vec<StoredCommitment>, StorageError>;
+
+    /// Takes the blocks of the chain from a height on, above the base only, out of it. They stay as history,
+    /// with which the chain goes on as soon as one of them, or a block that builds on one, is inserted. Returns
+    /// them, lowest first.
+    ///
+    /// # Errors
+    /// [`StorageError`]; nothing was changed then.
+    fn rewind(&self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError>;
 
     /// Removes commitments below a height, which is taken down to the settled height where it is above:
     /// what is not settled is never pruned. Returns how many went. Works in small steps, between which

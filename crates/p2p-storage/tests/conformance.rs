@@ -74,6 +74,10 @@ impl CommitmentStore for Forgetful {
         self.inner.set_base(base)
     }
 
+    fn rewind(&self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.inner.rewind(from)
+    }
+
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
         self.inner.prune_below(block)
     }

@@ -26,6 +26,7 @@
 
 mod chain;
 mod message;
+mod misbehaviour;
 mod peer;
 mod sdk;
 mod status;
@@ -39,7 +40,8 @@ pub use preconfirmation_types::{
 
 pub use chain::{Base, BlockNumber, Head};
 pub use message::MessageId;
+pub use misbehaviour::Misbehaviour;
 pub use peer::{Origin, PeerInfo};
-pub use sdk::{SdkCommand, SdkEvent};
+pub use sdk::{SdkCommand, SdkEvent, WaitedFor};
 pub use status::{HeadSyncStatus, Stall};
 pub use time::{Clock, UnixSeconds};

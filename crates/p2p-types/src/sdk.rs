@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
-use preconfirmation_types::{B256, Bytes, Recovered, SignedCommitment};
+use preconfirmation_types::{Address, B256, Bytes, Recovered, SignedCommitment};
 use serde::Serialize;
 
-use crate::{Base, BlockNumber, Head, HeadSyncStatus, Origin};
+use crate::{Base, BlockNumber, Head, HeadSyncStatus, Misbehaviour, Origin, UnixSeconds};
 
 /// Something that happened. Cloning shares the payload.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -19,7 +19,7 @@ pub enum SdkEvent {
         block: BlockNumber,
         /// The commitment, its signer and its hashes.
         commitment: Arc<Recovered>,
-        /// Where it came from.
+        /// Where it came from; of a block that another one brought back into the chain, where that one did.
         origin: Origin,
     },
     /// A transaction list that a block names is verified and stored. The bytes are in the store, so that an
@@ -58,7 +58,50 @@ pub enum SdkEvent {
         /// Height of the lowest of them.
         from: BlockNumber,
     },
-    /// The head moved; after a `Reorg` it may have fallen.
+    /// L1 has replaced blocks that blocks of the chain are anchored to: those and all that build on them have
+    /// left the chain. Catch-up asks for what stands there now, which may be the same.
+    L1Reorg {
+        /// The lowest L1 block that was replaced.
+        anchor: BlockNumber,
+        /// Height of the lowest block that is affected.
+        from: BlockNumber,
+        /// Preconfirmation hashes of the blocks that have left the chain, lowest first.
+        affected: Vec<B256>,
+    },
+    /// A preconfer has signed what it should not have signed both (§7). Told once for each signer, height and
+    /// kind.
+    Evidence {
+        /// What it did.
+        kind: Misbehaviour,
+        /// Who.
+        signer: Address,
+        /// The height of the second commitment, which should not be.
+        block: BlockNumber,
+        /// The commitment that came first, or the EOP.
+        first: Arc<Recovered>,
+        /// The commitment that should not be.
+        second: Arc<Recovered>,
+    },
+    /// A commitment has waited too long for what it needs to be judged, and is given up. Catch-up may still
+    /// bring it.
+    DeferredTooLong {
+        /// Its height.
+        block: BlockNumber,
+        /// Its preconfirmation hash.
+        hash: B256,
+        /// What did not come.
+        waited_for: WaitedFor,
+    },
+    /// Intake of gossip and of catch-up has stopped because a lossless handler is slow, or goes on. What
+    /// peers send meanwhile waits in the network's bounded queue; beyond that it is ignored, which costs them
+    /// nothing.
+    Backpressure {
+        /// Whether intake stands still.
+        paused: bool,
+        /// Events that wait for the slowest handler beyond its queue.
+        waiting: usize,
+    },
+    /// The head moved; after a `Reorg` or an `L1Reorg` it may have fallen.
     Head {
         /// The head; none while the chain above the base is empty.
         head: Option<Head>,
@@ -80,6 +123,17 @@ pub enum SdkEvent {
     },
 }
 
+/// What a commitment can wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WaitedFor {
+    /// The commitment with this preconfirmation hash.
+    Parent(B256),
+    /// The schedule of the window that ends then.
+    Schedule(UnixSeconds),
+}
+
 /// What the client can be told to do, for those who drive it by a channel; `P2pClient` has a typed method
 /// for each.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +152,15 @@ pub enum SdkCommand {
     },
     /// The L2 execution has reached the on-chain tip: catch-up may start above it.
     L2Synced(Base),
+    /// The settled tip has moved.
+    UpdateHead(Base),
+    /// The head of L1 has moved to this block.
+    UpdateL1Head(BlockNumber),
+    /// L1 has replaced its blocks from this one on.
+    NotifyReorg {
+        /// The lowest L1 block that was replaced.
+        anchor: BlockNumber,
+    },
     /// Shut the client down.
     Shutdown,
 }

@@ -2,50 +2,24 @@
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
-use p2p_types::{Address, BlockNumber, SignedCommitment, UnixSeconds};
+use p2p_types::{Address, BlockNumber, Misbehaviour, SignedCommitment, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use crate::{Authenticated, Elected, Rejection, Validator};
 
-/// What a preconfer did that two of its commitments prove (§7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Misbehaviour {
-    /// It signed two contents for one height of one window.
-    Equivocation,
-    /// It signed a block of a window that it had handed over (EOP): at or above a height that it declined,
-    /// or above its last block. Heights tell the order, not arrival. A block at the very height that it
-    /// declined is an equivocation too.
-    BlockAfterEop,
-}
-
-impl Misbehaviour {
-    /// All kinds.
-    pub const ALL: &'static [Self] = &[Self::Equivocation, Self::BlockAfterEop];
-
-    /// A short label for metrics and logs.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Equivocation => "equivocation",
-            Self::BlockAfterEop => "block_after_eop",
-        }
-    }
-
-    /// Whether these two prove it. Of a block after an EOP, the EOP is the first.
-    fn is_proven_by(self, first: &Authenticated, second: &Authenticated) -> bool {
-        let one_turn = first.recovered().signer() == second.recovered().signer()
-            && first.window_end() == second.window_end();
-        one_turn
-            && match self {
-                Self::Equivocation => first.block() == second.block() && first.hash() != second.hash(),
-                Self::BlockAfterEop => {
-                    first_forbidden(first).is_some_and(|lowest| second.block() >= lowest)
-                        && !second.is_eop_only()
-                }
+/// Whether these two prove a misbehaviour. Of a block after an EOP, the EOP is the first.
+fn prove(kind: Misbehaviour, first: &Authenticated, second: &Authenticated) -> bool {
+    let one_turn = first.recovered().signer() == second.recovered().signer()
+        && first.window_end() == second.window_end();
+    one_turn
+        && match kind {
+            Misbehaviour::Equivocation => first.block() == second.block() && first.hash() != second.hash(),
+            Misbehaviour::BlockAfterEop => {
+                first_forbidden(first).is_some_and(|lowest| second.block() >= lowest) && !second.is_eop_only()
             }
-    }
+            // A kind that this version does not know is proven by nothing.
+            _ => false,
+        }
 }
 
 /// The lowest height at which a handover leaves its signer no block; none if it is no handover, or if no
@@ -72,7 +46,7 @@ impl Evidence {
     /// The evidence, if these two prove it. Of a block after an EOP, the EOP is the first.
     #[must_use]
     pub fn new(kind: Misbehaviour, first: Authenticated, second: Authenticated) -> Option<Self> {
-        kind.is_proven_by(&first, &second).then_some(Self { kind, first, second })
+        prove(kind, &first, &second).then_some(Self { kind, first, second })
     }
 
     /// What was done.
@@ -220,7 +194,7 @@ impl Witness {
     /// The evidence, if it is one that has not been kept.
     fn prove(&self, kind: Misbehaviour, first: &Authenticated, second: &Authenticated) -> Option<Evidence> {
         let key = (second.recovered().signer(), second.block(), kind);
-        (!self.evidence.contains_key(&key) && kind.is_proven_by(first, second)).then(|| Evidence {
+        (!self.evidence.contains_key(&key) && prove(kind, first, second)).then(|| Evidence {
             kind,
             first: first.clone(),
             second: second.clone(),

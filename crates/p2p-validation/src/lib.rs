@@ -97,8 +97,10 @@ mod page;
 mod rules;
 mod validator;
 
+pub use p2p_types::Misbehaviour;
+
 pub use authenticated::{Authenticated, Elected, Linked};
-pub use evidence::{Evidence, EvidenceError, EvidenceRecord, Misbehaviour, Witness, WitnessLimits};
+pub use evidence::{Evidence, EvidenceError, EvidenceRecord, Witness, WitnessLimits};
 pub use lookahead::{
     CachedSchedule, Handovers, L1Time, Lookahead, LookaheadError, OpenSchedule, RotatingSchedule,
     ScheduleError, ScheduleFileError, Slot, StaticSchedule, Window,

@@ -31,6 +31,9 @@ pub enum Leniency {
     ZeroParentFollowsHeight,
     /// A lookahead that [elects anyone](Lookahead::elects_anyone).
     AnySigner,
+    /// Invalid gossip is ignored instead of penalised (`gossipsub_validation_soft_fail`). The client's to
+    /// loosen: the rules judge as ever.
+    InvalidGossipIgnored,
 }
 
 impl fmt::Display for Leniency {
@@ -38,6 +41,7 @@ impl fmt::Display for Leniency {
         f.write_str(match self {
             Self::ZeroParentFollowsHeight => "a zero parent hash follows the height, without linkage",
             Self::AnySigner => "ANY SIGNER IS ACCEPTED: for laboratories only",
+            Self::InvalidGossipIgnored => "invalid gossip is ignored, not penalised",
         })
     }
 }
@@ -138,6 +142,12 @@ impl Validator {
     #[must_use]
     pub const fn config(&self) -> &ValidationConfig {
         &self.config
+    }
+
+    /// Who may sign.
+    #[must_use]
+    pub fn lookahead(&self) -> &dyn Lookahead {
+        self.lookahead.as_ref()
     }
 
     /// The rules that are loosened, for the status.

@@ -31,4 +31,11 @@ impl ForwardMemory {
             }
         }
     }
+
+    /// Another commitment of the same signer for the same height of the same window.
+    pub(crate) fn other(&self, commitment: &Elected) -> Option<B256> {
+        let promise = (commitment.recovered().signer(), commitment.window_end(), commitment.block());
+        let (first, second) = self.promises.peek(&promise)?;
+        [Some(*first), *second].into_iter().flatten().find(|other| *other != commitment.hash())
+    }
 }

@@ -2,27 +2,48 @@
 //! thread, one batch at a time.
 
 mod forward;
+mod guard;
 mod import;
 mod judge;
+mod l1;
+mod recall;
+mod staged;
+mod txlists;
 mod wanted;
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Instant};
 
 use p2p_catchup::{Input, RequestId};
 use p2p_storage::{Added, HeldTxLists, PendingPool, SdkStorage, StorageError, StoredCommitment};
 use p2p_types::{
-    B256, Base, BlockNumber, Head, HeadSyncStatus, Offence, Origin, PeerId, SdkEvent, TxList, UnixSeconds,
+    B256, Base, BlockNumber, Head, HeadSyncStatus, MessageId, Offence, Origin, PeerId, SdkEvent, TxList,
+    UnixSeconds, WaitedFor,
 };
-use p2p_validation::{Arrival, Authenticated, IgnoreReason, Missing, Rejection, Validator};
+use p2p_validation::{
+    Arrival, Authenticated, Handovers, IgnoreReason, LookaheadError, Missing, Rejection, Slot, Validator,
+    Witness, WitnessLimits,
+};
 use preconfirmation_p2p::{Verdict, VerdictToken};
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use crate::{config::MemoryConfig, metrics::Metrics};
 use forward::ForwardMemory;
+use staged::Staging;
 use wanted::Wanted;
+
+pub use guard::Conflict;
+pub(crate) use judge::soft;
+pub use l1::L1Reorg;
 
 /// Most blocks that a live commitment may be above the best known height and still be believed.
 pub(crate) const MAX_AHEAD: BlockNumber = 1024;
+
+/// Windows that are remembered as handed over: more than a day of L1 epochs.
+const HANDOVERS: NonZeroUsize = match NonZeroUsize::new(256) {
+    Some(windows) => windows,
+    None => NonZeroUsize::MIN,
+};
 
 /// A commitment on its way through the rules.
 #[derive(Debug)]
@@ -32,20 +53,32 @@ pub(crate) struct Candidate {
     pub(crate) origin: Origin,
     /// Owed to the network for what came by gossip, until it has been given.
     pub(crate) verdict: Option<VerdictToken>,
+    /// What it waits for, while it does.
+    pub(crate) missing: Option<Missing>,
+    /// Goes with the message from its arrival to its event.
+    pub(crate) span: Span,
 }
 
 /// What became of a commitment that the application published.
 #[derive(Debug)]
 pub(crate) enum Judged {
     Stored,
+    /// All of it was in the store already.
     Known,
     /// Stored, but its height belongs to another branch.
     Side,
+    /// Its signer has promised something else.
+    Conflict(Conflict),
     Deferred(Missing),
     Ignored(IgnoreReason),
     Rejected(Rejection),
     Failed(StorageError),
+    /// Too much waits for a slow handler already.
+    Busy,
 }
+
+/// Where the answer to a job goes. Whoever asked may have gone.
+pub(crate) type Reply<T> = oneshot::Sender<T>;
 
 /// Something for the chain to do.
 #[derive(Debug)]
@@ -53,17 +86,30 @@ pub(crate) enum Job {
     /// A commitment of gossip.
     Gossip(Candidate),
     /// A commitment of the application, whose transaction list, if given, comes first.
-    Local { commitment: Authenticated, txlist: Option<TxList>, reply: oneshot::Sender<Judged> },
+    Local {
+        commitment: Authenticated,
+        txlist: Option<TxList>,
+        acknowledged: Option<Conflict>,
+        reply: Reply<Judged>,
+    },
     /// A verified transaction list.
-    TxList { txlist: TxList, origin: Origin, verdict: Option<VerdictToken> },
+    TxList { txlist: TxList, origin: Origin, verdict: Option<VerdictToken>, span: Span },
     /// A page of catch-up.
     Import { id: RequestId, from: PeerId, page: Vec<Authenticated> },
-    /// The application declares what is settled.
-    SetBase { base: Base, reply: oneshot::Sender<Result<(), StorageError>> },
+    /// The application declares what is settled, and maybe that catch-up may start.
+    SetBase { base: Base, open: bool, reply: Reply<Result<(), StorageError>> },
+    /// The head of L1 has moved.
+    L1Head(BlockNumber),
+    /// L1 has replaced its blocks from `anchor` on.
+    L1Reorg { anchor: BlockNumber, reply: Reply<Result<L1Reorg, StorageError>> },
+    /// Who is to be expected at a moment?
+    Expected { moment: UnixSeconds, reply: Reply<Result<Option<Slot>, LookaheadError>> },
     /// Catch-up says where it stands. Told after everything that was handed in before it.
     Status(HeadSyncStatus),
     /// Time went by: what waits may be judged again, or be given up.
     Tick,
+    /// A client has started: what is in the store from the time before is remembered.
+    Recall,
 }
 
 /// What a batch of jobs brought about.
@@ -72,6 +118,10 @@ pub(crate) struct Effects {
     pub(crate) events: Vec<SdkEvent>,
     pub(crate) inputs: Vec<Input>,
     pub(crate) reports: Vec<(PeerId, Offence)>,
+    /// Messages that count as seen.
+    pub(crate) seen: Vec<MessageId>,
+    /// Blocks have left the chain for L1's sake: what was seen may be seen again.
+    pub(crate) forget_seen: bool,
     /// The store is broken: the client must end.
     pub(crate) fatal: Option<StorageError>,
 }
@@ -84,6 +134,17 @@ pub(crate) struct Chain {
     held: HeldTxLists,
     wanted: Wanted,
     forwarded: ForwardMemory,
+    staged: Staging,
+    witness: Witness,
+    handovers: Handovers,
+    /// The turn in which the application published last, and the height below which it has not handed over.
+    no_eop_below: Option<(guard::Turn, BlockNumber)>,
+    /// Whether the application has said that catch-up may start.
+    open: bool,
+    /// How far back the messages in the store count as seen.
+    seen_ttl: std::time::Duration,
+    /// Invalid gossip costs nobody.
+    soft_fail: bool,
     /// The highest height that peers or elected preconfers have shown; none until catch-up knows.
     reference: Option<BlockNumber>,
     /// The moment of the running batch.
@@ -98,6 +159,7 @@ impl Chain {
         store: Arc<dyn SdkStorage>,
         validator: Validator,
         config: &MemoryConfig,
+        soft_fail: bool,
         metrics: Arc<Metrics>,
         now: Instant,
     ) -> Self {
@@ -108,6 +170,13 @@ impl Chain {
             held: HeldTxLists::new(config.held_txlist_bytes, config.held_txlist_ttl),
             wanted: Wanted::default(),
             forwarded: ForwardMemory::new(config.forwarded),
+            staged: Staging::default(),
+            witness: Witness::new(WitnessLimits::default()),
+            handovers: Handovers::new(HANDOVERS),
+            no_eop_below: None,
+            open: false,
+            seen_ttl: config.seen_ttl,
+            soft_fail,
             reference: None,
             now,
             unix: UnixSeconds::default(),
@@ -125,16 +194,38 @@ impl Chain {
         jobs: Vec<Job>,
     ) -> Effects {
         (self.now, self.unix, self.reference) = (now, unix, reference);
+        if let Err(error) = self.all(jobs) {
+            // What can be cured by time or configuration has been answered where it happened.
+            tracing::error!(%error, "the store failed");
+            self.effects.fatal = Some(error);
+        }
+        let of_schedules = self
+            .pending
+            .iter()
+            .filter(|waiting| matches!(waiting.missing, Some(Missing::Schedule(_))))
+            .count();
+        let of_parents = self.pending.len() - of_schedules;
+        self.metrics.pending((of_parents, of_schedules), self.wanted.len(), self.held.bytes());
+        match self.store.stats() {
+            Ok(stats) => self.metrics.storage(stats),
+            Err(error) => tracing::debug!(%error, "the store does not tell its size"),
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Gossip that stands in a row is stored together.
+    fn all(&mut self, jobs: Vec<Job>) -> Result<(), StorageError> {
+        let mut gossip = VecDeque::new();
         for job in jobs {
-            if let Err(error) = self.job(job) {
-                // What can be cured by time or configuration has been answered where it happened.
-                tracing::error!(%error, "the store failed");
-                self.effects.fatal = Some(error);
-                break;
+            match job {
+                Job::Gossip(candidate) => gossip.push_back(candidate),
+                other => {
+                    self.work_off(std::mem::take(&mut gossip))?;
+                    self.job(other)?;
+                }
             }
         }
-        self.metrics.pending(self.pending.len(), self.wanted.len(), self.held.bytes());
-        std::mem::take(&mut self.effects)
+        self.work_off(gossip)
     }
 
     /// When the next thing that waits is to be given up.
@@ -148,17 +239,14 @@ impl Chain {
     }
 
     fn job(&mut self, job: Job) -> Result<(), StorageError> {
-        let before = self.store.head()?;
         match job {
-            Job::Gossip(candidate) => self.gossip(candidate)?,
-            Job::Local { commitment, txlist, reply } => {
-                let judged = self.local(commitment, txlist)?;
-                self.head_moved(before)?;
-                // Whoever published may have gone; the block is stored all the same.
+            Job::Gossip(candidate) => self.work_off(VecDeque::from([candidate]))?,
+            Job::Local { commitment, txlist, acknowledged, reply } => {
+                let judged = self.local(commitment, txlist, acknowledged.as_ref())?;
                 drop(reply.send(judged));
-                return Ok(());
             }
-            Job::TxList { txlist, origin, verdict } => {
+            Job::TxList { txlist, origin, verdict, span } => {
+                let _entered = span.entered();
                 self.txlist(txlist, origin)?;
                 if let Some(verdict) = verdict {
                     verdict.settle(Verdict::Accept);
@@ -166,18 +254,28 @@ impl Chain {
             }
             Job::Import { id, from, page } => {
                 let verdict = self.import(from, page)?;
-                self.head_moved(before)?;
                 let head = self.store.head()?;
                 self.effects.inputs.push(Input::Imported { id, head, verdict });
-                return Ok(());
             }
-            Job::SetBase { base, reply } => drop(reply.send(self.set_base(base))),
+            Job::SetBase { base, open, reply } => {
+                let before = self.store.head()?;
+                drop(reply.send(self.set_base(base, open)));
+                self.head_moved(before)?;
+            }
+            Job::L1Head(head) => self.validator.set_l1_head(Some(head)),
+            Job::L1Reorg { anchor, reply } => drop(reply.send(self.l1_reorg(anchor))),
+            Job::Expected { moment, reply } => {
+                let expected = self.handovers.expected(self.validator.lookahead(), moment);
+                // Whoever asked may have gone.
+                reply.send(expected).ok();
+            }
             // A block of this very batch may lack its list: catch-up is being told, and will say so.
             Job::Status(status) if status.is_live() && self.wanted.len() > 0 => {}
             Job::Status(status) => self.effects.events.push(SdkEvent::Status { status }),
             Job::Tick => self.tick()?,
+            Job::Recall => self.recall()?,
         }
-        self.head_moved(before)
+        Ok(())
     }
 
     /// Tells of the head if a job has moved it.
@@ -191,7 +289,7 @@ impl Chain {
         Ok(())
     }
 
-    fn set_base(&mut self, base: Base) -> Result<(), StorageError> {
+    fn set_base(&mut self, base: Base, open: bool) -> Result<(), StorageError> {
         let dropped = self.store.set_base(base)?;
         let hashes: Vec<B256> = dropped.iter().map(StoredCommitment::hash).collect();
         for (block, hash) in self.wanted.settle(base.number, &hashes) {
@@ -199,6 +297,10 @@ impl Chain {
         }
         if let Some(lowest) = dropped.first() {
             self.effects.events.push(SdkEvent::Reorg { dropped: hashes, from: lowest.block });
+        }
+        self.open |= open;
+        if !self.open {
+            return Ok(());
         }
         // What is in the store already may still lack its transaction lists.
         let mut from = base.next();
@@ -216,27 +318,38 @@ impl Chain {
         self.effects.inputs.push(Input::Start { base: base.number, head });
         // The base links what could not be linked before.
         let waiting = self.pending.take_all();
-        self.judge_all(waiting.into())
+        self.work_off(waiting.into())
     }
 
     fn tick(&mut self) -> Result<(), StorageError> {
         let given_up = self.pending.expire(self.now);
         if !given_up.is_empty() {
             self.metrics.dropped("pending_expired", given_up.len());
-            drop(given_up);
+            for candidate in given_up {
+                self.given_up(&candidate);
+            }
             self.unseen();
         }
         let lookahead = self.validator.clone();
         let known = self.pending.take_scheduled(|end| lookahead.knows(end));
-        self.judge_all(known.into())
+        self.work_off(known.into())
     }
 
-    fn judge_all(&mut self, waiting: VecDeque<Candidate>) -> Result<(), StorageError> {
-        self.work_off(waiting).map(drop)
+    fn given_up(&mut self, candidate: &Candidate) {
+        let (block, hash) = (candidate.commitment.block(), candidate.commitment.hash());
+        candidate.span.record("outcome", "deferred_too_long");
+        let Some(missing) = candidate.missing else { return };
+        let waited_for = match missing {
+            Missing::Parent(parent) => WaitedFor::Parent(parent),
+            Missing::Schedule(end) => WaitedFor::Schedule(end),
+        };
+        self.effects.events.push(SdkEvent::DeferredTooLong { block, hash, waited_for });
     }
 
     /// Lets a candidate wait. Whoever has to go for it settles Ignore by being dropped.
-    fn wait(&mut self, missing: Missing, candidate: Candidate) {
+    fn wait(&mut self, missing: Missing, mut candidate: Candidate) {
+        candidate.span.record("outcome", missing.label());
+        candidate.missing = Some(missing);
         let (hash, block, peer) =
             (candidate.commitment.hash(), candidate.commitment.block(), candidate.origin.peer());
         match self.pending.insert(self.now, (block, hash), missing, peer, candidate) {

@@ -3,9 +3,10 @@
 use std::num::NonZeroU64;
 
 use p2p_catchup::ImportVerdict;
-use p2p_storage::{CommitmentStore, MemoryStorage, StorageLimits, TxListStore};
+use p2p_storage::{CommitmentStore, EvidenceStore, MemoryStorage, StorageLimits, TxListStore};
 use p2p_types::{
-    Address, PreconfCommitment, Preconfirmation, SignedCommitment, SigningDomain, SigningKey, U256,
+    Address, Misbehaviour, PreconfCommitment, Preconfirmation, SignedCommitment, SigningDomain, SigningKey,
+    U256,
 };
 use p2p_validation::{RotatingSchedule, ValidationConfig};
 
@@ -83,7 +84,7 @@ impl Rig {
         let store = Arc::new(MemoryStorage::new(limits));
         let now = Instant::now();
         let config = MemoryConfig::default();
-        let chain = Chain::new(store.clone(), validator, &config, Arc::default(), now);
+        let chain = Chain::new(store.clone(), validator, &config, false, Arc::default(), now);
         Self { chain, store, now, reference: None }
     }
 
@@ -93,7 +94,7 @@ impl Rig {
 
     fn set_base(&mut self, base: Base) -> Effects {
         let (reply, done) = oneshot::channel();
-        let effects = self.process(vec![Job::SetBase { base, reply }]);
+        let effects = self.process(vec![Job::SetBase { base, open: true, reply }]);
         done.blocking_recv().unwrap().unwrap();
         effects
     }
@@ -102,11 +103,19 @@ impl Rig {
         self.chain.validator.authenticate_signed(signed).unwrap()
     }
 
+    fn candidate(&self, key: &SigningKey, preconf: &Preconfirmation) -> Job {
+        Job::Gossip(Candidate {
+            commitment: self.authenticated(sign_by(key, preconf)),
+            arrival: Arrival::Live(NOW),
+            origin: Origin::Gossip(peer(1)),
+            verdict: None,
+            missing: None,
+            span: Span::none(),
+        })
+    }
+
     fn gossip_by(&mut self, key: &SigningKey, preconf: &Preconfirmation) -> Effects {
-        let commitment = self.authenticated(sign_by(key, preconf));
-        let arrival = Arrival::Live(NOW);
-        let origin = Origin::Gossip(peer(1));
-        self.process(vec![Job::Gossip(Candidate { commitment, arrival, origin, verdict: None })])
+        self.process(vec![self.candidate(key, preconf)])
     }
 
     fn gossip(&mut self, preconf: &Preconfirmation) -> Effects {
@@ -114,14 +123,46 @@ impl Rig {
     }
 
     fn txlist(&mut self, fill: u8) -> Effects {
-        self.process(vec![Job::TxList { txlist: list(fill), origin: Origin::Gossip(peer(1)), verdict: None }])
+        let (txlist, origin) = (list(fill), Origin::Gossip(peer(1)));
+        self.process(vec![Job::TxList { txlist, origin, verdict: None, span: Span::none() }])
     }
 
     fn local(&mut self, preconf: &Preconfirmation, txlist: Option<TxList>) -> (Judged, Effects) {
+        self.local_despite(preconf, txlist, None)
+    }
+
+    fn local_despite(
+        &mut self,
+        preconf: &Preconfirmation,
+        txlist: Option<TxList>,
+        acknowledged: Option<Conflict>,
+    ) -> (Judged, Effects) {
         let (reply, judged) = oneshot::channel();
         let commitment = self.authenticated(sign_by(&key(1), preconf));
-        let effects = self.process(vec![Job::Local { commitment, txlist, reply }]);
+        let effects = self.process(vec![Job::Local { commitment, txlist, acknowledged, reply }]);
         (judged.blocking_recv().unwrap(), effects)
+    }
+
+    /// The conflict that publishing this meets.
+    fn conflict(&mut self, preconf: &Preconfirmation) -> Option<(Misbehaviour, B256)> {
+        match self.local(preconf, None).0 {
+            Judged::Conflict(conflict) => Some((conflict.kind, conflict.signed)),
+            _ => None,
+        }
+    }
+
+    fn l1_reorg(&mut self, anchor: BlockNumber) -> (L1Reorg, Effects) {
+        let (reply, done) = oneshot::channel();
+        let effects = self.process(vec![Job::L1Reorg { anchor, reply }]);
+        (done.blocking_recv().unwrap().unwrap(), effects)
+    }
+
+    /// Another client on the same store.
+    fn restarted(&self) -> Self {
+        let mut rig = Self::without_base(StorageLimits::default());
+        rig.store = self.store.clone();
+        rig.chain.store = self.store.clone();
+        rig
     }
 
     fn import(&mut self, page: &[SignedCommitment]) -> (ImportVerdict, Effects) {
@@ -203,7 +244,11 @@ fn what_waits_is_told_to_catch_up_and_given_up_after_its_time() {
     let orphan = Input::Orphan { block: BASE + 3, parent: blocks[1].hash() };
     assert_eq!((shown(&effects), effects.inputs), (vec![], vec![orphan]));
     rig.now = rig.chain.next_deadline().unwrap();
-    assert_eq!(rig.process(vec![Job::Tick]).inputs, [Input::Unseen { highest: None }]);
+    let effects = rig.process(vec![Job::Tick]);
+    assert_eq!(effects.inputs, [Input::Unseen { highest: None }]);
+    let (block, hash) = (BASE + 3, blocks[2].hash());
+    let waited_for = WaitedFor::Parent(blocks[1].hash());
+    assert_eq!(effects.events, [SdkEvent::DeferredTooLong { block, hash, waited_for }]);
     assert_eq!(rig.head(), None);
 }
 
@@ -399,9 +444,7 @@ fn a_restart_names_the_lists_that_are_still_missing() {
     for next in &blocks {
         rig.gossip(next);
     }
-    let mut restarted = Rig { store: rig.store.clone(), ..Rig::without_base(StorageLimits::default()) };
-    restarted.chain.store = rig.store.clone();
-    let effects = restarted.set_base(Base::at(BASE));
+    let effects = rig.restarted().set_base(Base::at(BASE));
     let wanted =
         |n: u8| Input::TxListWanted { block: BASE + u64::from(n), hash: list(n).hash(), live: false };
     let head = Some(Head { number: 13, hash: blocks[2].hash() });
@@ -420,4 +463,260 @@ fn a_settled_block_that_contradicts_the_chain_takes_it_down() {
     assert!(effects.events.contains(&SdkEvent::Reorg { dropped, from: BASE + 1 }));
     assert!(effects.events.contains(&SdkEvent::Head { head: None }));
     assert_eq!(rig.chain.wanted.len(), 0);
+}
+
+#[test]
+fn gossip_of_one_batch_is_stored_at_once_and_told_in_order() {
+    let mut rig = Rig::new();
+    let blocks = chain(5);
+    // The last first: it waits, and is stored with a second write.
+    let order = [4, 0, 1, 2, 3];
+    let jobs = order.iter().map(|&i| rig.candidate(&key(1), &blocks[i])).collect();
+    let effects = rig.process(jobs);
+    assert_eq!(shown(&effects), [11, 12, 13, 14, 15]);
+    let heads = effects.events.iter().filter(|event| matches!(event, SdkEvent::Head { .. })).count();
+    assert_eq!(heads, 2, "one for each write");
+}
+
+#[test]
+fn what_stands_on_a_block_that_the_store_refused_is_refused_with_it() {
+    let mut rig = Rig::without_base(StorageLimits { commitments: 1, ..StorageLimits::default() });
+    rig.set_base(Base::at(BASE));
+    let jobs = chain(3).iter().map(|block| rig.candidate(&key(1), block)).collect();
+    let effects = rig.process(jobs);
+    assert!(effects.fatal.is_none());
+    assert_eq!(shown(&effects), [11]);
+    assert!(effects.inputs.contains(&Input::Seen { block: 12 }));
+    assert!(effects.inputs.contains(&Input::Seen { block: 13 }));
+}
+
+#[test]
+fn a_signer_is_kept_from_contradicting_itself_also_after_a_restart() {
+    let mut rig = Rig::new();
+    let first = block(BASE + 1, B256::ZERO, 1);
+    assert!(matches!(rig.local(&first, Some(list(1))).0, Judged::Stored));
+    let other = block(BASE + 1, B256::ZERO, 2);
+    let refused = Some((Misbehaviour::Equivocation, first.hash()));
+    assert_eq!(rig.conflict(&other), refused);
+    assert!(rig.store.by_hash(&other.hash()).unwrap().is_none());
+    let mut restarted = rig.restarted();
+    assert_eq!(restarted.conflict(&other), refused, "from the store alone");
+    // To decline a height that one has filled is a contradiction too.
+    assert_eq!(restarted.conflict(&block(BASE + 1, B256::ZERO, 0)), refused);
+    // What it built on goes on.
+    assert!(matches!(restarted.local(&block(BASE + 2, first.hash(), 3), None).0, Judged::Stored));
+}
+
+#[test]
+fn a_promise_that_lost_its_place_binds_as_well() {
+    let mut rig = Rig::new();
+    let mine = block(BASE + 1, B256::ZERO, 1);
+    rig.gossip(&mine);
+    // Another content takes the height; the first is history.
+    let winner = block(BASE + 1, B256::ZERO, 2);
+    rig.gossip(&winner);
+    assert_eq!(rig.store.by_block(BASE + 1).unwrap().unwrap().hash(), winner.hash());
+    let third = block(BASE + 1, B256::ZERO, 3);
+    assert_eq!(rig.restarted().conflict(&third), Some((Misbehaviour::Equivocation, mine.hash())));
+}
+
+#[test]
+fn after_a_handover_its_signer_publishes_no_block_of_that_window() {
+    let mut rig = Rig::new();
+    let blocks = chain(2);
+    rig.local(&blocks[0], None);
+    let handover = block(BASE + 2, blocks[0].hash(), 0);
+    assert!(matches!(rig.local(&handover, None).0, Judged::Stored));
+    assert!(matches!(rig.local(&handover, None).0, Judged::Known));
+    let mut restarted = rig.restarted();
+    assert_eq!(restarted.conflict(&blocks[1]), Some((Misbehaviour::Equivocation, handover.hash())));
+    // A later height, on a block that somebody else (here: gossip) has put there.
+    rig.gossip(&blocks[1]);
+    let later = block(BASE + 3, blocks[1].hash(), 3);
+    assert_eq!(rig.restarted().conflict(&later), Some((Misbehaviour::BlockAfterEop, handover.hash())));
+}
+
+#[test]
+fn a_handover_below_ones_own_blocks_is_a_contradiction() {
+    let mut rig = Rig::new();
+    let blocks = chain(3);
+    for block in &blocks {
+        rig.local(block, None);
+    }
+    let eop = Preconfirmation { eop: true, ..block(BASE + 4, blocks[2].hash(), 4) };
+    assert!(matches!(rig.local(&eop, None).0, Judged::Stored), "the last block may hand over");
+    let next = block(BASE + 5, eop.hash(), 5);
+    assert_eq!(rig.restarted().conflict(&next), Some((Misbehaviour::BlockAfterEop, eop.hash())));
+}
+
+#[test]
+fn only_the_conflict_that_was_shown_is_waived() {
+    let mut rig = Rig::new();
+    let first = block(BASE + 1, B256::ZERO, 1);
+    rig.local(&first, None);
+    let other = block(BASE + 1, B256::ZERO, 2);
+    let Judged::Conflict(conflict) = rig.local(&other, None).0 else { panic!() };
+    let third = block(BASE + 1, B256::ZERO, 3);
+    assert!(matches!(rig.local_despite(&third, None, Some(conflict)).0, Judged::Conflict(_)));
+    let (judged, effects) = rig.local_despite(&other, None, Some(conflict));
+    assert!(matches!(judged, Judged::Stored));
+    let told =
+        |event: &SdkEvent| matches!(event, SdkEvent::Evidence { kind: Misbehaviour::Equivocation, .. });
+    assert!(effects.events.iter().any(told), "everybody will know, so we say it");
+}
+
+#[test]
+fn a_block_published_twice_is_no_news_even_when_it_would_be_late() {
+    let mut rig = Rig::new();
+    let first = &chain(1)[0];
+    assert!(matches!(rig.local(first, None).0, Judged::Stored));
+    assert!(matches!(rig.local(first, None).0, Judged::Known));
+    assert!(matches!(rig.local(first, Some(list(1))).0, Judged::Stored), "its list is news");
+    let mut restarted = rig.restarted();
+    let (reply, judged) = oneshot::channel();
+    let commitment = restarted.authenticated(sign_by(&key(1), first));
+    let job = Job::Local { commitment, txlist: Some(list(1)), acknowledged: None, reply };
+    let late = UnixSeconds::new(WINDOW + 1_000);
+    let effects = restarted.chain.process(restarted.now, late, None, vec![job]);
+    assert!(matches!(judged.blocking_recv().unwrap(), Judged::Known));
+    assert!(effects.events.is_empty());
+}
+
+#[test]
+fn evidence_is_stored_and_told_once() {
+    let mut rig = Rig::new();
+    let (first, other) = (block(BASE + 1, B256::ZERO, 1), block(BASE + 1, B256::ZERO, 2));
+    rig.gossip(&first);
+    let proofs = |effects: &Effects| {
+        let proof = |event: &SdkEvent| match event {
+            SdkEvent::Evidence { kind, signer, block, first, second } => {
+                assert_eq!(*signer, key(1).address());
+                Some((*kind, *block, first.hash(), second.hash()))
+            }
+            _ => None,
+        };
+        effects.events.iter().filter_map(proof).collect::<Vec<_>>()
+    };
+    let effects = rig.gossip(&other);
+    assert_eq!(proofs(&effects), [(Misbehaviour::Equivocation, 11, first.hash(), other.hash())]);
+    assert_eq!(rig.store.evidence().unwrap().len(), 1);
+    assert!(proofs(&rig.gossip(&other)).is_empty());
+    // After a restart both are remembered, and the proof is no news.
+    let mut restarted = rig.restarted();
+    assert!(proofs(&restarted.process(vec![Job::Recall])).is_empty());
+    // A handover that came before the restart convicts a block that comes after.
+    let handover = block(BASE + 2, other.hash(), 0);
+    rig.gossip(&handover);
+    let mut restarted = rig.restarted();
+    restarted.process(vec![Job::Recall]);
+    let late = block(BASE + 2, other.hash(), 5);
+    let kinds: Vec<_> = proofs(&restarted.gossip(&late)).into_iter().map(|proof| proof.0).collect();
+    assert_eq!(kinds, [Misbehaviour::Equivocation, Misbehaviour::BlockAfterEop]);
+}
+
+#[test]
+fn a_handover_makes_the_next_preconfer_the_expected_one() {
+    let mut rig = Rig::new();
+    let expected = |rig: &mut Rig| {
+        let (reply, answer) = oneshot::channel();
+        rig.process(vec![Job::Expected { moment: NOW, reply }]);
+        answer.blocking_recv().unwrap().unwrap().unwrap().window.end
+    };
+    assert_eq!(expected(&mut rig), UnixSeconds::new(WINDOW - 1));
+    rig.gossip(&block(BASE + 1, B256::ZERO, 0));
+    assert_eq!(expected(&mut rig), UnixSeconds::new(2 * WINDOW - 1));
+    let mut restarted = rig.restarted();
+    rig.gossip(&block(BASE + 1, B256::ZERO, 7));
+    restarted.process(vec![Job::Recall]);
+    assert_eq!(expected(&mut restarted), UnixSeconds::new(2 * WINDOW - 1), "also after a restart");
+}
+
+#[test]
+fn an_l1_reorg_takes_what_is_anchored_to_it_and_all_that_builds_on_it() {
+    let mut rig = Rig::new();
+    let mut parent = B256::ZERO;
+    let blocks: Vec<Preconfirmation> = (1..=6)
+        .map(|i| {
+            let anchor_block_number = U256::from(100 + u64::from(i / 2));
+            let next = Preconfirmation { anchor_block_number, ..block(BASE + u64::from(i), parent, i) };
+            parent = next.hash();
+            next
+        })
+        .collect();
+    for next in &blocks {
+        rig.gossip(next);
+        rig.txlist(u8::try_from(next.block_number.to::<u64>() - BASE).unwrap());
+    }
+    let (none, effects) = rig.l1_reorg(104);
+    assert_eq!((none.from, none.affected.len(), effects.events.len()), (None, 0, 0));
+
+    // Anchors are 100, 101, 101, 102, 102, 103.
+    let (reorg, effects) = rig.l1_reorg(102);
+    let affected: Vec<B256> = blocks[3..].iter().map(Preconfirmation::hash).collect();
+    assert_eq!((reorg.from, &reorg.affected), (Some(BASE + 4), &affected));
+    let head = Some(Head { number: BASE + 3, hash: blocks[2].hash() });
+    let told = SdkEvent::L1Reorg { anchor: 102, from: BASE + 4, affected };
+    assert_eq!(effects.events, [told, SdkEvent::Head { head }]);
+    assert!(effects.inputs.contains(&Input::Applied { head }), "catch-up is told that the head fell");
+    assert!(effects.forget_seen, "gossip may bring them again");
+    assert!(rig.store.by_block(BASE + 4).unwrap().is_none());
+
+    // One comes back by catch-up, complete, as its list was kept.
+    let (_, effects) = rig.import(&[sign_by(&key(1), &blocks[3])]);
+    assert_eq!((shown(&effects), ready(&effects)), (vec![14], vec![14]));
+    // Another preconfirmation takes the place of the next.
+    let anchor_block_number = U256::from(102);
+    let other = Preconfirmation { anchor_block_number, ..block(BASE + 5, blocks[3].hash(), 9) };
+    assert_eq!(shown(&rig.gossip(&other)), [15]);
+    // Nothing at or below the base is touched.
+    rig.set_base(Base::at(BASE + 4));
+    let (reorg, _) = rig.l1_reorg(0);
+    assert_eq!((reorg.from, reorg.affected), (Some(BASE + 5), vec![other.hash()]));
+    assert!(rig.store.by_block(BASE + 4).unwrap().is_some());
+}
+
+#[test]
+fn a_child_of_a_block_that_l1_took_brings_it_back() {
+    let mut rig = Rig::new();
+    let blocks = chain(3);
+    rig.gossip(&blocks[0]);
+    rig.gossip(&blocks[1]);
+    rig.l1_reorg(0);
+    assert_eq!(rig.head(), None);
+    assert_eq!(shown(&rig.gossip(&blocks[2])), [11, 12, 13]);
+}
+
+#[test]
+fn the_head_of_l1_decides_how_old_an_anchor_may_be() {
+    let mut rig = Rig::new();
+    rig.process(vec![Job::L1Head(1_000)]);
+    assert!(matches!(rig.local(&chain(1)[0], None).0, Judged::Rejected(Rejection::StaleAnchor { .. })));
+}
+
+#[test]
+fn what_the_store_holds_of_the_last_minutes_counts_as_seen() {
+    let mut rig = Rig::new();
+    let now = NOW.get();
+    let old = Preconfirmation { timestamp: U256::from(now - 601), ..block(BASE + 1, B256::ZERO, 1) };
+    let recent = Preconfirmation { timestamp: U256::from(now - 599), ..block(BASE + 2, old.hash(), 2) };
+    let handover = Preconfirmation { timestamp: U256::from(now), ..block(BASE + 3, recent.hash(), 0) };
+    for next in [&old, &recent, &handover] {
+        rig.gossip(next);
+    }
+    rig.txlist(2);
+    let id = |preconf| {
+        MessageId::of_commitment(&preconfirmation_types::Container::to_ssz(&sign_by(&key(1), preconf)))
+    };
+    let seen = rig.restarted().process(vec![Job::Recall]).seen;
+    assert_eq!(seen, [id(&recent), MessageId::of_txlist(&list(2)), id(&handover)]);
+}
+
+#[test]
+fn a_base_alone_does_not_open_the_gate() {
+    let mut rig = Rig::without_base(StorageLimits::default());
+    let (reply, _done) = oneshot::channel();
+    let effects = rig.process(vec![Job::SetBase { base: Base::at(BASE), open: false, reply }]);
+    assert!(effects.inputs.is_empty());
+    let effects = rig.set_base(Base::at(BASE));
+    assert_eq!(effects.inputs, [Input::Start { base: BASE, head: None }]);
 }

@@ -168,7 +168,7 @@ async fn commitment(plan: &Plan, network: &NetworkHandle, preconf: Preconfirmati
 
 async fn publish(network: &NetworkHandle, topic: Topic, ssz: Bytes, lies: &mut Lies) {
     match network.publish(topic, ssz).await {
-        Ok(Published::Sent) => lies.sent += 1,
+        Ok(Published::Sent { .. } | Published::Queued) => lies.sent += 1,
         Ok(Published::Duplicate) | Err(_) => lies.refused += 1,
     }
 }

@@ -178,7 +178,7 @@ impl Producer {
     }
 
     fn count(&mut self, sent: Sent) {
-        if sent == Sent::NoPeers {
+        if sent == Sent::Queued {
             self.promised.unsent += 1;
         }
     }

@@ -134,6 +134,10 @@ impl CommitmentStore for DiskStorage {
         self.write(move |writer| writer.set_base(base))
     }
 
+    fn rewind(&self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.write(move |writer| writer.rewind(from))
+    }
+
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
         let mut pruned = 0;
         loop {

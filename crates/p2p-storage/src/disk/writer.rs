@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Inserted, StorageError, StorageLimits, StoredCommitment, StoredEvidence,
     evidence::{EvidenceKey, first_of_the_worst, kind_of},
-    fork::{Branches, Choice, choose},
+    fork::{Branches, Choice, choose, returns},
 };
 
 /// A write transaction in work. A call that fails with an error that does not spoil
@@ -168,8 +168,14 @@ impl<'t> Writer<'t> {
             return Err(StorageError::NoBase);
         }
         let hash = new.hash();
-        if self.places.get(&hash.0).map_err(fault)?.is_some() {
-            return Ok(Progress::Done(Inserted::Known));
+        if let Some((place, row)) = self.find(&hash)? {
+            if !returns(self, &row.stored)? {
+                return Ok(Progress::Done(Inserted::Known));
+            }
+            self.note_root(&row.stored)?;
+            self.shift(place, CHAIN, &row)?;
+            self.state.tip = Some(row.stored.head());
+            return Ok(Progress::Done(Inserted::Restored { adopted: vec![row.stored] }));
         }
         while let Some(full) = self.limits.commitments_full(self.state.commitments) {
             if self.is_tired() {
@@ -211,7 +217,7 @@ impl<'t> Writer<'t> {
                 self.state.tip = Some(head);
                 match dropped.first() {
                     Some(&previous) => Inserted::Superseded { previous, dropped, adopted },
-                    None => Inserted::New,
+                    None => Inserted::Restored { adopted },
                 }
             }
         }))
@@ -231,6 +237,17 @@ impl<'t> Writer<'t> {
             self.roots.insert(first.block, ()).map_err(fault)?;
         }
         Ok(())
+    }
+
+    /// As [`CommitmentStore::rewind`](crate::CommitmentStore::rewind).
+    pub(super) fn rewind(&mut self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        let from = from.max(self.state.lowest());
+        let gone: Vec<_> = self.chain_from(from)?.into_iter().map(|row| row.stored).collect();
+        if !gone.is_empty() {
+            self.leave_chain(from)?;
+            self.state.tip = self.last_of_chain()?;
+        }
+        Ok(gone)
     }
 
     /// Makes history of the chain from a height on; says what it was.

@@ -1,4 +1,7 @@
-//! All that can be set, in one place, checked once by [`P2pClient::start`](crate::P2pClient::start).
+//! All that can be set, in one place, checked once when a client starts.
+
+mod check;
+mod setters;
 
 use std::{
     fmt,
@@ -8,10 +11,15 @@ use std::{
 };
 
 use p2p_catchup::{CatchUpConfig, Pace};
-use p2p_storage::PendingLimits;
-use p2p_types::{Clock, UnixSeconds};
+use p2p_storage::{PendingLimits, StorageLimits};
+use p2p_types::{Address, Clock, SigningDomain, UnixSeconds};
 use p2p_validation::{BlockRules, TaikoRules, ValidationConfig};
 use preconfirmation_p2p::{Keypair, NetworkConfig, PacingConfig};
+
+pub use check::ConfigError;
+
+/// The chain id of Taiko's mainnet.
+pub const MAINNET_CHAIN_ID: u64 = 167_000;
 
 /// How a client takes part. The chain id lives in [`network`](Self::network), and everything else derives
 /// from it.
@@ -24,6 +32,12 @@ pub struct P2pClientConfig {
     pub validation: ValidationConfig,
     /// The chain's rules on block parameters.
     pub block_rules: Arc<dyn BlockRules>,
+    /// Invalid gossip is ignored, not penalised: while an operator rolls out new rules and its peers still
+    /// follow the old ones. Shows in [`P2pClient::leniencies`](crate::P2pClient::leniencies). What is
+    /// malformed is penalised all the same.
+    pub gossipsub_validation_soft_fail: bool,
+    /// Where the chain is kept.
+    pub storage: StorageChoice,
     /// Catch-up. Its `pace` and `max_txlist_bytes` are those of `network`.
     pub catchup: CatchUpConfig,
     /// What waits and what is remembered, in memory.
@@ -33,6 +47,11 @@ pub struct P2pClientConfig {
     /// How long [`P2pClient::shutdown`](crate::P2pClient::shutdown) may take before what is still open is
     /// abandoned.
     pub shutdown_timeout: Duration,
+    /// How long [`P2pClient::bootstrapped`](crate::P2pClient::bootstrapped) waits for a first peer.
+    pub bootstrap_timeout: Duration,
+    /// Whether metrics go to the process's recorder. [`P2pClient::counts`](crate::P2pClient::counts) counts in
+    /// any case.
+    pub metrics: bool,
     /// How often what waits for the lookahead is judged again.
     pub schedule_retry: Duration,
     /// The wall clock.
@@ -46,6 +65,22 @@ impl P2pClientConfig {
     #[must_use]
     pub fn new(chain_id: u64, identity: Keypair, validation: ValidationConfig) -> Self {
         Self::with_network(NetworkConfig::new(chain_id, identity), validation)
+    }
+
+    /// For Taiko's mainnet. The signing domain and the slasher are the deployment's: take them from its
+    /// configuration.
+    #[must_use]
+    pub fn mainnet(identity: Keypair, domain: SigningDomain, slasher: Address) -> Self {
+        Self::new(MAINNET_CHAIN_ID, identity, ValidationConfig::new(domain, slasher))
+    }
+
+    /// For tests: a new identity, a free port of the loopback interface, short waits, small memories.
+    #[must_use]
+    pub fn test(chain_id: u64, validation: ValidationConfig) -> Self {
+        let mut config = Self::local(chain_id, Keypair::generate_ed25519(), validation);
+        config.memory.held_txlist_bytes = 8 * 1024 * 1024;
+        config.schedule_retry = Duration::from_millis(50);
+        config
     }
 
     /// As [`P2pClientConfig::new`], listening on a free port of the loopback interface.
@@ -62,10 +97,14 @@ impl P2pClientConfig {
             network,
             validation,
             block_rules: Arc::new(TaikoRules::default()),
+            gossipsub_validation_soft_fail: false,
+            storage: StorageChoice::default(),
             catchup: CatchUpConfig::default(),
             memory: MemoryConfig::default(),
             queues: ClientQueues::default(),
             shutdown_timeout: Duration::from_secs(10),
+            bootstrap_timeout: Duration::from_secs(30),
+            metrics: true,
             schedule_retry: Duration::from_secs(1),
             clock: Arc::new(system_clock),
             seed,
@@ -101,6 +140,28 @@ impl fmt::Debug for P2pClientConfig {
 fn system_clock() -> UnixSeconds {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     UnixSeconds::new(since_epoch.map_or(0, |elapsed| elapsed.as_secs()))
+}
+
+/// Where the chain is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StorageChoice {
+    /// In memory: gone with the process.
+    Memory(StorageLimits),
+    /// In this folder, everything on disk before it is told.
+    #[cfg(feature = "disk")]
+    Disk {
+        /// Made where it is missing.
+        folder: std::path::PathBuf,
+        /// How much it may hold.
+        limits: StorageLimits,
+    },
+}
+
+impl Default for StorageChoice {
+    fn default() -> Self {
+        Self::Memory(StorageLimits::default())
+    }
 }
 
 /// Bounds of what is kept in memory beside the store.
@@ -139,10 +200,15 @@ impl Default for MemoryConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientQueues {
-    /// Commands of handles. Full: the caller waits.
+    /// Commands of handles. Full: the caller waits, or is told [`Backpressure`] by the `try_` methods.
+    ///
+    /// [`Backpressure`]: crate::P2pClientError::Backpressure
     pub commands: NonZeroUsize,
     /// Events kept for each subscriber. Full: the oldest go, and the subscriber is told how many.
     pub events: NonZeroUsize,
+    /// Events kept for each handler of [`P2pClient::run_with_handler`](crate::P2pClient::run_with_handler).
+    /// Full: nothing is taken in from gossip and catch-up.
+    pub handler: NonZeroUsize,
     /// Commitments being authenticated or waiting for the owner. Full: no gossip is read, and the network
     /// drops and counts what it cannot queue.
     pub commitments: NonZeroUsize,
@@ -153,6 +219,6 @@ pub struct ClientQueues {
 impl Default for ClientQueues {
     fn default() -> Self {
         let nz = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
-        Self { commands: nz(64), events: nz(4096), commitments: nz(256), txlists: nz(16) }
+        Self { commands: nz(64), events: nz(4096), handler: nz(256), commitments: nz(256), txlists: nz(16) }
     }
 }

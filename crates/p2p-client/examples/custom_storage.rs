@@ -1,0 +1,128 @@
+//! A store of your own: here one that tells an auditor of every block before it is kept, and leaves the rest to
+//! another store. `p2p_storage::conformance` (feature `test-utils`) says what any store must do.
+//!
+//! `cargo run -p p2p-client --example custom_storage`
+
+mod support;
+
+use std::sync::Arc;
+
+use p2p_client::P2pClient;
+use p2p_storage::{
+    CommitmentStore, EvidenceStore, Inserted, MemoryStorage, SdkStorage, StorageError, StoredCommitment,
+    StoredEvidence, TxListStore,
+};
+use p2p_types::{B256, Base, BlockNumber, Head, TxList};
+use p2p_validation::{Evidence, Linked};
+use support::{BASE, Chain, Outcome, config, schedule};
+
+struct Audited<S> {
+    store: S,
+    tell: fn(BlockNumber, B256),
+}
+
+/// Only validation builds a [`Linked`]: whatever arrives here is authentic, elected and linked to its parent.
+impl<S: CommitmentStore> CommitmentStore for Audited<S> {
+    fn insert(&self, commitment: Linked) -> Result<Inserted, StorageError> {
+        (self.tell)(commitment.block(), commitment.recovered().hash());
+        self.store.insert(commitment)
+    }
+
+    fn by_block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, StorageError> {
+        self.store.by_block(block)
+    }
+
+    fn by_hash(&self, hash: &B256) -> Result<Option<StoredCommitment>, StorageError> {
+        self.store.by_hash(hash)
+    }
+
+    fn children(&self, parent: &B256) -> Result<Vec<B256>, StorageError> {
+        self.store.children(parent)
+    }
+
+    fn range(&self, from: BlockNumber, limit: usize) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.store.range(from, limit)
+    }
+
+    fn at(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.store.at(block)
+    }
+
+    fn head(&self) -> Result<Option<Head>, StorageError> {
+        self.store.head()
+    }
+
+    fn base(&self) -> Result<Option<Base>, StorageError> {
+        self.store.base()
+    }
+
+    fn set_base(&self, base: Base) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.store.set_base(base)
+    }
+
+    fn rewind(&self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.store.rewind(from)
+    }
+
+    fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
+        self.store.prune_below(block)
+    }
+
+    fn commitment_count(&self) -> Result<usize, StorageError> {
+        self.store.commitment_count()
+    }
+}
+
+impl<S: TxListStore> TxListStore for Audited<S> {
+    fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError> {
+        self.store.put(block, txlist)
+    }
+
+    fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {
+        self.store.get(hash)
+    }
+
+    fn contains(&self, hash: &B256) -> Result<bool, StorageError> {
+        self.store.contains(hash)
+    }
+
+    fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
+        self.store.txlist_usage()
+    }
+}
+
+impl<S: EvidenceStore> EvidenceStore for Audited<S> {
+    fn put_evidence(&self, evidence: &Evidence) -> Result<bool, StorageError> {
+        self.store.put_evidence(evidence)
+    }
+
+    fn evidence(&self) -> Result<Vec<StoredEvidence>, StorageError> {
+        self.store.evidence()
+    }
+
+    fn evidence_count(&self) -> Result<usize, StorageError> {
+        self.store.evidence_count()
+    }
+}
+
+pub(crate) async fn run() -> Outcome {
+    let storage = Arc::new(Audited {
+        store: MemoryStorage::default(),
+        tell: |block, hash| println!("block {block} {hash} is about to be kept"),
+    });
+    let client = P2pClient::start(config(), storage.clone(), Arc::new(schedule()?)).await?;
+    client.l2_synced(BASE).await?;
+    let mut chain = Chain::new()?;
+    for _ in 0..2 {
+        let (signed, txlist) = chain.block();
+        let _sent = client.publish_block(signed, txlist).await?;
+    }
+    client.shutdown().await?;
+    println!("kept: {:?}", storage.stats()?);
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Outcome {
+    run().await
+}

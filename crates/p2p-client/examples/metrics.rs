@@ -1,0 +1,34 @@
+//! Records the client's metrics for Prometheus. Any other recorder of the `metrics` crate works the same way.
+//!
+//! `cargo run -p p2p-client --example metrics`
+
+mod support;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use support::{BASE, Outcome, config, node, preconfirmed};
+
+pub(crate) async fn run() -> Outcome {
+    // Before the client starts, so that nothing is missed.
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let recorded = recorder.handle();
+    metrics::set_global_recorder(recorder)?;
+
+    let peer = preconfirmed(1).await?;
+    let client = node(config()).await?;
+    client.l2_synced(BASE).await?;
+    client.dial(peer.listen_addrs().await?.remove(0)).await?;
+    client.connected(1).await?;
+
+    // What an HTTP server answers at `/metrics`; `p2p-node run --metrics.addr` does so.
+    for line in recorded.render().lines().filter(|line| line.starts_with("p2p_peers")) {
+        println!("{line}");
+    }
+    client.shutdown().await?;
+    peer.shutdown().await?;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Outcome {
+    run().await
+}

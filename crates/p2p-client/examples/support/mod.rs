@@ -1,0 +1,100 @@
+//! What the examples share: a chain of their own, with one preconfer, on loopback.
+
+#![allow(dead_code, reason = "each example uses a part of it")]
+
+use std::{num::NonZeroU64, sync::Arc};
+
+use p2p_client::{Keypair, P2pClient, P2pClientConfig};
+use p2p_storage::MemoryStorage;
+use p2p_types::{
+    Address, B256, Base, Bytes, PreconfCommitment, Preconfirmation, SignedCommitment, SigningDomain,
+    SigningKey, U256, UnixSeconds,
+};
+use p2p_validation::{RotatingSchedule, ValidationConfig};
+use preconfirmation_types::keccak256;
+
+/// What an example ends with.
+pub(crate) type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// What the contracts have settled.
+pub(crate) const BASE: Base = Base::at(1_000);
+
+const SLASHER: Address = Address::repeat_byte(0x51);
+
+/// The only window there is: from the beginning of time for some thousand years.
+const WINDOW: NonZeroU64 = NonZeroU64::new(100_000_000_000).unwrap();
+
+/// The settings of a node on this chain.
+pub(crate) fn config() -> P2pClientConfig {
+    let rules = ValidationConfig::new(SigningDomain::PLACEHOLDER, SLASHER);
+    P2pClientConfig::local(167_000, Keypair::generate_ed25519(), rules)
+}
+
+/// Who may sign: the preconfer, always.
+pub(crate) fn schedule() -> Result<RotatingSchedule, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(RotatingSchedule::new(vec![preconfer()?.address()], UnixSeconds::new(0), WINDOW)?)
+}
+
+fn preconfer() -> Result<SigningKey, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(SigningKey::from_bytes([1; 32])?)
+}
+
+/// A node of this chain that has not been told of the base yet.
+pub(crate) async fn node(
+    config: P2pClientConfig,
+) -> Result<P2pClient, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(P2pClient::start(config, Arc::new(MemoryStorage::default()), Arc::new(schedule()?)).await?)
+}
+
+/// A node that has preconfirmed so many blocks, for others to catch up with.
+pub(crate) async fn preconfirmed(blocks: u64) -> Result<P2pClient, Box<dyn std::error::Error + Send + Sync>> {
+    let client = node(config()).await?;
+    client.l2_synced(BASE).await?;
+    let mut chain = Chain::new()?;
+    for _ in 0..blocks {
+        let (signed, txlist) = chain.block();
+        let _sent = client.publish_block(signed, txlist).await?;
+    }
+    Ok(client)
+}
+
+/// The preconfer's pen: each block follows the one before.
+pub(crate) struct Chain {
+    key: SigningKey,
+    number: u64,
+    parent: B256,
+}
+
+impl Chain {
+    pub(crate) fn new() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self { key: preconfer()?, number: BASE.number, parent: B256::ZERO })
+    }
+
+    /// The next block and its transaction list.
+    pub(crate) fn block(&mut self) -> (SignedCommitment, Bytes) {
+        let txlist = Bytes::from(format!("the compressed transactions of block {}", self.number + 1));
+        let signed = self.sign(false, keccak256(&txlist));
+        self.number += 1;
+        self.parent = signed.preconf().hash();
+        (signed, txlist)
+    }
+
+    /// Hands over to the next preconfer, without a block.
+    pub(crate) fn handover(&self) -> SignedCommitment {
+        self.sign(true, B256::ZERO)
+    }
+
+    fn sign(&self, eop: bool, raw_tx_list_hash: B256) -> SignedCommitment {
+        let number = U256::from(self.number + 1);
+        let preconf = Preconfirmation {
+            eop,
+            block_number: number,
+            timestamp: number,
+            submission_window_end: U256::from(WINDOW.get() - 1),
+            raw_tx_list_hash,
+            parent_preconfirmation_hash: self.parent,
+            ..Default::default()
+        };
+        PreconfCommitment { preconf, slasher_address: SLASHER }.sign(&self.key, &SigningDomain::PLACEHOLDER)
+    }
+}

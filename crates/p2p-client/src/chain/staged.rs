@@ -1,0 +1,165 @@
+//! What is linked and waits to be stored together: a batch costs a store on disk one sync.
+
+use std::collections::VecDeque;
+
+use hashbrown::{HashMap, HashSet};
+use p2p_catchup::Input;
+use p2p_storage::{Inserted, StorageError, StoredCommitment};
+use p2p_types::{B256, BlockNumber, Origin, SdkEvent};
+use p2p_validation::Linked;
+use tracing::Span;
+
+use super::{Candidate, Chain, Judged};
+
+/// Linked against the store and against what stands before it here. Never outlives a batch.
+#[derive(Debug, Default)]
+pub(super) struct Staging {
+    commitments: Vec<Staged>,
+    by_hash: HashMap<B256, usize>,
+}
+
+#[derive(Debug)]
+struct Staged {
+    linked: Linked,
+    stored: StoredCommitment,
+    origin: Origin,
+    span: Span,
+}
+
+impl Staging {
+    pub(super) fn push(&mut self, linked: Linked, origin: Origin, span: Span) {
+        let stored = StoredCommitment::from(linked.clone());
+        self.by_hash.entry(stored.hash()).or_insert(self.commitments.len());
+        self.commitments.push(Staged { linked, stored, origin, span });
+    }
+
+    pub(super) fn by_hash(&self, hash: &B256) -> Option<&StoredCommitment> {
+        let staged = self.commitments.get(*self.by_hash.get(hash)?)?;
+        Some(&staged.stored)
+    }
+
+    /// The newest block at a height.
+    pub(super) fn by_block(&self, block: BlockNumber) -> Option<&StoredCommitment> {
+        let is_block = |stored: &&StoredCommitment| {
+            stored.block == block && !stored.recovered.signed().preconf().is_eop_only()
+        };
+        self.commitments.iter().rev().map(|staged| &staged.stored).find(is_block)
+    }
+}
+
+/// What came of storing a batch.
+#[derive(Debug, Default)]
+pub(super) struct Flushed {
+    /// What had waited for what is stored.
+    pub(super) next: VecDeque<Candidate>,
+    /// For each commitment, in order.
+    pub(super) judged: Vec<Judged>,
+}
+
+impl Flushed {
+    /// Why something could not be stored that may be stored later.
+    pub(super) fn refused(&self) -> Option<&StorageError> {
+        self.judged.iter().find_map(|judged| match judged {
+            Judged::Failed(error) => Some(error),
+            _ => None,
+        })
+    }
+}
+
+impl Chain {
+    /// Stores what is staged, and tells of it. Nothing is told before it is in the store.
+    pub(super) fn flush(&mut self) -> Result<Flushed, StorageError> {
+        let staged = std::mem::take(&mut self.staged).commitments;
+        let mut flushed = Flushed::default();
+        if staged.is_empty() {
+            return Ok(flushed);
+        }
+        let before = self.store.head()?;
+        let answers = self.store.insert_all(staged.iter().map(|staged| staged.linked.clone()).collect());
+        let mut lost: HashSet<B256> = HashSet::new();
+        for (Staged { stored, origin, span, .. }, answer) in staged.into_iter().zip(answers) {
+            let _entered = span.entered();
+            match answer {
+                Ok(inserted) => {
+                    flushed.judged.push(self.inserted(stored, inserted, origin, &mut flushed.next)?)
+                }
+                // A child of what could not be stored shares its fate.
+                Err(error)
+                    if error.is_retryable()
+                        || matches!(&error, StorageError::UnknownParent(parent) if lost.contains(parent)) =>
+                {
+                    tracing::warn!(%error, block = stored.block, "cannot store");
+                    lost.insert(stored.hash());
+                    self.metrics.dropped("store_full", 1);
+                    // Catch-up asks for it again.
+                    self.effects.inputs.push(Input::Seen { block: stored.block });
+                    flushed.judged.push(Judged::Failed(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.head_moved(before)?;
+        Ok(flushed)
+    }
+
+    /// Tells of what an insert did, and takes out what had waited for it.
+    fn inserted(
+        &mut self,
+        stored: StoredCommitment,
+        inserted: Inserted,
+        origin: Origin,
+        next: &mut VecDeque<Candidate>,
+    ) -> Result<Judged, StorageError> {
+        let span = Span::current();
+        span.record("outcome", label(&inserted));
+        let judged = match inserted {
+            Inserted::Known => return Ok(Judged::Known),
+            Inserted::Side => Judged::Side,
+            Inserted::New if stored.recovered.signed().preconf().is_eop_only() => {
+                let (block, commitment) = (stored.block, stored.recovered);
+                self.effects.events.push(SdkEvent::Handover { block, commitment, origin });
+                return Ok(Judged::Stored);
+            }
+            Inserted::New => {
+                self.applied(&stored, origin)?;
+                Judged::Stored
+            }
+            // An L1 reorg had taken it, and what it stands on, out of the chain.
+            Inserted::Restored { adopted } => {
+                for block in &adopted {
+                    self.applied(block, origin)?;
+                }
+                Judged::Stored
+            }
+            Inserted::Superseded { previous, dropped, adopted } => {
+                let from = adopted.first().map_or(stored.block, |lowest| lowest.block);
+                tracing::info!(%previous, from, dropped = dropped.len(), "reorg");
+                self.metrics.reorg("fork");
+                self.forget_wanted(&dropped);
+                self.effects.events.push(SdkEvent::Reorg { dropped, from });
+                for block in &adopted {
+                    self.applied(block, origin)?;
+                }
+                Judged::Stored
+            }
+        };
+        next.extend(self.pending.take_parent(stored.hash()));
+        Ok(judged)
+    }
+
+    pub(super) fn forget_wanted(&mut self, dropped: &[B256]) {
+        for (block, hash) in self.wanted.forget(dropped) {
+            self.effects.inputs.push(Input::TxListUnwanted { block, hash });
+        }
+    }
+}
+
+const fn label(inserted: &Inserted) -> &'static str {
+    match inserted {
+        Inserted::New => "applied",
+        Inserted::Known => "known",
+        Inserted::Side => "side",
+        Inserted::Restored { .. } => "restored",
+        Inserted::Superseded { .. } => "superseded",
+    }
+}

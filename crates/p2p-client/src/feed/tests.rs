@@ -1,0 +1,214 @@
+//! The cursor on a store, without a client.
+
+use std::num::NonZeroU64;
+
+use p2p_storage::{CommitmentStore, MemoryStorage, TxListStore};
+use p2p_types::{Address, PreconfCommitment, Preconfirmation, SigningDomain, SigningKey, U256, UnixSeconds};
+use p2p_validation::{
+    Arrival, Facts, Parent, RotatingSchedule, ValidationConfig, ValidationOutcome, Validator,
+};
+
+use super::*;
+
+const NOW: UnixSeconds = UnixSeconds::new(50_000);
+
+fn list(fill: u8) -> TxList {
+    TxList::new(vec![fill; 10].into(), 10).unwrap()
+}
+
+struct Rig {
+    store: MemoryStorage,
+    cursor: Cursor,
+    validator: Validator,
+}
+
+impl Rig {
+    fn new(from: BlockNumber) -> Self {
+        let key = SigningKey::from_bytes([1; 32]).unwrap();
+        let schedule = RotatingSchedule::new(
+            vec![key.address()],
+            UnixSeconds::new(0),
+            NonZeroU64::new(100_000).unwrap(),
+        );
+        let rules = ValidationConfig::new(SigningDomain::PLACEHOLDER, Address::ZERO);
+        let store = MemoryStorage::default();
+        store.set_base(Base::at(0)).unwrap();
+        let validator = Validator::new(rules, Arc::new(schedule.unwrap()));
+        Self { store, cursor: Cursor::new(from), validator }
+    }
+
+    /// Stores a block with the list `fill`, but not the list.
+    fn block(&self, number: u64, parent: B256, fill: u8) -> B256 {
+        let preconf = Preconfirmation {
+            block_number: U256::from(number),
+            timestamp: U256::from(number),
+            submission_window_end: U256::from(99_999),
+            raw_tx_list_hash: list(fill).hash(),
+            parent_preconfirmation_hash: parent,
+            ..Default::default()
+        };
+        let hash = preconf.hash();
+        let key = SigningKey::from_bytes([1; 32]).unwrap();
+        let signed = PreconfCommitment { preconf, slasher_address: Address::ZERO }
+            .sign(&key, &SigningDomain::PLACEHOLDER);
+        let commitment = self.validator.authenticate_signed(signed).unwrap();
+        let parent = self.store.by_hash(&parent).unwrap();
+        let parent =
+            parent.as_ref().map(|p| Parent { block: p.block, preconf: p.recovered.signed().preconf() });
+        let facts = Facts { base: self.store.base().unwrap().unwrap(), parent, before: None };
+        let linked = match self.validator.elect(commitment, Arrival::History(NOW)) {
+            ValidationOutcome::Accept(elected) => self.validator.link(elected, &facts),
+            other => panic!("{other:?}"),
+        };
+        let ValidationOutcome::Accept(linked) = linked else { panic!("{linked:?}") };
+        drop(self.store.insert(linked).unwrap());
+        hash
+    }
+
+    fn complete(&self, number: u64, parent: B256, fill: u8) -> B256 {
+        self.store.put(number, list(fill)).unwrap();
+        self.block(number, parent, fill)
+    }
+
+    fn chain(&self, heights: std::ops::RangeInclusive<u64>, mut parent: B256) -> Vec<B256> {
+        heights
+            .map(|number| {
+                parent = self.complete(number, parent, u8::try_from(number).unwrap());
+                parent
+            })
+            .collect()
+    }
+
+    fn next(&mut self) -> Option<BlockUpdate> {
+        self.cursor.next(&self.store).unwrap()
+    }
+
+    /// Reads on until there is nothing: heights as they are, what is skipped or taken back as its bounds.
+    fn all(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.next())
+            .map(|update| match update {
+                BlockUpdate::Block(block) => {
+                    let preconf = block.commitment.signed().preconf();
+                    assert_eq!(block.txlist.hash(), preconf.raw_tx_list_hash);
+                    block.block.to_string()
+                }
+                BlockUpdate::Waiting { block, .. } => format!("{block}?"),
+                BlockUpdate::Reorg { from, dropped } => format!("-{} from {from}", dropped.len()),
+                BlockUpdate::Settled { from, through } => format!("{from}..{through}"),
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn blocks_come_in_order_from_where_asked_and_on_as_the_store_grows() {
+    let mut rig = Rig::new(3);
+    let blocks = rig.chain(1..=5, B256::ZERO);
+    assert_eq!(rig.all(), ["3", "4", "5"]);
+    rig.chain(6..=7, blocks[4]);
+    assert_eq!(rig.all(), ["6", "7"]);
+    assert_eq!(rig.all(), [""; 0]);
+}
+
+#[test]
+fn a_height_that_is_not_there_yet_is_waited_for() {
+    let mut rig = Rig::new(9);
+    let blocks = rig.chain(1..=8, B256::ZERO);
+    assert_eq!(rig.all(), [""; 0]);
+    rig.chain(9..=9, blocks[7]);
+    assert_eq!(rig.all(), ["9"]);
+}
+
+#[test]
+fn a_block_without_its_list_is_told_once_and_comes_complete() {
+    let mut rig = Rig::new(1);
+    let one = rig.complete(1, B256::ZERO, 1);
+    let two = rig.block(2, one, 2);
+    rig.complete(3, two, 3);
+    assert_eq!(rig.all(), ["1", "2?"]);
+    assert_eq!(rig.all(), [""; 0]);
+    rig.store.put(2, list(2)).unwrap();
+    assert_eq!(rig.all(), ["2", "3"]);
+}
+
+#[test]
+fn a_reorg_takes_back_what_was_yielded_and_yields_what_stands_there_now() {
+    let mut rig = Rig::new(1);
+    let blocks = rig.chain(1..=3, B256::ZERO);
+    assert_eq!(rig.all(), ["1", "2", "3"]);
+    // Another third block, seen last.
+    let other = rig.complete(3, blocks[1], 33);
+    assert_eq!(rig.next(), Some(BlockUpdate::Reorg { from: 3, dropped: vec![blocks[2]] }));
+    assert_eq!(rig.all(), ["3"]);
+    // What was not yielded is not taken back.
+    rig.complete(4, other, 4);
+    rig.complete(4, other, 44);
+    assert_eq!(rig.all(), ["4"]);
+}
+
+#[test]
+fn a_head_that_falls_is_told_and_what_returns_is_yielded_again() {
+    let mut rig = Rig::new(1);
+    let blocks = rig.chain(1..=4, B256::ZERO);
+    assert_eq!(rig.all(), ["1", "2", "3", "4"]);
+    rig.store.rewind(2).unwrap();
+    assert_eq!(rig.next(), Some(BlockUpdate::Reorg { from: 2, dropped: blocks[1..].to_vec() }));
+    assert_eq!(rig.all(), [""; 0]);
+    rig.block(2, blocks[0], 2);
+    assert_eq!(rig.all(), ["2"]);
+}
+
+#[test]
+fn a_reorg_that_was_undone_before_anybody_looked_did_not_happen() {
+    let mut rig = Rig::new(1);
+    let blocks = rig.chain(1..=2, B256::ZERO);
+    assert_eq!(rig.all(), ["1", "2"]);
+    rig.store.rewind(2).unwrap();
+    rig.block(2, blocks[0], 2);
+    assert_eq!(rig.all(), [""; 0]);
+}
+
+#[test]
+fn settled_heights_that_nobody_has_are_skipped_and_named() {
+    let mut rig = Rig::new(1);
+    let blocks = rig.chain(1..=9, B256::ZERO);
+    rig.store.set_base(Base::at(7)).unwrap();
+    rig.store.prune_below(5).unwrap();
+    assert_eq!(rig.all(), ["1..4", "5", "6", "7", "8", "9"]);
+    // The contracts settle beyond all that is known.
+    rig.store.set_base(Base::at(20)).unwrap();
+    assert_eq!(rig.all(), ["10..20"]);
+    rig.complete(21, blocks[0], 21);
+    assert_eq!(rig.all(), ["21"]);
+}
+
+#[test]
+fn a_block_that_settles_before_its_list_came_is_skipped() {
+    let mut rig = Rig::new(1);
+    let one = rig.block(1, B256::ZERO, 1);
+    rig.complete(2, one, 2);
+    assert_eq!(rig.all(), ["1?"]);
+    rig.store.set_base(Base::at(1)).unwrap();
+    assert_eq!(rig.all(), ["1..1", "2"]);
+}
+
+#[test]
+fn what_is_settled_is_taken_back_only_if_another_block_was_settled() {
+    let mut rig = Rig::new(1);
+    let blocks = rig.chain(1..=3, B256::ZERO);
+    assert_eq!(rig.all(), ["1", "2", "3"]);
+    rig.store.set_base(Base::at(3)).unwrap();
+    rig.store.prune_below(3).unwrap();
+    assert_eq!(rig.all(), [""; 0]);
+    rig.chain(4..=5, blocks[2]);
+    assert_eq!(rig.all(), ["4", "5"]);
+    rig.store.set_base(Base { number: 4, hash: Some(B256::repeat_byte(9)) }).unwrap();
+    assert_eq!(rig.all(), ["-2 from 4", "4..4"]);
+}
+
+#[test]
+fn without_a_base_there_is_nothing_to_yield() {
+    let mut rig = Rig::new(1);
+    rig.store = MemoryStorage::default();
+    assert_eq!(rig.next(), None);
+}

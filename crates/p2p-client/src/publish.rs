@@ -1,0 +1,213 @@
+//! Publishing: judged as peers would, stored, shown, sent; in this order.
+
+use p2p_storage::StorageError;
+use p2p_types::{Bytes, SignedCommitment, Topic, TxList};
+use p2p_validation::Rejection;
+use preconfirmation_p2p::Published;
+use preconfirmation_types::{Container, RawTxListGossip};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+};
+
+use crate::{Conflict, P2pClient, P2pClientError, chain::Judged, service::Command};
+
+/// What became of something that was published. It is stored in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Sent {
+    /// It is on its way.
+    Sent {
+        /// The peers that it was addressed to; of a block, the peers of its commitment or of its transaction
+        /// list, whichever are fewer.
+        peers: usize,
+    },
+    /// No peer could take it. It goes out once when one can, as long as it is of use; who comes later finds it
+    /// by catching up.
+    Queued,
+    /// Nothing to do: it is in our store already, from before the last restart or since, or the network has
+    /// sent or received the very same bytes.
+    Duplicate,
+}
+
+impl Sent {
+    /// One outcome for a transaction list and its commitment.
+    fn and(self, commitment: Self) -> Self {
+        match (self, commitment) {
+            (Self::Queued, _) | (_, Self::Queued) => Self::Queued,
+            (Self::Sent { peers: some }, Self::Sent { peers: others }) => {
+                Self::Sent { peers: some.min(others) }
+            }
+            (_, commitment) => commitment,
+        }
+    }
+}
+
+/// A place in the queue of commands, taken before any work is done.
+type Place = mpsc::OwnedPermit<Command>;
+
+impl P2pClient {
+    /// Publishes a block (§6): judged by the rules that peers apply, stored, shown to subscribers, then sent,
+    /// the transaction list first and the commitment right after. Goes on if the caller gives up waiting.
+    ///
+    /// What the signer has promised before binds it: a second, different commitment for a height of a window,
+    /// or a block of a window that it has handed over, is refused, after a restart too.
+    ///
+    /// # Errors
+    /// The rule that peers would refuse it for, or [`P2pClientError::Conflict`], before anything is stored or
+    /// sent; after that [`P2pClientError::Publish`] if the network could neither take nor keep it.
+    pub async fn publish_block(
+        &self,
+        signed: SignedCommitment,
+        txlist: Bytes,
+    ) -> Result<Sent, P2pClientError> {
+        self.publish(self.place().await?, signed, Some(txlist), None).await
+    }
+
+    /// As [`publish_block`](Self::publish_block), but where that would wait for a place in the queue of
+    /// commands it fails.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Backpressure`] at once if the queue is full, and as `publish_block`.
+    pub async fn try_publish_block(
+        &self,
+        signed: SignedCommitment,
+        txlist: Bytes,
+    ) -> Result<Sent, P2pClientError> {
+        self.publish(self.try_place()?, signed, Some(txlist), None).await
+    }
+
+    /// Publishes a commitment alone: a handover without a block, or a block whose transaction list was
+    /// published before.
+    ///
+    /// # Errors
+    /// As [`publish_block`](Self::publish_block).
+    pub async fn publish_commitment(&self, signed: SignedCommitment) -> Result<Sent, P2pClientError> {
+        self.publish(self.place().await?, signed, None, None).await
+    }
+
+    /// As [`publish_commitment`](Self::publish_commitment), without waiting for a place.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Backpressure`] at once if the queue is full, and as `publish_commitment`.
+    pub async fn try_publish_commitment(&self, signed: SignedCommitment) -> Result<Sent, P2pClientError> {
+        self.publish(self.try_place()?, signed, None, None).await
+    }
+
+    /// Publishes what was refused with a [`Conflict`], which proves to everybody that the signer misbehaved
+    /// and may cost its stake. Only the conflict that was shown is waived; another one is refused as before.
+    ///
+    /// # Errors
+    /// As [`publish_block`](Self::publish_block).
+    pub async fn publish_despite_conflict(
+        &self,
+        signed: SignedCommitment,
+        txlist: Option<Bytes>,
+        acknowledged: Conflict,
+    ) -> Result<Sent, P2pClientError> {
+        self.publish(self.place().await?, signed, txlist, Some(acknowledged)).await
+    }
+
+    /// Publishes a transaction list alone. It is stored and shown once a commitment names it.
+    ///
+    /// # Errors
+    /// [`P2pClientError::TxList`] if it is too large, [`P2pClientError::Publish`].
+    pub async fn publish_raw_txlist(&self, txlist: Bytes) -> Result<Sent, P2pClientError> {
+        self.publish_txlist(self.place().await?, txlist).await
+    }
+
+    /// As [`publish_raw_txlist`](Self::publish_raw_txlist), without waiting for a place.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Backpressure`] at once if the queue is full, and as `publish_raw_txlist`.
+    pub async fn try_publish_raw_txlist(&self, txlist: Bytes) -> Result<Sent, P2pClientError> {
+        self.publish_txlist(self.try_place()?, txlist).await
+    }
+
+    async fn place(&self) -> Result<Place, P2pClientError> {
+        self.commands.clone().reserve_owned().await.map_err(|_| P2pClientError::Closed)
+    }
+
+    fn try_place(&self) -> Result<Place, P2pClientError> {
+        self.commands.clone().try_reserve_owned().map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => P2pClientError::Backpressure,
+            mpsc::error::TrySendError::Closed(_) => P2pClientError::Closed,
+        })
+    }
+
+    async fn publish(
+        &self,
+        place: Place,
+        signed: SignedCommitment,
+        txlist: Option<Bytes>,
+        acknowledged: Option<Conflict>,
+    ) -> Result<Sent, P2pClientError> {
+        let this = self.clone();
+        let publishing = self.tasks.spawn(async move {
+            let (validator, limit) = (this.asker.validator.clone(), this.asker.max_txlist_bytes);
+            let wire = Bytes::from(signed.to_ssz());
+            let prepare = spawn_blocking(move || {
+                let commitment = validator.authenticate_signed(signed).map_err(invalid)?;
+                let txlist = match (commitment.txlist_hash(), txlist) {
+                    (Some(hash), Some(bytes)) => Some(TxList::verify(hash, bytes, limit)?),
+                    (None, Some(_)) => return Err(P2pClientError::UnexpectedTxList),
+                    (_, None) => None,
+                };
+                Ok((commitment, txlist))
+            });
+            let (commitment, txlist) = prepare.await.map_err(|_| P2pClientError::Join("publishing"))??;
+            let gossip = txlist.clone().map(|txlist| Bytes::from(RawTxListGossip::from(txlist).to_ssz()));
+            let (reply, judged) = oneshot::channel();
+            let commitment = Box::new(commitment);
+            drop(place.send(Command::Publish { commitment, txlist, acknowledged, reply }));
+            if !is_stored(judged.await.map_err(|_| P2pClientError::Closed)?)? {
+                return Ok(Sent::Duplicate);
+            }
+            let Some(gossip) = gossip else { return this.send(Topic::Commitments, wire).await };
+            let first = this.send(Topic::RawTxLists, gossip).await?;
+            Ok(first.and(this.send(Topic::Commitments, wire).await?))
+        });
+        publishing.await.map_err(|_| P2pClientError::Join("publishing"))?
+    }
+
+    async fn publish_txlist(&self, place: Place, txlist: Bytes) -> Result<Sent, P2pClientError> {
+        let (limit, store) = (self.asker.max_txlist_bytes, self.storage.clone());
+        let prepare = spawn_blocking(move || {
+            let txlist = TxList::new(txlist, limit)?;
+            let known = store.contains(&txlist.hash())?;
+            Ok::<_, P2pClientError>((txlist, known))
+        });
+        let (txlist, known) = prepare.await.map_err(|_| P2pClientError::Join("publishing"))??;
+        if known {
+            return Ok(Sent::Duplicate);
+        }
+        drop(place.send(Command::TxList(txlist.clone())));
+        self.send(Topic::RawTxLists, RawTxListGossip::from(txlist).to_ssz().into()).await
+    }
+
+    async fn send(&self, topic: Topic, ssz: Bytes) -> Result<Sent, P2pClientError> {
+        Ok(match self.network().publish(topic, ssz).await? {
+            Published::Sent { peers } => Sent::Sent { peers },
+            Published::Queued => Sent::Queued,
+            Published::Duplicate => Sent::Duplicate,
+        })
+    }
+}
+
+/// Whether there is anything new to send.
+fn is_stored(judged: Judged) -> Result<bool, P2pClientError> {
+    match judged {
+        Judged::Stored | Judged::Side => Ok(true),
+        Judged::Known => Ok(false),
+        Judged::Conflict(conflict) => Err(P2pClientError::Conflict(Box::new(conflict))),
+        Judged::Deferred(missing) => Err(P2pClientError::Deferred(missing)),
+        Judged::Ignored(reason) => Err(P2pClientError::Ignored(reason)),
+        Judged::Rejected(rejection) => Err(invalid(rejection)),
+        Judged::Failed(error) => Err(StorageError::into(error)),
+        Judged::Busy => Err(P2pClientError::Backpressure),
+    }
+}
+
+fn invalid(rejection: Rejection) -> P2pClientError {
+    P2pClientError::Invalid(Box::new(rejection))
+}

@@ -1,0 +1,130 @@
+//! What comes from the network becomes jobs: workers check it first, in bounded numbers.
+
+use p2p_types::{Bytes, MessageId, Origin, PeerId, SdkEvent, Topic};
+use p2p_validation::Arrival;
+use preconfirmation_p2p::{GossipMessage, NetworkEvent, Verdict, VerdictToken};
+use preconfirmation_types::{Offence, RawTxListGossip, TxListError};
+use tokio::task::spawn_blocking;
+use tracing::{Span, field::Empty};
+
+use super::{Service, now};
+use crate::{
+    chain::{Candidate, Job, soft},
+    requests::{ANSWERING, serve},
+};
+use p2p_catchup::Input;
+
+impl Service {
+    pub(super) fn network_event(&mut self, event: NetworkEvent) {
+        match event {
+            NetworkEvent::PeerConnected(peer) => {
+                self.state.send_modify(|state| state.peers.push(peer));
+                self.emit(SdkEvent::PeerConnected { peer });
+                self.catch_up(Input::PeerUp(peer));
+            }
+            NetworkEvent::PeerDisconnected(peer) => {
+                self.state.send_modify(|state| state.peers.retain(|other| *other != peer));
+                self.emit(SdkEvent::PeerDisconnected { peer });
+                self.catch_up(Input::PeerDown(peer));
+            }
+            NetworkEvent::Gossip { from, message, verdict } => match message {
+                GossipMessage::Commitment(ssz) => self.gossip_commitment(from, ssz, verdict),
+                GossipMessage::TxList(gossip) => self.gossip_txlist(from, gossip, verdict),
+            },
+            NetworkEvent::Request { from, request } => {
+                self.asked.push((from, request));
+            }
+            _ => tracing::debug!("an event of a kind that this version does not know"),
+        }
+    }
+
+    /// Hands what peers have asked to a blocking thread, if not enough of them are at it.
+    pub(super) fn start_answering(&mut self) {
+        if !self.asked.is_empty() && self.answering.len() < ANSWERING {
+            let (store, asked) = (self.store.clone(), std::mem::take(&mut self.asked));
+            self.answering.push(self.tasks.spawn_blocking(move || serve(store.as_ref(), asked)));
+        }
+    }
+
+    /// Whether a message is news. One that is not costs nothing further, and nobody.
+    fn is_new(&mut self, id: MessageId, span: &Span) -> bool {
+        let new = self.seen.insert(now(), id);
+        span.record("dedupe", if new { "new" } else { "known" });
+        if !new {
+            self.asker.metrics.known(match id.topic {
+                Topic::Commitments => "commitment",
+                Topic::RawTxLists => "txlist",
+            });
+        }
+        new
+    }
+
+    fn gossip_commitment(&mut self, from: PeerId, ssz: Bytes, verdict: VerdictToken) {
+        let id = MessageId::of_commitment(&ssz);
+        let span = message(from, id);
+        if !self.is_new(id, &span) {
+            return verdict.settle(Verdict::Ignore);
+        }
+        let (validator, metrics) = (self.asker.validator.clone(), self.asker.metrics.clone());
+        let arrival = Arrival::Live(self.config.clock.now());
+        let soft_fail = self.config.gossipsub_validation_soft_fail;
+        self.commitments.push_back(spawn_blocking(move || {
+            let entered = span.enter();
+            match validator.authenticate(&ssz) {
+                Ok(commitment) => {
+                    drop(entered);
+                    let origin = Origin::Gossip(from);
+                    let verdict = Some(verdict);
+                    Some(Job::Gossip(Candidate { commitment, arrival, origin, verdict, missing: None, span }))
+                }
+                Err(rejection) => {
+                    metrics.rejected(rejection.label());
+                    span.record("outcome", rejection.label());
+                    tracing::debug!(%rejection, "rejected");
+                    verdict.settle(soft(soft_fail, rejection.offence()));
+                    None
+                }
+            }
+        }));
+    }
+
+    fn gossip_txlist(&mut self, from: PeerId, gossip: RawTxListGossip, verdict: VerdictToken) {
+        // The hash is a claim until it is verified; only verified ones are remembered.
+        let id = MessageId { topic: Topic::RawTxLists, payload: gossip.raw_tx_list_hash };
+        let span = message(from, id);
+        if self.seen.contains(now(), &id) {
+            span.record("dedupe", "known");
+            self.asker.metrics.known("txlist");
+            return verdict.settle(Verdict::Ignore);
+        }
+        span.record("dedupe", "new");
+        let (limit, metrics) = (self.asker.max_txlist_bytes, self.asker.metrics.clone());
+        let soft_fail = self.config.gossipsub_validation_soft_fail;
+        self.txlists.push_back(spawn_blocking(move || {
+            let entered = span.enter();
+            match gossip.verify(limit) {
+                Ok(txlist) => {
+                    drop(entered);
+                    Some(Job::TxList { txlist, origin: Origin::Gossip(from), verdict: Some(verdict), span })
+                }
+                Err(error) => {
+                    let offence = match error {
+                        TxListError::TooLarge { .. } => Offence::Oversize,
+                        _ => Offence::HashMismatch,
+                    };
+                    metrics.rejected(offence.label());
+                    span.record("outcome", offence.label());
+                    tracing::debug!(%error, "rejected");
+                    verdict.settle(soft(soft_fail, offence));
+                    None
+                }
+            }
+        }));
+    }
+}
+
+/// The span of one message, from its arrival to its event.
+fn message(from: PeerId, id: MessageId) -> Span {
+    let topic = id.topic.label();
+    tracing::debug_span!("message", peer = %from, topic, hash = %id.payload, dedupe = Empty, outcome = Empty)
+}

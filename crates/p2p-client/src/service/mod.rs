@@ -1,0 +1,306 @@
+//! The one task that owns everything: it waits, and lets others work. Nothing slow happens in it: signatures
+//! and hashes are checked on blocking threads, the chain and its store are worked on by one blocking thread
+//! at a time, requests are futures in a set.
+
+mod batch;
+mod catch_up;
+mod intake;
+mod taps;
+
+use std::{sync::Arc, time::Instant};
+
+use futures::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{FuturesOrdered, FuturesUnordered},
+};
+use p2p_catchup::{CatchUp, Reply, RequestId};
+use p2p_storage::{SdkStorage, SeenCache, StorageError};
+use p2p_types::{Base, BlockNumber, Origin, PeerId, SdkEvent, TxList, UnixSeconds};
+use p2p_validation::{Authenticated, LookaheadError, Slot};
+use preconfirmation_p2p::{InboundRequest, NetworkError, NetworkEvent, NetworkEvents};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot, watch},
+    task::{JoinError, JoinHandle},
+    time::{sleep_until, timeout},
+};
+use tokio_util::task::TaskTracker;
+use tracing::Span;
+
+use crate::{
+    L1Reorg, P2pClientConfig, P2pClientError,
+    chain::{Chain, Conflict, Job, Judged},
+    client::State,
+    requests::Asker,
+};
+use batch::{Owner, batch_done};
+use taps::Taps;
+
+/// Most jobs that wait for the owner of the chain before nothing new is taken in.
+const MAX_JOBS: usize = 512;
+
+/// What a handle asks of the service.
+pub(crate) enum Command {
+    SetBase {
+        base: Base,
+        open: bool,
+        reply: oneshot::Sender<Result<(), StorageError>>,
+    },
+    L1Head(BlockNumber),
+    L1Reorg {
+        anchor: BlockNumber,
+        reply: oneshot::Sender<Result<L1Reorg, StorageError>>,
+    },
+    Expected {
+        moment: UnixSeconds,
+        reply: oneshot::Sender<Result<Option<Slot>, LookaheadError>>,
+    },
+    Publish {
+        commitment: Box<Authenticated>,
+        txlist: Option<TxList>,
+        acknowledged: Option<Conflict>,
+        reply: oneshot::Sender<Judged>,
+    },
+    TxList(TxList),
+    /// A reader that loses nothing.
+    Tap(mpsc::Sender<SdkEvent>),
+    Shutdown,
+}
+
+/// A job that a worker prepares; nothing comes of what it rejects.
+type Prepared = JoinHandle<Option<Job>>;
+
+/// What a service is made of.
+pub(crate) struct ServiceParts {
+    pub(crate) config: P2pClientConfig,
+    pub(crate) store: Arc<dyn SdkStorage>,
+    pub(crate) asker: Asker,
+    pub(crate) network: NetworkEvents,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) events: broadcast::Sender<SdkEvent>,
+    pub(crate) changes: watch::Sender<u64>,
+    pub(crate) state: watch::Sender<State>,
+    pub(crate) tasks: TaskTracker,
+}
+
+pub(crate) struct Service {
+    config: P2pClientConfig,
+    store: Arc<dyn SdkStorage>,
+    asker: Asker,
+    network: NetworkEvents,
+    commands: mpsc::Receiver<Command>,
+    events: broadcast::Sender<SdkEvent>,
+    taps: Taps,
+    /// A lossless reader is behind: no intake until it has caught up.
+    paused: bool,
+    /// Counts what has changed in the store, for those who follow it there.
+    changes: watch::Sender<u64>,
+    state: watch::Sender<State>,
+    tasks: TaskTracker,
+    machine: CatchUp,
+    seen: SeenCache,
+    owner: Owner,
+    /// What the application asks. It goes first, and on while intake is paused.
+    commanded: Vec<Job>,
+    /// What comes in from the network.
+    jobs: Vec<Job>,
+    /// The block that was applied last, and its timestamp.
+    newest: Option<(BlockNumber, UnixSeconds)>,
+    /// When something in the chain's waiting room is to be looked at.
+    chain_deadline: Option<Instant>,
+    /// In order of arrival, whichever worker is done first.
+    commitments: FuturesOrdered<Prepared>,
+    txlists: FuturesOrdered<Prepared>,
+    /// What catch-up has asked; each in a task of its own, where small lists are hashed.
+    requests: FuturesUnordered<BoxFuture<'static, (RequestId, PeerId, Reply)>>,
+    /// What peers have asked and nobody answers so far. Bounded by the network's `serving.in_work`.
+    asked: Vec<(PeerId, InboundRequest)>,
+    answering: FuturesUnordered<JoinHandle<()>>,
+}
+
+impl Service {
+    pub(crate) fn new(parts: ServiceParts) -> Result<Self, P2pClientError> {
+        let ServiceParts { config, store, asker, network, commands, events, changes, state, tasks } = parts;
+        let mut machine = CatchUp::new(config.catchup(), config.seed).map_err(crate::ConfigError::from)?;
+        machine.set_wall_clock(now(), config.clock.now());
+        let soft_fail = config.gossipsub_validation_soft_fail;
+        let chain = Chain::new(
+            store.clone(),
+            asker.validator.clone(),
+            &config.memory,
+            soft_fail,
+            asker.metrics.clone(),
+            now(),
+        );
+        Ok(Self {
+            machine,
+            seen: SeenCache::new(config.memory.seen, config.memory.seen_ttl),
+            owner: Owner::Idle(Box::new(chain)),
+            taps: Taps::default(),
+            paused: false,
+            commanded: vec![Job::Recall],
+            jobs: Vec::new(),
+            newest: None,
+            chain_deadline: None,
+            commitments: FuturesOrdered::new(),
+            txlists: FuturesOrdered::new(),
+            requests: FuturesUnordered::new(),
+            asked: Vec::new(),
+            answering: FuturesUnordered::new(),
+            config,
+            store,
+            asker,
+            network,
+            commands,
+            events,
+            changes,
+            state,
+            tasks,
+        })
+    }
+
+    /// Runs until a shutdown, the last handle's drop, or the death of a part; then takes everything down in
+    /// order and tells how it ended.
+    pub(crate) async fn run(mut self, network: BoxFuture<'static, Result<(), NetworkError>>) {
+        let mut network = tokio::spawn(network);
+        let driven = self.drive(&mut network).await;
+        if let Err(error) = &driven {
+            tracing::error!(%error, "the client ends");
+        }
+        let Self { config, store, asker, network: events, commands, state, tasks, owner, taps, .. } = self;
+        let limit = config.shutdown_timeout;
+        let down = async {
+            // 1. No more commands: whoever waits is told `Closed`.
+            drop(commands);
+            // 2. The running batch ends, so that what was given to the store is in it. With the chain go the
+            //    verdicts that are still open: they settle Ignore.
+            if let Owner::Busy(batch) = owner {
+                batch.await.map(drop).map_err(|_| P2pClientError::Join("chain"))?;
+            }
+            drop(store);
+            // 3. Lossless readers read what is in their queues; what is not is in the store.
+            asker.metrics.dropped("events", taps.backlog());
+            drop(taps);
+            // 4. The network says goodbye to its peers.
+            drop(events);
+            asker.network.shutdown();
+            drop(asker);
+            if !network.is_finished() {
+                network_end((&mut network).await)?;
+            }
+            // 5. Tasks that served peers or published are done when the network is.
+            tasks.close();
+            tasks.wait().await;
+            Ok(())
+        };
+        let late = P2pClientError::Timeout { what: "shutdown", limit };
+        let down = timeout(limit, down).await.unwrap_or(Err(late));
+        network.abort();
+        let ended = driven.and(down);
+        state.send_modify(|state| state.ended = Some(ended));
+    }
+
+    async fn drive(
+        &mut self,
+        network: &mut JoinHandle<Result<(), NetworkError>>,
+    ) -> Result<(), P2pClientError> {
+        let mut schedule_retry = tokio::time::interval(self.config.schedule_retry);
+        schedule_retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.start_batch();
+            self.start_answering();
+            self.measure();
+            let flows = !self.paused && self.jobs.len() < MAX_JOBS;
+            let deadline = self.deadline().filter(|_| !self.paused);
+            let reads = flows
+                && self.commitments.len() < self.config.queues.commitments.get()
+                && self.txlists.len() < self.config.queues.txlists.get();
+            tokio::select! {
+                biased;
+                ended = &mut *network => {
+                    network_end(ended)?;
+                    return Err(NetworkError::Closed.into());
+                }
+                done = batch_done(&mut self.owner) => {
+                    let effects = self.finish_batch(done)?;
+                    self.apply(effects)?;
+                }
+                command = self.commands.recv(), if self.commanded.len() < MAX_JOBS => match command {
+                    Some(Command::Shutdown) | None => return Ok(()),
+                    Some(command) => self.command(command),
+                },
+                () = self.taps.drained(), if self.paused => self.resume(),
+                Some(job) = self.commitments.next(), if flows => self.prepared(job)?,
+                Some(job) = self.txlists.next(), if flows => self.prepared(job)?,
+                Some((id, from, reply)) = self.requests.next(), if flows => {
+                    self.replied(id, from, reply);
+                    // What else has come makes one batch for the chain.
+                    while let Some(Some((id, from, reply))) = self.requests.next().now_or_never() {
+                        self.replied(id, from, reply);
+                    }
+                }
+                Some(answered) = self.answering.next() => {
+                    if let Err(error) = answered {
+                        tracing::error!(%error, "serving died");
+                    }
+                }
+                event = network_event(&mut self.network, reads) => match event {
+                    Some(event) => self.network_event(event),
+                    // The network's own end, above, says why.
+                    None => network_end((&mut *network).await).and(Err(NetworkError::Closed.into()))?,
+                },
+                () = sleep_until(deadline.unwrap_or_else(now).into()), if deadline.is_some() => self.tick(),
+                _ = schedule_retry.tick() => self.retry_schedule(),
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let job = match command {
+            Command::SetBase { base, open, reply } => Job::SetBase { base, open, reply },
+            Command::L1Head(head) => Job::L1Head(head),
+            Command::L1Reorg { anchor, reply } => Job::L1Reorg { anchor, reply },
+            Command::Expected { moment, reply } => Job::Expected { moment, reply },
+            // A handler that publishes while it is behind would fill memory with the events of that.
+            Command::Publish { reply, .. } if self.taps.backlog() >= self.config.queues.events.get() => {
+                drop(reply.send(Judged::Busy));
+                return;
+            }
+            Command::Publish { commitment, txlist, acknowledged, reply } => {
+                Job::Local { commitment: *commitment, txlist, acknowledged, reply }
+            }
+            Command::TxList(txlist) => {
+                Job::TxList { txlist, origin: Origin::Local, verdict: None, span: Span::none() }
+            }
+            Command::Tap(events) => return self.taps.add(events),
+            Command::Shutdown => return,
+        };
+        self.commanded.push(job);
+    }
+
+    fn prepared(&mut self, job: Result<Option<Job>, JoinError>) -> Result<(), P2pClientError> {
+        self.jobs.extend(job.map_err(|_| P2pClientError::Join("validation"))?);
+        Ok(())
+    }
+}
+
+/// The next event. Whoever is too busy to take anything in still serves.
+async fn network_event(network: &mut NetworkEvents, reads: bool) -> Option<NetworkEvent> {
+    if reads {
+        return network.next().await;
+    }
+    match network.next_request().await {
+        Some(request) => Some(request),
+        // The service's own end says why.
+        None => std::future::pending().await,
+    }
+}
+
+fn network_end(ended: Result<Result<(), NetworkError>, JoinError>) -> Result<(), P2pClientError> {
+    ended.map_err(|_| P2pClientError::Join("network"))?.map_err(Into::into)
+}
+
+/// Tokio's clock, so that a paused one moves deadlines too.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,485 @@
+//! What a sidecar does with its client over weeks: follow, restart, lag, publish by mistake, stop.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "helpers of tests"
+)]
+
+use std::{
+    num::{NonZeroU64, NonZeroUsize},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use p2p_client::{
+    BlockUpdate, ErrorKind, Lagged, MAINNET_CHAIN_ID, P2pClient, P2pClientBuilder, P2pClientConfig,
+    P2pClientError, Sent,
+};
+use p2p_storage::MemoryStorage;
+use p2p_types::{
+    Address, B256, Base, Bytes, Misbehaviour, PreconfCommitment, Preconfirmation, SdkCommand, SdkEvent,
+    SignedCommitment, SigningDomain, SigningKey, U256, UnixSeconds,
+};
+use p2p_validation::{Leniency, RotatingSchedule, ValidationConfig};
+use preconfirmation_p2p::{Keypair, Network, NetworkError};
+use preconfirmation_types::keccak256;
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, oneshot},
+    task::yield_now,
+    time::timeout,
+};
+
+const CHAIN: u64 = 167_000;
+const SLASHER: Address = Address::repeat_byte(0x51);
+const DOMAIN: SigningDomain = SigningDomain::PLACEHOLDER;
+const WINDOW: u64 = 100_000;
+const BASE: Base = Base::at(10);
+/// Long enough for a busy machine, and never waited for where all is well.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes([1; 32]).unwrap()
+}
+
+/// A block and its list.
+#[derive(Clone)]
+struct Block {
+    signed: SignedCommitment,
+    txlist: Bytes,
+}
+
+impl Block {
+    fn new(number: u64, parent: B256, salt: u64) -> Self {
+        let txlist = Bytes::from([number.to_be_bytes(), salt.to_be_bytes()].concat());
+        let preconf = Preconfirmation {
+            block_number: U256::from(number),
+            timestamp: U256::from(number),
+            submission_window_end: U256::from(WINDOW - 1),
+            raw_tx_list_hash: keccak256(&txlist),
+            parent_preconfirmation_hash: parent,
+            ..Default::default()
+        };
+        let signed = PreconfCommitment { preconf, slasher_address: SLASHER }.sign(&key(), &DOMAIN);
+        Self { signed, txlist }
+    }
+
+    /// Blocks 11, 12, …
+    fn chain(length: u64) -> Vec<Self> {
+        let mut parent = B256::ZERO;
+        (BASE.next()..BASE.next() + length)
+            .map(|number| {
+                let block = Self::new(number, parent, 0);
+                parent = block.hash();
+                block
+            })
+            .collect()
+    }
+
+    fn hash(&self) -> B256 {
+        self.signed.preconf().hash()
+    }
+}
+
+fn config() -> P2pClientConfig {
+    P2pClientConfig::test(CHAIN, ValidationConfig::new(DOMAIN, SLASHER))
+        .with_clock(|| UnixSeconds::new(50_000))
+}
+
+fn builder(config: P2pClientConfig, storage: &Arc<MemoryStorage>) -> P2pClientBuilder {
+    let window = NonZeroU64::new(WINDOW).unwrap();
+    let schedule = RotatingSchedule::new(vec![key().address()], UnixSeconds::new(0), window);
+    P2pClient::builder(config).storage(storage.clone()).lookahead(Arc::new(schedule.unwrap()))
+}
+
+async fn start(config: P2pClientConfig, storage: &Arc<MemoryStorage>) -> P2pClient {
+    let client = builder(config, storage).start().await.unwrap();
+    client.l2_synced(BASE).await.unwrap();
+    client
+}
+
+async fn publish(client: &P2pClient, block: &Block) -> Result<Sent, P2pClientError> {
+    client.publish_block(block.signed.clone(), block.txlist.clone()).await
+}
+
+/// Waits for what must come by itself.
+async fn eventually(mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            yield_now().await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap();
+}
+
+/// A small generator of numbers from a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sidecar_that_restarts_at_random_gets_each_of_5000_blocks_once_with_its_list() {
+    const BLOCKS: u64 = 5_000;
+    let (storage, mut dice) = (Arc::<MemoryStorage>::default(), Dice(7));
+    let blocks = Arc::new(Block::chain(BLOCKS));
+    let published = Arc::new(Mutex::new(0));
+    let (mut seen, mut restarts, mut waited) = (Vec::new(), 0, 0);
+    while seen.len() < blocks.len() {
+        let client = start(config(), &storage).await;
+        let mut feed = client.events_from(BASE.next() + seen.len() as u64);
+        // The preconfer goes on from where it was; each seventh list comes after its commitment.
+        let (writer, all, next) = (client.clone(), blocks.clone(), published.clone());
+        let publishing = tokio::spawn(async move {
+            loop {
+                let at = *next.lock().unwrap();
+                let Some(block) = all.get(at) else { return };
+                let sent = if at % 7 == 0 {
+                    let commitment = writer.publish_commitment(block.signed.clone()).await;
+                    commitment.and(writer.publish_raw_txlist(block.txlist.clone()).await)
+                } else {
+                    publish(&writer, block).await
+                };
+                match sent {
+                    Ok(_) => *next.lock().unwrap() += 1,
+                    // The network keeps only so much that nobody takes; the block is stored.
+                    Err(P2pClientError::Publish(_)) => *next.lock().unwrap() += 1,
+                    Err(_) => return,
+                }
+            }
+        });
+        let stop_after = seen.len() + 1 + usize::try_from(dice.below(400)).unwrap();
+        while seen.len() < stop_after.min(blocks.len()) {
+            match timeout(PATIENCE, feed.next()).await.unwrap().unwrap().unwrap() {
+                BlockUpdate::Block(block) => {
+                    assert_eq!(block.txlist.bytes(), &blocks[seen.len()].txlist);
+                    seen.push(block.commitment.hash());
+                }
+                BlockUpdate::Waiting { block, .. } => {
+                    assert_eq!(block, BASE.next() + seen.len() as u64);
+                    waited += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // Killed in the middle of things: the publisher is gone between two steps of its own.
+        publishing.abort();
+        drop((client, feed, publishing.await));
+        eventually(|| Arc::strong_count(&storage) == 1).await;
+        restarts += 1;
+    }
+    assert_eq!(seen, blocks.iter().map(Block::hash).collect::<Vec<_>>());
+    assert!(restarts > 10, "{restarts} restarts, {waited} times a list was waited for");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_handler_stops_intake_visibly_loses_nothing_and_costs_no_peer_anything() {
+    let (ours, theirs) = (Arc::default(), Arc::default());
+    let mut slow = config();
+    slow.queues.handler = NonZeroUsize::new(8).unwrap();
+    let (a, b) = (start(config(), &theirs).await, start(slow, &ours).await);
+    let gate = Arc::new(Semaphore::new(0));
+    let (handled, mut quick) = (Arc::new(Mutex::new(Vec::new())), b.subscribe());
+    let (client, open, log) = (b.clone(), gate.clone(), handled.clone());
+    let handling = tokio::spawn(async move {
+        client
+            .run_with_handler(|event| {
+                log.lock().unwrap().push(event);
+                let open = open.clone();
+                async move { open.acquire().await.unwrap().forget() }
+            })
+            .await
+    });
+    // The handler is in place before anything comes: it is told of the peer.
+    b.dial(a.listen_addrs().await.unwrap().remove(0)).await.unwrap();
+    eventually(|| !handled.lock().unwrap().is_empty()).await;
+
+    let blocks = Block::chain(60);
+    for block in &blocks {
+        let _sent = publish(&a, block).await.unwrap();
+    }
+    eventually(|| b.is_paused()).await;
+    assert!(b.head().is_none_or(|head| head.number < BASE.number + 60), "not all came in");
+    // Commands work on, peers are served, and nobody has paid.
+    b.update_l1_head(0).await.unwrap();
+    assert!(a.request_head(Some(b.local_peer_id())).await.is_ok());
+    assert!(b.peers().await.unwrap().iter().all(|peer| peer.score >= 0.0));
+
+    gate.add_permits(Semaphore::MAX_PERMITS / 2);
+    eventually(|| b.head().is_some_and(|head| head.number == BASE.number + 60)).await;
+    let last = blocks[59].hash();
+    let is_last = |event: &SdkEvent| matches!(event, SdkEvent::BlockReady { hash, .. } if *hash == last);
+    eventually(|| handled.lock().unwrap().iter().any(is_last)).await;
+    eventually(|| !b.is_paused()).await;
+    assert_eq!(b.counts().rejected, 0);
+    b.shutdown().await.unwrap();
+    handling.await.unwrap().unwrap();
+
+    // The handler has had what a subscriber had that was never slow.
+    let mut all = Vec::new();
+    while let Some(event) = quick.next_event().await.unwrap() {
+        all.push(event);
+    }
+    let handled = handled.lock().unwrap().clone();
+    assert_eq!(all[all.len() - handled.len()..], handled[..]);
+    let paused = |paused| {
+        all.iter().filter(|e| matches!(e, SdkEvent::Backpressure { paused: p, .. } if *p == paused)).count()
+    };
+    assert!(paused(true) >= 1);
+    assert_eq!(paused(true), paused(false));
+    let shown: Vec<u64> = handled
+        .iter()
+        .filter_map(|event| match event {
+            SdkEvent::Commitment { block, .. } => Some(*block),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(shown, (11..=70).collect::<Vec<u64>>());
+    a.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_handler_may_publish() {
+    let storage = Arc::default();
+    let mut small = config();
+    small.queues.handler = NonZeroUsize::MIN;
+    let client = start(small, &storage).await;
+    let blocks = Block::chain(20);
+    let first = publish(&client, &blocks[0]);
+    let left = Arc::new(Mutex::new(blocks[1..].iter().cloned()));
+    let publisher = client.clone();
+    // In place before anything is published.
+    let handling = client.run_with_handler(|_| {
+        let (client, next) = (publisher.clone(), left.lock().unwrap().next());
+        async move {
+            match next {
+                Some(block) => {
+                    let _sent = publish(&client, &block).await.unwrap();
+                }
+                None => client.execute(SdkCommand::Shutdown).await.unwrap(),
+            }
+        }
+    });
+    let (handled, _) = timeout(PATIENCE, async { tokio::join!(handling, first) }).await.unwrap();
+    handled.unwrap();
+}
+
+#[tokio::test]
+async fn a_subscriber_that_stops_reading_is_told_how_much_it_missed_and_slows_nobody() {
+    let storage = Arc::default();
+    let mut small = config();
+    small.queues.events = NonZeroUsize::new(32).unwrap();
+    let client = start(small, &storage).await;
+    let (mut slow, mut quick) = (client.subscribe(), client.subscribe());
+    let reading = tokio::spawn(async move {
+        let mut all = Vec::new();
+        while let Some(event) = quick.next_event().await.unwrap() {
+            all.push(event);
+        }
+        all
+    });
+    for block in &Block::chain(60) {
+        let _sent = publish(&client, block).await.unwrap();
+        yield_now().await;
+    }
+    assert!(!client.is_paused());
+    client.shutdown().await.unwrap();
+    let all = reading.await.unwrap();
+    let Err(Lagged { missed }) = slow.next_event().await else { panic!("nothing was lost") };
+    let mut kept = Vec::new();
+    while let Some(event) = slow.next_event().await.unwrap() {
+        kept.push(event);
+    }
+    assert_eq!(usize::try_from(missed).unwrap() + kept.len(), all.len());
+    assert_eq!(kept.len(), 32, "what is kept is bounded");
+    assert_eq!(all[all.len() - 32..], kept[..]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_published_alone_is_queued_and_goes_out_once() {
+    let (ours, theirs) = (Arc::default(), Arc::default());
+    let (a, b) = (start(config(), &ours).await, start(config(), &theirs).await);
+    let block = &Block::chain(1)[0];
+    assert_eq!(publish(&a, block).await.unwrap(), Sent::Queued);
+    assert_eq!(publish(&a, block).await.unwrap(), Sent::Duplicate);
+    let mut events = b.subscribe();
+    b.dial(a.listen_addrs().await.unwrap().remove(0)).await.unwrap();
+    let mut shown = 0;
+    while !matches!(
+        timeout(PATIENCE, events.next_event()).await.unwrap().unwrap().unwrap(),
+        SdkEvent::BlockReady { .. }
+    ) {}
+    // Another one comes later: by then the first had every chance to come twice.
+    let next = Block::new(12, block.hash(), 0);
+    let _sent = publish(&a, &next).await.unwrap();
+    loop {
+        match timeout(PATIENCE, events.next_event()).await.unwrap().unwrap().unwrap() {
+            SdkEvent::Commitment { block: 11, .. } => shown += 1,
+            SdkEvent::BlockReady { block: 12, .. } => break,
+            _ => {}
+        }
+    }
+    assert_eq!(shown, 0, "shown once, before");
+    a.shutdown().await.unwrap();
+    b.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn publishing_twice_is_no_news_and_a_contradiction_is_refused_also_after_a_restart() {
+    let storage = Arc::default();
+    let block = &Block::chain(1)[0];
+    let other = Block::new(11, B256::ZERO, 1);
+    for restart in 0..2 {
+        let client = start(config(), &storage).await;
+        let mut events = client.subscribe();
+        let expected = if restart == 0 { Sent::Queued } else { Sent::Duplicate };
+        assert_eq!(publish(&client, block).await.unwrap(), expected);
+        assert_eq!(publish(&client, block).await.unwrap(), Sent::Duplicate);
+        assert_eq!(client.publish_commitment(block.signed.clone()).await.unwrap(), Sent::Duplicate);
+        assert_eq!(client.publish_raw_txlist(block.txlist.clone()).await.unwrap(), Sent::Duplicate);
+        let refused = publish(&client, &other).await.unwrap_err();
+        assert_eq!((refused.kind(), refused.is_retryable()), (ErrorKind::Conflict, false));
+        let P2pClientError::Conflict(conflict) = refused else { panic!("{refused}") };
+        assert_eq!((conflict.kind, conflict.block), (Misbehaviour::Equivocation, 11));
+        assert_eq!((conflict.signed, conflict.refused), (block.hash(), other.hash()));
+        client.shutdown().await.unwrap();
+        let mut shown = 0;
+        while let Some(event) = events.next_event().await.unwrap() {
+            assert!(!matches!(event, SdkEvent::Evidence { .. }));
+            shown += usize::from(matches!(event, SdkEvent::Commitment { .. }));
+        }
+        assert_eq!(shown, usize::from(restart == 0));
+    }
+    // Whoever insists has been shown what it means.
+    let client = start(config(), &storage).await;
+    let P2pClientError::Conflict(conflict) = publish(&client, &other).await.unwrap_err() else { panic!() };
+    let (signed, txlist) = (other.signed.clone(), Some(other.txlist.clone()));
+    let sent = client.publish_despite_conflict(signed, txlist, *conflict).await.unwrap();
+    assert_eq!(sent, Sent::Queued);
+    assert_eq!(client.evidence().await.unwrap().len(), 1);
+    client.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_queue_of_commands_is_told_at_once_to_those_who_try() {
+    let storage = Arc::default();
+    let mut small = config();
+    small.queues.commands = NonZeroUsize::MIN;
+    let client = start(small, &storage).await;
+    let blocks = Block::chain(2);
+    let first = publish(&client, &blocks[0]);
+    tokio::pin!(first);
+    // Polled once: it has the only place.
+    assert!(futures::poll!(&mut first).is_pending());
+    let refused = client.try_publish_block(blocks[1].signed.clone(), blocks[1].txlist.clone()).await;
+    let refused = refused.unwrap_err();
+    assert_eq!((refused.kind(), refused.is_retryable()), (ErrorKind::Backpressure, true));
+    assert!(matches!(
+        client.try_publish_raw_txlist(blocks[1].txlist.clone()).await,
+        Err(P2pClientError::Backpressure)
+    ));
+    let _sent = first.await.unwrap();
+    let _sent = client.try_publish_block(blocks[1].signed.clone(), blocks[1].txlist.clone()).await.unwrap();
+    client.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn no_task_survives_and_a_feed_ends_with_what_was_stored() {
+    let before = Handle::current().metrics().num_alive_tasks();
+    let (ours, theirs) = (Arc::default(), Arc::default());
+    let (a, b) = (start(config(), &ours).await, start(config(), &theirs).await);
+    b.dial(a.listen_addrs().await.unwrap().remove(0)).await.unwrap();
+    b.bootstrapped().await.unwrap();
+    let mut feed = a.events_from(11);
+    let _sent = publish(&a, &Block::chain(1)[0]).await.unwrap();
+    assert!(Handle::current().metrics().num_alive_tasks() > before);
+    a.shutdown().await.unwrap();
+    b.shutdown().await.unwrap();
+    assert!(matches!(feed.next().await.unwrap(), Some(BlockUpdate::Block(_))));
+    assert_eq!(feed.next().await.unwrap(), None);
+    assert!(matches!(publish(&a, &Block::chain(1)[0]).await, Err(P2pClientError::Closed)));
+    eventually(|| Handle::current().metrics().num_alive_tasks() == before).await;
+}
+
+#[tokio::test]
+async fn a_network_that_dies_ends_the_client_with_its_error() {
+    let storage = Arc::default();
+    for panics in [false, true] {
+        let config = config();
+        let (handle, events, service) = Network::new(config.network.clone()).unwrap();
+        let (kill, killed) = oneshot::channel::<()>();
+        let dying = async move {
+            tokio::select! {
+                ended = service.run() => ended,
+                _ = killed => {
+                    assert!(!panics, "the network panics");
+                    Err(NetworkError::Closed)
+                }
+            }
+        };
+        let client = builder(config, &storage).network(handle, events, dying).start().await.unwrap();
+        let mut events = client.subscribe();
+        kill.send(()).unwrap();
+        let ended = timeout(PATIENCE, client.ended()).await.unwrap().unwrap_err();
+        assert_eq!(ended.kind(), if panics { ErrorKind::Join } else { ErrorKind::Network });
+        assert!(matches!(events.next_event().await, Ok(None)));
+        assert_eq!(client.l2_synced(BASE).await.unwrap_err().kind(), ErrorKind::Shutdown);
+    }
+}
+
+#[tokio::test]
+async fn without_a_peer_bootstrapping_ends_in_time() {
+    let storage = Arc::default();
+    let client = start(config().with_bootstrap_timeout(Duration::from_millis(1)), &storage).await;
+    let late = client.bootstrapped().await.unwrap_err();
+    assert_eq!((late.kind(), late.is_retryable()), (ErrorKind::Timeout, true));
+    client.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_loosened_shows_and_what_cannot_work_does_not_start() {
+    let storage = Arc::default();
+    let client = start(config().with_soft_fail(true).with_metrics(false), &storage).await;
+    assert_eq!(client.leniencies(), [Leniency::InvalidGossipIgnored]);
+    client.shutdown().await.unwrap();
+    let error = builder(config().with_bootstrap_timeout(Duration::ZERO), &storage).start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let error = P2pClient::builder(config()).start().await.unwrap_err();
+    assert_eq!(error.to_string(), "configuration: no lookahead was given");
+    let mainnet = P2pClientConfig::mainnet(Keypair::generate_ed25519(), DOMAIN, SLASHER);
+    assert_eq!(mainnet.network.chain_id, MAINNET_CHAIN_ID);
+    assert_eq!(mainnet.check(), Ok(()));
+}
+
+#[tokio::test]
+async fn an_l1_reorg_is_answered_told_and_healed() {
+    let storage = Arc::default();
+    let client = start(config(), &storage).await;
+    let (mut feed, blocks) = (client.events_from(11), Block::chain(3));
+    for block in &blocks {
+        let _sent = publish(&client, block).await.unwrap();
+    }
+    for block in &blocks {
+        let Some(BlockUpdate::Block(next)) = feed.next().await.unwrap() else { panic!() };
+        assert_eq!(next.commitment.hash(), block.hash());
+    }
+    assert_eq!(client.head().unwrap().number, 13);
+    let reorg = client.notify_reorg(0).await.unwrap();
+    assert_eq!((reorg.from, reorg.affected.len()), (Some(11), 3));
+    let Some(BlockUpdate::Reorg { from: 11, dropped }) = feed.next().await.unwrap() else { panic!() };
+    assert_eq!(dropped, reorg.affected);
+    assert_eq!(client.head(), None, "the head falls");
+    // The preconfer stands by its first block and publishes it once more.
+    let _sent = publish(&client, &blocks[0]).await.unwrap();
+    let Some(BlockUpdate::Block(back)) = feed.next().await.unwrap() else { panic!() };
+    assert_eq!(back.commitment.hash(), blocks[0].hash());
+    client.shutdown().await.unwrap();
+}
