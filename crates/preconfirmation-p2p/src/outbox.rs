@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use libp2p::gossipsub::MessageId;
+use libp2p::{PeerId, gossipsub::MessageId};
 use preconfirmation_types::{Bytes, Topic};
 
 use crate::{config::OutboxConfig, error::PublishError};
@@ -27,6 +27,8 @@ pub(crate) enum State {
         id: MessageId,
         /// When it was last put to the send queues.
         tried: Instant,
+        /// Of these peers; of none if all were full.
+        to: Vec<PeerId>,
     },
 }
 

@@ -255,17 +255,18 @@ impl NetworkService {
     }
 
     fn attempt(&mut self, kept: &mut Kept, now: Instant) -> Attempt {
-        if let State::Remembered { id, tried } = &mut kept.state {
+        if let State::Remembered { id, tried, to } = &mut kept.state {
             if now.saturating_duration_since(*tried) < self.told_of_full_queues() {
                 return Attempt::Waits;
             }
-            // A peer of the mesh whose queue has not been found full since then has taken it.
+            // A peer that was in the mesh then, and whose queue has not been found full since, has taken it.
             let (hash, gossip) = (self.topics.hash(kept.topic), &mut self.swarm.behaviour_mut().gossip);
             let slow = |peer: &PeerId| self.slow.get(peer).is_some_and(|slow| slow.last >= *tried);
-            if gossip.mesh_peers(&hash).any(|peer| !slow(peer)) {
+            if gossip.mesh_peers(&hash).any(|peer| to.contains(peer) && !slow(peer)) {
                 return Attempt::Sent;
             }
             // As if it had come from ourselves: to the whole mesh, and nobody is credited.
+            *to = gossip.mesh_peers(&hash).copied().collect();
             if gossip.report_message_validation_result(id, &self.local, MessageAcceptance::Accept) {
                 *tried = now;
                 return Attempt::Waits;
@@ -286,5 +287,5 @@ impl NetworkService {
 }
 
 fn remembered(ssz: &[u8], now: Instant) -> State {
-    State::Remembered { id: MessageId::new(&gossip::gossip_id(ssz)), tried: now }
+    State::Remembered { id: MessageId::new(&gossip::gossip_id(ssz)), tried: now, to: Vec::new() }
 }
