@@ -1,7 +1,7 @@
 //! What both stores do with evidence.
 
 use p2p_types::{Address, BlockNumber};
-use p2p_validation::{Evidence, Misbehaviour};
+use p2p_validation::Evidence;
 
 /// Signer, height of the second commitment, label of the kind.
 pub(crate) type EvidenceKey = (Address, BlockNumber, &'static str);
@@ -20,6 +20,6 @@ pub(crate) fn first_of_the_worst(keys: impl Iterator<Item = EvidenceKey>) -> Opt
 
 /// The kind that a label names.
 #[cfg(feature = "disk")]
-pub(crate) fn kind_of(label: &str) -> Option<Misbehaviour> {
-    Misbehaviour::ALL.iter().copied().find(|kind| kind.label() == label)
+pub(crate) fn kind_of(label: &str) -> Option<p2p_types::Misbehaviour> {
+    p2p_types::Misbehaviour::ALL.iter().copied().find(|kind| kind.label() == label)
 }

@@ -80,6 +80,25 @@ pub(crate) enum Judged {
 /// Where the answer to a job goes. Whoever asked may have gone.
 pub(crate) type Reply<T> = oneshot::Sender<T>;
 
+/// What the application asked for, answered. Given after everything else that a batch brought about, so that
+/// whoever has the answer reads a handle that knows of it.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Judged(Reply<Judged>, Judged),
+    Base(Reply<Result<(), StorageError>>, Result<(), StorageError>),
+    L1Reorg(Reply<Result<L1Reorg, StorageError>>, Result<L1Reorg, StorageError>),
+}
+
+impl Answer {
+    pub(crate) fn give(self) {
+        match self {
+            Self::Judged(reply, judged) => drop(reply.send(judged)),
+            Self::Base(reply, done) => drop(reply.send(done)),
+            Self::L1Reorg(reply, reorg) => drop(reply.send(reorg)),
+        }
+    }
+}
+
 /// Something for the chain to do.
 #[derive(Debug)]
 pub(crate) enum Job {
@@ -118,6 +137,8 @@ pub(crate) struct Effects {
     pub(crate) events: Vec<SdkEvent>,
     pub(crate) inputs: Vec<Input>,
     pub(crate) reports: Vec<(PeerId, Offence)>,
+    /// Given last.
+    pub(crate) answers: Vec<Answer>,
     /// Messages that count as seen.
     pub(crate) seen: Vec<MessageId>,
     /// Blocks have left the chain for L1's sake: what was seen may be seen again.
@@ -243,7 +264,7 @@ impl Chain {
             Job::Gossip(candidate) => self.work_off(VecDeque::from([candidate]))?,
             Job::Local { commitment, txlist, acknowledged, reply } => {
                 let judged = self.local(commitment, txlist, acknowledged.as_ref())?;
-                drop(reply.send(judged));
+                self.effects.answers.push(Answer::Judged(reply, judged));
             }
             Job::TxList { txlist, origin, verdict, span } => {
                 let _entered = span.entered();
@@ -259,11 +280,15 @@ impl Chain {
             }
             Job::SetBase { base, open, reply } => {
                 let before = self.store.head()?;
-                drop(reply.send(self.set_base(base, open)));
+                let done = self.set_base(base, open);
+                self.effects.answers.push(Answer::Base(reply, done));
                 self.head_moved(before)?;
             }
             Job::L1Head(head) => self.validator.set_l1_head(Some(head)),
-            Job::L1Reorg { anchor, reply } => drop(reply.send(self.l1_reorg(anchor))),
+            Job::L1Reorg { anchor, reply } => {
+                let reorg = self.l1_reorg(anchor);
+                self.effects.answers.push(Answer::L1Reorg(reply, reorg));
+            }
             Job::Expected { moment, reply } => {
                 let expected = self.handovers.expected(self.validator.lookahead(), moment);
                 // Whoever asked may have gone.

@@ -89,7 +89,14 @@ impl Rig {
     }
 
     fn process(&mut self, jobs: Vec<Job>) -> Effects {
-        self.chain.process(self.now, NOW, self.reference, jobs)
+        self.process_at(NOW, jobs)
+    }
+
+    /// Does the jobs and gives their answers.
+    fn process_at(&mut self, unix: UnixSeconds, jobs: Vec<Job>) -> Effects {
+        let mut effects = self.chain.process(self.now, unix, self.reference, jobs);
+        std::mem::take(&mut effects.answers).into_iter().for_each(Answer::give);
+        effects
     }
 
     fn set_base(&mut self, base: Base) -> Effects {
@@ -577,7 +584,7 @@ fn a_block_published_twice_is_no_news_even_when_it_would_be_late() {
     let commitment = restarted.authenticated(sign_by(&key(1), first));
     let job = Job::Local { commitment, txlist: Some(list(1)), acknowledged: None, reply };
     let late = UnixSeconds::new(WINDOW + 1_000);
-    let effects = restarted.chain.process(restarted.now, late, None, vec![job]);
+    let effects = restarted.process_at(late, vec![job]);
     assert!(matches!(judged.blocking_recv().unwrap(), Judged::Known));
     assert!(effects.events.is_empty());
 }

@@ -7,7 +7,7 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use super::{Service, now};
 use crate::{
     P2pClientError,
-    chain::{Chain, Effects},
+    chain::{Answer, Chain, Effects},
 };
 
 /// Where the chain is: here, or with the thread that works on it.
@@ -85,6 +85,7 @@ impl Service {
         for input in effects.inputs {
             self.catch_up(input);
         }
+        effects.answers.into_iter().for_each(Answer::give);
         effects.fatal.map_or(Ok(()), |error| Err(error.into()))
     }
 
