@@ -125,7 +125,7 @@ mod tests {
         let wrong = |json: String| Block::parse(json.as_bytes()).unwrap_err().to_string();
         assert!(wrong(good.replace("0102", "010")).starts_with("txlist: hex: 3 digits"));
         assert!(wrong(good.replace("0x", "0y")).starts_with("commitment: hex: character 2"));
-        assert!(wrong(alone.replace("00\"", "\"")).starts_with("commitment: "));
+        assert!(wrong(alone.replace("\"}", "00\"}")).starts_with("commitment: "));
         assert!(wrong("{}".into()).contains("missing field `commitment`"));
         assert!(wrong(good.replace("txlist", "txs")).contains("unknown field `txs`"));
     }
