@@ -19,6 +19,7 @@
 //! fn keep(store: &dyn CommitmentStore, block: Linked) -> Result<Option<Head>, StorageError> {
 //!     match store.insert(block)? {
 //!         Inserted::New | Inserted::Known | Inserted::Side => {}
+//!         Inserted::Restored { adopted } => println!("{} blocks are back", adopted.len()),
 //!         Inserted::Superseded { previous, adopted, .. } => {
 //!             println!("{previous} has lost against a branch of {} blocks", adopted.len());
 //!         }

@@ -134,6 +134,7 @@ pub use event::{
 };
 pub use gossip::gossip_id;
 pub use handle::{NetworkHandle, PeerStatus, Published};
+pub use pacing::Pace;
 pub use service::{Network, NetworkService};
 
 /// Compiles the example of the README.

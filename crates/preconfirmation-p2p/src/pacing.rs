@@ -22,9 +22,12 @@ const MARK: &str = "requests=";
 
 /// How many requests a peer answers on one protocol in any window of that length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pace {
-    requests: usize,
-    window: Duration,
+#[non_exhaustive]
+pub struct Pace {
+    /// So many.
+    pub requests: usize,
+    /// The length of the window.
+    pub window: Duration,
 }
 
 impl Pace {
@@ -38,7 +41,8 @@ impl Pace {
 
     /// What an agent string says, if it says anything that can be meant, within our own bounds. The window is
     /// a twentieth longer than told, for what the network delays unevenly.
-    pub(crate) fn advertised(agent: &str, config: &PacingConfig) -> Option<Self> {
+    #[must_use]
+    pub fn advertised(agent: &str, config: &PacingConfig) -> Option<Self> {
         let told = agent.split(' ').find_map(|word| word.strip_prefix(MARK))?;
         let (requests, millis) = told.strip_suffix("ms")?.split_once('/')?;
         let (requests, millis): (u32, u32) = (requests.parse().ok()?, millis.parse().ok()?);

@@ -3,8 +3,8 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`args`] | the options |
-//! | [`lines`] | the lines of an export |
-//! | [`export`], [`import`] | everything out, everything in |
+//! | [`mod@lines`] | the lines of an export |
+//! | [`mod@export`], [`mod@import`] | everything out, everything in |
 //! | [`error`] | what can be wrong |
 
 mod args;
