@@ -84,14 +84,15 @@ struct Answered {
     lists: BTreeMap<B256, u32>,
 }
 
-/// How many pages and lists a server gives before it keeps silent.
+/// What a server gives; to all else it keeps silent. Pages by their heights: requests may come in any order.
 #[derive(Debug, Clone, Copy)]
 struct Gives {
-    pages: usize,
+    /// Pages that begin at or below this height.
+    up_to: u64,
     lists: usize,
 }
 
-const ALL: Gives = Gives { pages: usize::MAX, lists: usize::MAX };
+const ALL: Gives = Gives { up_to: u64::MAX, lists: usize::MAX };
 
 /// A peer with the whole chain.
 struct Server {
@@ -144,8 +145,9 @@ fn answer(
                 submission_window_end: head.submission_window_end,
             });
         }
-        InboundRequest::Commitments(asked, responder) if gives.pages > 0 => {
-            gives.pages -= 1;
+        InboundRequest::Commitments(asked, responder)
+            if asked.start_block_number <= U256::from(gives.up_to) =>
+        {
             let from = usize::try_from(asked.start_block_number.to::<u64>() - BASE.next()).unwrap();
             let to = (from + asked.max_count as usize).min(blocks.len());
             let page = blocks[from.min(to)..to].to_vec();
@@ -164,9 +166,11 @@ fn answer(
     None
 }
 
-/// How many requests there may be is not what is tested here.
+/// How many requests there may be is not what is tested here, and a busy machine is no reason to ask twice.
 fn unlimited(config: &mut NetworkConfig) {
     config.pacing.requests = NonZeroUsize::MAX;
+    config.pacing.least_timeout = PATIENCE;
+    config.pacing.timeout = PATIENCE;
     config.serving.requests = NonZeroU32::MAX;
     config.serving.bytes = NonZeroUsize::MAX;
 }
@@ -181,6 +185,7 @@ impl Node {
         let rules = ValidationConfig::new(DOMAIN, SLASHER);
         let mut config = P2pClientConfig::local(CHAIN, Keypair::generate_ed25519(), rules);
         unlimited(&mut config.network);
+        config.catchup.request_deadline = 2 * PATIENCE;
         config.catchup.page_size = NonZeroU32::new(PAGE).unwrap();
         config.clock = Arc::new(|| UnixSeconds::new(50_000)) as Arc<dyn Clock>;
         let window = NonZeroU64::new(WINDOW).unwrap();
@@ -234,7 +239,7 @@ fn everything_came_once(answered: &Mutex<Answered>, storage: &MemoryStorage) {
 }
 
 /// Gives five pages and fifty lists, and nothing after that.
-const HALF: Gives = Gives { pages: 5, lists: 50 };
+const HALF: Gives = Gives { up_to: HALF_HEAD, lists: 50 };
 const HALF_HEAD: u64 = BASE.number + 5 * PAGE as u64;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
