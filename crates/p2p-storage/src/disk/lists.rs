@@ -1,14 +1,15 @@
 //! Transaction lists of a store on disk: small ones in the database, large ones in files.
 
 use p2p_types::{B256, BlockNumber, TxList};
-use redb::ReadableTable;
+use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
     DiskStorage, Durability,
     fault::fault,
     files::Files,
-    tables::{META, State, TXLIST_BLOCKS, TXLIST_ORDER, TXLISTS},
-    writer::Progress,
+    state::State,
+    tables::{TXLIST_BLOCKS, TXLIST_ORDER, TXLISTS},
+    writer::{Progress, Writer},
 };
 use crate::{StorageError, TxListStore};
 
@@ -40,15 +41,15 @@ impl DiskStorage {
 
     /// Whether a list of so many bytes has room, or would have if settled ones went; asked before it is written.
     fn room_for(&self, len: usize) -> Result<(), StorageError> {
+        let state = self.state()?;
+        let Some(full) = self.config.limits.txlists_full(state.txlists, state.txlist_bytes, len) else {
+            return Ok(());
+        };
         self.read(|file| {
-            let state = State::load(&file.open_table(META).map_err(fault)?)?;
-            let Some(full) = self.config.limits.txlists_full(state.txlists, state.txlist_bytes, len) else {
-                return Ok(());
-            };
             let order = file.open_table(TXLIST_ORDER).map_err(fault)?;
             let lowest = order.first().map_err(fault)?.map(|(key, _)| key.value().0);
             let settled = state.base.zip(lowest).is_some_and(|(base, lowest)| lowest <= base.number);
-            if settled { Ok(()) } else { Err(full) }
+            if settled { Ok(()) } else { Err(full.clone()) }
         })
     }
 
@@ -98,6 +99,103 @@ impl DiskStorage {
             }
             Ok(found)
         })
+    }
+}
+
+/// The tables of the lists, in a write transaction.
+struct Lists<'t> {
+    bytes: Table<'t, &'static [u8; 32], &'static [u8]>,
+    blocks: Table<'t, &'static [u8; 32], (BlockNumber, u64)>,
+    order: Table<'t, (BlockNumber, &'static [u8; 32]), ()>,
+}
+
+impl<'t> Lists<'t> {
+    fn open(transaction: &'t WriteTransaction) -> Result<Self, StorageError> {
+        Ok(Self {
+            bytes: transaction.open_table(TXLISTS).map_err(fault)?,
+            blocks: transaction.open_table(TXLIST_BLOCKS).map_err(fault)?,
+            order: transaction.open_table(TXLIST_ORDER).map_err(fault)?,
+        })
+    }
+}
+
+impl Writer<'_> {
+    /// Keeps a list that is there for this block too. Whether it is there.
+    fn renew_txlist(&mut self, block: BlockNumber, hash: &B256) -> Result<bool, StorageError> {
+        let mut lists = Lists::open(self.transaction)?;
+        self.renew(&mut lists, block, hash)
+    }
+
+    fn renew(
+        &mut self,
+        lists: &mut Lists<'_>,
+        block: BlockNumber,
+        hash: &B256,
+    ) -> Result<bool, StorageError> {
+        let known = lists.blocks.get(&hash.0).map_err(fault)?.map(|info| info.value());
+        let Some((before, bytes)) = known else { return Ok(false) };
+        // The same list serves several blocks (empty blocks do): it goes when the last of them does.
+        if block > before {
+            self.changed = true;
+            lists.blocks.insert(&hash.0, (block, bytes)).map_err(fault)?;
+            lists.order.remove((before, &hash.0)).map_err(fault)?;
+            lists.order.insert((block, &hash.0), ()).map_err(fault)?;
+        }
+        Ok(true)
+    }
+
+    /// As [`TxListStore::put`], as far as one step comes.
+    fn put(
+        &mut self,
+        block: BlockNumber,
+        txlist: &TxList,
+        in_file: bool,
+    ) -> Result<Progress<bool>, StorageError> {
+        let (hash, bytes) = (txlist.hash(), txlist.bytes());
+        let mut lists = Lists::open(self.transaction)?;
+        if self.renew(&mut lists, block, &hash)? {
+            return Ok(Progress::Done(false));
+        }
+        loop {
+            let State { txlists, txlist_bytes, .. } = self.state;
+            match self.limits.txlists_full(txlists, txlist_bytes, bytes.len()) {
+                None => break,
+                Some(_) if self.is_tired() => return Ok(Progress::More),
+                Some(full) if !self.evict_txlist(&mut lists)? => return Err(full),
+                Some(_) => self.evicted += 1,
+            }
+        }
+        self.changed = true;
+        if !in_file {
+            lists.bytes.insert(&hash.0, &**bytes).map_err(fault)?;
+        }
+        lists.blocks.insert(&hash.0, (block, bytes.len() as u64)).map_err(fault)?;
+        lists.order.insert((block, &hash.0), ()).map_err(fault)?;
+        self.state.txlists = self.state.txlists.saturating_add(1);
+        self.state.txlist_bytes = self.state.txlist_bytes.saturating_add(bytes.len());
+        Ok(Progress::Done(true))
+    }
+
+    /// Removes the list of the lowest block if that is settled; says whether one went.
+    fn evict_txlist(&mut self, lists: &mut Lists<'_>) -> Result<bool, StorageError> {
+        let lowest = lists.order.first().map_err(fault)?.map(|(key, _)| {
+            let (block, hash) = key.value();
+            (block, *hash)
+        });
+        let Some((block, hash)) = lowest else { return Ok(false) };
+        if self.state.base.is_none_or(|base| block > base.number) {
+            return Ok(false);
+        }
+        self.changed = true;
+        lists.order.remove((block, &hash)).map_err(fault)?;
+        let info = lists.blocks.remove(&hash).map_err(fault)?.map(|info| info.value());
+        if lists.bytes.remove(&hash).map_err(fault)?.is_none() {
+            self.files.push(B256::from(hash));
+        }
+        let bytes = info.and_then(|(_, bytes)| usize::try_from(bytes).ok()).unwrap_or(0);
+        self.state.txlists = self.state.txlists.saturating_sub(1);
+        self.state.txlist_bytes = self.state.txlist_bytes.saturating_sub(bytes);
+        Ok(true)
     }
 }
 

@@ -1,10 +1,14 @@
 //! A store on disk: a database of `redb` and files for large lists, the same semantics as the one in memory.
 
+mod evidence;
 mod fault;
 mod files;
 mod group;
 mod lists;
+mod migrate;
 mod open;
+mod rows;
+mod state;
 mod stores;
 mod tables;
 #[cfg(all(test, feature = "test-utils"))]
@@ -16,7 +20,7 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use p2p_types::SigningDomain;
@@ -25,9 +29,9 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 use crate::{StorageError, StorageLimits, TxListStore};
 use fault::{breaks, fault};
 use files::{Files, Folder};
-use group::{Group, Ticket, Transactions};
+use group::{Group, Ticket, Transactions, lock};
 use open::{Source, prepare};
-use tables::{META, State};
+use state::State;
 use writer::Writer;
 
 pub use verify::{Problem, VerifyReport};
@@ -103,11 +107,28 @@ impl DiskConfig {
 /// ```
 pub struct DiskStorage {
     /// None after a failure of the file system, until the next call opens it anew.
-    database: RwLock<Option<Database>>,
+    opened: RwLock<Option<Opened>>,
     group: Group,
     files: Files,
     source: Box<dyn Source>,
     config: DiskConfig,
+}
+
+/// A database, and what is known of it.
+struct Opened {
+    database: Database,
+    /// As of the last transaction; none until somebody asks.
+    state: Mutex<Option<State>>,
+}
+
+impl Opened {
+    fn state(&self, domain: &SigningDomain) -> Result<State, StorageError> {
+        let mut known = lock(&self.state);
+        match *known {
+            Some(state) => Ok(state),
+            None => Ok(*known.insert(State::load(&self.database.begin_read().map_err(fault)?, domain)?)),
+        }
+    }
 }
 
 impl DiskStorage {
@@ -129,7 +150,7 @@ impl DiskStorage {
 
     fn open_source(source: Box<dyn Source>, config: DiskConfig) -> Result<Self, StorageError> {
         let store = Self {
-            database: RwLock::new(None),
+            opened: RwLock::new(None),
             group: Group::default(),
             files: Files::default(),
             source,
@@ -148,7 +169,8 @@ impl DiskStorage {
             return Ok(());
         }
         let doomed = self.files.take_doomed();
-        let synced = self.with(|database| database.begin_write().map_err(fault)?.commit().map_err(fault));
+        let synced =
+            self.with(|opened| opened.database.begin_write().map_err(fault)?.commit().map_err(fault));
         match synced {
             Ok(()) => self.remove_files(doomed),
             Err(error) => {
@@ -166,11 +188,11 @@ impl DiskStorage {
     pub fn compact(&self) -> Result<(), StorageError> {
         self.sync()?;
         self.with(|_| Ok(()))?;
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(database) = &mut *database {
-            guarded(|| database.compact().map(drop).map_err(fault))?;
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = &mut *opened {
+            guarded(|| opened.database.compact().map(drop).map_err(fault))?;
         }
-        drop(database);
+        drop(opened);
         self.files.start_over();
         while self.files.sweep(&*self.source, |hash| self.contains(hash))? {}
         Ok(())
@@ -185,50 +207,57 @@ impl DiskStorage {
     }
 
     fn reopen(&self) -> Result<(), StorageError> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if database.is_some() {
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        if opened.is_some() {
             return Ok(());
         }
-        let opened = guarded(|| {
+        let database = guarded(|| {
             let mut builder = Database::builder();
             builder.set_cache_size(self.config.cache_bytes);
-            let opened = self.source.open(&builder)?;
+            let database = self.source.open(&builder)?;
             Files::prepare(&*self.source)?;
-            prepare(&opened, &self.config.domain)?;
-            Ok(opened)
+            prepare(&database, &self.config.domain)?;
+            Ok(database)
         })?;
-        *database = Some(opened);
+        *opened = Some(Opened { database, state: Mutex::default() });
         Ok(())
     }
 
     fn close(&self) {
-        let gone = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        let gone = self.opened.write().unwrap_or_else(PoisonError::into_inner).take();
         // What cannot be closed in order is closed all the same.
         drop(catch_unwind(AssertUnwindSafe(|| drop(gone))));
     }
 
     /// Works on the database, opened anew where that is necessary.
-    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, StorageError>) -> Result<T, StorageError> {
+    fn with<T>(&self, work: impl FnOnce(&Opened) -> Result<T, StorageError>) -> Result<T, StorageError> {
         loop {
-            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(database) = &*database {
-                return guarded(|| work(database));
+            let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(opened) = &*opened {
+                return guarded(|| work(opened));
             }
-            drop(database);
+            drop(opened);
             self.reopen()?;
         }
     }
 
-    /// Reads. What fails because of an earlier failure of the file system is tried once more.
-    fn read<T>(&self, work: impl Fn(&ReadTransaction) -> Result<T, StorageError>) -> Result<T, StorageError> {
-        let read = || self.with(|database| work(&database.begin_read().map_err(fault)?));
-        match read() {
+    /// Looks. What fails because of an earlier failure of the file system is tried once more.
+    fn look<T>(&self, work: impl Fn(&Opened) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        match self.with(&work) {
             Err(error) if breaks(&error) => {
                 self.close();
-                read()
+                self.with(&work)
             }
             answered => answered,
         }
+    }
+
+    fn read<T>(&self, work: impl Fn(&ReadTransaction) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        self.look(|opened| work(&opened.database.begin_read().map_err(fault)?))
+    }
+
+    fn state(&self) -> Result<State, StorageError> {
+        self.look(|opened| opened.state(&self.config.domain))
     }
 
     fn write<T: Send + 'static>(
@@ -244,10 +273,6 @@ impl DiskStorage {
         }
         answer
     }
-
-    fn state(&self) -> Result<State, StorageError> {
-        self.read(|file| State::load(&file.open_table(META).map_err(fault)?))
-    }
 }
 
 /// The database panics on some pages that are not as it wrote them; here that is an error like the others.
@@ -258,22 +283,24 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, Stora
 impl Transactions for DiskStorage {
     fn transact(&self, steps: &[Arc<Ticket>]) -> Result<(), (Option<usize>, StorageError)> {
         let mut spoiler = None;
-        let done = self.with(|database| {
-            let mut transaction = database.begin_write().map_err(fault)?;
+        let (limits, domain) = (self.config.limits, self.config.domain);
+        let done = self.with(|opened| {
+            let mut transaction = opened.database.begin_write().map_err(fault)?;
             transaction
                 .set_durability(match self.config.durability {
                     Durability::Immediate => redb::Durability::Immediate,
                     Durability::Relaxed => redb::Durability::None,
                 })
                 .map_err(fault)?;
-            let mut writer = Writer::new(&transaction, self.config.limits, self.config.domain)?;
+            let mut writer = Writer::new(&transaction, opened.state(&domain)?, limits, domain)?;
             for (index, step) in steps.iter().enumerate() {
                 step.run(&mut writer).inspect_err(|_| spoiler = Some(index))?;
             }
-            let Some(done) = writer.finish()? else { return Ok(Vec::new()) };
+            let Some((state, files)) = writer.finish()? else { return Ok(Vec::new()) };
             transaction.set_quick_repair(self.source.len()? > QUICK_REPAIR_BYTES);
             transaction.commit().map_err(fault)?;
-            Ok(done)
+            *lock(&opened.state) = Some(state);
+            Ok(files)
         });
         done.map(|gone| self.files.doom(gone)).map_err(|error| (spoiler, error))
     }
@@ -287,6 +314,7 @@ impl Drop for DiskStorage {
     fn drop(&mut self) {
         // An orderly end; who must know asks `sync` before.
         drop(self.sync());
+        self.close();
     }
 }
 

@@ -3,32 +3,22 @@
 use std::{fs, path::Path};
 
 use p2p_types::{B256, SigningDomain};
-use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
+use redb::{Database, ReadableDatabase, TableError};
 
 use super::{
     fault::{fault, io_fault},
     files::{FileSystem, Folder},
+    migrate::{MIGRATIONS, Migration},
     tables::{
-        COMMITMENTS, DOMAIN_KEY, EVIDENCE, META, PLACES, ROOTS, SCHEMA_KEY, State, TXLIST_BLOCKS,
-        TXLIST_ORDER, TXLISTS,
+        COMMITMENTS, DOMAIN_KEY, EVIDENCE, HEIGHTS, META, ROOTS, SCHEMA_KEY, TXLIST_BLOCKS, TXLIST_ORDER,
+        TXLISTS,
     },
 };
 use crate::StorageError;
 
 /// The schema that this version writes.
-pub(super) const SCHEMA: u32 = 2;
-
-/// Brings a file from one schema to the next.
-pub(super) type Migration = fn(&WriteTransaction) -> Result<(), StorageError>;
-
-/// The way from schema `n + 1` to `n + 2` is at index `n`. Nothing is older than the first.
-pub(super) const MIGRATIONS: &[Migration] = &[evidence];
+pub(super) const SCHEMA: u32 = 3;
 const _: () = assert!(MIGRATIONS.len() + 1 == SCHEMA as usize);
-
-/// Schema 2 keeps evidence, and lists that have no row among the bytes are files.
-fn evidence(transaction: &WriteTransaction) -> Result<(), StorageError> {
-    transaction.open_table(EVIDENCE).map(drop).map_err(fault)
-}
 
 /// Where the database comes from, and the folder around it; asked again when it has to be opened anew.
 pub(super) trait Source: FileSystem {
@@ -142,9 +132,8 @@ fn create(database: &Database, domain: &SigningDomain, schema: u32) -> Result<()
         let mut meta = transaction.open_table(META).map_err(fault)?;
         meta.insert(SCHEMA_KEY, &schema.to_be_bytes()[..]).map_err(fault)?;
         meta.insert(DOMAIN_KEY, &domain.as_bytes()[..]).map_err(fault)?;
-        State::default().save(&mut meta)?;
         transaction.open_table(COMMITMENTS).map_err(fault)?;
-        transaction.open_table(PLACES).map_err(fault)?;
+        transaction.open_table(HEIGHTS).map_err(fault)?;
         transaction.open_table(ROOTS).map_err(fault)?;
         transaction.open_table(TXLISTS).map_err(fault)?;
         transaction.open_table(TXLIST_BLOCKS).map_err(fault)?;
@@ -156,7 +145,7 @@ fn create(database: &Database, domain: &SigningDomain, schema: u32) -> Result<()
 
 #[cfg(test)]
 mod tests {
-    use redb::ReadableTable;
+    use redb::{ReadableTable, WriteTransaction};
 
     use super::*;
 
@@ -196,33 +185,5 @@ mod tests {
         let notes = file.begin_read().unwrap().open_table(NOTES).unwrap();
         let notes: Vec<u32> = notes.iter().unwrap().map(|note| note.unwrap().0.value()).collect();
         assert_eq!(notes, [2, 3]);
-    }
-
-    #[test]
-    fn a_file_of_schema_1_is_read_with_all_its_lists_and_can_keep_evidence() {
-        use redb::ReadableTableMetadata;
-
-        // As schema 1 was: no evidence, every list in the database.
-        let file = database();
-        let list = vec![7; 300_000];
-        let transaction = file.begin_write().unwrap();
-        {
-            let mut meta = transaction.open_table(META).unwrap();
-            meta.insert(SCHEMA_KEY, &1_u32.to_be_bytes()[..]).unwrap();
-            meta.insert(DOMAIN_KEY, &DOMAIN.as_bytes()[..]).unwrap();
-            State { txlists: 1, txlist_bytes: list.len(), ..State::default() }.save(&mut meta).unwrap();
-            transaction.open_table(COMMITMENTS).unwrap();
-            transaction.open_table(PLACES).unwrap();
-            transaction.open_table(ROOTS).unwrap();
-            transaction.open_table(TXLISTS).unwrap().insert(&[9; 32], &*list).unwrap();
-            transaction.open_table(TXLIST_BLOCKS).unwrap().insert(&[9; 32], (3, 300_000)).unwrap();
-            transaction.open_table(TXLIST_ORDER).unwrap().insert((3, &[9; 32]), ()).unwrap();
-        }
-        transaction.commit().unwrap();
-        prepare(&file, &DOMAIN).unwrap();
-        assert_eq!(identity(&file).unwrap().unwrap().0, SCHEMA);
-        let read = file.begin_read().unwrap();
-        assert_eq!(read.open_table(EVIDENCE).unwrap().len().unwrap(), 0);
-        assert_eq!(read.open_table(TXLISTS).unwrap().get(&[9; 32]).unwrap().unwrap().value(), list);
     }
 }

@@ -1,20 +1,18 @@
-//! Commitments and evidence of a store on disk.
+//! Commitments of a store on disk.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use p2p_types::{B256, Base, BlockNumber, Head};
-use p2p_validation::{Evidence, Linked};
-use redb::{ReadableTable, ReadableTableMetadata};
+use p2p_validation::Linked;
+use redb::ReadableTable;
 
 use super::{
     DiskStorage, STEP,
     fault::fault,
-    tables::{CHAIN, COMMITMENTS, EVIDENCE, PLACES, ROOTS, Row, decode_evidence, find, row, rows_at},
+    rows::Row,
+    tables::{CHAIN, COMMITMENTS, HEIGHTS, ROOTS, find, row, rows_at},
 };
-use crate::{
-    CommitmentStore, EvidenceStore, Inserted, StorageError, StoredCommitment, StoredEvidence,
-    evidence::evidence_key,
-};
+use crate::{CommitmentStore, Inserted, StorageError, StoredCommitment};
 
 impl DiskStorage {
     /// The lowest height from `from` on at which something is stored.
@@ -81,8 +79,8 @@ impl CommitmentStore for DiskStorage {
     fn by_hash(&self, hash: &B256) -> Result<Option<StoredCommitment>, StorageError> {
         self.read(|file| {
             let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
-            let places = file.open_table(PLACES).map_err(fault)?;
-            Ok(find(&commitments, &places, hash, &self.config.domain)?.map(|(_, row)| row.stored))
+            let heights = file.open_table(HEIGHTS).map_err(fault)?;
+            Ok(find(&commitments, &heights, hash, &self.config.domain)?.map(|(_, row)| row.stored))
         })
     }
 
@@ -101,14 +99,14 @@ impl CommitmentStore for DiskStorage {
             let mut run = Vec::with_capacity(limit.min(256));
             for entry in commitments.range((from, CHAIN)..).map_err(fault)? {
                 let (place, bytes) = entry.map_err(fault)?;
-                let (block, slot) = place.value();
+                let place @ (block, slot) = place.value();
                 // One height may have others beside the chain; a height without the chain ends the run.
                 let next = from.saturating_add(run.len() as u64);
                 if run.len() >= limit || block > next {
                     break;
                 }
                 if slot == CHAIN && block == next {
-                    run.push(Row::decode(block, bytes.value(), &self.config.domain)?.stored);
+                    run.push(Row::decode(place, bytes.value(), &self.config.domain)?.stored);
                 }
             }
             Ok(run)
@@ -160,30 +158,5 @@ impl CommitmentStore for DiskStorage {
 
     fn commitment_count(&self) -> Result<usize, StorageError> {
         Ok(self.state()?.commitments)
-    }
-}
-
-impl EvidenceStore for DiskStorage {
-    fn put_evidence(&self, evidence: &Evidence) -> Result<bool, StorageError> {
-        let (key, evidence) = (evidence_key(evidence), StoredEvidence::from(evidence));
-        self.write(move |writer| writer.put_evidence(key, &evidence))
-    }
-
-    fn evidence(&self) -> Result<Vec<StoredEvidence>, StorageError> {
-        self.read(|file| {
-            let mut found = Vec::new();
-            for entry in file.open_table(EVIDENCE).map_err(fault)?.iter().map_err(fault)? {
-                let (key, bytes) = entry.map_err(fault)?;
-                found.push(decode_evidence(key.value(), bytes.value())?);
-            }
-            Ok(found)
-        })
-    }
-
-    fn evidence_count(&self) -> Result<usize, StorageError> {
-        self.read(|file| {
-            let len = file.open_table(EVIDENCE).map_err(fault)?.len().map_err(fault)?;
-            Ok(usize::try_from(len).unwrap_or(usize::MAX))
-        })
     }
 }

@@ -1,41 +1,37 @@
 //! Changes, inside one write transaction.
 
-use p2p_types::{Address, B256, Base, BlockNumber, Head, SigningDomain, TxList};
-use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
+use p2p_types::{B256, Base, BlockNumber, SigningDomain};
+use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
     STEP,
     fault::{fault, spoils},
-    tables::{
-        CHAIN, COMMITMENTS, EVIDENCE, EvidencePlace, META, PLACES, Place, ROOTS, Row, State, TXLIST_BLOCKS,
-        TXLIST_ORDER, TXLISTS, encode_evidence, find, row, rows_at,
-    },
+    rows::Row,
+    state::{State, last_of_chain},
+    tables::{CHAIN, COMMITMENTS, HEIGHTS, Place, ROOTS, entry, find, row, rows_at},
 };
 use crate::{
-    Inserted, StorageError, StorageLimits, StoredCommitment, StoredEvidence,
-    evidence::{EvidenceKey, first_of_the_worst, kind_of},
+    Inserted, StorageError, StorageLimits, StoredCommitment,
     fork::{Branches, Choice, choose, returns},
 };
 
 /// A write transaction in work. A call that fails with an error that does not spoil
-/// ([`spoils`](super::fault::spoils)) has changed nothing that matters.
+/// ([`spoils`](super::fault::spoils)) has changed nothing that matters. Tables that few changes need are opened by
+/// those: each costs a microsecond or two.
 pub(super) struct Writer<'t> {
-    meta: Table<'t, &'static str, &'static [u8]>,
+    pub(super) transaction: &'t WriteTransaction,
     commitments: Table<'t, Place, &'static [u8]>,
-    places: Table<'t, &'static [u8; 32], Place>,
-    roots: Table<'t, BlockNumber, ()>,
-    txlists: Table<'t, &'static [u8; 32], &'static [u8]>,
-    txlist_blocks: Table<'t, &'static [u8; 32], (BlockNumber, u64)>,
-    txlist_order: Table<'t, (BlockNumber, &'static [u8; 32]), ()>,
-    evidence: Table<'t, EvidencePlace<'static>, &'static [u8]>,
-    state: State,
-    limits: StorageLimits,
+    heights: Table<'t, (u64, BlockNumber), ()>,
+    pub(super) state: State,
+    /// As it was before.
+    before: State,
+    pub(super) limits: StorageLimits,
     domain: SigningDomain,
-    changed: bool,
+    pub(super) changed: bool,
     /// What has been evicted so far.
-    evicted: usize,
-    /// Of that, lists that are in files.
-    files: Vec<B256>,
+    pub(super) evicted: usize,
+    /// Lists in files that have lost their names.
+    pub(super) files: Vec<B256>,
 }
 
 /// How far a step of the work has come.
@@ -71,20 +67,16 @@ impl Branches for Writer<'_> {
 impl<'t> Writer<'t> {
     pub(super) fn new(
         transaction: &'t WriteTransaction,
+        state: State,
         limits: StorageLimits,
         domain: SigningDomain,
     ) -> Result<Self, StorageError> {
-        let meta = transaction.open_table(META).map_err(fault)?;
         Ok(Self {
-            state: State::load(&meta)?,
-            meta,
+            transaction,
             commitments: transaction.open_table(COMMITMENTS).map_err(fault)?,
-            places: transaction.open_table(PLACES).map_err(fault)?,
-            roots: transaction.open_table(ROOTS).map_err(fault)?,
-            txlists: transaction.open_table(TXLISTS).map_err(fault)?,
-            txlist_blocks: transaction.open_table(TXLIST_BLOCKS).map_err(fault)?,
-            txlist_order: transaction.open_table(TXLIST_ORDER).map_err(fault)?,
-            evidence: transaction.open_table(EVIDENCE).map_err(fault)?,
+            heights: transaction.open_table(HEIGHTS).map_err(fault)?,
+            state,
+            before: state,
             limits,
             domain,
             changed: false,
@@ -93,14 +85,14 @@ impl<'t> Writer<'t> {
         })
     }
 
-    /// Writes down the state. None if there is nothing to commit, else the lists whose files have lost their
-    /// names.
-    pub(super) fn finish(mut self) -> Result<Option<Vec<B256>>, StorageError> {
+    /// Writes down the state. None if there is nothing to commit, else the state and the lists whose files have lost
+    /// their names.
+    pub(super) fn finish(self) -> Result<Option<(State, Vec<B256>)>, StorageError> {
         if !self.changed {
             return Ok(None);
         }
-        self.state.save(&mut self.meta)?;
-        Ok(Some(self.files))
+        self.state.save(&self.before, self.transaction)?;
+        Ok(Some((self.state, self.files)))
     }
 
     fn row(&self, place: Place) -> Result<Option<Row>, StorageError> {
@@ -108,14 +100,21 @@ impl<'t> Writer<'t> {
     }
 
     fn find(&self, hash: &B256) -> Result<Option<(Place, Row)>, StorageError> {
-        find(&self.commitments, &self.places, hash, &self.domain)
+        find(&self.commitments, &self.heights, hash, &self.domain)
+    }
+
+    /// What has this hash at the one height that it can have.
+    fn find_at(&self, block: BlockNumber, hash: &B256) -> Result<Option<(Place, Row)>, StorageError> {
+        if self.heights.get(entry(hash, block)).map_err(fault)?.is_none() {
+            return Ok(None);
+        }
+        let here = rows_at(&self.commitments, block, &self.domain)?;
+        Ok(here.into_iter().find(|(_, row)| row.stored.hash() == *hash))
     }
 
     fn write(&mut self, place: Place, row: &Row) -> Result<(), StorageError> {
         self.changed = true;
-        self.commitments.insert(place, &*row.encode()).map_err(fault)?;
-        self.places.insert(&row.stored.hash().0, place).map_err(fault)?;
-        Ok(())
+        self.commitments.insert(place, &*row.encode()).map(drop).map_err(fault)
     }
 
     /// Takes a row from one place to another of its height.
@@ -124,19 +123,26 @@ impl<'t> Writer<'t> {
         self.write((from.0, slot), row)
     }
 
-    fn erase(&mut self, place: Place, hash: &B256) -> Result<(), StorageError> {
-        self.changed = true;
-        self.commitments.remove(place).map_err(fault)?;
-        self.places.remove(&hash.0).map_err(fault)?;
-        self.roots.remove(place.0).map_err(fault)?;
-        self.state.commitments = self.state.commitments.saturating_sub(1);
+    /// Removes rows: all of each height, so that no entry of the index leads to one that stays.
+    fn erase<'a>(
+        &mut self,
+        rows: impl IntoIterator<Item = (Place, &'a StoredCommitment)>,
+    ) -> Result<(), StorageError> {
+        let mut roots = self.transaction.open_table(ROOTS).map_err(fault)?;
+        for (place, stored) in rows {
+            self.changed = true;
+            self.commitments.remove(place).map_err(fault)?;
+            self.heights.remove(entry(&stored.hash(), place.0)).map_err(fault)?;
+            roots.remove(place.0).map_err(fault)?;
+            self.state.commitments = self.state.commitments.saturating_sub(1);
+        }
         Ok(())
     }
 
     fn add(&mut self, slot: Option<u64>, new: &StoredCommitment) -> Result<(), StorageError> {
-        self.state.arrivals = self.state.arrivals.saturating_add(1);
+        let arrival = self.state.arrive();
         self.state.commitments = self.state.commitments.saturating_add(1);
-        let arrival = self.state.arrivals;
+        self.heights.insert(entry(&new.hash(), new.block), ()).map_err(fault)?;
         self.write((new.block, slot.unwrap_or(arrival)), &Row { arrival, stored: new.clone() })
     }
 
@@ -159,7 +165,7 @@ impl<'t> Writer<'t> {
     }
 
     /// Whether this step may not evict any more. Each insert evicts one at most, unless the limits have shrunk.
-    const fn is_tired(&self) -> bool {
+    pub(super) const fn is_tired(&self) -> bool {
         self.evicted >= STEP
     }
 
@@ -168,7 +174,7 @@ impl<'t> Writer<'t> {
             return Err(StorageError::NoBase);
         }
         let hash = new.hash();
-        if let Some((place, row)) = self.find(&hash)? {
+        if let Some((place, row)) = self.find_at(new.block, &hash)? {
             if !returns(self, &row.stored)? {
                 return Ok(Progress::Done(Inserted::Known));
             }
@@ -234,7 +240,8 @@ impl<'t> Writer<'t> {
             None => None,
         };
         if below != Some(first.parent) {
-            self.roots.insert(first.block, ()).map_err(fault)?;
+            let mut roots = self.transaction.open_table(ROOTS).map_err(fault)?;
+            roots.insert(first.block, ()).map_err(fault)?;
         }
         Ok(())
     }
@@ -245,7 +252,7 @@ impl<'t> Writer<'t> {
         let gone: Vec<_> = self.chain_from(from)?.into_iter().map(|row| row.stored).collect();
         if !gone.is_empty() {
             self.leave_chain(from)?;
-            self.state.tip = self.last_of_chain()?;
+            self.state.tip = last_of_chain(&self.commitments, &self.domain)?;
         }
         Ok(gone)
     }
@@ -265,8 +272,8 @@ impl<'t> Writer<'t> {
         let mut rows = Vec::new();
         for entry in self.commitments.range((from, CHAIN)..).map_err(fault)? {
             let (place, bytes) = entry.map_err(fault)?;
-            if let (block, CHAIN) = place.value() {
-                rows.push(Row::decode(block, bytes.value(), &self.domain)?);
+            if let place @ (_, CHAIN) = place.value() {
+                rows.push(Row::decode(place, bytes.value(), &self.domain)?);
             }
         }
         Ok(rows)
@@ -285,12 +292,10 @@ impl<'t> Writer<'t> {
         for entry in self.commitments.range((from, CHAIN)..).map_err(fault)? {
             let (place, bytes) = entry.map_err(fault)?;
             let place = place.value();
-            gone.push((place, Row::decode(place.0, bytes.value(), &self.domain)?.stored));
+            gone.push((place, Row::decode(place, bytes.value(), &self.domain)?.stored));
         }
-        for (place, stored) in &gone {
-            self.erase(*place, &stored.hash())?;
-        }
-        self.state.tip = self.last_of_chain()?;
+        self.erase(gone.iter().map(|(place, stored)| (*place, stored)))?;
+        self.state.tip = last_of_chain(&self.commitments, &self.domain)?;
         Ok(gone.into_iter().filter(|((_, slot), _)| *slot == CHAIN).map(|(_, stored)| stored).collect())
     }
 
@@ -304,128 +309,16 @@ impl<'t> Writer<'t> {
         Ok(None)
     }
 
-    /// The last block of the chain.
-    fn last_of_chain(&self) -> Result<Option<Head>, StorageError> {
-        for entry in self.commitments.iter().map_err(fault)?.rev() {
-            let (place, bytes) = entry.map_err(fault)?;
-            if let (block, CHAIN) = place.value() {
-                return Ok(Some(Row::decode(block, bytes.value(), &self.domain)?.stored.head()));
-            }
-        }
-        Ok(None)
-    }
-
     /// Removes the lowest height if it is settled and below `below`; says how many commitments went.
     pub(super) fn prune_lowest(&mut self, below: BlockNumber) -> Result<usize, StorageError> {
         let below = below.min(self.state.base.map_or(0, |base| base.number));
         let lowest = self.commitments.first().map_err(fault)?.map(|(place, _)| place.value().0);
         let Some(lowest) = lowest.filter(|lowest| *lowest < below) else { return Ok(0) };
         let gone = rows_at(&self.commitments, lowest, &self.domain)?;
-        for (place, row) in &gone {
-            self.erase(*place, &row.stored.hash())?;
-        }
+        self.erase(gone.iter().map(|(place, row)| (*place, &row.stored)))?;
         if self.state.tip.is_some_and(|tip| tip.number == lowest) {
             self.state.tip = None;
         }
         Ok(gone.len())
     }
-
-    /// Keeps a list that is there for this block too. Whether it is there.
-    pub(super) fn renew_txlist(&mut self, block: BlockNumber, hash: &B256) -> Result<bool, StorageError> {
-        let known = self.txlist_blocks.get(&hash.0).map_err(fault)?.map(|info| info.value());
-        let Some((before, bytes)) = known else { return Ok(false) };
-        // The same list serves several blocks (empty blocks do): it goes when the last of them does.
-        if block > before {
-            self.changed = true;
-            self.txlist_blocks.insert(&hash.0, (block, bytes)).map_err(fault)?;
-            self.txlist_order.remove((before, &hash.0)).map_err(fault)?;
-            self.txlist_order.insert((block, &hash.0), ()).map_err(fault)?;
-        }
-        Ok(true)
-    }
-
-    /// As [`TxListStore::put`](crate::TxListStore::put), as far as one step comes.
-    pub(super) fn put(
-        &mut self,
-        block: BlockNumber,
-        txlist: &TxList,
-        in_file: bool,
-    ) -> Result<Progress<bool>, StorageError> {
-        let (hash, bytes) = (txlist.hash(), txlist.bytes());
-        if self.renew_txlist(block, &hash)? {
-            return Ok(Progress::Done(false));
-        }
-        loop {
-            let State { txlists, txlist_bytes, .. } = self.state;
-            match self.limits.txlists_full(txlists, txlist_bytes, bytes.len()) {
-                None => break,
-                Some(_) if self.is_tired() => return Ok(Progress::More),
-                Some(full) if !self.evict_txlist()? => return Err(full),
-                Some(_) => self.evicted += 1,
-            }
-        }
-        self.changed = true;
-        if !in_file {
-            self.txlists.insert(&hash.0, &**bytes).map_err(fault)?;
-        }
-        self.txlist_blocks.insert(&hash.0, (block, bytes.len() as u64)).map_err(fault)?;
-        self.txlist_order.insert((block, &hash.0), ()).map_err(fault)?;
-        self.state.txlists = self.state.txlists.saturating_add(1);
-        self.state.txlist_bytes = self.state.txlist_bytes.saturating_add(bytes.len());
-        Ok(Progress::Done(true))
-    }
-
-    /// Removes the list of the lowest block if that is settled; says whether one went.
-    fn evict_txlist(&mut self) -> Result<bool, StorageError> {
-        let lowest = self.txlist_order.first().map_err(fault)?.map(|(key, _)| {
-            let (block, hash) = key.value();
-            (block, *hash)
-        });
-        let Some((block, hash)) = lowest else { return Ok(false) };
-        if self.state.base.is_none_or(|base| block > base.number) {
-            return Ok(false);
-        }
-        self.changed = true;
-        self.txlist_order.remove((block, &hash)).map_err(fault)?;
-        let info = self.txlist_blocks.remove(&hash).map_err(fault)?.map(|info| info.value());
-        if self.txlists.remove(&hash).map_err(fault)?.is_none() {
-            self.files.push(B256::from(hash));
-        }
-        let bytes = info.and_then(|(_, bytes)| usize::try_from(bytes).ok()).unwrap_or(0);
-        self.state.txlists = self.state.txlists.saturating_sub(1);
-        self.state.txlist_bytes = self.state.txlist_bytes.saturating_sub(bytes);
-        Ok(true)
-    }
-
-    /// As [`EvidenceStore::put_evidence`](crate::EvidenceStore::put_evidence).
-    pub(super) fn put_evidence(
-        &mut self,
-        key: EvidenceKey,
-        evidence: &StoredEvidence,
-    ) -> Result<bool, StorageError> {
-        if self.evidence.get(place(&key)).map_err(fault)?.is_some() {
-            return Ok(false);
-        }
-        self.changed = true;
-        self.evidence.insert(place(&key), &*encode_evidence(place(&key), evidence)).map_err(fault)?;
-        let limit = u64::try_from(self.limits.evidence).unwrap_or(u64::MAX);
-        let mut kept = true;
-        while self.evidence.len().map_err(fault)? > limit {
-            let mut keys = Vec::new();
-            for entry in self.evidence.iter().map_err(fault)? {
-                let (key, _) = entry.map_err(fault)?;
-                let (signer, block, label) = key.value();
-                let kind = kind_of(label).ok_or(StorageError::Corrupt { what: "evidence" })?;
-                keys.push((Address::from(*signer), block, kind.label()));
-            }
-            let Some(worst) = first_of_the_worst(keys.into_iter()) else { break };
-            self.evidence.remove(place(&worst)).map_err(fault)?;
-            kept &= worst != key;
-        }
-        Ok(kept)
-    }
-}
-
-fn place(key: &EvidenceKey) -> EvidencePlace<'_> {
-    (&key.0.0.0, key.1, key.2)
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 mod medium;
+mod migrate;
 
 use std::collections::HashMap;
 

@@ -1,0 +1,168 @@
+//! A commitment as the database keeps it, byte by byte.
+
+use std::sync::Arc;
+
+use p2p_types::{Address, B256, BlockNumber, Recovered, SigningDomain};
+use preconfirmation_types::{Container as _, SIGNED_COMMITMENT_BYTES};
+use twox_hash::XxHash3_64;
+
+use super::tables::{CHAIN, Place};
+use crate::{StorageError, StoredCommitment};
+
+/// Bytes of the checksum at the end of each record.
+pub(super) const CHECKSUM_BYTES: usize = 8;
+/// Arrival, signer, commitment, and the parent where the commitment does not name it: a record unpacked.
+const MAX_ROW_BYTES: usize = 8 + 20 + SIGNED_COMMITMENT_BYTES + 32;
+
+/// XXH3 with 64 bits: enough against accidents, which is all that it is for. Whoever can write to the file can
+/// write a checksum as well. The seed ties it to where the bytes belong.
+pub(super) fn checksum(seed: u64, bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    XxHash3_64::oneshot_with_seed(seed, bytes).to_be_bytes()
+}
+
+/// Appends the checksum of all that is there.
+pub(super) fn seal(seed: u64, mut bytes: Vec<u8>) -> Vec<u8> {
+    let sum = checksum(seed, &bytes);
+    bytes.extend_from_slice(&sum);
+    bytes
+}
+
+/// Splits the checksum off; none if it is not that of the rest.
+pub(super) fn checked(seed: u64, bytes: &[u8]) -> Option<&[u8]> {
+    let (body, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
+    (checksum(seed, body) == *sum).then_some(body)
+}
+
+/// Zeros become one zero and how many they are, everything else stays. A commitment has six numbers of 32 bytes,
+/// which are mostly zeros: it needs two thirds of its room.
+fn pack(bytes: &[u8], into: &mut Vec<u8>) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let plain = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+        let (plain, after) = rest.split_at(plain);
+        into.extend_from_slice(plain);
+        let zeros = after.iter().take(usize::from(u8::MAX)).take_while(|byte| **byte == 0).count();
+        if let Ok(count @ 1..) = u8::try_from(zeros) {
+            into.extend_from_slice(&[0, count]);
+        }
+        rest = after.split_at(zeros).1;
+    }
+}
+
+/// What was packed; none if nothing packs to this, or only more than `limit` bytes.
+fn unpack(packed: &[u8], limit: usize) -> Option<Vec<u8>> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(limit), packed);
+    while !rest.is_empty() {
+        let plain = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+        let (plain, after) = rest.split_at(plain);
+        bytes.extend_from_slice(plain);
+        rest = match after {
+            [] => after,
+            [_, count, after @ ..] if *count > 0 => {
+                bytes.resize(bytes.len() + usize::from(*count), 0);
+                after
+            }
+            _ => return None,
+        };
+        if bytes.len() > limit {
+            return None;
+        }
+    }
+    Some(bytes)
+}
+
+/// The record of this body at a height: packed, and sealed with the height.
+pub(super) fn record(block: BlockNumber, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(MAX_ROW_BYTES);
+    pack(body, &mut bytes);
+    seal(block, bytes)
+}
+
+/// A commitment as a record has it.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    /// Grows with every insert, so that the order of arrival outlives the process.
+    pub(super) arrival: u64,
+    pub(super) stored: StoredCommitment,
+}
+
+impl Row {
+    /// The record: arrival, signer, commitment, and the parent where the commitment does not name it.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let recovered = &self.stored.recovered;
+        let mut body = Vec::with_capacity(MAX_ROW_BYTES);
+        body.extend_from_slice(&self.arrival.to_be_bytes());
+        body.extend_from_slice(recovered.signer().as_slice());
+        body.extend_from_slice(&recovered.signed().to_ssz());
+        if self.stored.parent != recovered.signed().preconf().parent_preconfirmation_hash {
+            body.extend_from_slice(self.stored.parent.as_slice());
+        }
+        record(self.stored.block, &body)
+    }
+
+    pub(super) fn decode(place: Place, bytes: &[u8], domain: &SigningDomain) -> Result<Self, StorageError> {
+        const WHAT: StorageError = StorageError::Corrupt { what: "a commitment" };
+        let (block, slot) = place;
+        let body = checked(block, bytes).and_then(|packed| unpack(packed, MAX_ROW_BYTES)).ok_or(WHAT)?;
+        let (arrival, body) = body.split_first_chunk::<8>().ok_or(WHAT)?;
+        let (signer, body) = body.split_first_chunk::<20>().ok_or(WHAT)?;
+        let (ssz, parent) = body.split_at_checked(SIGNED_COMMITMENT_BYTES).ok_or(WHAT)?;
+        let arrival = u64::from_be_bytes(*arrival);
+        if slot != CHAIN && slot != arrival {
+            return Err(WHAT);
+        }
+        let recovered =
+            Recovered::from_trusted_store(ssz, Address::from(*signer), domain).map_err(|_| WHAT)?;
+        let parent = match parent.len() {
+            0 => recovered.signed().preconf().parent_preconfirmation_hash,
+            32 => B256::from_slice(parent),
+            _ => return Err(WHAT),
+        };
+        let stored = StoredCommitment { block, parent, recovered: Arc::new(recovered) };
+        Ok(Self { arrival, stored })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_packed_comes_back_and_nothing_beyond_the_limit() {
+        let mut dice = fastrand::Rng::with_seed(1);
+        let some = std::iter::repeat_with(|| {
+            let (len, zeros) = (dice.usize(0..700), dice.u8(0..=10));
+            (0..len).map(|_| if dice.u8(0..10) < zeros { 0 } else { dice.u8(..) }).collect::<Vec<u8>>()
+        });
+        let edges = [vec![], vec![0], vec![0; 255], vec![0; 256], vec![0; 511], vec![7; 300], vec![0, 1, 0]];
+        for bytes in edges.into_iter().chain(some.take(300)) {
+            let mut packed = Vec::new();
+            pack(&bytes, &mut packed);
+            assert_eq!(unpack(&packed, bytes.len()), Some(bytes.clone()));
+            if let Some(less) = bytes.len().checked_sub(1) {
+                assert_eq!(unpack(&packed, less), None);
+            }
+        }
+    }
+
+    #[test]
+    fn what_nothing_packs_to_is_not_unpacked() {
+        for packed in [&[0][..], &[1, 0], &[0, 0], &[5, 0, 0, 5]] {
+            assert_eq!(unpack(packed, 1_000), None, "{packed:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_bound_to_its_height_and_a_flipped_bit_is_seen() {
+        let sealed = record(7, &[3; 40]);
+        assert!(checked(7, &sealed).is_some() && checked(8, &sealed).is_none());
+        for bit in 0..sealed.len() * 8 {
+            let mut bad = sealed.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(checked(7, &bad), None);
+        }
+        for short in 0..8 {
+            assert_eq!(checked(7, &sealed[..short]), None);
+        }
+    }
+}
