@@ -1,10 +1,16 @@
-//! Finds connections whose other end does not read what gossip writes.
+//! What is not read, either way.
+//!
+//! **By peers.** Connections whose other end does not read what gossip writes are found and cut.
 //!
 //! gossipsub's queue for a peer is bounded by count, and it tells nobody how long the queue is. But it
 //! writes one message after the other, drops on the way what has waited for longer than `queue_time`, and a
 //! message that is being written keeps all behind it waiting. So what a peer pins is at most what gossip was
-//! given since the message in writing began, and `queue_time` before. The beginning is seen on the
-//! connection's streams; what gossip was given is known to the service.
+//! given since the message in writing began, and `queue_time` before; and no more than since the connection
+//! last had nothing to write. Both are seen on the connection's streams; what gossip was given is known to
+//! the service.
+//!
+//! **By us.** Gossip of a graylisted peer would be dropped, but only after its signature was checked. It is
+//! left unread instead, so that a flood fills the window of its own stream and costs nothing more.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,7 +21,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -33,6 +39,9 @@ use crate::config::GossipConfig;
 
 /// How long an orderly end of a connection may take. One whose other end does not read has none.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Bytes that a stream has brought before it can be silenced. No request is as long (§10), so it is gossip's.
+const HEARD: usize = 4096;
 
 /// All connections of a node, as their streams see them.
 #[derive(Debug, Clone, Default)]
@@ -64,14 +73,23 @@ impl Connections {
         for (peer, gauge) in locked(&self.0).iter() {
             if let Some(gauge) = gauge.upgrade()
                 && !gauge.cut.load(Ordering::Relaxed)
-                && let Some(since) = gauge.since()
-                && let Some(why) = unread.judge(since, now)
+                && let Some(waits) = gauge.waits()
+                && let Some(why) = unread.judge(waits, now)
             {
                 gauge.cut();
                 cut.push((*peer, why));
             }
         }
         cut
+    }
+
+    /// Leaves unread what gossip of a peer brings, or reads on.
+    pub(crate) fn silence(&self, peer: &PeerId, silenced: bool) {
+        for (_, gauge) in locked(&self.0).iter().filter(|(of, _)| of == peer) {
+            if let Some(gauge) = gauge.upgrade() {
+                gauge.silence(silenced);
+            }
+        }
     }
 }
 
@@ -116,11 +134,11 @@ impl Unread {
         self.given.push_back((now, bytes));
     }
 
-    fn judge(&self, since: Instant, now: Instant) -> Option<Why> {
+    fn judge(&self, Waits { since, drained }: Waits, now: Instant) -> Option<Why> {
         if now.saturating_duration_since(since) >= self.config.send_stall {
             return Some(Why::Stalled);
         }
-        let from = since.checked_sub(self.config.queue_time);
+        let from = since.checked_sub(self.config.queue_time).max(drained);
         let behind = self.given.iter().rev().take_while(|(at, _)| from.is_none_or(|from| *at >= from));
         let bytes: usize = behind.map(|(_, bytes)| bytes).sum();
         (bytes > self.config.send_queue_bytes.get()).then_some(Why::TooMuch)
@@ -131,6 +149,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A connection that waits for its other end to read.
+#[derive(Debug, Clone, Copy)]
+struct Waits {
+    /// The longest waiting stream since then.
+    since: Instant,
+    /// When nothing waited last. What gossip is given at that very moment may still be on its way.
+    drained: Option<Instant>,
+}
+
 /// What is seen of one connection.
 #[derive(Debug, Default)]
 struct Gauge {
@@ -139,16 +166,46 @@ struct Gauge {
     cutting: AtomicWaker,
 }
 
-/// The streams that we opened and that wait for the other end to read, each with its beginning.
+/// The streams of one connection, by number.
 #[derive(Debug, Default)]
 struct Streams {
-    waiting: HashMap<u64, Instant>,
     opened: u64,
+    /// Those that we opened and that wait for the other end to read, each with its beginning.
+    waiting: HashMap<u64, Instant>,
+    drained: Option<Instant>,
+    silenced: bool,
+    /// Those of the other end that are not read while it is silenced.
+    unheard: HashMap<u64, Waker>,
+}
+
+impl Streams {
+    fn open(&mut self) -> u64 {
+        self.opened += 1;
+        self.opened
+    }
 }
 
 impl Gauge {
-    fn since(&self) -> Option<Instant> {
-        locked(&self.streams).waiting.values().min().copied()
+    fn waits(&self) -> Option<Waits> {
+        let streams = locked(&self.streams);
+        let since = streams.waiting.values().min().copied()?;
+        Some(Waits { since, drained: streams.drained })
+    }
+
+    /// The connection has written what it had to write, but for what waits.
+    fn written(&self, now: Instant) {
+        let mut streams = locked(&self.streams);
+        if streams.waiting.is_empty() {
+            streams.drained = Some(now);
+        }
+    }
+
+    fn silence(&self, silenced: bool) {
+        let mut streams = locked(&self.streams);
+        streams.silenced = silenced;
+        if !silenced {
+            streams.unheard.drain().for_each(|(_, waker)| waker.wake());
+        }
     }
 
     fn cut(&self) {
@@ -169,12 +226,12 @@ impl StreamMuxer for Watched {
 
     fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<WatchedStream>> {
         let stream = Pin::new(&mut self.muxer).poll_inbound(cx);
-        stream.map_ok(|stream| WatchedStream { stream, watch: None })
+        stream.map_ok(|stream| WatchedStream { stream, end: End::Theirs(Ear::new(&self.gauge)) })
     }
 
     fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<WatchedStream>> {
         let stream = Pin::new(&mut self.muxer).poll_outbound(cx);
-        stream.map_ok(|stream| WatchedStream { stream, watch: Some(Watch::new(&self.gauge)) })
+        stream.map_ok(|stream| WatchedStream { stream, end: End::Ours(Watch::new(&self.gauge)) })
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -190,6 +247,8 @@ impl StreamMuxer for Watched {
         if self.gauge.cut.load(Ordering::Acquire) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        // Polled after all streams, when these can do no more.
+        self.gauge.written(Instant::now());
         Pin::new(&mut self.muxer).poll(cx)
     }
 }
@@ -206,8 +265,7 @@ struct Watch {
 impl Watch {
     fn new(gauge: &Arc<Gauge>) -> Self {
         let mut streams = locked(&gauge.streams);
-        streams.opened += 1;
-        let number = streams.opened;
+        let number = streams.open();
         streams.waiting.insert(number, Instant::now());
         drop(streams);
         Self { gauge: Arc::clone(gauge), number, agreed: false, waits: true }
@@ -233,14 +291,53 @@ impl Drop for Watch {
     }
 }
 
+/// A stream that the other end opened.
+struct Ear {
+    gauge: Arc<Gauge>,
+    number: u64,
+    /// Bytes it has brought.
+    read: usize,
+}
+
+impl Ear {
+    fn new(gauge: &Arc<Gauge>) -> Self {
+        let number = locked(&gauge.streams).open();
+        Self { gauge: Arc::clone(gauge), number, read: 0 }
+    }
+
+    /// Whether it is read. If not, the task is woken when it is again.
+    fn listens(&self, cx: &Context<'_>) -> bool {
+        if self.read <= HEARD {
+            return true;
+        }
+        let mut streams = locked(&self.gauge.streams);
+        if streams.silenced {
+            streams.unheard.insert(self.number, cx.waker().clone());
+        }
+        !streams.silenced
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        locked(&self.gauge.streams).unheard.remove(&self.number);
+    }
+}
+
+/// Who opened a stream, and what is to be known of it.
+enum End {
+    Ours(Watch),
+    Theirs(Ear),
+}
+
 struct WatchedStream {
     stream: SubstreamBox,
-    watch: Option<Watch>,
+    end: End,
 }
 
 impl WatchedStream {
     fn written<T>(&mut self, result: Poll<io::Result<T>>, flushed: bool) -> Poll<io::Result<T>> {
-        if let Some(watch) = &mut self.watch
+        if let End::Ours(watch) = &mut self.end
             && (flushed || result.is_pending())
         {
             watch.waits(result.is_pending());
@@ -251,13 +348,21 @@ impl WatchedStream {
 
 impl AsyncRead for WatchedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Some(watch) = &mut self.watch
-            && !watch.agreed
-            && matches!(read, Poll::Ready(Ok(1..)))
+        if let End::Theirs(ear) = &self.end
+            && !ear.listens(cx)
         {
-            watch.agreed = true;
-            watch.waits(false);
+            return Poll::Pending;
+        }
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Poll::Ready(Ok(bytes @ 1..)) = read {
+            match &mut self.end {
+                End::Ours(watch) if !watch.agreed => {
+                    watch.agreed = true;
+                    watch.waits(false);
+                }
+                End::Ours(_) => {}
+                End::Theirs(ear) => ear.read = ear.read.saturating_add(bytes),
+            }
         }
         read
     }
@@ -295,11 +400,26 @@ mod tests {
         })
     }
 
+    /// A wait with nothing known from before it.
+    fn waits(since: Instant) -> Waits {
+        Waits { since, drained: None }
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     #[test]
     fn a_message_that_is_not_read_in_time_is_enough() {
         let (unread, start) = (unread(), Instant::now());
-        assert_eq!(unread.judge(start, start + Duration::from_millis(7999)), None);
-        assert_eq!(unread.judge(start, start + Duration::from_secs(8)), Some(Why::Stalled));
+        assert_eq!(unread.judge(waits(start), start + Duration::from_millis(7999)), None);
+        assert_eq!(unread.judge(waits(start), start + Duration::from_secs(8)), Some(Why::Stalled));
     }
 
     #[test]
@@ -309,13 +429,63 @@ mod tests {
         // Whatever waited before the message in writing is read, or dropped after five seconds.
         unread.given(100 * MIB, at(0));
         unread.given(4 * MIB, at(6));
-        assert_eq!(unread.judge(at(10), at(11)), None);
+        assert_eq!(unread.judge(waits(at(10)), at(11)), None);
         unread.given(4 * MIB, at(11));
-        assert_eq!(unread.judge(at(10), at(11)), None);
+        assert_eq!(unread.judge(waits(at(10)), at(11)), None);
         unread.given(1, at(12));
-        assert_eq!(unread.judge(at(10), at(12)), Some(Why::TooMuch));
+        assert_eq!(unread.judge(waits(at(10)), at(12)), Some(Why::TooMuch));
         // A peer that has read on holds less.
-        assert_eq!(unread.judge(at(12), at(12)), None);
+        assert_eq!(unread.judge(waits(at(12)), at(12)), None);
+    }
+
+    #[test]
+    fn what_was_read_before_a_message_does_not_wait_behind_it() {
+        let (mut unread, start) = (unread(), Instant::now());
+        unread.given(100 * MIB, start);
+        let since = start + Duration::from_millis(20);
+        assert_eq!(unread.judge(waits(since), since), Some(Why::TooMuch));
+        let drained = Some(start + Duration::from_millis(10));
+        assert_eq!(unread.judge(Waits { since, drained }, since), None);
+        // What came at that moment may not have been written yet.
+        assert_eq!(unread.judge(Waits { since, drained: Some(start) }, since), Some(Why::TooMuch));
+    }
+
+    #[test]
+    fn nothing_is_drained_while_a_stream_waits() {
+        let (gauge, start) = (Arc::new(Gauge::default()), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        gauge.written(at(1));
+        let mut stream = Watch::new(&gauge);
+        gauge.written(at(2));
+        assert_eq!(gauge.waits().map(|waits| waits.drained), Some(Some(at(1))));
+        stream.agreed = true;
+        stream.waits(false);
+        assert!(gauge.waits().is_none());
+        gauge.written(at(3));
+        stream.waits(true);
+        assert_eq!(gauge.waits().map(|waits| waits.drained), Some(Some(at(3))));
+    }
+
+    #[test]
+    fn a_silenced_stream_is_read_as_far_as_a_request_goes_and_again_when_it_is_over() {
+        let (gauge, count) = (Arc::new(Gauge::default()), Arc::new(Woken::default()));
+        let mut ear = Ear::new(&gauge);
+        let waker = Waker::from(Arc::clone(&count));
+        let cx = Context::from_waker(&waker);
+        gauge.silence(true);
+        ear.read = HEARD;
+        assert!(ear.listens(&cx));
+        ear.read += 1;
+        assert!(!ear.listens(&cx) && !ear.listens(&cx));
+        assert_eq!(count.0.load(Ordering::Relaxed), 0);
+        gauge.silence(false);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(ear.listens(&cx));
+        // One that goes is not remembered.
+        gauge.silence(true);
+        assert!(!ear.listens(&cx));
+        drop(ear);
+        assert!(locked(&gauge.streams).unheard.is_empty());
     }
 
     #[test]

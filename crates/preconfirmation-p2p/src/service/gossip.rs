@@ -107,8 +107,9 @@ impl NetworkService {
             }
             Verdict::Ignore => self.judge(&id, &from, MessageAcceptance::Ignore),
             Verdict::Reject(offence) => {
+                let in_time = self.judge(&id, &from, MessageAcceptance::Reject);
                 self.charge(from, offence);
-                self.judge(&id, &from, MessageAcceptance::Reject)
+                in_time
             }
         };
         // A late verdict scores, but gossip has forgotten the message: it is not forwarded.

@@ -54,8 +54,10 @@ impl NetworkService {
         self.dial_succeeded(id, peer);
         self.count_peers();
         // A peer that returns finds its score where it was.
-        let score = self.scores.of(&peer, Instant::now());
+        let now = Instant::now();
+        let score = self.scores.of(&peer, now);
         self.mirror(&peer, score);
+        self.silence(&peer, self.total_score(&peer, now));
         tracing::debug!(%peer, address = %endpoint.get_remote_address(), "connected");
     }
 
@@ -128,8 +130,10 @@ impl NetworkService {
     /// Charges a peer with an offence (§7.1).
     pub(super) fn charge(&mut self, peer: PeerId, offence: Offence) {
         metrics::offence(offence);
-        let score = self.scores.offence(peer, offence, Instant::now());
+        let now = Instant::now();
+        let score = self.scores.offence(peer, offence, now);
         self.mirror(&peer, score);
+        self.silence(&peer, self.total_score(&peer, now));
         tracing::debug!(%peer, offence = offence.label(), score, "offence");
     }
 
@@ -142,6 +146,13 @@ impl NetworkService {
     pub(super) fn total_score(&self, peer: &PeerId, now: Instant) -> f64 {
         let gossip = self.swarm.behaviour().gossip.peer_score(peer);
         gossip.unwrap_or_else(|| self.scores.of(peer, now))
+    }
+
+    /// Leaves gossip of a graylisted peer unread: it would be dropped, but only after its signature was
+    /// checked.
+    fn silence(&self, peer: &PeerId, total: f64) {
+        let graylisted = total < self.config.score.graylist_threshold;
+        self.connections.silence(peer, graylisted && !self.keeping.is_protected(peer));
     }
 
     /// Makes the application score part of gossipsub's.
@@ -159,6 +170,7 @@ impl NetworkService {
             gossip.set_application_score(peer, application);
             let total = gossip.peer_score(peer).unwrap_or(application);
             totals.push(total);
+            self.silence(peer, total);
             let lower = total.min(application);
             if self.scores.observe(*peer, lower, now) == Standing::Banned && !self.keeping.is_protected(peer)
             {
