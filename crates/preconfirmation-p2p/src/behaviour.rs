@@ -76,7 +76,7 @@ pub(crate) fn swarm(
     let swarm_config =
         swarm::Config::with_tokio_executor().with_idle_connection_timeout(connections.idle_timeout);
     let local = config.identity.public().to_peer_id();
-    let transport = connected.watch(transport::build(&config.identity)?);
+    let transport = connected.watch(transport::build(config)?);
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
     for address in &config.advertise {
         swarm.add_external_address(address.clone());

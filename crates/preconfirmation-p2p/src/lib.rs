@@ -67,6 +67,8 @@
 //! | the list of known peers | who was never connected makes room, then who was not seen for longest |
 //! | messages being sent to a peer (count) | the newest is not sent to it |
 //! | the same (bytes) | the peer is disconnected |
+//! | gossip that a peer below the graylist threshold sends | the peer waits: it is not read |
+//! | inbound TCP handshakes (`max_pending`), which take turns | the connection is refused |
 //! | requests waiting for their turn | [`RequestError::QueueFull`] |
 //! | messages kept for peers to come (count and bytes) | [`PublishError::QueueFull`]; the stale are dropped |
 //!

@@ -1,16 +1,21 @@
 //! How bytes reach a peer: TCP with noise and yamux, QUIC, and names resolved by DNS in front of both.
 
-use std::time::Duration;
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use libp2p::{
     PeerId, Transport as _,
     core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
-    dns,
-    identity::Keypair,
-    noise, quic, tcp, yamux,
+    dns, noise, quic, tcp, yamux,
 };
 
-use crate::error::NetworkError;
+use crate::{
+    config::{NetworkConfig, after},
+    error::NetworkError,
+};
 
 /// From the first packet to an authenticated connection.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -19,20 +24,31 @@ type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
 /// Every transport that a node speaks. A system whose DNS settings cannot be read still reaches numeric
 /// addresses.
-pub(crate) fn build(identity: &Keypair) -> Result<Connections, NetworkError> {
-    let transport = match dns::tokio::Transport::system(sockets(identity)?) {
+pub(crate) fn build(config: &NetworkConfig) -> Result<Connections, NetworkError> {
+    let transport = match dns::tokio::Transport::system(sockets(config)?) {
         Ok(named) => named.boxed(),
         Err(error) => {
             tracing::warn!(%error, "the system's DNS settings cannot be read: names in addresses are not resolved");
-            sockets(identity)?
+            sockets(config)?
         }
     };
     Ok(transport)
 }
 
-fn sockets(identity: &Keypair) -> Result<Connections, NetworkError> {
+fn sockets(config: &NetworkConfig) -> Result<Connections, NetworkError> {
+    let identity = &config.identity;
     let noise = noise::Config::new(identity).map_err(|error| NetworkError::Stack(error.into()))?;
+    let turns = Turns::new(config.connections.handshake_interval);
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+        .and_then(move |socket, endpoint| {
+            let turn = endpoint.is_listener().then(|| turns.take(Instant::now()));
+            async move {
+                if let Some(turn) = turn {
+                    tokio::time::sleep_until(turn.into()).await;
+                }
+                Ok::<_, io::Error>(socket)
+            }
+        })
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(yamux::Config::default())
@@ -43,4 +59,40 @@ fn sockets(identity: &Keypair) -> Result<Connections, NetworkError> {
     let quic = quic::tokio::Transport::new(quic)
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
     Ok(quic.or_transport(tcp).map(|either, _| either.into_inner()).boxed())
+}
+
+/// Spreads inbound handshakes over time: each costs more than any message, and strangers decide how many come
+/// at once. As connections in negotiation are bounded, so is the time that one waits.
+#[derive(Clone)]
+struct Turns {
+    interval: Duration,
+    /// The first instant that nobody has taken.
+    free: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Turns {
+    fn new(interval: Duration) -> Self {
+        Self { interval, free: Arc::default() }
+    }
+
+    /// When the next handshake may begin.
+    fn take(&self, now: Instant) -> Instant {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = free.map_or(now, |free| free.max(now));
+        *free = Some(after(turn, self.interval));
+        turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handshakes_take_turns_and_none_is_saved_up() {
+        let (turns, start) = (Turns::new(Duration::from_millis(10)), Instant::now());
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let taken = [0, 0, 3, 30, 100, 101].map(|now| turns.clone().take(at(now)));
+        assert_eq!(taken, [0, 10, 20, 30, 100, 110].map(at));
+    }
 }

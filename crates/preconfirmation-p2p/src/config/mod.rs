@@ -262,6 +262,9 @@ pub struct ConnectionConfig {
     pub max_per_peer: u32,
     /// Most connections in negotiation, each way.
     pub max_pending: u32,
+    /// Least time from the beginning of one inbound TCP handshake to that of the next: a flood of connections
+    /// costs so many handshakes and no more. They wait for at most `max_pending` times as long.
+    pub handshake_interval: Duration,
     /// A connection that nothing uses is closed after this: a peer that never opens gossipsub.
     pub idle_timeout: Duration,
     /// Between two pings; one that is not answered within 20 s closes the connection.
@@ -278,6 +281,7 @@ impl Default for ConnectionConfig {
             max_outbound: 64,
             max_per_peer: 2,
             max_pending: 32,
+            handshake_interval: Duration::from_millis(10),
             idle_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(15),
             max_process_bytes: None,

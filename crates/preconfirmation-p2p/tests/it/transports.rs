@@ -1,7 +1,11 @@
 //! QUIC, DNS, and what peers are told about where a node is.
 
-use std::num::NonZeroUsize;
+use std::{
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
 
+use futures::future::join_all;
 use preconfirmation_p2p::{InboundRequest, Multiaddr, Network, NetworkError, Published, Verdict};
 use preconfirmation_types::{GetHead, GetHeadRequest, PreconfHead, U256};
 
@@ -78,6 +82,21 @@ async fn a_quic_port_that_is_taken_says_so() {
     second.listen = vec![taken.clone()];
     let error = Network::new(second).unwrap_err();
     assert!(matches!(&error, NetworkError::Listen { address, .. } if *address == taken), "{error:?}");
+}
+
+#[tokio::test]
+async fn inbound_handshakes_take_turns() {
+    let mut patient = config();
+    patient.connections.handshake_interval = Duration::from_millis(300);
+    let server = Node::start(patient);
+    let address = soon(server.handle.listen_addrs()).await.unwrap().remove(0);
+    let dialling = [Node::local(), Node::local(), Node::local()];
+    let start = Instant::now();
+    let dials = dialling.iter().map(|node| node.handle.dial(address.clone()));
+    for dialled in soon(join_all(dials)).await {
+        dialled.unwrap();
+    }
+    assert!(start.elapsed() >= 2 * Duration::from_millis(300), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
