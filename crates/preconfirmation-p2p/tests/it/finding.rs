@@ -33,8 +33,7 @@ async fn stop(mut node: Node) {
 
 /// Starts a node at the place of one that has just gone, as soon as its ports are free.
 async fn start_again(config: &NetworkConfig) -> Node {
-    let (handle, events, service) = eventually(|| async { Network::new(config.clone()).ok() }).await;
-    Node { handle, events, running: tokio::spawn(service.run()) }
+    Node::of(eventually(|| async { Network::new(config.clone()).ok() }).await)
 }
 
 #[tokio::test]

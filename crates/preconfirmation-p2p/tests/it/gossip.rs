@@ -1,9 +1,10 @@
 //! Gossip goes where verdicts let it.
 
-use preconfirmation_p2p::{GossipMessage, PublishError, Published, Verdict};
+use preconfirmation_p2p::{GossipMessage, PublishError, Published, Verdict, gossip_id};
 use preconfirmation_types::{Bytes, Container as _, MAX_TXLIST_BYTES, Offence, Topic};
 
 use crate::hostile::Adversary;
+use crate::raw::{Raw, idontwant};
 use crate::rig::{COMMITMENTS, Metrics, Node, config, eventually, soon, ssz, txlist};
 
 #[tokio::test]
@@ -34,6 +35,28 @@ async fn both_topics_reach_a_third_node_through_one_that_accepts() {
         (0.09..=0.1).contains(&score).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_list_that_came_is_announced_as_unwanted_to_who_might_send_it_too() {
+    let (mut author, mut node) = (Node::local(), Node::local());
+    author.meet(&mut node).await;
+    let mut peer = Raw::join(&node).await;
+    let commitment = ssz(1);
+    let sent = soon(author.handle.publish(COMMITMENTS, commitment.clone())).await;
+    assert_eq!(sent, Ok(Published::Sent { peers: 1 }));
+    assert_eq!(node.judge(Verdict::Accept).await, GossipMessage::Commitment(commitment.clone()));
+    peer.hears(&commitment).await;
+    let list = txlist(128 * 1024);
+    let bytes = list.to_ssz();
+    let unwanted = idontwant(&gossip_id(&bytes));
+    let sent = soon(author.handle.publish(Topic::RawTxLists, bytes.into())).await;
+    assert_eq!(sent, Ok(Published::Sent { peers: 1 }));
+    // Before the list is judged, and so before it is forwarded.
+    peer.hears(&unwanted).await;
+    assert_eq!(node.judge(Verdict::Accept).await, GossipMessage::TxList(list));
+    // For a commitment the announcement would cost more than it saves.
+    assert!(!peer.has_heard(&idontwant(&gossip_id(&commitment))));
 }
 
 #[tokio::test]

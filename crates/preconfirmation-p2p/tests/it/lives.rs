@@ -141,8 +141,8 @@ fn settings_that_cannot_work_are_refused() {
     };
     let error = refused(|config| config.gossip.mesh.low = 9);
     assert!(matches!(error, ConfigError::Mesh { size: 8, low: 9, .. }), "{error:?}");
-    let error = refused(|config| config.gossip.history_gossip = 13);
-    assert!(matches!(error, ConfigError::History { gossiped: 13, .. }), "{error:?}");
+    let error = refused(|config| config.gossip.history_gossip = 121);
+    assert!(matches!(error, ConfigError::History { gossiped: 121, .. }), "{error:?}");
     let error = refused(|config| config.score.ban_threshold = -1.0);
     assert!(matches!(error, ConfigError::Thresholds { .. }), "{error:?}");
     let error = refused(|config| config.score.publish_threshold = f64::NAN);

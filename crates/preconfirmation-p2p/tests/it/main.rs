@@ -9,6 +9,7 @@ mod gossip;
 mod hostile;
 mod limits;
 mod lives;
+mod raw;
 mod requests;
 mod rig;
 mod transports;

@@ -1,6 +1,9 @@
 //! The three protocols over sockets.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
 use preconfirmation_p2p::{InboundRequest, NetworkConfig, PeerId, RequestError};
@@ -15,9 +18,24 @@ use crate::rig::{Metrics, Node, commitment, config, soon};
 const PAGE: GetCommitmentsByNumberRequest =
     GetCommitmentsByNumberRequest { start_block_number: U256::from_limbs([10, 0, 0, 0]), max_count: 256 };
 
-/// Answers as a good peer does: it has blocks from 10 on, and one transaction list.
-async fn serve(mut node: Node) {
-    let list = TxList::new(vec![5; MAX_TXLIST_BYTES].into(), MAX_TXLIST_BYTES).unwrap();
+/// The largest list that there is.
+fn largest() -> TxList {
+    TxList::new(vec![5; MAX_TXLIST_BYTES].into(), MAX_TXLIST_BYTES).unwrap()
+}
+
+/// Lists of 10 KiB, all different.
+fn lists(count: u64) -> Vec<TxList> {
+    let list = |number: u64| {
+        let mut list = vec![7; 10 * 1024];
+        list[..8].copy_from_slice(&number.to_le_bytes());
+        TxList::new(list.into(), MAX_TXLIST_BYTES).unwrap()
+    };
+    (0..count).map(list).collect()
+}
+
+/// Answers as a good peer does: it has blocks from 10 on, and these transaction lists.
+async fn serve(mut node: Node, lists: Vec<TxList>) {
+    let lists: HashMap<_, _> = lists.into_iter().map(|list| (list.hash(), list)).collect();
     loop {
         match node.request().await.1 {
             InboundRequest::Head(responder) => responder
@@ -29,11 +47,9 @@ async fn serve(mut node: Node) {
                 responder.send(GetCommitmentsByNumberResponse::new(page).unwrap());
             }
             InboundRequest::TxList(request, responder) => {
-                responder.send(if request.raw_tx_list_hash == list.hash() {
-                    list.clone().into()
-                } else {
-                    GetRawTxListResponse::not_found(request.raw_tx_list_hash)
-                });
+                let hash = request.raw_tx_list_hash;
+                let list = lists.get(&hash).cloned();
+                responder.send(list.map_or_else(|| GetRawTxListResponse::not_found(hash), Into::into));
             }
             other => panic!("{other:?}"),
         }
@@ -47,46 +63,68 @@ fn silent() -> NetworkConfig {
     config
 }
 
-/// Asks for so many lists at once; none may be refused, and nobody charged.
-async fn fetch(count: usize, config: NetworkConfig) -> Duration {
+/// Fetches these lists from a server of this kind, which has them all. How long that took, or how many requests
+/// were refused. Nobody may be charged.
+async fn fetch(lists: &[TxList], config: NetworkConfig) -> Result<Duration, u64> {
     let metrics = Metrics::install();
     let (mut asker, mut server) = (Node::local(), Node::start(config));
     asker.meet(&mut server).await;
     let (peer, handle) = (server.id(), server.handle.clone());
-    tokio::spawn(serve(server));
-    let ask = GetRawTxListRequest { raw_tx_list_hash: B256::repeat_byte(3) };
+    tokio::spawn(serve(server, lists.to_vec()));
     let start = Instant::now();
-    let answers = join_all((0..count).map(|_| asker.handle.request::<GetRawTxList>(peer, ask))).await;
-    let took = start.elapsed();
-    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-    assert_eq!(metrics.count("p2p_reqresp_requests_total", "inbound rate_limited"), 0);
-    assert_eq!(metrics.count("p2p_reqresp_requests_total", "inbound busy"), 0);
+    let requests = lists.iter().map(|list| GetRawTxListRequest { raw_tx_list_hash: list.hash() });
+    let requests = requests.map(|request| asker.handle.request::<GetRawTxList>(peer, request));
+    let answers = soon(join_all(requests)).await;
     assert_eq!(metrics.count("p2p_offences_total", ""), 0);
     assert_eq!(asker.status(peer).await.unwrap().application_score, 0.0);
     let asked = handle.peers().await.unwrap();
     assert!(asked.iter().all(|status| status.application_score == 0.0), "{asked:?}");
-    took
+    let refused = |label| metrics.count("p2p_reqresp_requests_total", label);
+    let refused = refused("inbound rate_limited") + refused("inbound busy");
+    if refused > 0 {
+        return Err(refused);
+    }
+    for (answer, list) in answers.into_iter().zip(lists) {
+        assert_eq!(answer.unwrap().verify(MAX_TXLIST_BYTES).unwrap().as_ref(), Some(list));
+    }
+    Ok(start.elapsed())
+}
+
+/// Fetches them without a refusal in this time. A machine that stood still for a moment, so that what was sent
+/// apart arrived together, gets two more tries.
+async fn fetched(lists: &[TxList], most: Duration, config: impl Fn() -> NetworkConfig) -> Duration {
+    let mut tries = Vec::new();
+    while tries.len() < 3 {
+        match fetch(lists, config()).await {
+            Ok(took) if took <= most => return took,
+            other => tries.push(other),
+        }
+    }
+    panic!("{tries:?}");
 }
 
 #[tokio::test]
 async fn twenty_four_lists_from_a_server_with_the_deployed_limit_are_never_refused() {
-    let mut deployed = silent();
-    deployed.serving.requests = 8.try_into().unwrap();
-    deployed.serving.requests_per = Duration::from_secs(10);
-    let took = fetch(24, deployed).await;
+    let deployed = || {
+        let mut deployed = silent();
+        deployed.serving.requests = 8.try_into().unwrap();
+        deployed.serving.requests_per = Duration::from_secs(10);
+        deployed
+    };
+    let took = fetched(&lists(24), Duration::from_secs(40), deployed).await;
     assert!(took >= Duration::from_secs(20), "{took:?}");
 }
 
 #[tokio::test]
-async fn a_thousand_lists_from_a_server_like_us_need_not_keep_to_that() {
-    fetch(1000, config()).await;
+async fn a_thousand_lists_of_10_kib_from_a_server_with_our_limits_take_less_than_five_seconds() {
+    fetched(&lists(1000), Duration::from_secs(5), config).await;
 }
 
 async fn asker_and_server() -> (Node, PeerId) {
     let (mut asker, mut server) = (Node::local(), Node::local());
     asker.meet(&mut server).await;
     let peer = server.id();
-    tokio::spawn(serve(server));
+    tokio::spawn(serve(server, vec![largest()]));
     (asker, peer)
 }
 
@@ -108,7 +146,7 @@ async fn a_full_page() {
 #[tokio::test]
 async fn the_largest_txlist_and_one_that_is_not_there() {
     let (asker, peer) = asker_and_server().await;
-    let list = TxList::new(vec![5; MAX_TXLIST_BYTES].into(), MAX_TXLIST_BYTES).unwrap();
+    let list = largest();
     let ask = |raw_tx_list_hash| {
         soon(asker.handle.request::<GetRawTxList>(peer, GetRawTxListRequest { raw_tx_list_hash }))
     };
@@ -184,18 +222,18 @@ async fn strangers_cannot_be_asked() {
 async fn requests_wait_for_their_turn() {
     let mut slow = config();
     slow.pacing.requests = 2.try_into().unwrap();
-    slow.pacing.window = Duration::from_millis(400);
+    slow.pacing.window = Duration::from_secs(2);
     slow.pacing.waiting = 4.try_into().unwrap();
     let (mut asker, mut server) = (Node::start(slow), Node::start(silent()));
     asker.meet(&mut server).await;
     let peer = server.id();
-    tokio::spawn(serve(server));
+    tokio::spawn(serve(server, Vec::new()));
 
     let start = Instant::now();
     let requests = (0..8).map(|_| asker.handle.request::<GetHead>(peer, GetHeadRequest {}));
     let answers = soon(join_all(requests)).await;
     // Two at once, four after waiting, and no room for two more.
-    assert!(start.elapsed() >= Duration::from_millis(2 * 400), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_secs(2 * 2), "{:?}", start.elapsed());
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 6);
     let full = |answer: &Result<_, _>| matches!(answer, Err(RequestError::QueueFull { limit: 4 }));
     assert_eq!(answers.iter().filter(|answer| full(answer)).count(), 2);

@@ -1,11 +1,11 @@
 //! What the scenarios share.
 
-use std::{future::Future, time::Duration};
+use std::{collections::VecDeque, future::Future, time::Duration};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use preconfirmation_p2p::{
     Bytes, GossipMessage, InboundRequest, Keypair, Network, NetworkConfig, NetworkError, NetworkEvent,
-    NetworkEvents, NetworkHandle, PeerId, PeerStatus, Verdict, VerdictToken,
+    NetworkEvents, NetworkHandle, NetworkService, PeerId, PeerStatus, Verdict, VerdictToken,
 };
 use preconfirmation_types::{
     B256, Container as _, PreconfCommitment, Preconfirmation, RawTxListGossip, SignedCommitment,
@@ -14,7 +14,8 @@ use preconfirmation_types::{
 use tokio::task::JoinHandle;
 
 pub(crate) const CHAIN: u64 = 167_000;
-const DEADLINE: Duration = Duration::from_secs(30);
+/// A busy machine is slow; what never comes is late all the same.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Fails the test if it takes too long.
 #[track_caller]
@@ -41,20 +42,28 @@ pub(crate) fn eventually<T, F: Future<Output = Option<T>>>(ask: impl Fn() -> F) 
     })
 }
 
+/// As [`NetworkConfig::local`], but on a busy machine a verdict may take a minute and still be in time.
 pub(crate) fn config() -> NetworkConfig {
-    NetworkConfig::local(CHAIN, Keypair::generate_ed25519())
+    let mut config = NetworkConfig::local(CHAIN, Keypair::generate_ed25519());
+    config.gossip.history = 120.try_into().unwrap();
+    config
 }
 
 pub(crate) struct Node {
     pub(crate) handle: NetworkHandle,
     pub(crate) events: NetworkEvents,
     pub(crate) running: JoinHandle<Result<(), NetworkError>>,
+    /// Gossip that came before its peer had said what it speaks.
+    early: VecDeque<NetworkEvent>,
 }
 
 impl Node {
     pub(crate) fn start(config: NetworkConfig) -> Self {
-        let (handle, events, service) = Network::new(config).unwrap();
-        Self { handle, events, running: tokio::spawn(service.run()) }
+        Self::of(Network::new(config).unwrap())
+    }
+
+    pub(crate) fn of((handle, events, service): (NetworkHandle, NetworkEvents, NetworkService)) -> Self {
+        Self { handle, events, running: tokio::spawn(service.run()), early: VecDeque::new() }
     }
 
     pub(crate) fn local() -> Self {
@@ -98,13 +107,19 @@ impl Node {
     }
 
     pub(crate) async fn next(&mut self) -> NetworkEvent {
-        soon(self.events.next()).await.unwrap()
+        match self.early.pop_front() {
+            Some(event) => event,
+            None => soon(self.events.next()).await.unwrap(),
+        }
     }
 
     pub(crate) async fn peer_connected(&mut self) -> PeerId {
-        match self.next().await {
-            NetworkEvent::PeerConnected(peer) => peer,
-            event => panic!("{event:?}"),
+        loop {
+            match soon(self.events.next()).await.unwrap() {
+                NetworkEvent::PeerConnected(peer) => return peer,
+                event @ NetworkEvent::Gossip { .. } => self.early.push_back(event),
+                event => panic!("{event:?}"),
+            }
         }
     }
 
