@@ -11,9 +11,12 @@ pub(crate) struct Hostile {
     /// Only the adversaries whose names contain this.
     #[arg(long, default_value = "")]
     only: String,
-    /// A quarter of the traffic.
+    /// One round of little traffic: what is lost and who is scored, but no figures.
     #[arg(long)]
     quick: bool,
+    /// Measure something instead: `mesh`, `poll-gap` or `txlists`.
+    #[arg(long)]
+    measure: Option<String>,
     /// Print the result as JSON, and nothing else on stdout.
     #[arg(long)]
     json: bool,
@@ -26,6 +29,9 @@ pub(crate) fn run(hostile: &Hostile) -> Result<(), Error> {
     run = run.arg("--only").arg(&hostile.only);
     if hostile.quick {
         run = run.arg("--quick");
+    }
+    if let Some(measure) = &hostile.measure {
+        run = run.arg("--measure").arg(measure);
     }
     if hostile.json { run.run_quietly() } else { run.run() }
 }

@@ -32,128 +32,151 @@ pub(crate) enum Asks {
     Page,
 }
 
+/// An adversary.
+#[derive(Clone, Copy)]
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    pub(crate) plan: Plan,
     pub(crate) asks: Asks,
     pub(crate) expected: Expected,
     /// How many do the same, each under its own name.
-    pub(crate) crowd: usize,
+    pub(crate) crowd: u32,
     /// Whether the honest nodes also gossip large lists.
     pub(crate) lists: bool,
-    pub(crate) identity: Keypair,
+    plan: fn(&Keypair, u32) -> Result<Plan, Failure>,
 }
 
 impl Case {
-    fn new(name: &'static str, plan: Plan, expected: Expected) -> Self {
-        let identity = Keypair::generate_ed25519();
-        Self { name, plan, asks: Asks::Nothing, expected, crowd: 1, lists: false, identity }
+    const fn new(
+        name: &'static str,
+        expected: Expected,
+        plan: fn(&Keypair, u32) -> Result<Plan, Failure>,
+    ) -> Self {
+        Self { name, plan, asks: Asks::Nothing, expected, crowd: 1, lists: false }
     }
 
-    /// Answers a head request with these bytes, or a page request.
-    fn answers(name: &'static str, asks: Asks, answer: Vec<u8>, hold: bool, expected: Expected) -> Self {
-        let protocol = if asks == Asks::Page { "get_commitments_by_number" } else { "get_head" };
-        let plan = Plan { answers: HashMap::from([(protocol, (answer, hold))]), ..Plan::default() };
-        Self { asks, ..Self::new(name, plan, expected) }
+    const fn asked(self, asks: Asks) -> Self {
+        Self { asks, ..self }
     }
 
-    pub(crate) fn peer(&self) -> PeerId {
-        self.identity.public().to_peer_id()
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+        ALL.iter().chain([&FOUR_OF_TWENTY]).find(|case| case.name == name)
+    }
+
+    /// What it does, as this peer; floods are prepared for so many seconds.
+    pub(crate) fn plan(&self, identity: &Keypair, seconds: u32) -> Result<Plan, Failure> {
+        (self.plan)(identity, seconds)
     }
 }
 
-/// How hard the floods are, a second; and how long they last.
+/// Who an adversary is: another one for each number.
+pub(crate) fn identity(number: u32) -> Result<Keypair, Failure> {
+    let mut secret = [0xad; 32];
+    secret.iter_mut().zip(number.to_le_bytes()).for_each(|(to, from)| *to = from);
+    Ok(Keypair::ed25519_from_bytes(secret)?)
+}
+
+pub(crate) fn peer(number: u32) -> Result<PeerId, Failure> {
+    Ok(identity(number)?.public().to_peer_id())
+}
+
+/// How hard the floods are, a second, on each connection.
 const FLOOD: u32 = 2000;
 
-/// All of them; floods last so many seconds.
-pub(crate) fn all(seconds: u32) -> Result<Vec<Case>, Failure> {
-    use Expected::{Charged, Disconnected, Rejected, Untouched};
-    let head = vec![7; 64];
-    let (trailing, half) =
-        ([frames::frame(&[head.as_slice(), &[7]].concat())].concat(), [&[64], &head[..32]].concat());
-    let wrong_offset =
-        frames::frame(&[&5_u32.to_le_bytes()[..], &commitment(1, &preconfer()?).to_ssz()].concat());
-    let other_range =
-        frames::frame(&[&4_u32.to_le_bytes()[..], &commitment(999, &preconfer()?).to_ssz()].concat());
-    let request = frames::frame(&4_u32.to_le_bytes());
-    let drip = |bytes: u8| (0..bytes).map(|_| vec![0xff]).collect::<Vec<_>>();
+/// Streams of requests at a time.
+const STREAMS: usize = 200;
 
-    let mut cases = vec![
-        Case::answers("OversizePrefix", Asks::Head, vec![0xff, 0xff, 0xff, 0xff, 0x0f], false, Charged),
-        Case::answers("HalfFrame", Asks::Head, half, true, Untouched),
-        Case::answers("NonMinimalVarint", Asks::Head, vec![0xc0, 0x00], false, Charged),
-        Case::answers("TrailingBytes", Asks::Head, trailing, false, Charged),
-        Case::answers("WrongOffsets", Asks::Page, wrong_offset, false, Charged),
-        Case::answers("OtherRange", Asks::Page, other_range, false, Charged),
-        Case::new(
-            "Dripper",
-            // A length that takes for ever to come: four bytes, then nothing more.
-            Plan {
-                requests: Some((Script::new([vec![vec![126]], drip(100)].concat(), 1), 200)),
-                ..Plan::default()
-            },
-            Untouched,
-        ),
-        Case::new(
-            "RequestFlood",
-            Plan { requests: Some((Script::new(vec![request], 0), 200)), ..Plan::default() },
-            Untouched,
-        ),
-        Case { crowd: 200, ..Case::new("ConnectionFlood", Plan::default(), Untouched) },
-    ];
-    let deaf = Plan { gossip: Some(Script::new(vec![join()], 0)), deaf: true, ..Plan::default() };
-    cases.push(Case { lists: true, ..Case::new("DeafReader", deaf, Disconnected) });
+const HEAD: [u8; 64] = [7; 64];
 
-    let flood = |name, expected, write: &dyn Fn(&Keypair, u64) -> Vec<u8>, messages: u32| {
-        let mut case = Case::new(name, Plan::default(), expected);
-        let messages = (0..u64::from(messages)).map(|number| write(&case.identity, number));
-        let frames = std::iter::once(join()).chain(messages).collect();
-        case.plan.gossip = Some(Script::new(frames, FLOOD));
-        case
-    };
-    let topic = Topic::Commitments.on_chain(CHAIN);
-    let stranger = SigningKey::from_bytes([8; 32])?;
-    let ssz = |number| commitment(number, &stranger).to_ssz();
-    let another = Keypair::generate_ed25519().public().to_peer_id();
-    let known = commitment(1, &preconfer()?).to_ssz();
-    let of = FLOOD * seconds;
-    cases.push(flood(
-        "Anonymous",
-        Rejected,
-        &|_, n| frames::publish(&Author::Nobody, &topic, n, &ssz(n)),
-        100,
-    ));
-    cases.push(flood(
-        "ForgedAuthor",
-        Rejected,
-        &|key, n| frames::publish(&Author::Forged(key, another), &topic, n, &ssz(n)),
-        100,
-    ));
-    cases.push(flood(
-        "InvalidFlood",
-        Charged,
-        &|key, n| frames::publish(&Author::Honest(key), &topic, n, &ssz(n)),
-        of,
-    ));
-    cases.push(flood(
-        "IdenticalFlood",
-        Untouched,
-        &|key, n| frames::publish(&Author::Honest(key), &topic, n, &known),
-        of,
-    ));
-    Ok(cases)
+/// One at a time on a victim between an author and a reader.
+pub(crate) static ALL: [Case; 14] = [
+    Case::new("OversizePrefix", Expected::Charged, |_, _| {
+        Ok(head_answer(vec![0xff, 0xff, 0xff, 0xff, 0x0f], false))
+    })
+    .asked(Asks::Head),
+    Case::new("HalfFrame", Expected::Untouched, |_, _| Ok(head_answer([&[64], &HEAD[..32]].concat(), true)))
+        .asked(Asks::Head),
+    Case::new("NonMinimalVarint", Expected::Charged, |_, _| Ok(head_answer(vec![0xc0, 0x00], false)))
+        .asked(Asks::Head),
+    Case::new("TrailingBytes", Expected::Charged, |_, _| {
+        Ok(head_answer(frames::frame(&[&HEAD[..], &[7]].concat()), false))
+    })
+    .asked(Asks::Head),
+    Case::new("WrongOffsets", Expected::Charged, |_, _| page_answer(5, 1)).asked(Asks::Page),
+    Case::new("OtherRange", Expected::Charged, |_, _| page_answer(4, 999)).asked(Asks::Page),
+    Case::new("Dripper", Expected::Untouched, |_, _| {
+        // A frame that takes for ever to come, a byte a second.
+        let frames = [vec![vec![126]], vec![vec![0xff]; 100]].concat();
+        Ok(Plan { requests: Some((Script::new(frames, 1), STREAMS)), ..Plan::default() })
+    }),
+    Case::new("RequestFlood", Expected::Untouched, |_, _| {
+        let request = frames::frame(&4_u32.to_le_bytes());
+        let requests = Some((Script::new(vec![request], 0), STREAMS));
+        Ok(Plan { requests, requests_per_second: Some(FLOOD), ..Plan::default() })
+    }),
+    Case {
+        crowd: 200,
+        ..Case::new("ConnectionFlood", Expected::Untouched, |_, _| {
+            Ok(Plan { returns: true, ..Plan::default() })
+        })
+    },
+    Case {
+        lists: true,
+        ..Case::new("DeafReader", Expected::Disconnected, |_, _| {
+            Ok(Plan { gossip: Some(Script::new(vec![join()], 0)), deaf: true, ..Plan::default() })
+        })
+    },
+    Case::new("Anonymous", Expected::Rejected, |key, seconds| {
+        flood(key, seconds, |topic, number, ssz| frames::publish(&Author::Nobody, topic, number, ssz))
+    }),
+    Case::new("ForgedAuthor", Expected::Rejected, |key, seconds| {
+        let another = Keypair::generate_ed25519().public().to_peer_id();
+        flood(key, seconds, |topic, number, ssz| {
+            frames::publish(&Author::Forged(key, another), topic, number, ssz)
+        })
+    }),
+    Case::new("InvalidFlood", Expected::Charged, invalid),
+    Case::new("IdenticalFlood", Expected::Untouched, |key, seconds| {
+        let known = commitment(1, &preconfer()?).to_ssz();
+        flood(key, seconds, |topic, number, _| frames::publish(&Author::Honest(key), topic, number, &known))
+    }),
+];
+
+/// Floods of four peers among twenty, against four neighbours each.
+pub(crate) static FOUR_OF_TWENTY: Case = Case::new("InvalidFloodBy4Of20", Expected::Charged, invalid);
+
+/// Commitments that nobody elected, properly gossiped.
+fn invalid(key: &Keypair, seconds: u32) -> Result<Plan, Failure> {
+    flood(key, seconds, |topic, number, ssz| frames::publish(&Author::Honest(key), topic, number, ssz))
 }
 
-/// The plan of an attacker that floods with invalid commitments of its own.
-pub(crate) fn invalid_flood(identity: &Keypair, seconds: u32) -> Result<Plan, Failure> {
+/// Answers a head request with these bytes.
+fn head_answer(answer: Vec<u8>, hold: bool) -> Plan {
+    Plan { answers: HashMap::from([("get_head", (answer, hold))]), ..Plan::default() }
+}
+
+/// Answers a page request with this block behind this offset.
+fn page_answer(offset: u32, block: u64) -> Result<Plan, Failure> {
+    let page = [&offset.to_le_bytes()[..], &commitment(block, &preconfer()?).to_ssz()].concat();
+    let answers = HashMap::from([("get_commitments_by_number", (frames::frame(&page), false))]);
+    Ok(Plan { answers, ..Plan::default() })
+}
+
+/// Joins both topics and then publishes what is written for each number and a commitment to that block by
+/// whom nobody has elected.
+fn flood(key: &Keypair, seconds: u32, write: impl Fn(&str, u64, &[u8]) -> Vec<u8>) -> Result<Plan, Failure> {
     let topic = Topic::Commitments.on_chain(CHAIN);
     // Each attacker has its own, so that no node knows them from another.
-    let secret = identity.public().to_peer_id().to_bytes();
-    let mut bytes = [1; 32];
-    bytes.iter_mut().zip(secret.iter().rev().take(31)).for_each(|(to, from)| *to = *from);
-    let stranger = SigningKey::from_bytes(bytes)?;
-    let messages = (0..u64::from(FLOOD * seconds)).map(|number| {
-        frames::publish(&Author::Honest(identity), &topic, number, &commitment(number, &stranger).to_ssz())
+    let mut secret = [1; 32];
+    secret.iter_mut().zip(key.public().to_peer_id().to_bytes().iter().rev().take(31)).for_each(
+        |(to, from)| {
+            *to = *from;
+        },
+    );
+    let mut ssz = commitment(0, &SigningKey::from_bytes(secret)?).to_ssz();
+    let messages = (0..u64::from(FLOOD.saturating_mul(seconds))).map(|number| {
+        // Another block under the signature: as if yet another stranger had signed it.
+        ssz.iter_mut().skip(1).zip(number.to_le_bytes()).for_each(|(to, from)| *to = from);
+        write(&topic, number, &ssz)
     });
     let frames = std::iter::once(join()).chain(messages).collect();
     Ok(Plan { gossip: Some(Script::new(frames, FLOOD)), ..Plan::default() })

@@ -1,6 +1,14 @@
 //! A peer without scruples: a bare swarm that writes the bytes that it is told to, and reads what it likes.
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, StreamExt as _, future::pending,
@@ -13,9 +21,21 @@ use libp2p::{
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
+use tokio::sync::mpsc;
+
+use crate::rig::Failure;
 
 const MESHSUB: &str = "/meshsub/1.1.0";
 const FOR_EVER: Duration = Duration::from_secs(3600);
+
+/// Between two steps of what is done so many times a second.
+const STEP: Duration = Duration::from_millis(10);
+
+/// How long one whose connection has ended stays away.
+const RETURN: Duration = Duration::from_secs(1);
+
+/// Frames written by all peers of this process.
+pub(crate) static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// What is written to a stream.
 #[derive(Debug, Clone, Default)]
@@ -32,16 +52,17 @@ impl Script {
     }
 
     async fn write(&self, io: &mut (impl AsyncWrite + Unpin + Send)) -> io::Result<()> {
-        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        let mut tick = tokio::time::interval(STEP);
         let mut left = 1.0;
         for frame in self.frames.iter() {
             while left < 1.0 {
                 tick.tick().await;
-                left += f64::from(self.per_second) / 100.0;
+                left += f64::from(self.per_second) * STEP.as_secs_f64();
             }
             left -= 1.0;
             io.write_all(frame).await?;
             io.flush().await?;
+            WRITTEN.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -56,6 +77,10 @@ pub(crate) struct Plan {
     pub(crate) deaf: bool,
     /// Written to each request stream that it opens, and how many of these are open at a time.
     pub(crate) requests: Option<(Script, usize)>,
+    /// How many of these it opens in a second, after the first; any number without.
+    pub(crate) requests_per_second: Option<u32>,
+    /// Whether it dials again when its connection has ended.
+    pub(crate) returns: bool,
     /// What it answers, and whether the stream then stays open, by the last part of the protocol.
     pub(crate) answers: HashMap<&'static str, (Vec<u8>, bool)>,
 }
@@ -112,6 +137,7 @@ impl request_response::Codec for Codec {
     {
         io.write_all(&bytes).await?;
         io.flush().await?;
+        WRITTEN.fetch_add(1, Ordering::Relaxed);
         if hold {
             pending::<()>().await;
         }
@@ -142,25 +168,48 @@ fn behaviour(chain: u64, identity: &Keypair, plan: Plan) -> Behaviour {
     }
 }
 
-/// Connects to a node and carries out its plan, until it is dropped.
+/// Connects to a node and carries out its plan, until it is dropped. Says when it is connected.
 pub(crate) async fn run(
     chain: u64,
     identity: Keypair,
     victim: Multiaddr,
     plan: Plan,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    connected: mpsc::Sender<()>,
+) -> Result<(), Failure> {
     let mut swarm: Swarm<Behaviour> = SwarmBuilder::with_existing_identity(identity)
         .with_tokio()
         .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, yamux::Config::default)?
         .with_behaviour(|identity| behaviour(chain, identity, plan.clone()))?
         .with_swarm_config(|config| config.with_idle_connection_timeout(FOR_EVER))
         .build();
-    swarm.dial(victim)?;
+    swarm.dial(victim.clone())?;
+    let mut tick = tokio::time::interval(STEP);
+    // Streams of requests to be opened, and how many may be.
+    let (mut wanted, mut may) = (0, 0.0);
+    let mut peer = None;
     loop {
-        match swarm.select_next_some().await {
+        let event = tokio::select! {
+            event = swarm.select_next_some() => event,
+            _ = tick.tick(), if wanted > 0 => {
+                may += plan.requests_per_second.map_or(f64::INFINITY, f64::from) * STEP.as_secs_f64();
+                if let (Some((script, _)), Some(peer)) = (&plan.requests, &peer) {
+                    while wanted > 0 && may >= 1.0 {
+                        (wanted, may) = (wanted - 1, may - 1.0);
+                        swarm.behaviour_mut().rpc.send_request(peer, script.clone());
+                    }
+                }
+                // What it could not use in this step is lost.
+                may = may.min(1.0);
+                continue;
+            }
+        };
+        match event {
             SwarmEvent::ConnectionEstablished { peer_id, num_established, .. }
                 if num_established.get() == 1 =>
             {
+                peer = Some(peer_id);
+                // Whoever has heard it once need not hear it again.
+                let _first = connected.try_send(()).is_ok();
                 let behaviour = swarm.behaviour_mut();
                 if let Some(script) = &plan.gossip {
                     behaviour.gossip.send_request(&peer_id, script.clone());
@@ -170,6 +219,12 @@ pub(crate) async fn run(
                         behaviour.rpc.send_request(&peer_id, script.clone());
                     }
                 }
+            }
+            SwarmEvent::ConnectionClosed { .. } | SwarmEvent::OutgoingConnectionError { .. }
+                if plan.returns =>
+            {
+                tokio::time::sleep(RETURN).await;
+                swarm.dial(victim.clone())?;
             }
             SwarmEvent::Behaviour(BehaviourEvent::Rpc(event)) => match event {
                 request_response::Event::Message {
@@ -184,13 +239,8 @@ pub(crate) async fn run(
                     }
                 }
                 // The next in its place.
-                request_response::Event::Message { peer, .. }
-                | request_response::Event::OutboundFailure { peer, .. } => {
-                    if let Some((script, _)) = &plan.requests
-                        && swarm.is_connected(&peer)
-                    {
-                        swarm.behaviour_mut().rpc.send_request(&peer, script.clone());
-                    }
+                request_response::Event::Message { .. } | request_response::Event::OutboundFailure { .. } => {
+                    wanted += 1
                 }
                 _ => {}
             },

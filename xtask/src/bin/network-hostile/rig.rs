@@ -21,7 +21,7 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) const CHAIN: u64 = 167_000;
 
 /// How long an honest message may still come after the last was sent.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(60);
 
 /// Whose promises are honest.
 pub(crate) fn preconfer() -> Result<SigningKey, Failure> {
@@ -136,13 +136,16 @@ async fn judge(mut events: NetworkEvents, seen: Arc<Mutex<Seen>>, honest: Signin
     }
 }
 
+/// A large list.
+const LIST_BYTES: usize = 1024 * 1024;
+
 /// What an author publishes.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) messages: u64,
     pub(crate) every: Duration,
-    /// Before every tenth commitment a list of so many bytes, if any.
-    pub(crate) list_bytes: usize,
+    /// A list of [`LIST_BYTES`] before every so manieth commitment.
+    pub(crate) list_every: u64,
 }
 
 /// What became of it.
@@ -165,8 +168,8 @@ pub(crate) async fn deliver(
     let mut tick = tokio::time::interval(load.every);
     for block in from..from + load.messages {
         tick.tick().await;
-        if load.list_bytes > 0 && block % 10 == 0 {
-            let mut txlist = vec![0; load.list_bytes];
+        if block % load.list_every == 0 {
+            let mut txlist = vec![0; LIST_BYTES];
             txlist.iter_mut().zip(block.to_le_bytes()).for_each(|(to, from)| *to = from);
             let list = RawTxListGossip { raw_tx_list_hash: B256::repeat_byte(9), txlist: txlist.into() };
             let _published = author.handle.publish(Topic::RawTxLists, list.to_ssz().into()).await?;

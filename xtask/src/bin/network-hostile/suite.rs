@@ -1,0 +1,289 @@
+//! The suite: for each adversary the same honest traffic in quiet and under attack, in turns.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
+
+use futures::future::try_join_all;
+use preconfirmation_types::{
+    GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetHead, GetHeadRequest, U256,
+};
+use serde::Serialize;
+
+use crate::{
+    attack::Attack,
+    cases::{self, Asks, Case, Expected, FOUR_OF_TWENTY},
+    rig::{Failure, Load, Node, deliver},
+};
+
+/// How long a victim may take to notice that its adversary is gone, or that it has to go.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Extent {
+    /// Turns, each in quiet and then under attack by somebody unknown so far.
+    rounds: u32,
+    /// Seconds of honest traffic in each half of a turn.
+    seconds: u32,
+    /// Commitments a second.
+    rate: u32,
+    /// Whether adversaries that only answer, and badly, come at the same time, each to a victim of its own.
+    together: bool,
+    /// Whether adversaries only get the processor time that nobody else wants.
+    aside: bool,
+}
+
+impl Extent {
+    /// Enough for figures.
+    pub(crate) const FULL: Self = Self { rounds: 5, seconds: 2, rate: 200, together: false, aside: true };
+
+    /// Enough to see that nothing is lost and everybody is scored.
+    pub(crate) const QUICK: Self = Self { rounds: 1, seconds: 1, rate: 50, together: true, aside: false };
+}
+
+/// What became of the attacks of one adversary.
+#[derive(Serialize)]
+pub(crate) struct Report {
+    pub(crate) honest_sent: u64,
+    pub(crate) honest_lost: u64,
+    /// 99 of 100 messages took so much longer at most than in quiet: the middle round's time under attack by
+    /// the middle round's in quiet.
+    p99_ratio: f64,
+    p99_ms: f64,
+    /// Most memory of the process of all honest nodes.
+    peak_mib: u64,
+    /// Whether the adversary is scored as the table of scores says.
+    scored: bool,
+    /// Frames that the adversary got rid of in its most successful round.
+    written: u64,
+    /// Most invalid messages of one attacker that reached the check of signatures at one neighbour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checked: Option<u64>,
+}
+
+/// What is noted over the rounds.
+#[derive(Default)]
+struct Notes {
+    sent: u64,
+    lost: u64,
+    quiet: Vec<Duration>,
+    attacked: Vec<Duration>,
+    written: u64,
+    scored: bool,
+}
+
+impl Notes {
+    fn report(mut self, checked: Option<u64>) -> Result<Report, Failure> {
+        let middle = |times: &mut Vec<Duration>| {
+            times.sort_unstable();
+            times.get(times.len() / 2).map_or(0.0, Duration::as_secs_f64)
+        };
+        let (quiet, attacked) = (middle(&mut self.quiet), middle(&mut self.attacked));
+        Ok(Report {
+            honest_sent: self.sent,
+            honest_lost: self.lost,
+            p99_ratio: attacked / quiet,
+            p99_ms: attacked * 1000.0,
+            peak_mib: peak()?,
+            scored: self.scored,
+            written: self.written,
+            checked,
+        })
+    }
+}
+
+/// All adversaries whose names contain this.
+pub(crate) async fn run(only: &str, extent: Extent) -> Result<BTreeMap<&'static str, Report>, Failure> {
+    let wanted = |case: &&Case| case.name.contains(only);
+    let (first, others): (Vec<_>, Vec<_>) = cases::ALL
+        .iter()
+        .zip(0..)
+        .filter(|(case, _)| wanted(case))
+        .partition(|(case, _)| extent.together && case.asks != Asks::Nothing);
+    let mut reports = BTreeMap::new();
+    let mut note = |name, report: Report| {
+        eprintln!("{name}: {}", serde_json::to_string(&report)?);
+        reports.insert(name, report);
+        Ok::<_, Failure>(())
+    };
+    forget_peak()?;
+    let together = try_join_all(first.iter().map(|(case, index)| against(case, *index, extent))).await?;
+    for ((case, _), report) in first.iter().zip(together) {
+        note(case.name, report)?;
+    }
+    for (case, index) in others {
+        forget_peak()?;
+        note(case.name, against(case, index, extent).await?)?;
+    }
+    if wanted(&&FOUR_OF_TWENTY) {
+        forget_peak()?;
+        note(FOUR_OF_TWENTY.name, four_of_twenty(extent).await?)?;
+    }
+    Ok(reports)
+}
+
+/// An author and a reader that know each other only through a victim.
+async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Failure> {
+    let (author, victim, reader) = (Node::start()?, Node::start()?, Node::start()?);
+    author.dial(&victim).await?;
+    reader.dial(&victim).await?;
+    victim.meets(2).await?;
+    author.meets(1).await?;
+    reader.meets(1).await?;
+    let load = Load {
+        messages: u64::from(extent.seconds * extent.rate),
+        every: Duration::from_secs(1) / extent.rate,
+        // Five in a second.
+        list_every: if case.lists { u64::from(extent.rate / 5) } else { u64::MAX },
+    };
+    let address = victim.handle.listen_addrs().await?.remove(0);
+    let mut notes = Notes { scored: true, ..Notes::default() };
+    let mut block = 1;
+    for round in 0..extent.rounds {
+        let quiet = deliver(&author, &[&reader], block, load).await?;
+        block += load.messages;
+
+        let number = (index * extent.rounds + round) * 1000;
+        let attack =
+            Attack::start(case, number, extent.seconds + 1, std::slice::from_ref(&address), extent.aside)
+                .await?;
+        let asking = tokio::spawn(ask(victim.handle.clone(), cases::peer(number)?, case.asks));
+        let attacked = deliver(&author, &[&reader], block, load).await?;
+        block += load.messages;
+        notes.scored &= is_scored(&victim, case, number).await?;
+        asking.abort();
+        notes.written = notes.written.max(attack.stop().await?);
+        // In quiet it is quiet.
+        eventually(async || {
+            Ok(victim.handle.peers().await?.iter().filter(|p| p.banned.is_none()).count() == 2)
+        })
+        .await?;
+
+        notes.sent += quiet.sent + attacked.sent;
+        notes.lost += quiet.lost + attacked.lost;
+        notes.quiet.push(quiet.p99);
+        notes.attacked.push(attacked.p99);
+    }
+    notes.report(None)
+}
+
+/// Asks a peer again and again. The answers do not matter, the score does.
+async fn ask(handle: preconfirmation_p2p::NetworkHandle, peer: libp2p::PeerId, asks: Asks) {
+    let mut tick = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        tick.tick().await;
+        match asks {
+            Asks::Nothing => return,
+            Asks::Head => drop(handle.request::<GetHead>(peer, GetHeadRequest {}).await),
+            Asks::Page => {
+                let request =
+                    GetCommitmentsByNumberRequest { start_block_number: U256::from(1), max_count: 8 };
+                drop(handle.request::<GetCommitmentsByNumber>(peer, request).await);
+            }
+        }
+    }
+}
+
+/// Whether the victim thinks of the adversary what the table says. What has to happen is given its time.
+async fn is_scored(victim: &Node, case: &Case, number: u32) -> Result<bool, Failure> {
+    let adversary = cases::peer(number)?;
+    eventually(async || {
+        let peers = victim.handle.peers().await?;
+        let status = peers.iter().find(|status| status.peer == adversary);
+        Ok(match (case.expected, status) {
+            (Expected::Charged, Some(status)) => status.application_score < -0.5 || status.banned.is_some(),
+            (Expected::Rejected, Some(status)) => status.score < -0.5 && status.application_score == 0.0,
+            (Expected::Untouched, Some(status)) => status.application_score >= 0.0 && status.score >= 0.0,
+            // A crowd need not get in.
+            (Expected::Untouched, None) => case.crowd > 1,
+            (Expected::Disconnected, status) => status.is_none(),
+            (Expected::Charged | Expected::Rejected, None) => false,
+        })
+    })
+    .await
+}
+
+/// Sixteen honest nodes and four that flood four of them each.
+async fn four_of_twenty(extent: Extent) -> Result<Report, Failure> {
+    const HONEST: usize = 16;
+    const NEIGHBOURS: usize = 4;
+    let mut nodes = Vec::new();
+    for _ in 0..HONEST {
+        nodes.push(Node::start()?);
+    }
+    for (index, node) in nodes.iter().enumerate() {
+        for step in [1, 3, 5] {
+            node.dial(&nodes[(index + step) % HONEST]).await?;
+        }
+    }
+    let mut addresses = Vec::new();
+    for node in &nodes {
+        node.meets(6).await?;
+        addresses.push(node.handle.listen_addrs().await?.remove(0));
+    }
+    let rate = extent.rate / 10;
+    let load = Load {
+        messages: u64::from(extent.seconds * rate),
+        every: Duration::from_secs(1) / rate,
+        list_every: u64::MAX,
+    };
+    let readers: Vec<_> = nodes[1..].iter().collect();
+    let (mut notes, mut attackers) = (Notes::default(), Vec::new());
+    let mut block = 1;
+    for round in 0..extent.rounds {
+        let quiet = deliver(&nodes[0], &readers, block, load).await?;
+        block += load.messages;
+        let mut attacks = Vec::new();
+        for (victims, number) in addresses.chunks(NEIGHBOURS).zip(1_000_000 + round * 1000..) {
+            attackers.push(cases::peer(number)?);
+            attacks.push(Attack::start(&FOUR_OF_TWENTY, number, extent.seconds + 1, victims, extent.aside));
+        }
+        let attacks = try_join_all(attacks).await?;
+        let attacked = deliver(&nodes[0], &readers, block, load).await?;
+        block += load.messages;
+        let written = try_join_all(attacks.into_iter().map(Attack::stop)).await?;
+        notes.written = notes.written.max(written.iter().sum());
+        notes.sent += quiet.sent + attacked.sent;
+        notes.lost += quiet.lost + attacked.lost;
+        notes.quiet.push(quiet.p99);
+        notes.attacked.push(attacked.p99);
+    }
+    let most = |node: &Node| node.seen().invalid.values().copied().max().unwrap_or_default();
+    let checked = nodes.iter().map(most).max().unwrap_or_default();
+    // All who flood are noticed, only they, and nobody passes it on.
+    notes.scored = checked > 0
+        && nodes.iter().all(|node| {
+            let seen = node.seen();
+            seen.invalid.keys().all(|peer| attackers.contains(peer))
+                && seen.invalid.len() == extent.rounds as usize
+        });
+    notes.report(Some(checked))
+}
+
+/// Asks again and again until it is so. Whether it was so in time.
+async fn eventually(is_so: impl AsyncFn() -> Result<bool, Failure>) -> Result<bool, Failure> {
+    let start = Instant::now();
+    while !is_so().await? {
+        if start.elapsed() > PATIENCE {
+            return Ok(false);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(true)
+}
+
+/// Starts the kernel's count of the most memory anew.
+fn forget_peak() -> Result<(), Failure> {
+    Ok(fs::write("/proc/self/clear_refs", "5")?)
+}
+
+/// The most memory since then, in MiB.
+fn peak() -> Result<u64, Failure> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024)
+}
