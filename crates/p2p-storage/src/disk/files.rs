@@ -23,8 +23,8 @@ use crate::StorageError;
 
 /// The file system, as far as the lists need it. Paths are relative to the store's folder.
 pub(super) trait FileSystem: Send + Sync {
-    /// Creates a folder that may be there already.
-    fn create_folder(&self, path: &str) -> io::Result<()>;
+    /// Creates a folder, unless it is there already; says whether it was not.
+    fn create_folder(&self, path: &str) -> io::Result<bool>;
     /// Creates a file and returns when its bytes are on disk. Its name is not, until the folder is synced.
     fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
     /// Returns when the names in a folder are on disk.
@@ -46,8 +46,11 @@ impl Folder {
 }
 
 impl FileSystem for Folder {
-    fn create_folder(&self, path: &str) -> io::Result<()> {
-        fs::create_dir_all(self.path(path))
+    fn create_folder(&self, path: &str) -> io::Result<bool> {
+        match fs::create_dir(self.path(path)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            created => created.map(|()| true),
+        }
     }
 
     fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
@@ -134,15 +137,21 @@ impl Drop for Claim<'_> {
 }
 
 impl Files {
-    /// Makes the folders, so that no list has to.
-    pub(super) fn prepare(system: &dyn FileSystem) -> Result<(), StorageError> {
+    /// Makes the folders, so that no list has to. They are on disk when this returns, as they are before where that is
+    /// `known` and none was missing: an opening after a crash has syncs enough to wait for.
+    pub(super) fn prepare(system: &dyn FileSystem, known: bool) -> Result<(), StorageError> {
         let prepare = || {
-            system.create_folder(ROOT)?;
-            FOLDERS.iter().try_for_each(|folder| system.create_folder(folder))?;
-            system.sync_folder(ROOT)?;
-            system.sync_folder("")
+            let mut is_new = !known;
+            for folder in [ROOT].into_iter().chain(FOLDERS) {
+                is_new |= system.create_folder(folder)?;
+            }
+            if is_new {
+                system.sync_folder(ROOT)?;
+                system.sync_folder("")?;
+            }
+            Ok(())
         };
-        prepare().map_err(|error| io_fault(&error))
+        prepare().map_err(|error: io::Error| io_fault(&error))
     }
 
     /// Waits until nobody else puts this list.

@@ -39,6 +39,15 @@ pub(super) trait Transactions {
     fn discard(&self);
 }
 
+/// Who goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// With the next transaction.
+    Next,
+    /// One of many steps of long work: never in two transactions in a row while somebody else waits.
+    Spare,
+}
+
 /// Whoever comes while a transaction is running waits; whoever is first when it ends takes all who wait
 /// along in the next one. Bounded by the number of threads that call.
 #[derive(Default)]
@@ -50,8 +59,24 @@ pub(super) struct Group {
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Arc<Ticket>>,
+    /// Those that let others go first.
+    spare: Vec<Arc<Ticket>>,
+    /// Whether one of those was in the last transaction.
+    spared: bool,
     /// Whether somebody is running a transaction.
     led: bool,
+}
+
+impl Queue {
+    /// Who rides in the next transaction.
+    fn next(&mut self) -> Vec<Arc<Ticket>> {
+        let mut batch = std::mem::take(&mut self.waiting);
+        self.spared = !self.spare.is_empty() && (batch.is_empty() || !self.spared);
+        if self.spared {
+            batch.append(&mut self.spare);
+        }
+        batch
+    }
 }
 
 impl Group {
@@ -59,6 +84,7 @@ impl Group {
     pub(super) fn write<T: Send + 'static>(
         &self,
         on: &impl Transactions,
+        turn: Turn,
         work: impl Fn(&mut Writer<'_>) -> Result<T, StorageError> + Send + Sync + 'static,
     ) -> Result<T, StorageError> {
         let answer = Arc::new(Mutex::new(None));
@@ -71,13 +97,16 @@ impl Group {
             }
         });
         let ticket = Arc::new(Ticket { step, fate: Mutex::new(None) });
-        self.ride(on, &ticket)?;
+        self.ride(on, turn, &ticket)?;
         lock(&answer).take().unwrap_or(Err(StorageError::Poisoned))
     }
 
-    fn ride(&self, on: &impl Transactions, ticket: &Arc<Ticket>) -> Result<(), StorageError> {
+    fn ride(&self, on: &impl Transactions, turn: Turn, ticket: &Arc<Ticket>) -> Result<(), StorageError> {
         let mut queue = lock(&self.queue);
-        queue.waiting.push(ticket.clone());
+        match turn {
+            Turn::Next => queue.waiting.push(ticket.clone()),
+            Turn::Spare => queue.spare.push(ticket.clone()),
+        }
         loop {
             if let Some(fate) = lock(&ticket.fate).take() {
                 return fate;
@@ -87,7 +116,7 @@ impl Group {
                 continue;
             }
             queue.led = true;
-            let batch = std::mem::take(&mut queue.waiting);
+            let batch = queue.next();
             drop(queue);
             lead(on, batch);
             queue = lock(&self.queue);
@@ -119,4 +148,34 @@ fn lead(on: &impl Transactions, mut batch: Vec<Arc<Ticket>>) {
 /// What is behind these locks is whole at every moment: a panic elsewhere is no reason to stop.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket() -> Arc<Ticket> {
+        Arc::new(Ticket { step: Box::new(|_| Ok(())), fate: Mutex::new(None) })
+    }
+
+    #[test]
+    fn long_work_is_never_twice_in_a_row_before_somebody_who_waits_and_never_skipped_twice() {
+        let (mut queue, long, short) = (Queue::default(), ticket(), ticket());
+        queue.spare.push(long.clone());
+        let mut rides = Vec::new();
+        for _ in 0..6 {
+            queue.waiting.push(short.clone());
+            let batch = queue.next();
+            assert!(batch.iter().any(|ticket| Arc::ptr_eq(ticket, &short)), "who waits always rides");
+            rides.push(batch.iter().any(|ticket| Arc::ptr_eq(ticket, &long)));
+            if queue.spare.is_empty() {
+                queue.spare.push(long.clone());
+            }
+        }
+        assert_eq!(rides, [true, false, true, false, true, false]);
+        for _ in 0..3 {
+            assert_eq!(queue.next().len(), 1, "alone it need not wait");
+            queue.spare.push(long.clone());
+        }
+    }
 }

@@ -29,16 +29,16 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 use crate::{StorageError, StorageLimits, TxListStore};
 use fault::{breaks, fault};
 use files::{Files, Folder};
-use group::{Group, Ticket, Transactions, lock};
-use open::{Source, prepare};
+use group::{Group, Ticket, Transactions, Turn, lock};
+use open::{Source, is_prepared, prepare};
 use state::State;
 use writer::Writer;
 
 pub use verify::{Problem, VerifyReport};
 
-/// How much one step of pruning or evicting removes, where there is as much: some hundred microseconds, after
+/// How much one step of pruning or evicting removes, where there is as much: a millisecond or so in a large store, after
 /// which other writers have their turn.
-const STEP: usize = 64;
+const STEP: usize = 32;
 
 /// Files of a relaxed store that may wait for the next sync to be removed.
 const MAX_DOOMED: usize = 256;
@@ -215,7 +215,7 @@ impl DiskStorage {
             let mut builder = Database::builder();
             builder.set_cache_size(self.config.cache_bytes);
             let database = self.source.open(&builder)?;
-            Files::prepare(&*self.source)?;
+            Files::prepare(&*self.source, is_prepared(&database)?)?;
             prepare(&database, &self.config.domain)?;
             Ok(database)
         })?;
@@ -264,7 +264,15 @@ impl DiskStorage {
         &self,
         work: impl Fn(&mut Writer<'_>) -> Result<T, StorageError> + Send + Sync + 'static,
     ) -> Result<T, StorageError> {
-        let answer = self.group.write(self, work);
+        self.write_in(Turn::Next, work)
+    }
+
+    fn write_in<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        work: impl Fn(&mut Writer<'_>) -> Result<T, StorageError> + Send + Sync + 'static,
+    ) -> Result<T, StorageError> {
+        let answer = self.group.write(self, turn, work);
         match self.config.durability {
             Durability::Immediate => self.remove_files(self.files.take_doomed())?,
             // Until the next sync the database may remember them again.

@@ -68,6 +68,11 @@ fn sync_folder(folder: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// Whether a file is what this version works with: then its folders were on disk before.
+pub(super) fn is_prepared(database: &Database) -> Result<bool, StorageError> {
+    Ok(identity(database)?.is_some_and(|(schema, _)| schema == SCHEMA))
+}
+
 /// Makes a file what this version works with: creates the tables of a new one, migrates an older one, and
 /// refuses a newer one and one of another chain.
 pub(super) fn prepare(database: &Database, domain: &SigningDomain) -> Result<(), StorageError> {

@@ -7,8 +7,9 @@ use p2p_validation::Linked;
 use redb::ReadableTable;
 
 use super::{
-    DiskStorage, STEP,
+    DiskStorage,
     fault::fault,
+    group::Turn,
     rows::Row,
     tables::{CHAIN, COMMITMENTS, HEIGHTS, ROOTS, find, row, rows_at},
 };
@@ -139,19 +140,9 @@ impl CommitmentStore for DiskStorage {
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
         let mut pruned = 0;
         loop {
-            let gone = self.write(move |writer| {
-                let mut gone = 0;
-                while gone < STEP {
-                    match writer.prune_lowest(block)? {
-                        0 => break,
-                        more => gone += more,
-                    }
-                }
-                Ok(gone)
-            })?;
-            pruned += gone;
-            if gone == 0 {
-                return Ok(pruned);
+            match self.write_in(Turn::Spare, move |writer| writer.prune(block))? {
+                0 => return Ok(pruned),
+                gone => pruned += gone,
             }
         }
     }

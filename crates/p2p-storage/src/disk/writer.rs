@@ -8,7 +8,7 @@ use super::{
     fault::{fault, spoils},
     rows::Row,
     state::{State, last_of_chain},
-    tables::{CHAIN, COMMITMENTS, HEIGHTS, Place, ROOTS, entry, find, row, rows_at},
+    tables::{CHAIN, COMMITMENTS, HEIGHTS, Place, ROOTS, entry, find, find_at, row, rows_at},
 };
 use crate::{
     Inserted, StorageError, StorageLimits, StoredCommitment,
@@ -21,7 +21,7 @@ use crate::{
 pub(super) struct Writer<'t> {
     pub(super) transaction: &'t WriteTransaction,
     commitments: Table<'t, Place, &'static [u8]>,
-    heights: Table<'t, (u64, BlockNumber), ()>,
+    heights: Table<'t, (u64, u64), ()>,
     pub(super) state: State,
     /// As it was before.
     before: State,
@@ -105,11 +105,10 @@ impl<'t> Writer<'t> {
 
     /// What has this hash at the one height that it can have.
     fn find_at(&self, block: BlockNumber, hash: &B256) -> Result<Option<(Place, Row)>, StorageError> {
-        if self.heights.get(entry(hash, block)).map_err(fault)?.is_none() {
-            return Ok(None);
+        match self.heights.get(entry(hash, block)).map_err(fault)? {
+            None => Ok(None),
+            Some(_) => find_at(&self.commitments, block, hash, &self.domain),
         }
-        let here = rows_at(&self.commitments, block, &self.domain)?;
-        Ok(here.into_iter().find(|(_, row)| row.stored.hash() == *hash))
     }
 
     fn write(&mut self, place: Place, row: &Row) -> Result<(), StorageError> {
@@ -309,8 +308,21 @@ impl<'t> Writer<'t> {
         Ok(None)
     }
 
+    /// Removes heights below `below`, lowest first, as far as one step comes; says how many commitments went, zero
+    /// when there are no more.
+    pub(super) fn prune(&mut self, below: BlockNumber) -> Result<usize, StorageError> {
+        let mut pruned = 0;
+        while pruned < STEP {
+            match self.prune_lowest(below)? {
+                0 => break,
+                gone => pruned += gone,
+            }
+        }
+        Ok(pruned)
+    }
+
     /// Removes the lowest height if it is settled and below `below`; says how many commitments went.
-    pub(super) fn prune_lowest(&mut self, below: BlockNumber) -> Result<usize, StorageError> {
+    fn prune_lowest(&mut self, below: BlockNumber) -> Result<usize, StorageError> {
         let below = below.min(self.state.base.map_or(0, |base| base.number));
         let lowest = self.commitments.first().map_err(fault)?.map(|(place, _)| place.value().0);
         let Some(lowest) = lowest.filter(|lowest| *lowest < below) else { return Ok(0) };

@@ -251,8 +251,8 @@ impl Source for Medium {
 }
 
 impl FileSystem for Medium {
-    fn create_folder(&self, _: &str) -> io::Result<()> {
-        Ok(())
+    fn create_folder(&self, _: &str) -> io::Result<bool> {
+        Ok(false)
     }
 
     fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()> {

@@ -397,6 +397,16 @@ fn a_relaxed_store_removes_files_only_after_a_sync() {
 }
 
 #[test]
+fn only_the_first_opening_waits_for_folders() {
+    let medium = Medium::recording();
+    let synced = || medium.events().iter().filter(|event| matches!(event, Event::SyncFolder(_))).count();
+    drop(open(&medium).unwrap());
+    assert_eq!(synced(), 2);
+    drop(open(&medium).unwrap());
+    assert_eq!(synced(), 2);
+}
+
+#[test]
 fn no_step_removes_more_than_its_share() {
     let (medium, large) = (Medium::recording(), StorageLimits::default());
     let small = StorageLimits { commitments: 10, txlists: 1, ..large };
