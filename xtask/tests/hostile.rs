@@ -11,9 +11,6 @@ const PEAK_MIB: u64 = 256;
 /// Most invalid messages of one attacker that may reach the check of signatures at one neighbour.
 const CHECKED: u64 = 300;
 
-/// Messages that a flood has prepared in a short run.
-const OFFERED: u64 = 4000;
-
 #[test]
 fn no_adversary_costs_an_honest_message_and_each_is_scored_as_the_table_says() {
     let out = Command::new(env!("CARGO_BIN_EXE_network-hostile")).arg("--quick").output().unwrap();
@@ -30,7 +27,9 @@ fn no_adversary_costs_an_honest_message_and_each_is_scored_as_the_table_says() {
     }
     let flood = &reports["InvalidFloodBy4Of20"];
     assert!(flood["checked"].as_u64().unwrap() < CHECKED, "{flood}");
-    // Who has been shut out is not read any more, so that it gets rid of no more than fills the windows.
-    let flood = &reports["InvalidFlood"];
-    assert!(flood["written"].as_u64().unwrap() < OFFERED / 2, "{flood}");
+    // Who has been shut out is not read any more and gets rid of no more than fills its window, some 450
+    // messages. That shows where the machine is fast enough for a flood of as many a second as is read.
+    let written = |name: &str| reports[name]["written"].as_u64().unwrap();
+    let (shut_out, read) = (written("InvalidFlood"), written("IdenticalFlood"));
+    assert!(read < 1500 || shut_out < 1000, "{shut_out} of the shut out, {read} read");
 }
