@@ -1,22 +1,26 @@
 //! All that can be set, with the protocol's defaults. Checked once, by [`Network::new`](crate::Network::new).
 
+mod gossip;
 mod peers;
+mod requests;
 mod score;
 
 use std::{
-    num::{NonZeroU32, NonZeroUsize},
+    num::NonZeroUsize,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use preconfirmation_types::{MAX_GOSSIP_BYTES, MAX_TXLIST_BYTES, TXLIST_HEADER_BYTES, Topic};
+use preconfirmation_types::{MAX_TXLIST_BYTES, TXLIST_HEADER_BYTES};
 
 use crate::{
     discovery::{Bootnode, record},
     error::ConfigError,
 };
+pub use gossip::{GossipConfig, MeshConfig, OutboxConfig};
 pub use peers::{DiscoveryConfig, PeersConfig, RedialConfig};
+pub use requests::{PacingConfig, ServingConfig};
 pub use score::{ScoreConfig, TopicScoreConfig};
 
 const fn size(value: usize) -> NonZeroUsize {
@@ -30,13 +34,6 @@ const fn size(value: usize) -> NonZeroUsize {
 pub(crate) fn after(instant: Instant, duration: Duration) -> Instant {
     const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     instant.checked_add(duration).or_else(|| instant.checked_add(FOR_EVER)).unwrap_or(instant)
-}
-
-const fn rate(value: u32) -> NonZeroU32 {
-    match NonZeroU32::new(value) {
-        Some(value) => value,
-        None => NonZeroU32::MIN,
-    }
 }
 
 /// How a node takes part in the network of one chain.
@@ -285,216 +282,6 @@ impl Default for ConnectionConfig {
             idle_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(15),
             max_process_bytes: None,
-        }
-    }
-}
-
-/// How many peers a topic's mesh has (§2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MeshConfig {
-    /// D: peers wanted.
-    pub size: usize,
-    /// Below this, peers are added at the next heartbeat.
-    pub low: usize,
-    /// Above this, peers are removed at the next heartbeat.
-    pub high: usize,
-    /// Peers wanted among them that we dialled.
-    pub outbound_min: usize,
-}
-
-impl MeshConfig {
-    const fn new(size: usize, low: usize, high: usize, outbound_min: usize) -> Self {
-        Self { size, low, high, outbound_min }
-    }
-
-    fn check(self) -> Result<(), ConfigError> {
-        let Self { size, low, high, outbound_min } = self;
-        let fits = outbound_min <= low && low <= size && size <= high;
-        if size == 0 || !fits || outbound_min.saturating_mul(2) > size {
-            return Err(ConfigError::Mesh { size, low, high, outbound_min });
-        }
-        Ok(())
-    }
-}
-
-impl Default for MeshConfig {
-    /// The mesh of the deployed peers.
-    fn default() -> Self {
-        Self::new(8, 6, 12, 2)
-    }
-}
-
-/// Gossip (§2), as the deployed peers have it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GossipConfig {
-    /// The mesh of the commitments' topic.
-    pub mesh: MeshConfig,
-    /// The mesh of the transaction lists' topic: smaller, because every peer in it may send the same list.
-    pub txlist_mesh: MeshConfig,
-    /// Peers outside the mesh that are told of messages at each heartbeat, at least.
-    pub lazy: usize,
-    /// Messages longer than this in bytes are announced with IDONTWANT to the mesh on arrival, so that
-    /// fewer copies of them come. [`usize::MAX`] announces none.
-    pub idontwant_threshold: usize,
-    /// Between two heartbeats.
-    pub heartbeat: Duration,
-    /// Heartbeats that a message is remembered for. `history * heartbeat` (6 s) is how long a verdict can
-    /// take and still have a message forwarded.
-    pub history: NonZeroUsize,
-    /// Of these, heartbeats in which it is announced.
-    pub history_gossip: usize,
-    /// How long peers of a topic that we do not subscribe to are remembered.
-    pub fanout_ttl: Duration,
-    /// How long a message id is known as seen.
-    pub duplicate_cache: Duration,
-    /// Largest gossip frame in bytes, with what surrounds a message.
-    pub max_frame_bytes: usize,
-    /// Most messages that wait to be written to one peer; one more is not sent to it.
-    pub send_queue: NonZeroUsize,
-    /// Most bytes that may wait behind a message that a peer does not read; a peer behind which more may
-    /// wait is disconnected. It counts what gossip was given to send, whether to this peer or not. A peer
-    /// that also asks for messages itself (IWANT) can make each wait once more: it pins at most twice this.
-    pub send_queue_bytes: NonZeroUsize,
-    /// A peer that does not read a whole message in this time is disconnected; at most 9 s. 8 s for the
-    /// largest list are 2.1 Mbit/s.
-    pub send_stall: Duration,
-    /// A message that has waited this long to be written to a peer is not sent to it any more.
-    pub queue_time: Duration,
-    /// Messages of ours that no peer could be sent yet.
-    pub outbox: OutboxConfig,
-}
-
-/// What is kept of our own messages while no peer can be sent them. One more than fits is refused with
-/// [`PublishError::QueueFull`](crate::PublishError::QueueFull).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OutboxConfig {
-    /// Most messages.
-    pub messages: NonZeroUsize,
-    /// Most bytes of them together.
-    pub bytes: NonZeroUsize,
-    /// One that has waited this long is dropped and counted. An L1 epoch, 32 slots of 12 s: no submission
-    /// window (§4) is open for longer, and peers ignore what comes after its end.
-    pub stale_after: Duration,
-}
-
-impl Default for OutboxConfig {
-    fn default() -> Self {
-        Self { messages: size(512), bytes: size(64 * 1024 * 1024), stale_after: Duration::from_secs(32 * 12) }
-    }
-}
-
-impl GossipConfig {
-    pub(crate) const fn mesh_of(&self, topic: Topic) -> &MeshConfig {
-        match topic {
-            Topic::Commitments => &self.mesh,
-            Topic::RawTxLists => &self.txlist_mesh,
-        }
-    }
-}
-
-impl Default for GossipConfig {
-    fn default() -> Self {
-        Self {
-            mesh: MeshConfig::default(),
-            txlist_mesh: MeshConfig::new(4, 3, 6, 1),
-            lazy: 6,
-            idontwant_threshold: 1000,
-            heartbeat: Duration::from_millis(500),
-            history: size(12),
-            history_gossip: 3,
-            fanout_ttl: Duration::from_secs(60),
-            duplicate_cache: Duration::from_secs(120),
-            max_frame_bytes: MAX_GOSSIP_BYTES,
-            send_queue: size(128),
-            send_queue_bytes: size(32 * 1024 * 1024),
-            send_stall: Duration::from_secs(8),
-            queue_time: Duration::from_secs(5),
-            outbox: OutboxConfig::default(),
-        }
-    }
-}
-
-/// How fast we ask (§10). The deployed peers answer 8 requests in 10 s per peer and protocol and punish the
-/// ninth, so requests wait for their turn instead. A peer that says in its agent string how much it answers
-/// is asked at that pace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PacingConfig {
-    /// Most requests to one peer on one protocol in any `window`; [`NonZeroUsize::MAX`] does not pace.
-    pub requests: NonZeroUsize,
-    /// The sliding window: 10 s and half a second for what the network delays unevenly.
-    pub window: Duration,
-    /// Most requests in a window to a peer that says to answer more.
-    pub most_requests: NonZeroUsize,
-    /// How long the pace of a peer that has refused is not believed.
-    pub careful_for: Duration,
-    /// Most requests without an answer per peer and protocol. Three protocols together stay below the share
-    /// that a peer like us has for one asker, `serving.in_work_per_peer`.
-    pub in_flight: NonZeroUsize,
-    /// Most requests that wait for their turn per peer and protocol.
-    pub waiting: NonZeroUsize,
-    /// Most time from opening the stream to the whole answer. Waiting for a turn does not count. As long
-    /// does a peer that asks us wait for our answer.
-    pub timeout: Duration,
-    /// Least time for the same. In between, it is what answers of this peer on this protocol have taken, and
-    /// four times their deviation.
-    pub least_timeout: Duration,
-}
-
-impl Default for PacingConfig {
-    fn default() -> Self {
-        Self {
-            requests: size(8),
-            window: Duration::from_millis(10_000 + 500),
-            most_requests: size(4096),
-            careful_for: Duration::from_secs(60),
-            in_flight: size(8),
-            waiting: size(4096),
-            timeout: Duration::from_secs(10),
-            least_timeout: Duration::from_secs(2),
-        }
-    }
-}
-
-/// How much we serve, by what it costs us. A request over `requests` finds its stream closed without an
-/// answer; an answer over `bytes` waits until it is paid for. Nobody is penalised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ServingConfig {
-    /// Whether peers are told in the agent string how many requests are answered, so that they need not keep
-    /// to what the deployed peers answer.
-    pub advertise: bool,
-    /// Requests that a peer may make on one protocol at once after a pause.
-    pub requests: NonZeroU32,
-    /// In this time as many more, evenly; not more than 49 days.
-    pub requests_per: Duration,
-    /// Bytes of answers that a peer gets at once after a pause. Counted in KiB, at most 4 TiB.
-    pub bytes: NonZeroUsize,
-    /// In this time as many more, evenly.
-    pub bytes_per: Duration,
-    /// What each commitment, head or list counts beside its bytes: looking it up.
-    pub item_bytes: usize,
-    /// Most requests of one peer in work, from their event to the last byte of their answer.
-    pub in_work_per_peer: NonZeroUsize,
-    /// Most requests in work.
-    pub in_work: NonZeroUsize,
-}
-
-impl Default for ServingConfig {
-    /// 512 requests and 8 MiB a second.
-    fn default() -> Self {
-        Self {
-            advertise: true,
-            requests: rate(2048),
-            requests_per: Duration::from_secs(4),
-            bytes: size(32 * 1024 * 1024),
-            bytes_per: Duration::from_secs(4),
-            item_bytes: 1024,
-            in_work_per_peer: size(32),
-            in_work: size(128),
         }
     }
 }

@@ -1,0 +1,136 @@
+//! Gossip: meshes, queues, and what waits for peers to come.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use preconfirmation_types::{MAX_GOSSIP_BYTES, Topic};
+
+use super::size;
+use crate::error::ConfigError;
+
+/// How many peers a topic's mesh has (§2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MeshConfig {
+    /// D: peers wanted.
+    pub size: usize,
+    /// Below this, peers are added at the next heartbeat.
+    pub low: usize,
+    /// Above this, peers are removed at the next heartbeat.
+    pub high: usize,
+    /// Peers wanted among them that we dialled.
+    pub outbound_min: usize,
+}
+
+impl MeshConfig {
+    const fn new(size: usize, low: usize, high: usize, outbound_min: usize) -> Self {
+        Self { size, low, high, outbound_min }
+    }
+
+    pub(super) fn check(self) -> Result<(), ConfigError> {
+        let Self { size, low, high, outbound_min } = self;
+        let fits = outbound_min <= low && low <= size && size <= high;
+        if size == 0 || !fits || outbound_min.saturating_mul(2) > size {
+            return Err(ConfigError::Mesh { size, low, high, outbound_min });
+        }
+        Ok(())
+    }
+}
+
+impl Default for MeshConfig {
+    /// The mesh of the deployed peers.
+    fn default() -> Self {
+        Self::new(8, 6, 12, 2)
+    }
+}
+
+/// Gossip (§2), as the deployed peers have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GossipConfig {
+    /// The mesh of the commitments' topic.
+    pub mesh: MeshConfig,
+    /// The mesh of the transaction lists' topic: smaller, because every peer in it may send the same list.
+    pub txlist_mesh: MeshConfig,
+    /// Peers outside the mesh that are told of messages at each heartbeat, at least.
+    pub lazy: usize,
+    /// Messages longer than this in bytes are announced with IDONTWANT to the mesh on arrival, so that
+    /// fewer copies of them come. [`usize::MAX`] announces none.
+    pub idontwant_threshold: usize,
+    /// Between two heartbeats.
+    pub heartbeat: Duration,
+    /// Heartbeats that a message is remembered for. `history * heartbeat` (6 s) is how long a verdict can
+    /// take and still have a message forwarded.
+    pub history: NonZeroUsize,
+    /// Of these, heartbeats in which it is announced.
+    pub history_gossip: usize,
+    /// How long peers of a topic that we do not subscribe to are remembered.
+    pub fanout_ttl: Duration,
+    /// How long a message id is known as seen.
+    pub duplicate_cache: Duration,
+    /// Largest gossip frame in bytes, with what surrounds a message.
+    pub max_frame_bytes: usize,
+    /// Most messages that wait to be written to one peer; one more is not sent to it.
+    pub send_queue: NonZeroUsize,
+    /// Most bytes that may wait behind a message that a peer does not read; a peer behind which more may
+    /// wait is disconnected. It counts what gossip was given to send, whether to this peer or not. A peer
+    /// that also asks for messages itself (IWANT) can make each wait once more: it pins at most twice this.
+    pub send_queue_bytes: NonZeroUsize,
+    /// A peer that does not read a whole message in this time is disconnected; at most 9 s. 8 s for the
+    /// largest list are 2.1 Mbit/s.
+    pub send_stall: Duration,
+    /// A message that has waited this long to be written to a peer is not sent to it any more.
+    pub queue_time: Duration,
+    /// Messages of ours that no peer could be sent yet.
+    pub outbox: OutboxConfig,
+}
+
+/// What is kept of our own messages while no peer can be sent them. One more than fits is refused with
+/// [`PublishError::QueueFull`](crate::PublishError::QueueFull).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutboxConfig {
+    /// Most messages.
+    pub messages: NonZeroUsize,
+    /// Most bytes of them together.
+    pub bytes: NonZeroUsize,
+    /// One that has waited this long is dropped and counted. An L1 epoch, 32 slots of 12 s: no submission
+    /// window (§4) is open for longer, and peers ignore what comes after its end.
+    pub stale_after: Duration,
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        Self { messages: size(512), bytes: size(64 * 1024 * 1024), stale_after: Duration::from_secs(32 * 12) }
+    }
+}
+
+impl GossipConfig {
+    pub(crate) const fn mesh_of(&self, topic: Topic) -> &MeshConfig {
+        match topic {
+            Topic::Commitments => &self.mesh,
+            Topic::RawTxLists => &self.txlist_mesh,
+        }
+    }
+}
+
+impl Default for GossipConfig {
+    fn default() -> Self {
+        Self {
+            mesh: MeshConfig::default(),
+            txlist_mesh: MeshConfig::new(4, 3, 6, 1),
+            lazy: 6,
+            idontwant_threshold: 1000,
+            heartbeat: Duration::from_millis(500),
+            history: size(12),
+            history_gossip: 3,
+            fanout_ttl: Duration::from_secs(60),
+            duplicate_cache: Duration::from_secs(120),
+            max_frame_bytes: MAX_GOSSIP_BYTES,
+            send_queue: size(128),
+            send_queue_bytes: size(32 * 1024 * 1024),
+            send_stall: Duration::from_secs(8),
+            queue_time: Duration::from_secs(5),
+            outbox: OutboxConfig::default(),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Requests that we make, and that we serve.
+
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
+
+use super::size;
+
+const fn rate(value: u32) -> NonZeroU32 {
+    match NonZeroU32::new(value) {
+        Some(value) => value,
+        None => NonZeroU32::MIN,
+    }
+}
+
+/// How fast we ask (§10). The deployed peers answer 8 requests in 10 s per peer and protocol and punish the
+/// ninth, so requests wait for their turn instead. A peer that says in its agent string how much it answers
+/// is asked at that pace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PacingConfig {
+    /// Most requests to one peer on one protocol in any `window`; [`NonZeroUsize::MAX`] does not pace.
+    pub requests: NonZeroUsize,
+    /// The sliding window: 10 s and half a second for what the network delays unevenly.
+    pub window: Duration,
+    /// Most requests in a window to a peer that says to answer more.
+    pub most_requests: NonZeroUsize,
+    /// How long the pace of a peer that has refused is not believed.
+    pub careful_for: Duration,
+    /// Most requests without an answer per peer and protocol. Three protocols together stay below the share
+    /// that a peer like us has for one asker, `serving.in_work_per_peer`.
+    pub in_flight: NonZeroUsize,
+    /// Most requests that wait for their turn per peer and protocol.
+    pub waiting: NonZeroUsize,
+    /// Most time from opening the stream to the whole answer. Waiting for a turn does not count. As long
+    /// does a peer that asks us wait for our answer.
+    pub timeout: Duration,
+    /// Least time for the same. In between, it is what answers of this peer on this protocol have taken, and
+    /// four times their deviation.
+    pub least_timeout: Duration,
+}
+
+impl Default for PacingConfig {
+    fn default() -> Self {
+        Self {
+            requests: size(8),
+            window: Duration::from_millis(10_000 + 500),
+            most_requests: size(4096),
+            careful_for: Duration::from_secs(60),
+            in_flight: size(8),
+            waiting: size(4096),
+            timeout: Duration::from_secs(10),
+            least_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// How much we serve, by what it costs us. A request over `requests` finds its stream closed without an
+/// answer; an answer over `bytes` waits until it is paid for. Nobody is penalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServingConfig {
+    /// Whether peers are told in the agent string how many requests are answered, so that they need not keep
+    /// to what the deployed peers answer.
+    pub advertise: bool,
+    /// Requests that a peer may make on one protocol at once after a pause.
+    pub requests: NonZeroU32,
+    /// In this time as many more, evenly; not more than 49 days.
+    pub requests_per: Duration,
+    /// Bytes of answers that a peer gets at once after a pause. Counted in KiB, at most 4 TiB.
+    pub bytes: NonZeroUsize,
+    /// In this time as many more, evenly.
+    pub bytes_per: Duration,
+    /// What each commitment, head or list counts beside its bytes: looking it up.
+    pub item_bytes: usize,
+    /// Most requests of one peer in work, from their event to the last byte of their answer.
+    pub in_work_per_peer: NonZeroUsize,
+    /// Most requests in work.
+    pub in_work: NonZeroUsize,
+}
+
+impl Default for ServingConfig {
+    /// 512 requests and 8 MiB a second.
+    fn default() -> Self {
+        Self {
+            advertise: true,
+            requests: rate(2048),
+            requests_per: Duration::from_secs(4),
+            bytes: size(32 * 1024 * 1024),
+            bytes_per: Duration::from_secs(4),
+            item_bytes: 1024,
+            in_work_per_peer: size(32),
+            in_work: size(128),
+        }
+    }
+}
