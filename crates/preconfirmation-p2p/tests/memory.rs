@@ -24,8 +24,8 @@ const LISTS: u8 = 96;
 const QUEUE: usize = 8 * MIB;
 
 /// What else is there because of it: the frame in writing, and what the peer itself, which is in the same
-/// process, has taken in before it stopped.
-const BESIDES: usize = 24 * MIB;
+/// process, has taken in before it stopped: eight lists, and the frames that they came in.
+const BESIDES: usize = 40 * MIB;
 
 /// Nearly everything that was published is forgotten at once, so that what is left is what waits.
 fn forgetful() -> NetworkConfig {
