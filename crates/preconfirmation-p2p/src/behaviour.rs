@@ -15,6 +15,7 @@ use crate::{
     error::NetworkError,
     gossip::{self, Gossipsub, Topics},
     pacing::Pace,
+    quiet::Quiet,
     transport,
     unread::Connections,
 };
@@ -31,13 +32,15 @@ pub(crate) struct Behaviour {
     pub(crate) limits: connection_limits::Behaviour,
     memory: Toggle<memory_connection_limits::Behaviour>,
     pub(crate) banned: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
-    identify: identify::Behaviour,
-    ping: ping::Behaviour,
+    identify: Quiet<identify::Behaviour>,
+    ping: Quiet<ping::Behaviour>,
     pub(crate) gossip: Gossipsub,
-    pub(crate) head: request_response::Behaviour<SszCodec<GetHead>>,
-    pub(crate) commitments: request_response::Behaviour<SszCodec<GetCommitmentsByNumber>>,
-    pub(crate) txlist: request_response::Behaviour<SszCodec<GetRawTxList>>,
+    pub(crate) head: Quiet<Requests<GetHead>>,
+    pub(crate) commitments: Quiet<Requests<GetCommitmentsByNumber>>,
+    pub(crate) txlist: Quiet<Requests<GetRawTxList>>,
 }
+
+type Requests<R> = request_response::Behaviour<SszCodec<R>>;
 
 /// Builds the swarm; it does not listen or dial yet.
 pub(crate) fn swarm(
@@ -61,13 +64,13 @@ pub(crate) fn swarm(
             .map(memory_connection_limits::Behaviour::with_max_bytes)
             .into(),
         banned: allow_block_list::Behaviour::default(),
-        identify: identify::Behaviour::new(
+        identify: Quiet::new(identify::Behaviour::new(
             identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), config.identity.public())
                 .with_agent_version(Pace::advertise(AGENT, &config.serving))
                 // Where the operator says how the node is reached, interfaces would only mislead.
                 .with_hide_listen_addrs(!config.advertise.is_empty()),
-        ),
-        ping: ping::Behaviour::new(ping::Config::new().with_interval(connections.ping_interval)),
+        )),
+        ping: Quiet::new(ping::Behaviour::new(ping::Config::new().with_interval(connections.ping_interval))),
         gossip: gossip::behaviour(config, topics)?,
         head: rpc::<GetHead>(config)?,
         commitments: rpc::<GetCommitmentsByNumber>(config)?,
@@ -89,16 +92,13 @@ pub(crate) fn protocol<R: Rpc>(chain_id: u64) -> Result<StreamProtocol, NetworkE
     StreamProtocol::try_from_owned(R::protocol(chain_id)).map_err(|error| NetworkError::Stack(error.into()))
 }
 
-fn rpc<R: Rpc>(config: &NetworkConfig) -> Result<request_response::Behaviour<SszCodec<R>>, NetworkError> {
+fn rpc<R: Rpc>(config: &NetworkConfig) -> Result<Quiet<Requests<R>>, NetworkError> {
     let protocol = protocol::<R>(config.chain_id)?;
     let parameters = request_response::Config::default()
         .with_request_timeout(config.pacing.timeout)
         .with_max_concurrent_streams(max_streams(config));
-    Ok(request_response::Behaviour::with_codec(
-        SszCodec::new(),
-        [(protocol, ProtocolSupport::Full)],
-        parameters,
-    ))
+    let protocols = [(protocol, ProtocolSupport::Full)];
+    Ok(Quiet::new(Requests::with_codec(SszCodec::new(), protocols, parameters)))
 }
 
 /// Streams of one protocol on one connection, both ways together: room for what pacing and serving allow,

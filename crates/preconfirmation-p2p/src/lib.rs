@@ -111,6 +111,7 @@ mod metrics;
 mod outbox;
 mod pacing;
 mod peer_book;
+mod quiet;
 mod redial;
 mod rpc;
 mod score;
