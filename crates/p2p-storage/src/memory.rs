@@ -141,6 +141,10 @@ impl State {
 }
 
 impl CommitmentStore for MemoryStorage {
+    fn is_immediate(&self) -> bool {
+        true
+    }
+
     fn insert(&self, commitment: Linked) -> Result<Inserted, StorageError> {
         let mut state = self.state()?;
         if state.base.is_none() {

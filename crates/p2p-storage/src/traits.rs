@@ -196,6 +196,12 @@ pub trait CommitmentStore: Send + Sync {
         commitments.into_iter().map(|commitment| self.insert(commitment)).collect()
     }
 
+    /// Whether no call ever waits for a device, because everything is in memory. A client then judges a few messages
+    /// where they arrive, and spares a change of thread for each.
+    fn is_immediate(&self) -> bool {
+        false
+    }
+
     /// The block of the chain at a height.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! A page of commitments at once: over the cores, or one after the other.
+//! Many commitments at once: over the cores, or one after the other.
 
 use std::{
     panic::resume_unwind,
@@ -6,23 +6,18 @@ use std::{
     thread::{Builder, available_parallelism, scope},
 };
 
-use p2p_types::SignedCommitment;
-
 /// The answer for each commitment, in order. `judge` gets a buffer that it may use as it likes.
 ///
 /// The caller's thread works too, so a busy machine loses no time in waking others up; each of the others takes
 /// some milliseconds of work off it, against the tens of microseconds that its start costs.
-pub(crate) fn map<T: Send>(
-    page: &[SignedCommitment],
-    judge: impl Fn(&SignedCommitment, &mut Vec<u8>) -> T + Sync,
-) -> Vec<T> {
+pub(crate) fn map<I: Sync, T: Send>(page: &[I], judge: impl Fn(&I, &mut Vec<u8>) -> T + Sync) -> Vec<T> {
     let pieces = Mutex::new(page.chunks(PIECE).enumerate());
     let work = || {
         let (mut done, mut buffer) = (Vec::new(), Vec::new());
         loop {
             let piece = pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((index, piece)) = piece else { return done };
-            done.push((index, piece.iter().map(|signed| judge(signed, &mut buffer)).collect::<Vec<T>>()));
+            done.push((index, piece.iter().map(|item| judge(item, &mut buffer)).collect::<Vec<T>>()));
         }
     };
     let mut done = scope(|scope| {

@@ -188,6 +188,16 @@ impl Validator {
         })
     }
 
+    /// Step 1, on many messages of gossip: one answer for each, in order, each as
+    /// [`authenticate`](Self::authenticate) would give it. Spreads over the cores with the feature `parallel`.
+    #[must_use]
+    pub fn authenticate_all<T: AsRef<[u8]> + Sync>(
+        &self,
+        ssz: &[T],
+    ) -> Vec<Result<Authenticated, Rejection>> {
+        crate::page::map(ssz, |ssz, _| self.authenticate(ssz.as_ref()))
+    }
+
     fn screen_and_recover(&self, commitment: Unrecovered<'_>) -> Result<Authenticated, Rejection> {
         let numbers = self.judge_alone(commitment.signed())?;
         // An unknown schedule and a failing one are for step 2 to tell.

@@ -10,7 +10,7 @@ use p2p_validation::{
 use preconfirmation_p2p::Verdict;
 use tracing::Span;
 
-use super::{Candidate, Chain, Conflict, Judged, MAX_AHEAD};
+use super::{Arrived, Candidate, Chain, Conflict, Judged, MAX_AHEAD};
 
 impl Chain {
     /// A commitment of the application: judged like any other, but it never waits, and its signer's earlier
@@ -72,6 +72,34 @@ impl Chain {
         let hash = txlist.hash();
         self.txlist(txlist, Origin::Local)?;
         Ok(if self.store.contains(&hash)? { Judged::Stored } else { Judged::Known })
+    }
+
+    /// Commitments of gossip: each is authenticated, on all cores where there are many, then judged and stored.
+    pub(super) fn gossip(&mut self, arrived: Vec<Arrived>) -> Result<(), StorageError> {
+        let mut candidates = VecDeque::with_capacity(arrived.len());
+        let answers = self.validator.authenticate_all(&arrived);
+        for (Arrived { arrival, from, verdict, span, .. }, answer) in arrived.into_iter().zip(answers) {
+            match answer {
+                Ok(commitment) => {
+                    let origin = Origin::Gossip(from);
+                    candidates.push_back(Candidate {
+                        commitment,
+                        arrival,
+                        origin,
+                        verdict,
+                        missing: None,
+                        span,
+                    });
+                }
+                Err(rejection) => {
+                    self.rejected(&span, &rejection);
+                    if let Some(verdict) = verdict {
+                        verdict.settle(soft(self.soft_fail, rejection.offence()));
+                    }
+                }
+            }
+        }
+        self.work_off(candidates)
     }
 
     /// Judges candidates, stores what is linked, and goes on with what had waited for it, until nothing is

@@ -11,13 +11,13 @@ mod staged;
 mod txlists;
 mod wanted;
 
-use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Instant};
+use std::{num::NonZeroUsize, sync::Arc, time::Instant};
 
 use p2p_catchup::{Input, RequestId};
 use p2p_storage::{Added, HeldTxLists, PendingPool, SdkStorage, StorageError, StoredCommitment};
 use p2p_types::{
-    B256, Base, BlockNumber, Head, HeadSyncStatus, MessageId, Offence, Origin, PeerId, SdkEvent, TxList,
-    UnixSeconds, WaitedFor,
+    B256, Base, BlockNumber, Bytes, Head, HeadSyncStatus, MessageId, Offence, Origin, PeerId, SdkEvent,
+    TxList, UnixSeconds, WaitedFor,
 };
 use p2p_validation::{
     Arrival, Authenticated, Handovers, IgnoreReason, LookaheadError, Missing, Rejection, Slot, Validator,
@@ -57,6 +57,24 @@ pub(crate) struct Candidate {
     pub(crate) missing: Option<Missing>,
     /// Goes with the message from its arrival to its event.
     pub(crate) span: Span,
+}
+
+/// A commitment of gossip that nobody has looked at.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) ssz: Bytes,
+    pub(crate) arrival: Arrival,
+    pub(crate) from: PeerId,
+    /// Owed to the network, if it is gossip of a network.
+    pub(crate) verdict: Option<VerdictToken>,
+    /// Goes with the message from its arrival to its event.
+    pub(crate) span: Span,
+}
+
+impl AsRef<[u8]> for Arrived {
+    fn as_ref(&self) -> &[u8] {
+        &self.ssz
+    }
 }
 
 /// What became of a commitment that the application published.
@@ -102,11 +120,11 @@ impl Answer {
 /// Something for the chain to do.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// A commitment of gossip.
-    Gossip(Candidate),
+    /// Commitments of gossip, in the order in which they came.
+    Gossip(Vec<Arrived>),
     /// A commitment of the application, whose transaction list, if given, comes first.
     Local {
-        commitment: Authenticated,
+        commitment: Box<Authenticated>,
         txlist: Option<TxList>,
         acknowledged: Option<Conflict>,
         reply: Reply<Judged>,
@@ -129,6 +147,27 @@ pub(crate) enum Job {
     Tick,
     /// A client has started: what is in the store from the time before is remembered.
     Recall,
+}
+
+impl Job {
+    /// Whether this is done without the store.
+    pub(crate) const fn is_silent(&self) -> bool {
+        matches!(self, Self::Status(_))
+    }
+
+    /// Commitments that this has to authenticate; none if it may take longer than a few of those.
+    pub(crate) fn to_authenticate(&self) -> Option<usize> {
+        match self {
+            Self::Gossip(arrived) => Some(arrived.len()),
+            Self::Local { .. } | Self::Status(_) | Self::L1Head(_) | Self::Expected { .. } => Some(0),
+            Self::TxList { .. }
+            | Self::Import { .. }
+            | Self::SetBase { .. }
+            | Self::L1Reorg { .. }
+            | Self::Tick
+            | Self::Recall => None,
+        }
+    }
 }
 
 /// What a batch of jobs brought about.
@@ -215,11 +254,19 @@ impl Chain {
         jobs: Vec<Job>,
     ) -> Effects {
         (self.now, self.unix, self.reference) = (now, unix, reference);
-        if let Err(error) = self.all(jobs) {
+        let silent = jobs.iter().all(Job::is_silent);
+        if let Err(error) = jobs.into_iter().try_for_each(|job| self.job(job)) {
             // What can be cured by time or configuration has been answered where it happened.
             tracing::error!(%error, "the store failed");
             self.effects.fatal = Some(error);
         }
+        if !silent {
+            self.measure();
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn measure(&self) {
         let of_schedules = self
             .pending
             .iter()
@@ -231,22 +278,6 @@ impl Chain {
             Ok(stats) => self.metrics.storage(stats),
             Err(error) => tracing::debug!(%error, "the store does not tell its size"),
         }
-        std::mem::take(&mut self.effects)
-    }
-
-    /// Gossip that stands in a row is stored together.
-    fn all(&mut self, jobs: Vec<Job>) -> Result<(), StorageError> {
-        let mut gossip = VecDeque::new();
-        for job in jobs {
-            match job {
-                Job::Gossip(candidate) => gossip.push_back(candidate),
-                other => {
-                    self.work_off(std::mem::take(&mut gossip))?;
-                    self.job(other)?;
-                }
-            }
-        }
-        self.work_off(gossip)
     }
 
     /// When the next thing that waits is to be given up.
@@ -261,9 +292,9 @@ impl Chain {
 
     fn job(&mut self, job: Job) -> Result<(), StorageError> {
         match job {
-            Job::Gossip(candidate) => self.work_off(VecDeque::from([candidate]))?,
+            Job::Gossip(arrived) => self.gossip(arrived)?,
             Job::Local { commitment, txlist, acknowledged, reply } => {
-                let judged = self.local(commitment, txlist, acknowledged.as_ref())?;
+                let judged = self.local(*commitment, txlist, acknowledged.as_ref())?;
                 self.effects.answers.push(Answer::Judged(reply, judged));
             }
             Job::TxList { txlist, origin, verdict, span } => {

@@ -10,6 +10,8 @@ use p2p_types::{
 };
 use p2p_validation::{RotatingSchedule, ValidationConfig};
 
+use preconfirmation_types::Container;
+
 use super::*;
 
 const SLASHER: Address = Address::repeat_byte(0x51);
@@ -57,6 +59,17 @@ fn chain(n: u8) -> Vec<Preconfirmation> {
 
 fn sign_by(key: &SigningKey, preconf: &Preconfirmation) -> SignedCommitment {
     PreconfCommitment { preconf: preconf.clone(), slasher_address: SLASHER }.sign(key, &DOMAIN)
+}
+
+/// As gossip brings it.
+fn arrived(key: &SigningKey, preconf: &Preconfirmation) -> Arrived {
+    Arrived {
+        ssz: sign_by(key, preconf).to_ssz().into(),
+        arrival: Arrival::Live(NOW),
+        from: peer(1),
+        verdict: None,
+        span: Span::none(),
+    }
 }
 
 struct Rig {
@@ -110,19 +123,8 @@ impl Rig {
         self.chain.validator.authenticate_signed(signed).unwrap()
     }
 
-    fn candidate(&self, key: &SigningKey, preconf: &Preconfirmation) -> Job {
-        Job::Gossip(Candidate {
-            commitment: self.authenticated(sign_by(key, preconf)),
-            arrival: Arrival::Live(NOW),
-            origin: Origin::Gossip(peer(1)),
-            verdict: None,
-            missing: None,
-            span: Span::none(),
-        })
-    }
-
     fn gossip_by(&mut self, key: &SigningKey, preconf: &Preconfirmation) -> Effects {
-        self.process(vec![self.candidate(key, preconf)])
+        self.process(vec![Job::Gossip(vec![arrived(key, preconf)])])
     }
 
     fn gossip(&mut self, preconf: &Preconfirmation) -> Effects {
@@ -146,7 +148,8 @@ impl Rig {
     ) -> (Judged, Effects) {
         let (reply, judged) = oneshot::channel();
         let commitment = self.authenticated(sign_by(&key(1), preconf));
-        let effects = self.process(vec![Job::Local { commitment, txlist, acknowledged, reply }]);
+        let effects =
+            self.process(vec![Job::Local { commitment: Box::new(commitment), txlist, acknowledged, reply }]);
         (judged.blocking_recv().unwrap(), effects)
     }
 
@@ -478,8 +481,8 @@ fn gossip_of_one_batch_is_stored_at_once_and_told_in_order() {
     let blocks = chain(5);
     // The last first: it waits, and is stored with a second write.
     let order = [4, 0, 1, 2, 3];
-    let jobs = order.iter().map(|&i| rig.candidate(&key(1), &blocks[i])).collect();
-    let effects = rig.process(jobs);
+    let gossip = order.iter().map(|&i| arrived(&key(1), &blocks[i])).collect();
+    let effects = rig.process(vec![Job::Gossip(gossip)]);
     assert_eq!(shown(&effects), [11, 12, 13, 14, 15]);
     let heads = effects.events.iter().filter(|event| matches!(event, SdkEvent::Head { .. })).count();
     assert_eq!(heads, 2, "one for each write");
@@ -489,8 +492,8 @@ fn gossip_of_one_batch_is_stored_at_once_and_told_in_order() {
 fn what_stands_on_a_block_that_the_store_refused_is_refused_with_it() {
     let mut rig = Rig::without_base(StorageLimits { commitments: 1, ..StorageLimits::default() });
     rig.set_base(Base::at(BASE));
-    let jobs = chain(3).iter().map(|block| rig.candidate(&key(1), block)).collect();
-    let effects = rig.process(jobs);
+    let gossip = chain(3).iter().map(|block| arrived(&key(1), block)).collect();
+    let effects = rig.process(vec![Job::Gossip(gossip)]);
     assert!(effects.fatal.is_none());
     assert_eq!(shown(&effects), [11]);
     assert!(effects.inputs.contains(&Input::Seen { block: 12 }));
@@ -582,7 +585,8 @@ fn a_block_published_twice_is_no_news_even_when_it_would_be_late() {
     let mut restarted = rig.restarted();
     let (reply, judged) = oneshot::channel();
     let commitment = restarted.authenticated(sign_by(&key(1), first));
-    let job = Job::Local { commitment, txlist: Some(list(1)), acknowledged: None, reply };
+    let job =
+        Job::Local { commitment: Box::new(commitment), txlist: Some(list(1)), acknowledged: None, reply };
     let late = UnixSeconds::new(WINDOW + 1_000);
     let effects = restarted.process_at(late, vec![job]);
     assert!(matches!(judged.blocking_recv().unwrap(), Judged::Known));

@@ -209,10 +209,10 @@ pub struct ClientQueues {
     /// Events kept for each handler of [`P2pClient::run_with_handler`](crate::P2pClient::run_with_handler).
     /// Full: nothing is taken in from gossip and catch-up.
     pub handler: NonZeroUsize,
-    /// Commitments being authenticated or waiting for the owner. Full: no gossip is read, and the network
-    /// drops and counts what it cannot queue.
+    /// Commitments of gossip that wait for the next batch. Full: no gossip is read, and the network drops and counts
+    /// what it cannot queue.
     pub commitments: NonZeroUsize,
-    /// The same for transaction lists.
+    /// Transaction lists of gossip that are being hashed. The same where it is full.
     pub txlists: NonZeroUsize,
 }
 

@@ -11,7 +11,7 @@ use tracing::{Span, field::Empty};
 
 use super::{Service, now};
 use crate::{
-    chain::{Candidate, Job, soft},
+    chain::{Arrived, Job, soft},
     requests::{ANSWERING, serve},
 };
 use p2p_catchup::Input;
@@ -72,27 +72,8 @@ impl Service {
         if !self.is_new(id, &span) {
             return verdict.settle(Verdict::Ignore);
         }
-        let (validator, metrics) = (self.asker.validator.clone(), self.asker.metrics.clone());
-        let arrival = Arrival::Live(self.config.clock.now());
-        let soft_fail = self.config.gossipsub_validation_soft_fail;
-        self.commitments.push_back(spawn_blocking(move || {
-            let entered = span.enter();
-            match validator.authenticate(&ssz) {
-                Ok(commitment) => {
-                    drop(entered);
-                    let origin = Origin::Gossip(from);
-                    let verdict = Some(verdict);
-                    Some(Job::Gossip(Candidate { commitment, arrival, origin, verdict, missing: None, span }))
-                }
-                Err(rejection) => {
-                    metrics.rejected(rejection.label());
-                    span.record("outcome", rejection.label());
-                    tracing::debug!(%rejection, "rejected");
-                    verdict.settle(soft(soft_fail, rejection.offence()));
-                    None
-                }
-            }
-        }));
+        let (arrival, verdict) = (Arrival::Live(self.config.clock.now()), Some(verdict));
+        self.commitments.push(Arrived { ssz, arrival, from, verdict, span });
     }
 
     fn gossip_txlist(&mut self, from: PeerId, gossip: RawTxListGossip, verdict: VerdictToken) {

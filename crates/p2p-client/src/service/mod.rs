@@ -29,7 +29,7 @@ use tracing::Span;
 
 use crate::{
     L1Reorg, P2pClientConfig, P2pClientError,
-    chain::{Chain, Conflict, Job, Judged},
+    chain::{Arrived, Chain, Conflict, Job, Judged},
     client::State,
     requests::Asker,
 };
@@ -108,8 +108,9 @@ pub(crate) struct Service {
     newest: Option<(BlockNumber, UnixSeconds)>,
     /// When something in the chain's waiting room is to be looked at.
     chain_deadline: Option<Instant>,
+    /// Gossip for the next batch.
+    commitments: Vec<Arrived>,
     /// In order of arrival, whichever worker is done first.
-    commitments: FuturesOrdered<Prepared>,
     txlists: FuturesOrdered<Prepared>,
     /// What catch-up has asked; each in a task of its own, where small lists are hashed.
     requests: FuturesUnordered<BoxFuture<'static, (RequestId, PeerId, Reply)>>,
@@ -144,7 +145,7 @@ impl Service {
             jobs: Vec::new(),
             newest: None,
             chain_deadline: None,
-            commitments: FuturesOrdered::new(),
+            commitments: Vec::new(),
             txlists: FuturesOrdered::new(),
             requests: FuturesUnordered::new(),
             paces: FuturesUnordered::new(),
@@ -210,9 +211,8 @@ impl Service {
         let mut schedule_retry = tokio::time::interval(self.config.schedule_retry);
         schedule_retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.start_batch();
+            self.start_batch()?;
             self.start_answering();
-            self.measure();
             let flows = !self.paused && self.jobs.len() < MAX_JOBS;
             let deadline = self.deadline().filter(|_| !self.paused);
             let reads = flows
@@ -227,13 +227,13 @@ impl Service {
                 done = batch_done(&mut self.owner) => {
                     let effects = self.finish_batch(done)?;
                     self.apply(effects)?;
+                    self.measure();
                 }
                 command = self.commands.recv(), if self.commanded.len() < MAX_JOBS => match command {
                     Some(Command::Shutdown) | None => return Ok(()),
                     Some(command) => self.command(command),
                 },
                 () = self.taps.drained(), if self.paused => self.resume(),
-                Some(job) = self.commitments.next(), if flows => self.prepared(job)?,
                 Some(job) = self.txlists.next(), if flows => self.prepared(job)?,
                 Some((id, from, reply)) = self.requests.next(), if flows => {
                     self.replied(id, from, reply);
@@ -258,7 +258,10 @@ impl Service {
                     None => network_end((&mut *network).await).and(Err(NetworkError::Closed.into()))?,
                 },
                 () = sleep_until(deadline.unwrap_or_else(now).into()), if deadline.is_some() => self.tick(),
-                _ = schedule_retry.tick() => self.retry_schedule(),
+                _ = schedule_retry.tick() => {
+                    self.retry_schedule();
+                    self.measure();
+                }
             }
         }
     }
@@ -275,7 +278,7 @@ impl Service {
                 return;
             }
             Command::Publish { commitment, txlist, acknowledged, reply } => {
-                Job::Local { commitment: *commitment, txlist, acknowledged, reply }
+                Job::Local { commitment, txlist, acknowledged, reply }
             }
             Command::TxList(txlist) => {
                 Job::TxList { txlist, origin: Origin::Local, verdict: None, span: Span::none() }

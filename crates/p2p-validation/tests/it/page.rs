@@ -26,6 +26,10 @@ fn a_page_keeps_its_order_and_a_bad_commitment_spoils_no_other() {
         }
         assert_eq!(*answer, validator().authenticate(&signed.to_ssz()), "as alone");
     }
+    let mut messages: Vec<_> = page.iter().map(Container::to_ssz).collect();
+    assert_eq!(validator().authenticate_all(&messages), answers, "as messages");
+    messages[7].pop();
+    assert!(matches!(validator().authenticate_all(&messages)[7], Err(Rejection::Malformed(_))));
     assert_eq!(validator().authenticate_page(&[]), []);
 }
 
