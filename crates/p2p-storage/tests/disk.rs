@@ -59,6 +59,54 @@ fn a_second_owner_is_told_who_has_the_file() {
     assert!(DiskStorage::open(folder.path(), config()).is_ok());
 }
 
+/// Set in the process that is to be refused, to the store that another has open.
+const TAKEN: &str = "P2P_STORAGE_TEST_TAKEN_STORE";
+
+#[test]
+fn another_process_is_told_who_has_the_file_and_changes_nothing() {
+    const NAME: &str = "another_process_is_told_who_has_the_file_and_changes_nothing";
+    if let Some(folder) = std::env::var_os(TAKEN) {
+        let error = DiskStorage::open(Path::new(&folder), config()).unwrap_err();
+        println!("refused: {error}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let first = DiskStorage::open(folder.path(), config()).unwrap();
+    first.set_base(Base::at(0)).unwrap();
+    let me = std::env::current_exe().unwrap();
+    let other =
+        Command::new(me).args([NAME, "--exact", "--nocapture"]).env(TAKEN, folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&other.stdout);
+    let expected = format!("refused: the store is in use by process {}", std::process::id());
+    assert!(other.status.success() && said.contains(&expected), "{said}");
+    assert_eq!(chain(&first, 3).len(), 3);
+    drop(first);
+    assert_eq!(DiskStorage::open(folder.path(), config()).unwrap().range(1, 9).unwrap().len(), 3);
+}
+
+#[test]
+fn writers_and_pruning_go_on_beside_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let relaxed = DiskConfig { durability: Durability::Relaxed, ..config() };
+    let store = DiskStorage::open(folder.path(), relaxed).unwrap();
+    store.set_base(Base::at(0)).unwrap();
+    let mut last = chain(&store, 400).pop().unwrap();
+    store.set_base(Base::at(400)).unwrap();
+    let judge = Judge::default();
+    thread::scope(|scope| {
+        let pruning = scope.spawn(|| store.prune_below(400).unwrap());
+        for number in 401..450 {
+            let next = block(number, number, last.hash(), 1);
+            assert_eq!(judge.insert(&store, next.clone()).unwrap(), Inserted::New);
+            last = next;
+        }
+        assert_eq!(pruning.join().unwrap(), 399);
+    });
+    assert_eq!(store.commitment_count().unwrap(), 50);
+    assert_eq!(store.range(400, 256).unwrap().len(), 50);
+    assert!(store.verify().unwrap().is_sound());
+}
+
 #[test]
 fn a_file_of_another_chain_is_refused() {
     let folder = tempfile::tempdir().unwrap();
