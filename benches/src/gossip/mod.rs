@@ -1,0 +1,195 @@
+//! The same mesh three times, interleaved: raw gossipsub, our network that accepts everything, and whole clients that
+//! validate, store and tell.
+//!
+//! All meshes live in this process over TCP on loopback, with the same parameters and the same links. A turn
+//! is some messages of one mesh, each published when the one before it has arrived everywhere. A delivery is
+//! timed from the call that publishes to the moment when another node's application has it: the gossipsub
+//! event of a raw node, the [`SdkEvent`] of a client.
+
+mod clients;
+mod network;
+mod raw;
+
+use std::time::{Duration, Instant};
+
+use preconfirmation_p2p::gossip_id;
+use preconfirmation_types::B256;
+use serde::Serialize;
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+
+use clients::Ours;
+use network::Networks;
+use raw::Raw;
+
+/// Nodes of a mesh.
+const NODES: usize = 20;
+
+/// Each node dials so many after it, so that everybody has twice as many links: the size of the mesh.
+const DIALS: usize = 4;
+
+/// Messages of a turn.
+const TURN: usize = 20;
+
+/// After the last delivery of a turn: what is still on its way belongs to it.
+const TAIL: Duration = Duration::from_millis(20);
+
+/// How long anything may take before the run is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const CHAIN: u64 = 167_000;
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Turns of each mesh.
+    pub turns: usize,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Figures {
+    /// Our middle delivery as a multiple of the raw one.
+    pub p50_ratio: f64,
+    /// The same of the slowest in a hundred.
+    pub p99_ratio: f64,
+    /// Process CPU time of a delivery, ours less raw, microseconds: the middle of the turns.
+    pub cpu_extra_us: f64,
+    /// The middle raw delivery, milliseconds.
+    pub raw_p50_ms: f64,
+    /// Our middle delivery, milliseconds.
+    pub ours_p50_ms: f64,
+    /// The slowest in a hundred, raw, milliseconds.
+    pub raw_p99_ms: f64,
+    /// The slowest in a hundred, ours, milliseconds.
+    pub ours_p99_ms: f64,
+    /// Process CPU time of a raw delivery, microseconds.
+    pub raw_cpu_us: f64,
+    /// Process CPU time of a delivery of ours, microseconds.
+    pub ours_cpu_us: f64,
+    /// The middle delivery of our network without a client, milliseconds.
+    pub network_p50_ms: f64,
+    /// The slowest in a hundred of it, milliseconds.
+    pub network_p99_ms: f64,
+    /// Process CPU time of a delivery of it, microseconds.
+    pub network_cpu_us: f64,
+    /// Deliveries of each mesh.
+    pub deliveries: usize,
+}
+
+/// Who has what, and since when: the name of a message and the moment.
+type Arrivals = mpsc::Receiver<(B256, Instant)>;
+
+/// One mesh's side of the run.
+#[derive(Default)]
+struct Side {
+    times: Vec<Duration>,
+    /// CPU of one delivery in each turn.
+    cpu: Vec<Duration>,
+}
+
+/// Builds the meshes and measures them in turns.
+///
+/// # Panics
+/// Where a mesh does not form or a message does not arrive: there is nothing to measure then.
+pub async fn measure(effort: Effort) -> Figures {
+    let (mut raw, mut network, mut ours) = (Raw::start().await, Networks::start().await, Ours::start().await);
+    let mut sides: [Side; 3] = Default::default();
+    // The first turn of each forms the mesh and is not counted.
+    for turn in 0..=effort.turns {
+        let mut turns: [Side; 3] = Default::default();
+        let [of_raw, of_network, of_ours] = &mut turns;
+        // Each of them goes first, and last, as often as another.
+        for step in 0..3 {
+            match (turn + step) % 3 {
+                0 => run_turn(&mut raw, of_raw).await,
+                1 => run_turn(&mut network, of_network).await,
+                _ => run_turn(&mut ours, of_ours).await,
+            }
+        }
+        if turn > 0 {
+            for (side, turn) in sides.iter_mut().zip(turns) {
+                side.times.extend(turn.times);
+                side.cpu.extend(turn.cpu);
+            }
+        }
+    }
+    ours.end().await;
+    let [raw, _, ours] = &sides;
+    let mut extra: Vec<f64> =
+        ours.cpu.iter().zip(&raw.cpu).map(|(ours, raw)| micros(*ours) - micros(*raw)).collect();
+    extra.sort_by(f64::total_cmp);
+    for side in &mut sides {
+        side.times.sort_unstable();
+        side.cpu.sort_unstable();
+    }
+    let millis = |percent| sides.each_ref().map(|side| micros(percentile(&side.times, percent)) / 1e3);
+    let [raw_p50_ms, network_p50_ms, ours_p50_ms] = millis(50);
+    let [raw_p99_ms, network_p99_ms, ours_p99_ms] = millis(99);
+    let [raw_cpu_us, network_cpu_us, ours_cpu_us] =
+        sides.each_ref().map(|side| micros(percentile(&side.cpu, 50)));
+    Figures {
+        p50_ratio: ours_p50_ms / raw_p50_ms,
+        p99_ratio: ours_p99_ms / raw_p99_ms,
+        cpu_extra_us: extra[extra.len() / 2],
+        raw_p50_ms,
+        ours_p50_ms,
+        raw_p99_ms,
+        ours_p99_ms,
+        raw_cpu_us,
+        ours_cpu_us,
+        network_p50_ms,
+        network_p99_ms,
+        network_cpu_us,
+        deliveries: sides[0].times.len(),
+    }
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+/// The nearest rank.
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted[(sorted.len() * percent).div_ceil(100).max(1) - 1]
+}
+
+/// What this process has used of the processors.
+fn cpu() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(used.tv_sec.try_into().unwrap(), used.tv_nsec.try_into().unwrap())
+}
+
+fn name(message: &[u8]) -> B256 {
+    B256::right_padding_from(&gossip_id(message))
+}
+
+/// Waits until a message is everywhere but at its author.
+async fn arrived(arrivals: &mut Arrivals, name: B256, since: Instant, side: &mut Side) {
+    let mut missing = NODES - 1;
+    while missing > 0 {
+        let (of, at) = timeout(PATIENCE, arrivals.recv()).await.unwrap().unwrap();
+        if of == name {
+            side.times.push(at.saturating_duration_since(since));
+            missing -= 1;
+        }
+    }
+}
+
+/// A turn: CPU from before its first message to after its tail.
+async fn run_turn<M: Mesh>(mesh: &mut M, side: &mut Side) {
+    let before = cpu();
+    for _ in 0..TURN {
+        mesh.one(side).await;
+    }
+    sleep(TAIL).await;
+    let deliveries = u32::try_from(TURN * (NODES - 1)).unwrap();
+    side.cpu.push((cpu() - before) / deliveries);
+}
+
+trait Mesh {
+    /// Publishes one message and waits until it is everywhere.
+    async fn one(&mut self, side: &mut Side);
+}
