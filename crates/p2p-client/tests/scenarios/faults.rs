@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p_types::SdkEvent;
+use p2p_types::{HeadSyncStatus, SdkEvent};
 use preconfirmation_p2p::sim::{Link, SimNetwork};
 use tokio::time::{Instant, sleep};
 
@@ -82,6 +82,35 @@ async fn both_sides_of_a_partition_agree_when_it_heals() {
     for node in &mut nodes {
         node.has(&chain).await;
     }
+}
+
+/// Who loses all peers in the middle of a sync says so, and goes on where it was.
+#[tokio::test(start_paused = true)]
+async fn a_minute_without_peers_in_the_middle_of_a_sync_costs_less_than_another() {
+    let network = SimNetwork::new(4);
+    network.set_links(GOOD);
+    let (a, mut b) = (Node::start(&network, 1).await, Node::start(&network, 2).await);
+    let chain = Block::chain(80);
+    for block in &chain {
+        a.publish(block).await;
+    }
+    let started = Instant::now();
+    b.dial(&a).await;
+    let half = chain[chain.len() / 2].number();
+    b.until(|event| matches!(event, SdkEvent::BlockReady { block, .. } if *block >= half).then_some(()))
+        .await;
+    network.partition([b.id()]);
+    b.until(|event| {
+        matches!(event, SdkEvent::Status { status: HeadSyncStatus::Stalled { .. } }).then_some(())
+    })
+    .await;
+    sleep(Duration::from_secs(60)).await;
+    network.heal();
+    b.dial(&a).await;
+    b.has(&chain).await;
+    b.live().await;
+    // What was cut off is given up after some seconds, and nobody is left alone for more than half a minute.
+    assert!(started.elapsed() < Duration::from_secs(60 + 60), "{:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
