@@ -200,7 +200,10 @@ async fn sync(peers: &[Multiaddr], shape: Shape) -> Result<Synced, Failed> {
         }
         let lacking = match client.status() {
             HeadSyncStatus::Live { .. } => 0,
-            HeadSyncStatus::Syncing { txlists_missing, .. } if commitments.is_some() => txlists_missing,
+            // The status comes after the head, so that none missing is not all there yet.
+            HeadSyncStatus::Syncing { txlists_missing, .. } if commitments.is_some() => {
+                txlists_missing.max(1)
+            }
             _ => usize::MAX,
         };
         if sampled.elapsed() > Duration::from_millis(20) || lacking == 0 {
