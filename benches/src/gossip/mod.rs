@@ -4,7 +4,7 @@
 //! All meshes live in this process over TCP on loopback, with the same parameters and the same links. A turn
 //! is some messages of one mesh, each published when the one before it has arrived everywhere. A delivery is
 //! timed from the call that publishes to the moment when another node's application has it: the gossipsub
-//! event of a raw node, the [`SdkEvent`] of a client.
+//! event of a raw node, the [`SdkEvent`](p2p_types::SdkEvent) of a client.
 
 mod clients;
 mod network;
