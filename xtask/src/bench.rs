@@ -199,9 +199,10 @@ fn three_digits(value: &Value) -> String {
 
 const GOSSIP: &str = "\
 Twenty whole clients (validation, memory storage, event) against twenty bare gossipsub nodes, and beside them twenty of
-our network without a client, which accepts everything: the same parameters, links and 382-byte messages, over TCP on loopback, all in one process, in turns of twenty messages. A delivery lasts
-from the call that publishes to the moment when another node's application has the message; processor time is
-that of the whole process over a turn, for each delivery.
+our network without a client, which accepts everything: the same parameters, links and 382-byte messages, over TCP on
+loopback, all in one process, in turns of twenty messages. A delivery lasts from the call that publishes to the moment
+when another node's application has the message; processor time is that of the whole process over a turn, for each
+delivery.
 
 {table}
 *ratio* is ours to raw; of the processor time it is ours less raw. Aimed at are a middle of 1.3× and 100 µs. What the
