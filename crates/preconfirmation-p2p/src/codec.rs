@@ -6,9 +6,12 @@ use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use libp2p::{StreamProtocol, request_response};
 use preconfirmation_types::{Bytes, Container, FrameError, Rpc, frame};
 
-/// Frames up to this are read into memory of their announced size; longer ones into memory that grows with
-/// what has really come, so that announcing is not allocating.
-const ALLOCATED_AT_ONCE: usize = 16 * 1024;
+/// How much of a frame is read at a time. What is announced takes addresses only; memory is touched, and so taken, as far
+/// as bytes have really come.
+const STEP: usize = 64 * 1024;
+
+/// A list up to this is copied behind what stands before it: less work than a frame of yamux more.
+const JOINED: usize = 16 * 1024;
 
 /// The stream ended before the first byte.
 #[derive(Debug, thiserror::Error)]
@@ -115,14 +118,12 @@ async fn read<C: Container>(io: &mut (impl AsyncRead + Unpin + Send), cap: usize
     C::from_ssz(&Bytes::from(body)).map_err(|error| refused(error.into()))
 }
 
-/// Reads so many bytes into memory that grows with them and in the end is no larger: a list is kept as it was read.
+/// Reads so many bytes into memory of just that size: a list is kept as it was read.
 async fn read_body(io: &mut (impl AsyncRead + Unpin + Send), announced: usize) -> io::Result<Vec<u8>> {
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(announced);
     while body.len() < announced {
         let read = body.len();
-        let more = read.max(ALLOCATED_AT_ONCE).min(announced - read);
-        body.reserve_exact(more);
-        body.resize(read + more, 0);
+        body.resize(read + STEP.min(announced - read), 0);
         io.read_exact(body.get_mut(read..).unwrap_or_default()).await?;
     }
     Ok(body)
@@ -133,7 +134,14 @@ fn refused(error: FrameError) -> io::Error {
 }
 
 async fn write<C: Container>(io: &mut (impl AsyncWrite + Unpin + Send), container: &C) -> io::Result<()> {
-    io.write_all(&frame::write(container)).await?;
+    let (mut head, tail) = frame::parts(container);
+    if tail.len() <= JOINED {
+        head.extend_from_slice(&tail);
+        io.write_all(&head).await?;
+    } else {
+        io.write_all(&head).await?;
+        io.write_all(&tail).await?;
+    }
     io.close().await
 }
 
@@ -154,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_is_read_takes_no_more_memory_than_it_is_long() {
-        for announced in [0, 1, ALLOCATED_AT_ONCE, ALLOCATED_AT_ONCE + 1, 2 * 1024 * 1024 + 36] {
+        for announced in [0, 1, STEP, STEP + 1, 2 * 1024 * 1024 + 36] {
             let sent = vec![7; announced];
             let read = block_on(read_body(&mut Cursor::new(&sent), announced)).unwrap();
             assert_eq!((read.len(), read.capacity()), (announced, announced));
@@ -279,5 +287,13 @@ mod tests {
         assert_eq!(stream.get_ref().len(), 1 + 64);
         stream.set_position(0);
         assert_eq!(block_on(read::<PreconfHead>(&mut stream, 64)).unwrap(), head());
+        // Joined to what stands before it, and written by itself.
+        for bytes in [JOINED, JOINED + 1] {
+            let (hash, txlist) = (Default::default(), vec![3; bytes].into());
+            let answer = GetRawTxListResponse { raw_tx_list_hash: hash, txlist };
+            let mut stream = Cursor::new(Vec::new());
+            block_on(write(&mut stream, &answer)).unwrap();
+            assert_eq!(stream.into_inner(), frame::write(&answer));
+        }
     }
 }

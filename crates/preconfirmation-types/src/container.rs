@@ -27,6 +27,13 @@ pub trait Container: Sized {
     /// The SSZ encoding, allocated once at its exact size.
     #[must_use]
     fn to_ssz(&self) -> Vec<u8>;
+
+    /// The SSZ encoding in two parts: the first is copied, the second shares the memory of a transaction list and is
+    /// empty where there is none.
+    #[must_use]
+    fn to_ssz_parts(&self) -> (Vec<u8>, Bytes) {
+        (self.to_ssz(), Bytes::new())
+    }
 }
 
 pub(crate) const fn error<C: Container>(kind: DecodeErrorKind) -> DecodeError {

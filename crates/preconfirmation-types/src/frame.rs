@@ -32,13 +32,18 @@ pub fn read_prefix(bytes: &[u8], cap: usize) -> Result<Option<(usize, usize)>, F
 /// The frame of a container.
 #[must_use]
 pub fn write<C: Container>(container: &C) -> Vec<u8> {
-    let ssz = container.to_ssz();
-    let mut buffer = encode::usize_buffer();
-    let prefix = encode::usize(ssz.len(), &mut buffer);
-    let mut frame = Vec::with_capacity(prefix.len() + ssz.len());
-    frame.extend_from_slice(prefix);
-    frame.extend_from_slice(&ssz);
+    let (mut frame, tail) = parts(container);
+    frame.extend_from_slice(&tail);
     frame
+}
+
+/// The frame of a container in two parts, as [`Container::to_ssz_parts`] has them, the prefix before the first.
+#[must_use]
+pub fn parts<C: Container>(container: &C) -> (Vec<u8>, Bytes) {
+    let (head, tail) = container.to_ssz_parts();
+    let mut buffer = encode::usize_buffer();
+    let prefix = encode::usize(head.len() + tail.len(), &mut buffer);
+    ([prefix, &head].concat(), tail)
 }
 
 /// Reads one whole frame and nothing behind it.

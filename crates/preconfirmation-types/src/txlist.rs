@@ -95,6 +95,11 @@ macro_rules! txlist_container {
                 ssz.extend_from_slice(&self.txlist);
                 ssz
             }
+
+            fn to_ssz_parts(&self) -> (Vec<u8>, Bytes) {
+                let offset = ssz::encode_length(TXLIST_HEADER_BYTES);
+                ([self.raw_tx_list_hash.as_slice(), &offset].concat(), self.txlist.clone())
+            }
         }
 
         impl From<TxList> for $type {

@@ -27,6 +27,8 @@ use file::{Hex, Message, Vectors, vectors};
 fn both_ways<C: Container + PartialEq + std::fmt::Debug>(wire: &Hex, value: &C) {
     assert_eq!(C::from_ssz(&wire.0).as_ref(), Ok(value));
     assert_eq!(value.to_ssz(), wire.0);
+    let (head, tail) = value.to_ssz_parts();
+    assert_eq!([head, tail.to_vec()].concat(), wire.0);
 }
 
 #[test]

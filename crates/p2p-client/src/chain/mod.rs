@@ -155,17 +155,15 @@ impl Job {
         matches!(self, Self::Status(_))
     }
 
-    /// Commitments that this has to authenticate; none if it may take longer than a few of those.
-    pub(crate) fn to_authenticate(&self) -> Option<usize> {
+    /// How many microseconds this takes at most with a store that does not wait; none if nobody can tell.
+    pub(crate) fn micros(&self) -> Option<usize> {
         match self {
-            Self::Gossip(arrived) => Some(arrived.len()),
-            Self::Local { .. } | Self::Status(_) | Self::L1Head(_) | Self::Expected { .. } => Some(0),
-            Self::TxList { .. }
-            | Self::Import { .. }
-            | Self::SetBase { .. }
-            | Self::L1Reorg { .. }
-            | Self::Tick
-            | Self::Recall => None,
+            Self::Gossip(arrived) => Some(arrived.len().saturating_mul(60)),
+            Self::Local { .. } | Self::TxList { .. } => Some(10),
+            Self::Status(_) | Self::L1Head(_) | Self::Expected { .. } => Some(1),
+            Self::Import { .. } | Self::SetBase { .. } | Self::L1Reorg { .. } | Self::Tick | Self::Recall => {
+                None
+            }
         }
     }
 }

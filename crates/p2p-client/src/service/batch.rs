@@ -18,9 +18,9 @@ pub(super) enum Owner {
     Lost,
 }
 
-/// Most commitments that are authenticated in the task that waits, where the store lets it: a fifth of a
-/// millisecond, a few times what it costs to wake a thread.
-const IN_PLACE: usize = 4;
+/// What takes no more microseconds is done in the task that waits, where the store lets it: a few times what it costs
+/// to wake a thread.
+const IN_PLACE: usize = 250;
 
 impl Service {
     /// Hands what has gathered to the owner of the chain, if it is not at work.
@@ -61,9 +61,9 @@ impl Service {
 
     /// Whether waking a thread would take longer than the work. Where catch-up stands is told without the store.
     fn is_small(&self, jobs: &[Job]) -> bool {
-        let signatures: Option<usize> = jobs.iter().map(Job::to_authenticate).sum();
+        let micros: Option<usize> = jobs.iter().map(Job::micros).sum();
         jobs.iter().all(Job::is_silent)
-            || (self.store.is_immediate() && signatures.is_some_and(|signatures| signatures <= IN_PLACE))
+            || (self.store.is_immediate() && micros.is_some_and(|micros| micros <= IN_PLACE))
     }
 
     pub(super) fn finish_batch(

@@ -4,7 +4,9 @@ use std::num::NonZeroU32;
 
 use p2p_types::{Bytes, MessageId, Origin, PeerId, SdkEvent, Topic};
 use p2p_validation::Arrival;
-use preconfirmation_p2p::{GossipMessage, NetworkEvent, NetworkHandle, PacingConfig, Verdict, VerdictToken};
+use preconfirmation_p2p::{
+    GossipMessage, InboundRequest, NetworkEvent, NetworkHandle, PacingConfig, Verdict, VerdictToken,
+};
 use preconfirmation_types::{Offence, RawTxListGossip, TxListError};
 use tokio::task::spawn_blocking;
 use tracing::{Span, field::Empty};
@@ -38,10 +40,17 @@ impl Service {
                 GossipMessage::Commitment(ssz) => self.gossip_commitment(from, ssz, verdict),
                 GossipMessage::TxList(gossip) => self.gossip_txlist(from, gossip, verdict),
             },
-            NetworkEvent::Request { from, request } => {
-                self.asked.push((from, request));
-            }
+            NetworkEvent::Request { from, request } => self.request(from, request),
             _ => tracing::debug!("an event of a kind that this version does not know"),
+        }
+    }
+
+    /// What a store has at hand is looked up at once, but for pages, which are copied.
+    fn request(&mut self, from: PeerId, request: InboundRequest) {
+        if self.store.is_immediate() && !matches!(request, InboundRequest::Commitments(..)) {
+            serve(self.store.as_ref(), vec![(from, request)]);
+        } else {
+            self.asked.push((from, request));
         }
     }
 
