@@ -21,7 +21,7 @@ use std::{
 
 use libp2p::Multiaddr;
 use p2p_client::P2pClient;
-use p2p_storage::{MemoryStorage, TxListStore};
+use p2p_storage::{MemoryStorage, SdkStorage, TxListStore};
 use p2p_types::HeadSyncStatus;
 use preconfirmation_types::{Container, MAX_TXLIST_BYTES, keccak256};
 use serde::Serialize;
@@ -56,10 +56,12 @@ struct Details {
     commitments_bound: f64,
     txlists_10kib: f64,
     txlists_10kib_raw: f64,
+    txlists_10kib_checked: f64,
     txlists_25ms: f64,
     txlists_25ms_serial: f64,
     txlists_2mib: f64,
     txlists_2mib_raw: f64,
+    txlists_2mib_checked: f64,
     keccak_2mib: f64,
 }
 
@@ -121,11 +123,16 @@ async fn measure(effort: Effort) -> Result<Figures, Failed> {
         let synced = sync(&server.addresses.direct, small).await?;
         details.txlists_10kib = details.txlists_10kib.max(synced.txlists);
         peak = peak.max(synced.peak_extra);
-        let ceiling = raw::ceiling(&raw.addresses.direct, in_flight, blocks).await?;
+        let ceiling = raw::ceiling(&raw.addresses.direct, in_flight, blocks, None).await?;
         details.txlists_10kib_raw = details.txlists_10kib_raw.max(ceiling);
+        let checked = raw::ceiling(&raw.addresses.direct, in_flight, blocks, Some(check()?)).await?;
+        details.txlists_10kib_checked = details.txlists_10kib_checked.max(checked);
     }
     drop(raw);
-    eprintln!("10 KiB lists {:.0}/s, raw {:.0}/s", details.txlists_10kib, details.txlists_10kib_raw);
+    eprintln!(
+        "10 KiB lists {:.0}/s, raw {:.0}/s, checked {:.0}/s",
+        details.txlists_10kib, details.txlists_10kib_raw, details.txlists_10kib_checked
+    );
     details.txlists_25ms_serial = serial(&server.addresses.relayed, small, effort.serial).await?;
     let synced = sync(&server.addresses.relayed, small).await?;
     details.txlists_25ms = synced.txlists;
@@ -139,14 +146,16 @@ async fn measure(effort: Effort) -> Result<Figures, Failed> {
         details.txlists_2mib = details.txlists_2mib.max(synced.txlists);
         peak = peak.max(synced.peak_extra);
         let answers = usize::try_from(effort.large)?;
-        let ceiling = raw::ceiling(&raw.addresses.direct, in_flight, answers).await?;
+        let ceiling = raw::ceiling(&raw.addresses.direct, in_flight, answers, None).await?;
         details.txlists_2mib_raw = details.txlists_2mib_raw.max(ceiling);
+        let checked = raw::ceiling(&raw.addresses.direct, in_flight, answers, Some(check()?)).await?;
+        details.txlists_2mib_checked = details.txlists_2mib_checked.max(checked);
         details.keccak_2mib = details.keccak_2mib.max(keccak(large).await?);
     }
     drop((server, raw));
     eprintln!(
-        "2 MiB lists {:.0}/s, raw {:.0}/s, keccak {:.0}/s",
-        details.txlists_2mib, details.txlists_2mib_raw, details.keccak_2mib
+        "2 MiB lists {:.0}/s, raw {:.0}/s, checked {:.0}/s, keccak {:.0}/s",
+        details.txlists_2mib, details.txlists_2mib_raw, details.txlists_2mib_checked, details.keccak_2mib
     );
 
     let refused = Arc::new(AtomicU64::new(0));
@@ -208,7 +217,7 @@ async fn sync(peers: &[Multiaddr], shape: Shape) -> Result<Synced, Failed> {
         };
         if sampled.elapsed() > Duration::from_millis(20) || lacking == 0 {
             sampled = Instant::now();
-            let stored = stored_mib(&client, &storage, shape, lacking)?;
+            let stored = stored_mib(&storage)?;
             peak_extra = peak_extra.max(resident()? - before - stored);
         }
         if lacking == 0 {
@@ -223,24 +232,10 @@ async fn sync(peers: &[Multiaddr], shape: Shape) -> Result<Synced, Failed> {
     Ok(Synced { commitments: per_second(commitments.unwrap_or(all)), txlists: per_second(all), peak_extra })
 }
 
-/// MiB of what the store holds: commitments at the 700 bytes that it says they take, and lists.
-fn stored_mib(
-    client: &P2pClient,
-    storage: &MemoryStorage,
-    shape: Shape,
-    lacking: usize,
-) -> Result<f64, Failed> {
-    let applied = client.head().map_or(0, |head| head.number);
-    let lists = if shape.one_list {
-        u64::from(storage.contains(&shape.txlist(1)?.hash())?)
-    } else {
-        let missing = match client.status() {
-            HeadSyncStatus::Syncing { txlists_missing, .. } => txlists_missing,
-            _ => lacking.min(usize::try_from(applied)?),
-        };
-        applied.saturating_sub(u64::try_from(missing)?)
-    };
-    Ok((applied as f64 * 700.0 + lists as f64 * shape.txlist_bytes as f64) / MIB)
+/// MiB of what the store holds: lists, and commitments at the 700 bytes that it says they take.
+fn stored_mib(storage: &MemoryStorage) -> Result<f64, Failed> {
+    let stored = storage.stats()?;
+    Ok((stored.commitments as f64 * 700.0 + stored.txlist_bytes as f64) / MIB)
 }
 
 /// MiB of this process in memory.
@@ -267,6 +262,17 @@ async fn serial(peers: &[Multiaddr], shape: Shape, length: Duration) -> Result<f
     let took = begun.elapsed();
     client.shutdown().await?;
     Ok(f64::from(got) / took.as_secs_f64())
+}
+
+/// What nobody is spared who catches up: each list is hashed, each commitment authenticated.
+fn check() -> Result<raw::Check, Failed> {
+    let validator = chain::validator()?;
+    let alone = Shape { blocks: 1, txlist_bytes: KIB, one_list: true };
+    let (signed, _) = chain::chain(alone)?.pop().ok_or("no commitment")?;
+    let ssz = signed.to_ssz();
+    Ok(Arc::new(move |list| {
+        std::hint::black_box((keccak256(list), validator.authenticate(&ssz).is_ok()));
+    }))
 }
 
 /// Commitments a second that one core can authenticate from their bytes, in pages: nothing else done.

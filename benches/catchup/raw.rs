@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,6 +13,7 @@ use libp2p::{
     swarm::SwarmEvent,
     tcp, yamux,
 };
+use tokio::task::JoinSet;
 
 use crate::Failed;
 
@@ -106,8 +108,17 @@ pub(crate) async fn serve(bytes: usize) -> Result<Multiaddr, Failed> {
     Ok(address)
 }
 
-/// Answers a second, with `in_flight` requests on their way to each peer, for so many answers.
-pub(crate) async fn ceiling(peers: &[Multiaddr], in_flight: usize, answers: usize) -> Result<f64, Failed> {
+/// What is done with an answer.
+pub(crate) type Check = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+/// Answers a second, with `in_flight` requests on their way to each peer, for so many answers. Each is checked in a
+/// task of its own, if at all.
+pub(crate) async fn ceiling(
+    peers: &[Multiaddr],
+    in_flight: usize,
+    answers: usize,
+    check: Option<Check>,
+) -> Result<f64, Failed> {
     let mut swarm = swarm()?;
     for peer in peers {
         swarm.dial(peer.clone())?;
@@ -122,16 +133,24 @@ pub(crate) async fn ceiling(peers: &[Multiaddr], in_flight: usize, answers: usiz
     for peer in connected.iter().cycle().take(in_flight * peers.len()) {
         swarm.behaviour_mut().send_request(peer, [7; 32]);
     }
-    let mut done = 0;
+    let (mut done, mut checks) = (0, JoinSet::new());
     while done < answers {
         match swarm.select_next_some().await {
-            SwarmEvent::Behaviour(Event::Message { peer, message: Message::Response { .. }, .. }) => {
+            SwarmEvent::Behaviour(Event::Message {
+                peer,
+                message: Message::Response { response, .. },
+                ..
+            }) => {
                 done += 1;
+                if let Some(check) = check.clone() {
+                    checks.spawn(async move { check(&response) });
+                }
                 swarm.behaviour_mut().send_request(&peer, [7; 32]);
             }
             SwarmEvent::Behaviour(Event::OutboundFailure { error, .. }) => return Err(error.into()),
             _ => {}
         }
     }
+    checks.join_all().await;
     Ok(answers as f64 / begun.elapsed().as_secs_f64())
 }
