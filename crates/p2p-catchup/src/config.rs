@@ -7,10 +7,10 @@ use std::{
 
 use preconfirmation_types::{MAX_COMMITMENTS_PER_RESPONSE, MAX_TXLIST_BYTES};
 
-use crate::Pace;
+use crate::{Backoff, Pace};
 
 /// Longest duration that can be set: a day. Deadlines so bounded cannot run out of time's range.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Of one commitment in memory, with the bytes that it came in.
 const COMMITMENT_BYTES: usize = 2 * 1024;
@@ -53,11 +53,8 @@ pub struct CatchUpConfig {
     /// A request without a reply is given up after this. Longer than the network's own time-out, which
     /// should come first; this one only keeps a reply that is lost on the way here from hanging the machine.
     pub request_deadline: Duration,
-    /// Pause after a first failure. Each further one doubles it; the real pause is a random one between
-    /// half of it and all.
-    pub backoff_min: Duration,
-    /// The longest such pause.
-    pub backoff_max: Duration,
+    /// Pauses after failures, and how many failures a peer may cost.
+    pub backoff: Backoff,
     /// Offences after which a peer is left out.
     pub max_strikes: NonZeroU32,
     /// For how long. It comes back with one strike left.
@@ -84,8 +81,7 @@ impl CatchUpConfig {
             txlist_grace: Duration::from_millis(500),
             hurry_after: Duration::from_secs(2),
             request_deadline: Duration::from_secs(20),
-            backoff_min: Duration::from_millis(500),
-            backoff_max: Duration::from_secs(30),
+            backoff: Backoff::recommended(),
             max_strikes: nz32(3),
             leave_out: Duration::from_secs(10 * 60),
         }
@@ -119,8 +115,6 @@ impl CatchUpConfig {
             ("txlist_grace", self.txlist_grace, true),
             ("hurry_after", self.hurry_after, false),
             ("request_deadline", self.request_deadline, false),
-            ("backoff_min", self.backoff_min, false),
-            ("backoff_max", self.backoff_max, false),
             ("leave_out", self.leave_out, false),
         ] {
             if value > LONGEST || (value.is_zero() && !may_be_zero) {
@@ -136,9 +130,7 @@ impl CatchUpConfig {
         {
             return Err(ConfigError::Duration { field: "pace.window", value });
         }
-        if self.backoff_min > self.backoff_max {
-            return Err(ConfigError::Backoff { min: self.backoff_min, max: self.backoff_max });
-        }
+        self.backoff.check()?;
         if self.head_stale <= self.head_refresh {
             return Err(ConfigError::Stale { refresh: self.head_refresh, stale: self.head_stale });
         }
@@ -195,12 +187,18 @@ pub enum ConfigError {
         actual: usize,
     },
     /// The first pause is longer than the longest.
-    #[error("backoff_min {min:?} is over backoff_max {max:?}")]
+    #[error("backoff.min {min:?} is over backoff.max {max:?}")]
     Backoff {
-        /// `backoff_min`.
+        /// `backoff.min`.
         min: Duration,
-        /// `backoff_max`.
+        /// `backoff.max`.
         max: Duration,
+    },
+    /// More than all of a pause cannot be left to chance.
+    #[error("backoff.jitter {actual} is over 100 percent")]
+    Jitter {
+        /// The setting.
+        actual: u32,
     },
     /// Heads would be stale before they are asked for again.
     #[error("head_stale {stale:?} is not longer than head_refresh {refresh:?}")]
@@ -235,14 +233,19 @@ mod tests {
         };
         assert_eq!(of(|c| c.page_size = nz32(257)), ConfigError::PageSize { limit: 256, actual: 257 });
         assert!(matches!(
-            of(|c| c.backoff_min = Duration::ZERO),
-            ConfigError::Duration { field: "backoff_min", .. }
+            of(|c| c.backoff.min = Duration::ZERO),
+            ConfigError::Duration { field: "backoff.min", .. }
         ));
         assert!(matches!(
             of(|c| c.leave_out = Duration::MAX),
             ConfigError::Duration { field: "leave_out", .. }
         ));
-        assert!(matches!(of(|c| c.backoff_min = c.backoff_max * 2), ConfigError::Backoff { .. }));
+        assert!(matches!(of(|c| c.backoff.min = c.backoff.max * 2), ConfigError::Backoff { .. }));
+        assert_eq!(of(|c| c.backoff.jitter = 101).to_string(), "backoff.jitter 101 is over 100 percent");
+        assert!(matches!(
+            of(|c| c.backoff.window = Duration::MAX),
+            ConfigError::Duration { field: "backoff.window", .. }
+        ));
         assert!(matches!(of(|c| c.buffer_bytes = nz(4 * 1024 * 1024)), ConfigError::Buffer { .. }));
         let pace = Pace { requests: nz32(8), window: Duration::ZERO };
         let paced = CatchUpConfig { pace: Some(pace), ..good };

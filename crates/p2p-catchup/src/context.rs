@@ -12,7 +12,7 @@ use crate::{
     CatchUpConfig, Output, Request, RequestId,
     lanes::Kind,
     peers::{PATIENCE, Peer, Peers},
-    time::{Agenda, Backoff, after},
+    time::{Agenda, after},
 };
 
 /// What a request is for.
@@ -119,10 +119,6 @@ impl Context {
         !self.open.is_empty()
     }
 
-    pub(crate) const fn backoff(&self) -> Backoff {
-        Backoff { min: self.config.backoff_min, max: self.config.backoff_max }
-    }
-
     /// A request was not answered: a pause, no penalty. Several at once make one pause. A page counts as
     /// a promise that was not kept.
     pub(crate) fn unanswered(&mut self, now: Instant, id: &PeerId, page: bool) {
@@ -165,14 +161,16 @@ impl Context {
         self.strike(now, &peer);
     }
 
+    /// A pause for this peer alone; a long one where its budget of failures is used up.
     fn hold_back(&mut self, now: Instant, id: &PeerId, record: impl FnOnce(&mut Peer)) {
-        let backoff = self.backoff();
+        let backoff = self.config.backoff;
         let Some(peer) = self.peers.get_mut(id) else { return };
         if peer.backoff_until.is_some_and(|until| until > now) {
             return;
         }
         record(peer);
         let pause = backoff.pause(peer.failures.saturating_add(peer.unkept), &mut self.rng);
-        peer.backoff_until = Some(after(now, pause));
+        let from = peer.spent.spend(now, &backoff).unwrap_or(now);
+        peer.backoff_until = Some(after(from, pause));
     }
 }

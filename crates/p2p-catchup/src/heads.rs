@@ -136,14 +136,14 @@ impl Heads {
         if heard && !outdated {
             self.confirmed = Some(now);
         }
-        let paced = after(begun, ctx.config.backoff_min);
+        let paced = after(begun, ctx.config.backoff.min);
         self.paced = Some(paced);
         if heard && !nobody_claims(ctx, stand) {
             self.vain = 0;
             self.not_before = Some(paced);
         } else {
             self.vain = self.vain.saturating_add(1);
-            let pause = ctx.backoff().pause(self.vain, &mut ctx.rng);
+            let pause = ctx.config.backoff.pause(self.vain, &mut ctx.rng);
             self.not_before = Some(paced.max(after(now, pause)));
         }
     }

@@ -75,11 +75,13 @@
 //! Of those that claim to have it, the one that can be expected to answer soonest: by the round trips measured on
 //! that protocol, by what is on its way to it, by how often it did not have what was asked for. Nobody is asked
 //! beyond its slots or its [`Pace`], so that nothing waits for a turn at one peer while another is free. Whoever
-//! does not answer gets a growing, jittered pause and one request at a time until it does; the others go on. A
-//! page in front that keeps everybody waiting is asked of a second peer after `hurry_after`.
+//! does not answer gets a growing, jittered pause and one request at a time until it does, and whoever fails too
+//! often in a while rests, even if it answers in between ([`Backoff`]); the others go on. A page in front that keeps
+//! everybody waiting is asked of a second peer after `hurry_after`.
 //!
 //! Everything on its way, waiting and being stored stays within `buffer_bytes`, however far behind the node is.
 
+mod backoff;
 mod chain;
 mod config;
 mod context;
@@ -95,6 +97,7 @@ mod time;
 mod txlists;
 mod walks;
 
+pub use backoff::Backoff;
 pub use config::{CatchUpConfig, ConfigError};
 pub use lanes::Pace;
 pub use machine::CatchUp;

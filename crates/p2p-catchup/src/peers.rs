@@ -7,6 +7,7 @@ use p2p_types::{BlockNumber, PeerId};
 
 use crate::{
     CatchUpConfig,
+    backoff::Spent,
     lanes::{Kind, Lane, Pace},
     time::Agenda,
 };
@@ -35,6 +36,8 @@ pub(crate) struct Peer {
     pub(crate) failures: u32,
     /// No request before this.
     pub(crate) backoff_until: Option<Instant>,
+    /// Of its budget of failures.
+    pub(crate) spent: Spent,
     /// Transaction lists it did not have and requests it did not answer, halved by each success.
     pub(crate) misses: u32,
     /// Offences.

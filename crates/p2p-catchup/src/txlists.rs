@@ -101,7 +101,7 @@ impl TxLists {
             self.handed -= bytes;
             want.stage = Stage::ToAsk;
             want.rounds = want.rounds.saturating_add(1);
-            want.not_before = after(now, ctx.backoff().pause(want.rounds, &mut ctx.rng));
+            want.not_before = after(now, ctx.config.backoff.pause(want.rounds, &mut ctx.rng));
         }
     }
 
@@ -197,7 +197,7 @@ impl TxLists {
                 && ctx.peers.askable().all(|(id, _)| want.denied.contains(id))
             {
                 want.rounds = want.rounds.saturating_add(1);
-                let at = after(now, ctx.backoff().pause(want.rounds, &mut ctx.rng));
+                let at = after(now, ctx.config.backoff.pause(want.rounds, &mut ctx.rng));
                 want.retry_at = Some(at);
                 agenda.due(at);
             } else if !ctx.peers.any_free(&ctx.config, Kind::TxList, agenda) {

@@ -11,6 +11,7 @@
 )]
 
 mod adversaries;
+mod backoff;
 mod chain;
 mod forks;
 mod paced;

@@ -9,7 +9,9 @@ use std::{
 };
 
 use fastrand::Rng;
-use p2p_catchup::{CatchUp, CatchUpConfig, Failure, ImportVerdict, Input, Output, Reply, Request, RequestId};
+use p2p_catchup::{
+    Backoff, CatchUp, CatchUpConfig, Failure, ImportVerdict, Input, Output, Reply, Request, RequestId,
+};
 use p2p_types::{B256, BlockNumber, Head, HeadSyncStatus, Offence, PeerId};
 use p2p_validation::Authenticated;
 
@@ -152,7 +154,7 @@ impl World {
             head_refresh: Duration::from_secs(4),
             head_stale: Duration::from_secs(12),
             request_deadline: DEADLINE,
-            backoff_max: Duration::from_secs(10),
+            backoff: Backoff { max: Duration::from_secs(10), ..Backoff::recommended() },
             leave_out: Duration::from_secs(60),
             ..Default::default()
         };
