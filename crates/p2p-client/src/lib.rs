@@ -153,6 +153,7 @@ mod publish;
 mod requests;
 mod service;
 
+pub use p2p_catchup::{Backoff, CatchUpConfig};
 pub use preconfirmation_p2p::{Keypair, Multiaddr, NetworkConfig};
 
 pub use builder::P2pClientBuilder;

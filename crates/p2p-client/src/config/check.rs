@@ -119,8 +119,12 @@ mod tests {
         assert_eq!(error.to_string(), "shutdown_timeout is 0ns, must be from 1ms to 86400s");
         let error = refused(|config| config.validation.executor_slot_grace = 2 * DAY);
         assert!(matches!(error, ConfigError::Duration { field: "validation.executor_slot_grace", .. }));
-        let error = refused(|config| config.catchup.backoff_min = config.catchup.backoff_max * 2);
-        assert!(matches!(error, ConfigError::CatchUp(_)));
+        let error = refused(|config| config.catchup.backoff.min = config.catchup.backoff.max * 2);
+        assert_eq!(error.to_string(), "catchup: backoff.min 60s is over backoff.max 30s");
+        let error = refused(|config| config.catchup.backoff.jitter = 101);
+        assert_eq!(error.to_string(), "catchup: backoff.jitter 101 is over 100 percent");
+        let error = refused(|config| config.catchup.backoff.window = Duration::ZERO);
+        assert_eq!(error.to_string(), "catchup: backoff.window of 0ns is not between zero and a day");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
+use p2p_catchup::Backoff;
 use p2p_types::{Address, Clock, SigningDomain};
 use p2p_validation::{BlockRules, ZeroParent};
 use preconfirmation_p2p::Multiaddr;
@@ -94,11 +95,10 @@ impl P2pClientConfig {
         self
     }
 
-    /// Catch-up's first pause after a failure, and its longest.
+    /// Catch-up's pauses after failures, their jitter, and how many failures a peer may cost.
     #[must_use]
-    pub const fn with_backoff(mut self, min: Duration, max: Duration) -> Self {
-        self.catchup.backoff_min = min;
-        self.catchup.backoff_max = max;
+    pub const fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.catchup.backoff = backoff;
         self
     }
 
