@@ -50,6 +50,7 @@ mod limits;
 mod memory;
 mod pending;
 mod seen;
+mod sent;
 mod traits;
 
 #[cfg(feature = "disk")]
@@ -60,6 +61,6 @@ pub use memory::MemoryStorage;
 pub use pending::{Added, PendingLimits, PendingPool};
 pub use seen::SeenCache;
 pub use traits::{
-    CommitmentStore, EvidenceStore, Inserted, SdkStorage, StorageError, StorageStats, StoredCommitment,
+    CommitmentStore, EvidenceStore, Inserted, SENT, SdkStorage, StorageError, StorageStats, StoredCommitment,
     StoredEvidence, TxListStore,
 };

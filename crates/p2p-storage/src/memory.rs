@@ -14,6 +14,7 @@ use crate::{
     TxListStore,
     evidence::{EvidenceKey, evidence_key, first_of_the_worst},
     fork::{Branches, Choice, choose, returns},
+    sent::remember,
 };
 
 /// Commitments that one step of pruning removes at least, where there are as many.
@@ -40,6 +41,7 @@ struct State {
     txlist_heights: BTreeMap<(BlockNumber, B256), ()>,
     txlist_bytes: usize,
     evidence: BTreeMap<EvidenceKey, StoredEvidence>,
+    sent: Vec<B256>,
 }
 
 impl MemoryStorage {
@@ -141,6 +143,15 @@ impl State {
 }
 
 impl CommitmentStore for MemoryStorage {
+    fn note_sent(&self, hashes: &[B256]) -> Result<(), StorageError> {
+        remember(&mut self.state()?.sent, hashes);
+        Ok(())
+    }
+
+    fn is_sent(&self, hash: &B256) -> Result<bool, StorageError> {
+        Ok(self.state()?.sent.contains(hash))
+    }
+
     fn is_immediate(&self) -> bool {
         true
     }

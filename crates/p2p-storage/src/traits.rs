@@ -6,6 +6,9 @@ use p2p_types::{Address, B256, Base, BlockNumber, Head, Recovered, TxList};
 use p2p_validation::{Evidence, EvidenceRecord, Linked};
 use preconfirmation_types::SIGNED_COMMITMENT_BYTES;
 
+/// Hashes that [`CommitmentStore::note_sent`] remembers: of some dozens of blocks and their lists.
+pub const SENT: usize = 64;
+
 /// A store could not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -277,6 +280,23 @@ pub trait CommitmentStore: Send + Sync {
     /// # Errors
     /// [`StorageError`] if the store cannot be written.
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError>;
+
+    /// Notes that the network has taken these of our own, commitments or transaction lists, by their hashes. A store
+    /// remembers the last [`SENT`]; one that remembers none, as by default, lets its owner send again what peers know.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be written.
+    fn note_sent(&self, _hashes: &[B256]) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Whether this is among what was noted last.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn is_sent(&self, _hash: &B256) -> Result<bool, StorageError> {
+        Ok(false)
+    }
 
     /// How many there are: chain, history and handovers.
     ///

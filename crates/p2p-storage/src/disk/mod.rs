@@ -8,6 +8,7 @@ mod lists;
 mod migrate;
 mod open;
 mod rows;
+mod sent;
 mod state;
 mod stores;
 mod tables;

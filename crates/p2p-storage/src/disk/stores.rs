@@ -11,6 +11,7 @@ use super::{
     fault::fault,
     group::Turn,
     rows::Row,
+    sent::sent,
     tables::{CHAIN, COMMITMENTS, HEIGHTS, ROOTS, find, row, rows_at},
 };
 use crate::{CommitmentStore, Inserted, StorageError, StoredCommitment};
@@ -145,6 +146,15 @@ impl CommitmentStore for DiskStorage {
                 gone => pruned += gone,
             }
         }
+    }
+
+    fn note_sent(&self, hashes: &[B256]) -> Result<(), StorageError> {
+        let hashes = hashes.to_vec();
+        self.write(move |writer| writer.note_sent(&hashes))
+    }
+
+    fn is_sent(&self, hash: &B256) -> Result<bool, StorageError> {
+        self.read(|file| Ok(sent(file)?.contains(hash)))
     }
 
     fn commitment_count(&self) -> Result<usize, StorageError> {

@@ -12,6 +12,7 @@ use super::{
     fault::fault,
     guarded,
     rows::Row,
+    sent::sent,
     state::State,
     tables::{
         CHAIN, COMMITMENTS, EVIDENCE, HEIGHTS, ROOTS, TXLIST_BLOCKS, TXLIST_ORDER, TXLISTS, entry,
@@ -90,7 +91,7 @@ impl DiskStorage {
     pub fn verify(&self) -> Result<VerifyReport, StorageError> {
         self.read(|file| {
             let mut report = VerifyReport::default();
-            for part in [commitments, txlists, evidence, counts] {
+            for part in [commitments, txlists, evidence, sent_hashes, counts] {
                 let read = guarded(|| {
                     let mut found = report.clone();
                     part(self, file, &mut found)?;
@@ -105,6 +106,14 @@ impl DiskStorage {
             Ok(report)
         })
     }
+}
+
+fn sent_hashes(
+    _store: &DiskStorage,
+    file: &ReadTransaction,
+    _report: &mut VerifyReport,
+) -> Result<(), StorageError> {
+    sent(file).map(drop)
 }
 
 fn commitments(

@@ -220,6 +220,7 @@ impl Contents {
             assert!(store.put(number, list.clone()).unwrap());
         }
         assert!(store.put_evidence(&equivocation(1, 5, [1, 2])).unwrap());
+        store.note_sent(&blocks.iter().map(Preconfirmation::hash).collect::<Vec<_>>()).unwrap();
         let stored =
             blocks.iter().map(|block| (block.hash(), store.by_hash(&block.hash()).unwrap().unwrap()));
         Self { stored: stored.collect(), blocks, lists }
@@ -260,6 +261,22 @@ impl Contents {
         }
         whole
     }
+}
+
+#[test]
+fn what_was_sent_is_known_after_a_restart() {
+    let medium = Medium::default();
+    let hash = |byte| B256::repeat_byte(byte);
+    let store = open(&medium).unwrap();
+    assert!(!store.is_sent(&hash(1)).unwrap());
+    store.note_sent(&[hash(1), hash(2)]).unwrap();
+    store.note_sent(&[hash(3)]).unwrap();
+    drop(store);
+    let store = open(&medium).unwrap();
+    for byte in 1..=4 {
+        assert_eq!(store.is_sent(&hash(byte)).unwrap(), byte < 4);
+    }
+    assert!(store.verify().unwrap().is_sound());
 }
 
 #[test]
