@@ -24,8 +24,8 @@ pub enum Published {
     /// No peer could take it: none subscribes to the topic, or the send queues of all are full. It is kept
     /// and sent once as soon as a peer can, unless it is stale by then (`gossip.outbox`).
     Queued,
-    /// The same bytes were published or received before, within the time of the duplicate cache; nothing
-    /// was sent.
+    /// The same bytes were published or received before, within the time of the duplicate cache, or are kept
+    /// already until a peer can take them; nothing was done.
     Duplicate,
 }
 

@@ -122,7 +122,7 @@ async fn what_is_published_alone_goes_out_once_when_a_peer_comes() {
     let network = SimNetwork::new(1);
     let (a, mut b) = (Node::join(&network, 1), Node::join(&network, 2));
     assert_eq!(a.publish(1).await, Ok(Published::Queued));
-    assert_eq!(a.publish(1).await, Ok(Published::Queued));
+    assert_eq!(a.publish(1).await, Ok(Published::Duplicate));
     b.dial(&a).await.unwrap();
     assert_eq!(b.gossip().await.unwrap().1, 1);
     assert_eq!(a.publish(1).await, Ok(Published::Duplicate));

@@ -144,7 +144,7 @@ impl NetworkService {
         gossip::decode(topic, ssz.clone(), self.config.max_txlist_bytes)
             .map_err(|malformed| malformed.error)?;
         if self.outbox.contains(topic, &ssz) {
-            return Ok(Published::Queued);
+            return Ok(Published::Duplicate);
         }
         let now = Instant::now();
         let state = match self.give_to_gossip(topic, ssz.clone()) {

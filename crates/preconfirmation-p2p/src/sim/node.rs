@@ -271,10 +271,7 @@ impl SimService {
         gossip::decode(topic, ssz.clone(), self.config.max_txlist_bytes)
             .map_err(|malformed| malformed.error)?;
         let id = MessageId::new(&gossip_id(&ssz));
-        if self.outbox.contains(topic, &ssz) {
-            return Ok(Published::Queued);
-        }
-        if self.seen.contains_key(&id) {
+        if self.outbox.contains(topic, &ssz) || self.seen.contains_key(&id) {
             return Ok(Published::Duplicate);
         }
         let peers = self.send_gossip(&[], topic, &ssz, self.local);
