@@ -116,6 +116,14 @@ impl Service {
 
     /// Tells everybody. If that leaves a lossless reader behind, intake stops.
     pub(super) fn emit(&mut self, event: SdkEvent) {
+        self.tell(event);
+        let waiting = self.taps.backlog();
+        if waiting > 0 && !self.paused {
+            self.pause(true, waiting);
+        }
+    }
+
+    fn tell(&mut self, event: SdkEvent) {
         if let SdkEvent::Status { status } = event {
             self.asker.metrics.status(&status);
             self.state.send_modify(|state| state.status = status);
@@ -123,15 +131,11 @@ impl Service {
         self.taps.push(&event);
         // An error only says that nobody subscribes.
         drop(self.events.send(event));
-        let waiting = self.taps.backlog();
-        if waiting > 0 && !self.paused {
-            self.pause(true, waiting);
-        }
     }
 
     /// A lossless reader has read, or gone. Intake goes on once none is behind.
     pub(super) fn resume(&mut self) {
-        if self.taps.backlog() == 0 {
+        if self.paused && self.taps.backlog() == 0 {
             self.pause(false, 0);
         }
     }
@@ -141,7 +145,9 @@ impl Service {
         self.state.send_modify(|state| state.paused = paused);
         self.asker.metrics.paused(paused);
         tracing::debug!(paused, waiting, "a handler decides about intake");
-        self.emit(SdkEvent::Backpressure { paused, waiting });
+        // That intake goes on does not stop it again where a reader has no room for more than this: each time something
+        // is taken in.
+        self.tell(SdkEvent::Backpressure { paused, waiting });
     }
 
     pub(super) fn measure(&self) {

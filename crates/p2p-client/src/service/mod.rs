@@ -233,7 +233,7 @@ impl Service {
                     Some(Command::Shutdown) | None => return Ok(()),
                     Some(command) => self.command(command),
                 },
-                () = self.taps.drained(), if self.paused => self.resume(),
+                () = self.taps.drained(), if self.taps.backlog() > 0 => self.resume(),
                 Some(job) = self.txlists.next(), if flows => self.prepared(job)?,
                 Some((id, from, reply)) = self.requests.next(), if flows => {
                     self.replied(id, from, reply);

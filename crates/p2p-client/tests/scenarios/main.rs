@@ -11,4 +11,5 @@
 
 mod both;
 mod faults;
+mod slow;
 mod world;

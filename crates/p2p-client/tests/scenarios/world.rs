@@ -4,7 +4,7 @@ use std::{collections::HashSet, num::NonZeroU64, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use p2p_client::{Keypair, Multiaddr, NetworkConfig, P2pClient, P2pClientConfig, Subscription};
-use p2p_storage::MemoryStorage;
+use p2p_storage::{MemoryStorage, SdkStorage};
 use p2p_types::{
     Address, B256, Base, Bytes, Clock, PeerId, Preconfirmation, SdkEvent, SignedCommitment, SigningDomain,
     SigningKey, U256, UnixSeconds,
@@ -14,7 +14,7 @@ use preconfirmation_p2p::{Network, NetworkError, NetworkEvents, NetworkHandle, s
 use preconfirmation_types::{Container as _, PreconfCommitment, RawTxListGossip, Topic, keccak256};
 use tokio::time::timeout;
 
-const CHAIN: u64 = 167_000;
+pub(crate) const CHAIN: u64 = 167_000;
 const SLASHER: Address = Address::repeat_byte(0x51);
 const DOMAIN: SigningDomain = SigningDomain::PLACEHOLDER;
 const WINDOW: u64 = 100_000;
@@ -52,7 +52,7 @@ impl World for SimNetwork {
     }
 }
 
-fn preconfer() -> SigningKey {
+pub(crate) fn preconfer() -> SigningKey {
     SigningKey::from_bytes([1; 32]).unwrap()
 }
 
@@ -71,16 +71,22 @@ impl Block {
     /// The block after `parent`, or after the base. Another `salt` makes another block.
     pub(crate) fn after(parent: Option<&Self>, salt: u8) -> Self {
         let number = parent.map_or(BASE.number, Self::number) + 1;
+        Self::with(parent, salt, number, &preconfer())
+    }
+
+    /// The same, with a timestamp and a signer of choice.
+    pub(crate) fn with(parent: Option<&Self>, salt: u8, timestamp: u64, signer: &SigningKey) -> Self {
+        let number = parent.map_or(BASE.number, Self::number) + 1;
         let txlist = Bytes::from([number.to_be_bytes().as_slice(), &[salt; 200]].concat());
         let preconf = Preconfirmation {
             block_number: U256::from(number),
-            timestamp: U256::from(number),
+            timestamp: U256::from(timestamp),
             submission_window_end: U256::from(WINDOW - 1),
             raw_tx_list_hash: keccak256(&txlist),
             parent_preconfirmation_hash: parent.map_or(B256::ZERO, Self::hash),
             ..Default::default()
         };
-        let signed = PreconfCommitment { preconf, slasher_address: SLASHER }.sign(&preconfer(), &DOMAIN);
+        let signed = PreconfCommitment { preconf, slasher_address: SLASHER }.sign(signer, &DOMAIN);
         Self { signed, txlist }
     }
 
@@ -100,11 +106,14 @@ impl Block {
     }
 }
 
+/// What a node leaves behind: its key and its store.
+pub(crate) type Left = (u8, Arc<dyn SdkStorage>);
+
 /// A client, its store, and what it has told.
 pub(crate) struct Node {
     pub(crate) client: P2pClient,
     key: u8,
-    storage: Arc<MemoryStorage>,
+    storage: Arc<dyn SdkStorage>,
     events: Subscription,
     patience: Duration,
     /// Blocks that were complete.
@@ -113,13 +122,28 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start<W: World>(world: &W, key: u8) -> Self {
-        Self::with_storage(world, key, Arc::default()).await
+        Self::start_with(world, key, |_| ()).await
     }
 
-    async fn with_storage<W: World>(world: &W, key: u8, storage: Arc<MemoryStorage>) -> Self {
+    /// With other settings.
+    pub(crate) async fn start_with<W: World>(
+        world: &W,
+        key: u8,
+        change: impl FnOnce(&mut P2pClientConfig),
+    ) -> Self {
+        Self::with_storage(world, key, Arc::<MemoryStorage>::default(), change).await
+    }
+
+    pub(crate) async fn with_storage<W: World>(
+        world: &W,
+        key: u8,
+        storage: Arc<dyn SdkStorage>,
+        change: impl FnOnce(&mut P2pClientConfig),
+    ) -> Self {
         let rules = ValidationConfig::new(DOMAIN, SLASHER);
         let mut config = P2pClientConfig::local(CHAIN, identity(key), rules);
         config.clock = Arc::new(|| UnixSeconds::new(50_000)) as Arc<dyn Clock>;
+        change(&mut config);
         let window = NonZeroU64::new(WINDOW).unwrap();
         let schedule = RotatingSchedule::new(vec![preconfer().address()], UnixSeconds::new(0), window);
         let (handle, events, service) = world.join(config.network.clone());
@@ -136,14 +160,20 @@ impl Node {
     }
 
     /// Stops, and gives what is left of it to [`Node::back`].
-    pub(crate) async fn stop(self) -> (u8, Arc<MemoryStorage>) {
+    pub(crate) async fn stop(self) -> Left {
         self.client.shutdown().await.unwrap();
         (self.key, self.storage)
     }
 
+    /// Ends in the middle of whatever it does.
+    pub(crate) async fn killed(self) -> Left {
+        drop(self.client.shutdown().await);
+        (self.key, self.storage)
+    }
+
     /// Starts again from what a node has left.
-    pub(crate) async fn back<W: World>(world: &W, (key, storage): (u8, Arc<MemoryStorage>)) -> Self {
-        Self::with_storage(world, key, storage).await
+    pub(crate) async fn back<W: World>(world: &W, (key, storage): Left) -> Self {
+        Self::with_storage(world, key, storage, |_| ()).await
     }
 
     pub(crate) fn id(&self) -> PeerId {
@@ -234,7 +264,7 @@ impl Voice {
         self.publish(Topic::Commitments, block.signed.to_ssz().into()).await;
     }
 
-    async fn publish(&self, topic: Topic, ssz: Bytes) {
+    pub(crate) async fn publish(&self, topic: Topic, ssz: Bytes) {
         let sent = async {
             while self.network.publish(topic, ssz.clone()).await.is_err() {
                 tokio::task::yield_now().await;
