@@ -68,6 +68,14 @@ impl<S: CommitmentStore> CommitmentStore for Audited<S> {
         self.store.prune_below(block)
     }
 
+    fn note_sent(&self, hashes: &[B256]) -> Result<(), StorageError> {
+        self.store.note_sent(hashes)
+    }
+
+    fn is_sent(&self, hash: &B256) -> Result<bool, StorageError> {
+        self.store.is_sent(hash)
+    }
+
     fn commitment_count(&self) -> Result<usize, StorageError> {
         self.store.commitment_count()
     }

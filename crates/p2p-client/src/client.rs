@@ -177,7 +177,7 @@ impl P2pClient {
         self.read(move |store| store.get(&hash)).await
     }
 
-    async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn SdkStorage) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, P2pClientError> {

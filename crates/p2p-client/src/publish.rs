@@ -1,7 +1,7 @@
 //! Publishing: judged as peers would, stored, shown, sent; in this order.
 
 use p2p_storage::StorageError;
-use p2p_types::{Bytes, SignedCommitment, Topic, TxList};
+use p2p_types::{B256, Bytes, MessageId, SignedCommitment, Topic, TxList};
 use p2p_validation::Rejection;
 use preconfirmation_p2p::Published;
 use preconfirmation_types::{Container, RawTxListGossip};
@@ -9,6 +9,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::spawn_blocking,
 };
+use tracing::{Instrument as _, Span, field::Empty};
 
 use crate::{Conflict, P2pClient, P2pClientError, chain::Judged, service::Command};
 
@@ -25,8 +26,8 @@ pub enum Sent {
     /// No peer could take it. It goes out once when one can, as long as it is of use; who comes later finds it
     /// by catching up.
     Queued,
-    /// Nothing to do: it is in our store already, from before the last restart or since, or the network has
-    /// sent or received the very same bytes.
+    /// Nothing to do: it is in our store already, from before the last restart or since, and has gone out or a
+    /// successor has; or it is too late for it; or the network has sent, received or queued the very same bytes.
     Duplicate,
 }
 
@@ -52,6 +53,9 @@ impl P2pClient {
     ///
     /// What the signer has promised before binds it: a second, different commitment for a height of a window,
     /// or a block of a window that it has handed over, is refused, after a restart too.
+    ///
+    /// What was stored and did not go out, because the process died in between or the network could not keep it, goes
+    /// out when it is published again. Of what was queued when the process ended, the same holds.
     ///
     /// # Errors
     /// The rule that peers would refuse it for, or [`P2pClientError::Conflict`], before anything is stored or
@@ -142,10 +146,10 @@ impl P2pClient {
         txlist: Option<Bytes>,
         acknowledged: Option<Conflict>,
     ) -> Result<Sent, P2pClientError> {
-        let this = self.clone();
-        let publishing = self.tasks.spawn(async move {
+        let (this, wire) = (self.clone(), Bytes::from(signed.to_ssz()));
+        let span = publishing(Topic::Commitments, || MessageId::of_commitment(&wire));
+        let publish = async move {
             let (validator, limit) = (this.asker.validator.clone(), this.asker.max_txlist_bytes);
-            let wire = Bytes::from(signed.to_ssz());
             let prepare = spawn_blocking(move || {
                 let commitment = validator.authenticate_signed(signed).map_err(invalid)?;
                 let txlist = match (commitment.txlist_hash(), txlist) {
@@ -156,33 +160,61 @@ impl P2pClient {
                 Ok((commitment, txlist))
             });
             let (commitment, txlist) = prepare.await.map_err(|_| P2pClientError::Join("publishing"))??;
+            let mut hashes = vec![commitment.hash()];
+            hashes.extend(txlist.as_ref().map(TxList::hash));
             let gossip = txlist.clone().map(|txlist| Bytes::from(RawTxListGossip::from(txlist).to_ssz()));
-            let (reply, judged) = oneshot::channel();
+            let ((reply, judged), span) = (oneshot::channel(), Span::current());
             let commitment = Box::new(commitment);
-            drop(place.send(Command::Publish { commitment, txlist, acknowledged, reply }));
-            if !is_stored(judged.await.map_err(|_| P2pClientError::Closed)?)? {
+            drop(place.send(Command::Publish { commitment, txlist, acknowledged, reply, span }));
+            if !goes_out(judged.await.map_err(|_| P2pClientError::Closed)?)? {
                 return Ok(Sent::Duplicate);
             }
-            let Some(gossip) = gossip else { return this.send(Topic::Commitments, wire).await };
-            let first = this.send(Topic::RawTxLists, gossip).await?;
-            Ok(first.and(this.send(Topic::Commitments, wire).await?))
-        });
+            let sent = match gossip {
+                None => this.send(Topic::Commitments, wire).await?,
+                Some(gossip) => {
+                    let first = this.send(Topic::RawTxLists, gossip).await?;
+                    first.and(this.send(Topic::Commitments, wire).await?)
+                }
+            };
+            this.note(sent, hashes).await;
+            Ok(sent)
+        };
+        let publishing = self.tasks.spawn(publish.instrument(span));
         publishing.await.map_err(|_| P2pClientError::Join("publishing"))?
     }
 
     async fn publish_txlist(&self, place: Place, txlist: Bytes) -> Result<Sent, P2pClientError> {
-        let (limit, store) = (self.asker.max_txlist_bytes, self.storage.clone());
-        let prepare = spawn_blocking(move || {
-            let txlist = TxList::new(txlist, limit)?;
-            let known = store.contains(&txlist.hash())?;
-            Ok::<_, P2pClientError>((txlist, known))
-        });
-        let (txlist, known) = prepare.await.map_err(|_| P2pClientError::Join("publishing"))??;
-        if known {
-            return Ok(Sent::Duplicate);
+        let (this, limit) = (self.clone(), self.asker.max_txlist_bytes);
+        let publish = async move {
+            let store = this.storage.clone();
+            let prepare = spawn_blocking(move || {
+                let txlist = TxList::new(txlist, limit)?;
+                let hash = txlist.hash();
+                let known = store.contains(&hash)? && store.is_sent(&hash)?;
+                Ok::<_, P2pClientError>((txlist, known))
+            });
+            let (txlist, known) = prepare.await.map_err(|_| P2pClientError::Join("publishing"))??;
+            if known {
+                return Ok(Sent::Duplicate);
+            }
+            let (hash, span) =
+                (txlist.hash(), publishing(Topic::RawTxLists, || MessageId::of_txlist(&txlist)));
+            drop(place.send(Command::TxList(txlist.clone(), span)));
+            let sent = this.send(Topic::RawTxLists, RawTxListGossip::from(txlist).to_ssz().into()).await?;
+            this.note(sent, vec![hash]).await;
+            Ok(sent)
+        };
+        let publishing = self.tasks.spawn(publish);
+        publishing.await.map_err(|_| P2pClientError::Join("publishing"))?
+    }
+
+    /// Notes what has gone out, so that it does not go out again. What is only queued may be lost with the process.
+    async fn note(&self, sent: Sent, hashes: Vec<B256>) {
+        if matches!(sent, Sent::Sent { .. })
+            && let Err(error) = self.read(move |store| store.note_sent(&hashes)).await
+        {
+            tracing::warn!(%error, "what was sent may be sent again after a restart");
         }
-        drop(place.send(Command::TxList(txlist.clone())));
-        self.send(Topic::RawTxLists, RawTxListGossip::from(txlist).to_ssz().into()).await
     }
 
     async fn send(&self, topic: Topic, ssz: Bytes) -> Result<Sent, P2pClientError> {
@@ -194,10 +226,15 @@ impl P2pClient {
     }
 }
 
-/// Whether there is anything new to send.
-fn is_stored(judged: Judged) -> Result<bool, P2pClientError> {
+/// The span of a message of ours.
+fn publishing(topic: Topic, id: impl FnOnce() -> MessageId) -> Span {
+    tracing::debug_span!("publish", topic = topic.label(), hash = %id().payload, outcome = Empty)
+}
+
+/// Whether there is anything to send.
+fn goes_out(judged: Judged) -> Result<bool, P2pClientError> {
     match judged {
-        Judged::Stored | Judged::Side => Ok(true),
+        Judged::Stored | Judged::Side | Judged::Unsent => Ok(true),
         Judged::Known => Ok(false),
         Judged::Conflict(conflict) => Err(P2pClientError::Conflict(Box::new(conflict))),
         Judged::Deferred(missing) => Err(P2pClientError::Deferred(missing)),

@@ -123,6 +123,28 @@ pub enum SdkEvent {
     },
 }
 
+impl SdkEvent {
+    /// Its kind in a word, the same as in its JSON.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Commitment { .. } => "commitment",
+            Self::TxList { .. } => "tx_list",
+            Self::BlockReady { .. } => "block_ready",
+            Self::Handover { .. } => "handover",
+            Self::Reorg { .. } => "reorg",
+            Self::L1Reorg { .. } => "l1_reorg",
+            Self::Evidence { .. } => "evidence",
+            Self::DeferredTooLong { .. } => "deferred_too_long",
+            Self::Backpressure { .. } => "backpressure",
+            Self::Head { .. } => "head",
+            Self::Status { .. } => "status",
+            Self::PeerConnected { .. } => "peer_connected",
+            Self::PeerDisconnected { .. } => "peer_disconnected",
+        }
+    }
+}
+
 /// What a commitment can wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

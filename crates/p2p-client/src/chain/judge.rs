@@ -22,7 +22,16 @@ impl Chain {
         acknowledged: Option<&Conflict>,
     ) -> Result<Judged, StorageError> {
         if self.is_here(&commitment)? {
-            return self.complete(txlist);
+            let unsent = self.is_unsent(&commitment)?;
+            let judged = self.complete(txlist)?;
+            // Too late, it is of use to nobody.
+            let in_time = || self.validator.elect(commitment, Arrival::Live(self.unix));
+            return Ok(match judged {
+                Judged::Known if unsent && matches!(in_time(), ValidationOutcome::Accept(_)) => {
+                    Judged::Unsent
+                }
+                judged => judged,
+            });
         }
         let elected = match self.validator.elect(commitment, Arrival::Live(self.unix)) {
             ValidationOutcome::Accept(elected) => elected,
@@ -61,6 +70,13 @@ impl Chain {
         let Some(known) = self.store.by_hash(&commitment.hash())? else { return Ok(false) };
         let same = known.recovered.signer() == commitment.recovered().signer();
         Ok(same && (commitment.is_eop_only() || self.store.by_block(known.block)?.is_some()))
+    }
+
+    /// Whether nobody else can be expected to have what is here: publishing it was cut off before the network took it.
+    /// What has a successor is fetched by whoever hears of that.
+    fn is_unsent(&self, commitment: &Authenticated) -> Result<bool, StorageError> {
+        let next = commitment.block().saturating_add(u64::from(!commitment.is_eop_only()));
+        Ok(self.store.by_block(next)?.is_none() && !self.store.is_sent(&commitment.hash())?)
     }
 
     /// A block that is known, published once more: news only if its transaction list is.
@@ -194,7 +210,7 @@ impl Chain {
             self.metrics.evidence(kind);
             let [first, second] = [evidence.first(), evidence.second()]
                 .map(|signed| std::sync::Arc::new(signed.recovered().clone()));
-            self.effects.events.push(SdkEvent::Evidence { kind, signer, block, first, second });
+            self.tell(SdkEvent::Evidence { kind, signer, block, first, second });
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ impl Chain {
         self.metrics.reorg("l1");
         self.forget_wanted(&reorg.affected);
         let affected = reorg.affected.clone();
-        self.effects.events.push(SdkEvent::L1Reorg { anchor, from, affected });
+        self.tell(SdkEvent::L1Reorg { anchor, from, affected });
         self.effects.forget_seen = true;
         self.head_moved(before)?;
         Ok(reorg)

@@ -83,6 +83,8 @@ pub(crate) enum Judged {
     Stored,
     /// All of it was in the store already.
     Known,
+    /// So it was, but nobody else can be expected to have it.
+    Unsent,
     /// Stored, but its height belongs to another branch.
     Side,
     /// Its signer has promised something else.
@@ -128,6 +130,7 @@ pub(crate) enum Job {
         txlist: Option<TxList>,
         acknowledged: Option<Conflict>,
         reply: Reply<Judged>,
+        span: Span,
     },
     /// A verified transaction list.
     TxList { txlist: TxList, origin: Origin, verdict: Option<VerdictToken>, span: Span },
@@ -291,7 +294,8 @@ impl Chain {
     fn job(&mut self, job: Job) -> Result<(), StorageError> {
         match job {
             Job::Gossip(arrived) => self.gossip(arrived)?,
-            Job::Local { commitment, txlist, acknowledged, reply } => {
+            Job::Local { commitment, txlist, acknowledged, reply, span } => {
+                let _entered = span.entered();
                 let judged = self.local(*commitment, txlist, acknowledged.as_ref())?;
                 self.effects.answers.push(Answer::Judged(reply, judged));
             }
@@ -325,18 +329,24 @@ impl Chain {
             }
             // A block of this very batch may lack its list: catch-up is being told, and will say so.
             Job::Status(status) if status.is_live() && self.wanted.len() > 0 => {}
-            Job::Status(status) => self.effects.events.push(SdkEvent::Status { status }),
+            Job::Status(status) => self.tell(SdkEvent::Status { status }),
             Job::Tick => self.tick()?,
             Job::Recall => self.recall()?,
         }
         Ok(())
     }
 
+    /// Tells everybody. In the span of the message that brought it about, which ends with this.
+    fn tell(&mut self, event: SdkEvent) {
+        tracing::debug!(event = event.label(), "tells");
+        self.effects.events.push(event);
+    }
+
     /// Tells of the head if a job has moved it.
     fn head_moved(&mut self, before: Option<Head>) -> Result<(), StorageError> {
         let head = self.store.head()?;
         if head != before {
-            self.effects.events.push(SdkEvent::Head { head });
+            self.tell(SdkEvent::Head { head });
             self.effects.inputs.push(Input::Applied { head });
             self.metrics.head(head);
         }
@@ -350,7 +360,7 @@ impl Chain {
             self.effects.inputs.push(Input::TxListUnwanted { block, hash });
         }
         if let Some(lowest) = dropped.first() {
-            self.effects.events.push(SdkEvent::Reorg { dropped: hashes, from: lowest.block });
+            self.tell(SdkEvent::Reorg { dropped: hashes, from: lowest.block });
         }
         self.open |= open;
         if !self.open {
@@ -391,13 +401,14 @@ impl Chain {
 
     fn given_up(&mut self, candidate: &Candidate) {
         let (block, hash) = (candidate.commitment.block(), candidate.commitment.hash());
-        candidate.span.record("outcome", "deferred_too_long");
+        let _entered = candidate.span.enter();
+        Span::current().record("outcome", "deferred_too_long");
         let Some(missing) = candidate.missing else { return };
         let waited_for = match missing {
             Missing::Parent(parent) => WaitedFor::Parent(parent),
             Missing::Schedule(end) => WaitedFor::Schedule(end),
         };
-        self.effects.events.push(SdkEvent::DeferredTooLong { block, hash, waited_for });
+        self.tell(SdkEvent::DeferredTooLong { block, hash, waited_for });
     }
 
     /// Lets a candidate wait. Whoever has to go for it settles Ignore by being dropped.

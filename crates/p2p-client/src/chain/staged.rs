@@ -75,7 +75,8 @@ impl Chain {
             return Ok(flushed);
         }
         let before = self.store.head()?;
-        let answers = self.store.insert_all(staged.iter().map(|staged| staged.linked.clone()).collect());
+        let commitments = staged.iter().map(|staged| staged.linked.clone()).collect();
+        let answers = store_span(&staged).in_scope(|| self.store.insert_all(commitments));
         let mut lost: HashSet<B256> = HashSet::new();
         for (Staged { stored, origin, span, .. }, answer) in staged.into_iter().zip(answers) {
             let _entered = span.entered();
@@ -88,6 +89,7 @@ impl Chain {
                     if error.is_retryable()
                         || matches!(&error, StorageError::UnknownParent(parent) if lost.contains(parent)) =>
                 {
+                    Span::current().record("outcome", "store_full");
                     tracing::warn!(%error, block = stored.block, "cannot store");
                     lost.insert(stored.hash());
                     self.metrics.dropped("store_full", 1);
@@ -117,7 +119,7 @@ impl Chain {
             Inserted::Side => Judged::Side,
             Inserted::New if stored.recovered.signed().preconf().is_eop_only() => {
                 let (block, commitment) = (stored.block, stored.recovered);
-                self.effects.events.push(SdkEvent::Handover { block, commitment, origin });
+                self.tell(SdkEvent::Handover { block, commitment, origin });
                 return Ok(Judged::Stored);
             }
             Inserted::New => {
@@ -136,7 +138,7 @@ impl Chain {
                 tracing::info!(%previous, from, dropped = dropped.len(), "reorg");
                 self.metrics.reorg("fork");
                 self.forget_wanted(&dropped);
-                self.effects.events.push(SdkEvent::Reorg { dropped, from });
+                self.tell(SdkEvent::Reorg { dropped, from });
                 for block in &adopted {
                     self.applied(block, origin)?;
                 }
@@ -152,6 +154,17 @@ impl Chain {
             self.effects.inputs.push(Input::TxListUnwanted { block, hash });
         }
     }
+}
+
+/// The span of storing a batch: part of its first message, and what follows from all others.
+fn store_span(staged: &[Staged]) -> Span {
+    let mut spans = staged.iter().map(|staged| &staged.span);
+    let _first = spans.next().map(Span::enter);
+    let span = tracing::debug_span!("store", commitments = staged.len());
+    for other in spans {
+        span.follows_from(other);
+    }
+    span
 }
 
 const fn label(inserted: &Inserted) -> &'static str {

@@ -146,10 +146,15 @@ impl Rig {
         txlist: Option<TxList>,
         acknowledged: Option<Conflict>,
     ) -> (Judged, Effects) {
-        let (reply, judged) = oneshot::channel();
+        let ((reply, judged), span) = (oneshot::channel(), Span::none());
         let commitment = self.authenticated(sign_by(&key(1), preconf));
-        let effects =
-            self.process(vec![Job::Local { commitment: Box::new(commitment), txlist, acknowledged, reply }]);
+        let effects = self.process(vec![Job::Local {
+            commitment: Box::new(commitment),
+            txlist,
+            acknowledged,
+            reply,
+            span,
+        }]);
         (judged.blocking_recv().unwrap(), effects)
     }
 
@@ -384,7 +389,7 @@ fn the_application_is_told_what_peers_would_say() {
     let (judged, effects) = rig.local(&blocks[0], Some(list(1)));
     assert!(matches!(judged, Judged::Stored));
     assert_eq!((shown(&effects), ready(&effects)), (vec![11], vec![11]));
-    assert!(matches!(rig.local(&blocks[0], None).0, Judged::Known));
+    assert!(matches!(rig.local(&blocks[0], None).0, Judged::Unsent));
     assert!(matches!(rig.local(&blocks[2], None).0, Judged::Deferred(Missing::Parent(_))));
     let skips = block(BASE + 9, blocks[0].hash(), 1);
     assert!(matches!(rig.local(&skips, None).0, Judged::Rejected(Rejection::BlockNumber { .. })));
@@ -537,8 +542,8 @@ fn after_a_handover_its_signer_publishes_no_block_of_that_window() {
     rig.local(&blocks[0], None);
     let handover = block(BASE + 2, blocks[0].hash(), 0);
     assert!(matches!(rig.local(&handover, None).0, Judged::Stored));
-    assert!(matches!(rig.local(&handover, None).0, Judged::Known));
     let mut restarted = rig.restarted();
+    assert!(matches!(restarted.local(&handover, None).0, Judged::Unsent));
     assert_eq!(restarted.conflict(&blocks[1]), Some((Misbehaviour::Equivocation, handover.hash())));
     // A later height, on a block that somebody else (here: gossip) has put there.
     rig.gossip(&blocks[1]);
@@ -580,17 +585,45 @@ fn a_block_published_twice_is_no_news_even_when_it_would_be_late() {
     let mut rig = Rig::new();
     let first = &chain(1)[0];
     assert!(matches!(rig.local(first, None).0, Judged::Stored));
+    rig.store.note_sent(&[first.hash()]).unwrap();
     assert!(matches!(rig.local(first, None).0, Judged::Known));
     assert!(matches!(rig.local(first, Some(list(1))).0, Judged::Stored), "its list is news");
-    let mut restarted = rig.restarted();
-    let (reply, judged) = oneshot::channel();
-    let commitment = restarted.authenticated(sign_by(&key(1), first));
-    let job =
-        Job::Local { commitment: Box::new(commitment), txlist: Some(list(1)), acknowledged: None, reply };
-    let late = UnixSeconds::new(WINDOW + 1_000);
-    let effects = restarted.process_at(late, vec![job]);
-    assert!(matches!(judged.blocking_recv().unwrap(), Judged::Known));
+    let (judged, effects) = published_late(&rig, first);
+    assert!(matches!(judged, Judged::Known));
     assert!(effects.events.is_empty());
+}
+
+/// After a restart, when the window is over.
+fn published_late(rig: &Rig, preconf: &Preconfirmation) -> (Judged, Effects) {
+    let (mut restarted, (reply, judged)) = (rig.restarted(), oneshot::channel());
+    let commitment = Box::new(restarted.authenticated(sign_by(&key(1), preconf)));
+    let (txlist, acknowledged, span) = (Some(list(1)), None, Span::none());
+    let late = UnixSeconds::new(WINDOW + 1_000);
+    let effects =
+        restarted.process_at(late, vec![Job::Local { commitment, txlist, acknowledged, reply, span }]);
+    (judged.blocking_recv().unwrap(), effects)
+}
+
+#[test]
+fn what_has_not_gone_out_is_still_to_be_sent_while_that_is_of_use() {
+    let mut rig = Rig::new();
+    let blocks = chain(2);
+    assert!(matches!(rig.local(&blocks[0], Some(list(1))).0, Judged::Stored));
+    let (judged, effects) = rig.local(&blocks[0], Some(list(1)));
+    assert!(matches!(judged, Judged::Unsent), "{judged:?}");
+    assert!(effects.events.is_empty(), "it has been shown");
+    assert!(matches!(rig.restarted().local(&blocks[0], None).0, Judged::Unsent));
+    assert!(matches!(published_late(&rig, &blocks[0]).0, Judged::Known), "too late");
+    // Whoever hears of its child fetches it.
+    assert!(matches!(rig.local(&blocks[1], None).0, Judged::Stored));
+    assert!(matches!(rig.local(&blocks[0], None).0, Judged::Known));
+    assert!(matches!(rig.local(&blocks[1], None).0, Judged::Unsent));
+    // A handover, too.
+    let over = block(BASE + 3, blocks[1].hash(), 0);
+    assert!(matches!(rig.local(&over, None).0, Judged::Stored));
+    assert!(matches!(rig.local(&over, None).0, Judged::Unsent));
+    rig.store.note_sent(&[over.hash()]).unwrap();
+    assert!(matches!(rig.local(&over, None).0, Judged::Known));
 }
 
 #[test]

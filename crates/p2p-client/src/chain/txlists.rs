@@ -3,6 +3,7 @@
 use p2p_catchup::Input;
 use p2p_storage::{StorageError, StoredCommitment};
 use p2p_types::{BlockNumber, MessageId, Origin, SdkEvent, TxList};
+use tracing::Span;
 
 use super::Chain;
 
@@ -10,7 +11,7 @@ impl Chain {
     /// A block has become part of the chain: tell of it, and of its transaction list or the lack of it.
     pub(super) fn applied(&mut self, stored: &StoredCommitment, origin: Origin) -> Result<(), StorageError> {
         let (block, commitment) = (stored.block, stored.recovered.clone());
-        self.effects.events.push(SdkEvent::Commitment { block, commitment, origin });
+        self.tell(SdkEvent::Commitment { block, commitment, origin });
         let hash = stored.txlist_hash();
         let (list, held) = match self.store.get(&hash)? {
             Some(list) => (Some(list), false),
@@ -25,7 +26,7 @@ impl Chain {
             Ok(_) => {
                 if held {
                     let bytes = list.bytes().len();
-                    self.effects.events.push(SdkEvent::TxList { hash, bytes, origin });
+                    self.tell(SdkEvent::TxList { hash, bytes, origin });
                 }
                 self.ready(block, stored);
                 Ok(())
@@ -42,7 +43,7 @@ impl Chain {
 
     fn ready(&mut self, block: BlockNumber, stored: &StoredCommitment) {
         let (hash, raw_tx_list_hash) = (stored.hash(), stored.txlist_hash());
-        self.effects.events.push(SdkEvent::BlockReady { block, hash, raw_tx_list_hash });
+        self.tell(SdkEvent::BlockReady { block, hash, raw_tx_list_hash });
     }
 
     pub(super) fn want(&mut self, stored: &StoredCommitment, live: bool) {
@@ -55,8 +56,12 @@ impl Chain {
     /// A verified list: stored if a block wants it, held until one does otherwise.
     pub(super) fn txlist(&mut self, txlist: TxList, origin: Origin) -> Result<(), StorageError> {
         let hash = txlist.hash();
+        let span = Span::current();
         if !self.wanted.contains(&hash) {
-            if !self.store.contains(&hash)? {
+            if self.store.contains(&hash)? {
+                span.record("outcome", "known");
+            } else {
+                span.record("outcome", "held");
                 let gone = self.held.insert(self.now, txlist);
                 self.metrics.dropped("held_txlists", gone);
             }
@@ -64,9 +69,11 @@ impl Chain {
         }
         let blocks = self.wanted.take(&hash);
         let highest = blocks.last().map_or(0, |(block, _)| *block);
-        match self.store.put(highest, txlist.clone()) {
-            Ok(_) => {}
+        let stored = tracing::debug_span!("store").in_scope(|| self.store.put(highest, txlist.clone()));
+        match stored {
+            Ok(_) => drop(span.record("outcome", "stored")),
             Err(error) if error.is_retryable() => {
+                span.record("outcome", "store_full");
                 tracing::warn!(%error, "cannot store a transaction list");
                 self.metrics.dropped("store_full", 1);
                 for (block, block_hash) in blocks {
@@ -81,10 +88,10 @@ impl Chain {
         }
         self.effects.inputs.push(Input::TxListArrived { hash });
         self.effects.seen.push(MessageId::of_txlist(&txlist));
-        self.effects.events.push(SdkEvent::TxList { hash, bytes: txlist.bytes().len(), origin });
+        self.tell(SdkEvent::TxList { hash, bytes: txlist.bytes().len(), origin });
         for (block, block_hash) in blocks {
             let raw_tx_list_hash = hash;
-            self.effects.events.push(SdkEvent::BlockReady { block, hash: block_hash, raw_tx_list_hash });
+            self.tell(SdkEvent::BlockReady { block, hash: block_hash, raw_tx_list_hash });
         }
         Ok(())
     }

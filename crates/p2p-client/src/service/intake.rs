@@ -67,6 +67,7 @@ impl Service {
         let new = self.seen.insert(now(), id);
         span.record("dedupe", if new { "new" } else { "known" });
         if !new {
+            span.record("outcome", "known");
             self.asker.metrics.known(match id.topic {
                 Topic::Commitments => "commitment",
                 Topic::RawTxLists => "txlist",
@@ -91,6 +92,7 @@ impl Service {
         let span = message(from, id);
         if self.seen.contains(now(), &id) {
             span.record("dedupe", "known");
+            span.record("outcome", "known");
             self.asker.metrics.known("txlist");
             return verdict.settle(Verdict::Ignore);
         }

@@ -60,8 +60,9 @@ pub(crate) enum Command {
         txlist: Option<TxList>,
         acknowledged: Option<Conflict>,
         reply: oneshot::Sender<Judged>,
+        span: Span,
     },
-    TxList(TxList),
+    TxList(TxList, Span),
     /// A reader that loses nothing.
     Tap(mpsc::Sender<SdkEvent>),
     Shutdown,
@@ -277,11 +278,11 @@ impl Service {
                 drop(reply.send(Judged::Busy));
                 return;
             }
-            Command::Publish { commitment, txlist, acknowledged, reply } => {
-                Job::Local { commitment, txlist, acknowledged, reply }
+            Command::Publish { commitment, txlist, acknowledged, reply, span } => {
+                Job::Local { commitment, txlist, acknowledged, reply, span }
             }
-            Command::TxList(txlist) => {
-                Job::TxList { txlist, origin: Origin::Local, verdict: None, span: Span::none() }
+            Command::TxList(txlist, span) => {
+                Job::TxList { txlist, origin: Origin::Local, verdict: None, span }
             }
             Command::Tap(events) => return self.taps.add(events),
             Command::Shutdown => return,

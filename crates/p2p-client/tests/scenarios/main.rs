@@ -11,5 +11,6 @@
 
 mod both;
 mod faults;
+mod publishing;
 mod slow;
 mod world;
