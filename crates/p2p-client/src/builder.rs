@@ -80,7 +80,9 @@ impl P2pClientBuilder {
             Ok::<_, StorageError>((storage, head))
         });
         let (storage, head) = opened.await.map_err(|_| P2pClientError::Join("storage"))??;
-        metrics::describe();
+        if config.metrics {
+            metrics::describe();
+        }
         let (network, network_events, network_service) = match network {
             Some(parts) => parts,
             None => {

@@ -107,29 +107,43 @@
 //! | store elsewhere | implement [`p2p_storage::SdkStorage`], give it to [`P2pClientBuilder::storage`] |
 //! | bring a network, or simulate one | [`P2pClientBuilder::network`] |
 //! | measure | install a recorder for the [`metrics`](https://docs.rs/metrics) crate; [`P2pClient::counts`] for one client's own |
-//! | trace | the span `message` carries peer, topic, hash, dedupe and outcome from arrival to event (level debug) |
+//! | trace | the span `message` carries peer, topic, hash, dedupe and outcome of what came by gossip, through workers and store to the event; `publish` that of our own (level debug) |
 //!
 //! # Metrics
 //!
 //! | series | labels | unit | means |
 //! |---|---|---|---|
 //! | `p2p_gossip_received_total` | topic, outcome | messages | gossip received, by what became of it (network) |
-//! | `p2p_gossip_publish_total` | topic, outcome | messages | gossip published (network) |
-//! | `p2p_reqresp_requests_total` | protocol, direction, outcome | requests | (network) |
+//! | `p2p_gossip_publish_total` | topic, outcome | messages | gossip published, by what became of it (network) |
+//! | `p2p_reqresp_requests_total` | protocol, direction, outcome | requests | asked and served, by how they ended (network) |
 //! | `p2p_reqresp_latency_seconds` | protocol | seconds | from a request's turn to its answer (network) |
-//! | `p2p_offences_total`, `p2p_bans_total`, `p2p_queue_dropped_total` | offence; ; queue | events | (network) |
+//! | `p2p_peers` | direction | peers | connected (network) |
+//! | `p2p_peer_score_gauge` | bound | points | least, mean and most score of the connected peers (network) |
+//! | `p2p_peers_pruned_total` | | peers | disconnected because there were too many (network) |
+//! | `p2p_dials_total` | source, outcome | dials | by where the address came from (network) |
+//! | `p2p_discovery_records_total` | outcome | records | seen by discovery, by what they are good for (network) |
+//! | `p2p_offences_total` | offence | offences | that peers were charged with (network) |
+//! | `p2p_bans_total` | reason | peers | banned (network) |
+//! | `p2p_queue_length` | queue | entries | what waits in the network (network) |
+//! | `p2p_queue_dropped_total` | queue | entries | what a full queue of the network cost (network) |
 //! | `p2p_cache_hits_total` | kind | messages | known already |
 //! | `p2p_validation_failures_total` | reason | messages | broke a rule |
 //! | `p2p_validation_ignored_total` | reason | commitments | of no use, nobody's fault |
 //! | `p2p_client_dropped_total` | queue | entries | what a full queue or its age cost |
-//! | `p2p_reorgs_total` | cause | events | blocks were replaced, by a fork or by L1 |
-//! | `p2p_evidence_total` | kind | proofs | misbehaviour of preconfers |
-//! | `p2p_intake_paused`, `p2p_intake_pauses_total` | | 0 or 1; times | a slow handler stops intake |
-//! | `p2p_event_lag` | | events | not yet read by the slowest reader |
 //! | `p2p_client_queue_length` | queue | entries | what waits in the client |
-//! | `p2p_head_applied`, `p2p_head_seen`, `p2p_head_target`, `p2p_head_lag` | | height | where the chain stands |
-//! | `p2p_sync_state`, `p2p_sync_live` | state; | 0 or 1 | where catch-up stands |
-//! | `p2p_sync_commitments_per_second`, `p2p_sync_peers` | | 1/s; peers | how fast, by whom |
+//! | `p2p_reorgs_total` | cause | reorgs | blocks were replaced, by a fork or by L1 |
+//! | `p2p_evidence_total` | kind | proofs | misbehaviour of preconfers |
+//! | `p2p_intake_paused` | | 0 or 1 | a slow handler stops intake |
+//! | `p2p_intake_pauses_total` | | pauses | times that it did |
+//! | `p2p_event_lag` | | events | not yet read by the slowest reader |
+//! | `p2p_head_applied` | | height | the newest linked block |
+//! | `p2p_head_seen` | | height | the highest that an elected preconfer has signed |
+//! | `p2p_head_target` | | height | to reach |
+//! | `p2p_head_lag` | | heights | between the newest linked block and the target |
+//! | `p2p_sync_state` | state | 0 or 1 | where catch-up stands |
+//! | `p2p_sync_live` | | 0 or 1 | whether it is live |
+//! | `p2p_sync_commitments_per_second` | | 1/s | how fast |
+//! | `p2p_sync_peers` | | peers | that catch-up can ask |
 //! | `p2p_pending` | kind | entries | waiting for a parent, a schedule, a transaction list |
 //! | `p2p_txlists_held_bytes` | | bytes | lists that no commitment names yet |
 //! | `p2p_storage_bytes` | kind | bytes | what the store holds |

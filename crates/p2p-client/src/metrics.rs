@@ -4,42 +4,37 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::{
-        Once,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use metrics::{NoopRecorder, Unit, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use p2p_storage::StorageStats;
 use p2p_types::{Head, HeadSyncStatus, Misbehaviour};
 
+/// Tells the recorder what the series mean.
 pub(crate) fn describe() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let count = Unit::Count;
-        describe_counter!("p2p_validation_failures_total", count, "Messages that broke a rule, by reason");
-        describe_counter!("p2p_validation_ignored_total", count, "Commitments of no use, by reason");
-        describe_counter!("p2p_client_dropped_total", count, "What a full queue or its age cost, by queue");
-        describe_counter!("p2p_cache_hits_total", count, "Messages known already, by kind");
-        describe_counter!("p2p_reorgs_total", count, "Times that blocks were replaced, by cause");
-        describe_counter!("p2p_evidence_total", count, "Proofs of misbehaviour found, by kind");
-        describe_counter!("p2p_intake_pauses_total", count, "Times that a slow handler stopped intake");
-        describe_gauge!("p2p_intake_paused", count, "1 while a slow handler stops intake, 0 else");
-        describe_gauge!("p2p_event_lag", count, "Events that the slowest reader has not read");
-        describe_gauge!("p2p_client_queue_length", count, "What waits in the client, by queue");
-        describe_gauge!("p2p_head_applied", count, "Height of the newest linked block");
-        describe_gauge!("p2p_head_seen", count, "Highest height seen from an elected preconfer");
-        describe_gauge!("p2p_head_target", count, "Height to reach");
-        describe_gauge!("p2p_head_lag", count, "Heights between the newest linked block and the target");
-        describe_gauge!("p2p_sync_commitments_per_second", Unit::CountPerSecond, "Commitments applied");
-        describe_gauge!("p2p_sync_peers", count, "Peers that catch-up can ask");
-        describe_gauge!("p2p_sync_live", count, "1 while live, 0 while not");
-        describe_gauge!("p2p_sync_state", count, "1 for the state of catch-up, 0 for the others, by state");
-        describe_gauge!("p2p_pending", count, "What waits to be judged or completed, by kind");
-        describe_gauge!("p2p_txlists_held_bytes", Unit::Bytes, "Lists that no commitment names yet");
-        describe_gauge!("p2p_storage_bytes", Unit::Bytes, "What the store holds, by kind");
-    });
+    let count = Unit::Count;
+    describe_counter!("p2p_validation_failures_total", count, "Messages that broke a rule, by reason");
+    describe_counter!("p2p_validation_ignored_total", count, "Commitments of no use, by reason");
+    describe_counter!("p2p_client_dropped_total", count, "What a full queue or its age cost, by queue");
+    describe_counter!("p2p_cache_hits_total", count, "Messages known already, by kind");
+    describe_counter!("p2p_reorgs_total", count, "Times that blocks were replaced, by cause");
+    describe_counter!("p2p_evidence_total", count, "Proofs of misbehaviour found, by kind");
+    describe_counter!("p2p_intake_pauses_total", count, "Times that a slow handler stopped intake");
+    describe_gauge!("p2p_intake_paused", count, "1 while a slow handler stops intake, 0 else");
+    describe_gauge!("p2p_event_lag", count, "Events that the slowest reader has not read");
+    describe_gauge!("p2p_client_queue_length", count, "What waits in the client, by queue");
+    describe_gauge!("p2p_head_applied", count, "Height of the newest linked block");
+    describe_gauge!("p2p_head_seen", count, "Highest height seen from an elected preconfer");
+    describe_gauge!("p2p_head_target", count, "Height to reach");
+    describe_gauge!("p2p_head_lag", count, "Heights between the newest linked block and the target");
+    describe_gauge!("p2p_sync_commitments_per_second", Unit::CountPerSecond, "Commitments applied");
+    describe_gauge!("p2p_sync_peers", count, "Peers that catch-up can ask");
+    describe_gauge!("p2p_sync_live", count, "1 while live, 0 while not");
+    describe_gauge!("p2p_sync_state", count, "1 for the state of catch-up, 0 for the others, by state");
+    describe_gauge!("p2p_pending", count, "What waits to be judged or completed, by kind");
+    describe_gauge!("p2p_txlists_held_bytes", Unit::Bytes, "Lists that no commitment names yet");
+    describe_gauge!("p2p_storage_bytes", Unit::Bytes, "What the store holds, by kind");
 }
 
 /// One client's series. The recorder is the process's; what the client itself tells is counted here as well,

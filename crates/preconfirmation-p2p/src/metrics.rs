@@ -35,7 +35,7 @@ pub(crate) fn describe() {
     describe_counter!(PRUNED, count, "Peers disconnected because there were too many");
     describe_counter!(RECORDS, count, "Node records that discovery has seen, by what they are good for");
     describe_counter!(BANS, count, "Peers banned, by the part of the score that was too low");
-    describe_gauge!(SCORE, "Least, mean and most total score of the connected peers");
+    describe_gauge!(SCORE, count, "Least, mean and most total score of the connected peers");
     describe_gauge!(WAITING, count, "What waits in a queue, by queue");
 }
 

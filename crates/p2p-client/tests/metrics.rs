@@ -1,0 +1,275 @@
+//! The series of the documentation are those that are described and recorded: no more, no fewer.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "helpers of tests, which wait with a deadline; of the shared ones not all are needed here"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use p2p_client::{Keypair, NetworkConfig};
+use p2p_types::{Offence, SdkEvent, SigningKey, Topic};
+use preconfirmation_p2p::{
+    DiscoveryConfig, Network, NetworkEvent, NetworkEvents, NetworkHandle, PeersConfig,
+    sim::{Link, SimNetwork},
+};
+use preconfirmation_types::{B256, Container as _, RawTxListGossip};
+use tokio::{
+    runtime,
+    time::{sleep, timeout},
+};
+
+#[path = "scenarios/world.rs"]
+mod world;
+
+use world::{Block, CHAIN, Node, Tcp, Voice};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the documentation says of a series.
+#[derive(Debug, PartialEq)]
+struct Documented {
+    labels: BTreeSet<String>,
+    unit: Unit,
+}
+
+/// The table of the crate's first page.
+fn documented() -> BTreeMap<String, Documented> {
+    let mut table = BTreeMap::new();
+    for row in include_str!("../src/lib.rs").lines().filter_map(|line| line.strip_prefix("//! | `p2p_")) {
+        let [name, labels, unit, _meaning, ""] = row.split('|').map(str::trim).collect::<Vec<_>>()[..] else {
+            panic!("not a row of the table: {row}");
+        };
+        let name = format!("p2p_{}", name.strip_suffix('`').unwrap());
+        let labels = labels.split(',').map(str::trim).filter(|label| !label.is_empty());
+        let unit = match unit {
+            "seconds" => Unit::Seconds,
+            "bytes" => Unit::Bytes,
+            "1/s" => Unit::CountPerSecond,
+            _ => Unit::Count,
+        };
+        let row = Documented { labels: labels.map(str::to_owned).collect(), unit };
+        assert_eq!(table.insert(name, row), None, "twice in the table");
+    }
+    table
+}
+
+type Description = (Option<Unit>, SharedString);
+
+/// Records, and remembers what was described.
+#[derive(Clone, Default)]
+struct Recorder {
+    inner: Arc<DebuggingRecorder>,
+    described: Arc<Mutex<BTreeMap<String, Description>>>,
+}
+
+impl Recorder {
+    fn describe(&self, name: &KeyName, unit: Option<Unit>, description: SharedString) {
+        self.described.lock().unwrap().insert(name.as_str().to_owned(), (unit, description));
+    }
+}
+
+impl metrics::Recorder for Recorder {
+    fn describe_counter(&self, name: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.describe(&name, unit, description);
+    }
+
+    fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.describe(&name, unit, description);
+    }
+
+    fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.describe(&name, unit, description);
+    }
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.inner.register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.inner.register_gauge(key, metadata)
+    }
+
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        self.inner.register_histogram(key, metadata)
+    }
+}
+
+/// Labels of each series that was recorded, and whether anything but nothing was.
+fn recorded(recorder: &Recorder) -> BTreeMap<String, (BTreeSet<String>, bool)> {
+    let mut all: BTreeMap<String, (BTreeSet<String>, bool)> = BTreeMap::new();
+    for (key, _, _, value) in recorder.inner.snapshotter().snapshot().into_vec() {
+        let labels: BTreeSet<_> = key.key().labels().map(|label| label.key().to_owned()).collect();
+        let counted = match value {
+            DebugValue::Counter(count) => count > 0,
+            DebugValue::Gauge(_) => true,
+            DebugValue::Histogram(values) => !values.is_empty(),
+        };
+        let (known, ever) = all.entry(key.key().name().to_owned()).or_insert_with(|| (labels.clone(), false));
+        assert_eq!(*known, labels, "{} has not always the same labels", key.key().name());
+        *ever |= counted;
+    }
+    all
+}
+
+#[test]
+fn every_series_of_the_table_is_described_and_recorded_and_no_other() {
+    let recorder = Recorder::default();
+    metrics::set_global_recorder(recorder.clone()).unwrap();
+    let simulated = runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    simulated.block_on(a_client_in_trouble());
+    let real = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    real.block_on(clients_over_tcp());
+    real.block_on(networks_that_find_and_throw_out());
+
+    let table = documented();
+    let names = |names: &mut dyn Iterator<Item = &String>| names.cloned().collect::<BTreeSet<_>>();
+    let described = recorder.described.lock().unwrap();
+    assert_eq!(names(&mut table.keys()), names(&mut described.keys()), "the table, and what is described");
+    let recorded = recorded(&recorder);
+    assert_eq!(names(&mut table.keys()), names(&mut recorded.keys()), "the table, and what is recorded");
+    for (name, Documented { labels, unit }) in &table {
+        let (ours, description) = &described[name];
+        assert_eq!(ours.as_ref(), Some(unit), "{name}");
+        assert!(!description.is_empty(), "{name}");
+        assert_eq!(&recorded[name].0, labels, "{name}");
+        assert!(recorded[name].1, "{name} counts nothing");
+    }
+}
+
+/// Over a simulated network: everything that the client itself counts.
+async fn a_client_in_trouble() {
+    let network = SimNetwork::new(1);
+    let a = Node::start(&network, 1).await;
+    let mut b = Node::start_with(&network, 2, |config| {
+        config.queues.handler = 1.try_into().unwrap();
+        // No list finds room here before its commitment has come.
+        config.memory.held_txlist_bytes = 1;
+    })
+    .await;
+    b.dial(&a).await;
+    let client = b.client.clone();
+    let handling = tokio::spawn(async move {
+        client.run_with_handler(|_| async { sleep(Duration::from_millis(50)).await }).await
+    });
+    let chain = Block::chain(4);
+    for block in &chain[..2] {
+        a.publish(block).await;
+    }
+    for _ in 0..200 {
+        sleep(Duration::from_millis(100)).await;
+        println!("{:?} paused {}", b.client, b.client.is_paused());
+    }
+    b.has(&chain[..2]).await;
+
+    let voice = Voice::start(&network, 11, &[&b]).await;
+    let liar = SigningKey::from_bytes([2; 32]).unwrap();
+    let forged = Block::with(Some(&chain[1]), 0, 13, &liar);
+    voice.publish(Topic::Commitments, forged.signed.to_ssz().into()).await;
+    let early = Block::with(Some(&chain[1]), 0, 60_000, &world::preconfer());
+    voice.publish(Topic::Commitments, early.signed.to_ssz().into()).await;
+    let other = RawTxListGossip { raw_tx_list_hash: B256::repeat_byte(1), txlist: vec![1; 9].into() };
+    voice.publish(Topic::RawTxLists, other.to_ssz().into()).await;
+    voice.tell(&Block::after(Some(&chain[0]), 1)).await;
+    b.until(|event| matches!(event, SdkEvent::Evidence { .. }).then_some(())).await;
+    assert!(b.client.notify_reorg(0).await.unwrap().from.is_some());
+    for block in &chain {
+        a.publish(block).await;
+    }
+    b.until(|event| matches!(event, SdkEvent::BlockReady { block: 14, .. }).then_some(())).await;
+
+    // By now the network has forgotten what the client still knows.
+    sleep(Duration::from_secs(121)).await;
+    let again = Voice::start(&network, 12, &[&b]).await;
+    again.tell(&chain[3]).await;
+    sleep(Duration::from_secs(1)).await;
+    network.set_links(Link { loss: 1.0, ..Link::default() });
+    b.stop().await;
+    handling.await.unwrap().unwrap();
+    a.stop().await;
+}
+
+/// Over real sockets: what the network counts of gossip, requests and peers.
+async fn clients_over_tcp() {
+    let a = Node::start(&Tcp, 1).await;
+    let chain = Block::chain(3);
+    a.publish(&chain[0]).await;
+    let address = a.address().await;
+    let mut b = Node::start_with(&Tcp, 2, |config| config.network.static_peers = vec![address]).await;
+    b.has(&chain[..1]).await;
+    for block in &chain[1..] {
+        a.publish(block).await;
+    }
+    b.has(&chain).await;
+    let (peer, _) = b.client.request_head(Some(a.id())).await.unwrap();
+    assert_eq!(peer, a.id());
+    b.stop().await;
+    a.stop().await;
+}
+
+fn join(change: impl FnOnce(&mut NetworkConfig)) -> (NetworkHandle, NetworkEvents) {
+    let mut config = NetworkConfig::local(CHAIN, Keypair::generate_secp256k1());
+    change(&mut config);
+    let (handle, events, service) = Network::new(config).unwrap();
+    tokio::spawn(service.run());
+    (handle, events)
+}
+
+async fn until(events: &mut NetworkEvents, wanted: impl Fn(&NetworkEvent) -> bool) {
+    let found = async { while !wanted(&events.next().await.unwrap()) {} };
+    timeout(PATIENCE, found).await.unwrap();
+}
+
+/// What only networks count that look for peers, ban one, and have too many.
+async fn networks_that_find_and_throw_out() {
+    let (found, _kept) = join(|config| config.discovery = Some(DiscoveryConfig::local()));
+    let record = async {
+        loop {
+            match found.record() {
+                Some(record) => return record,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let record = timeout(PATIENCE, record).await.unwrap();
+    let (finder, mut events) = join(|config| {
+        config.discovery = Some(DiscoveryConfig::local());
+        config.peers = PeersConfig::default();
+        config.bootnodes = vec![record.parse().unwrap()];
+        config.queues.reports = 5.try_into().unwrap();
+        config.score.graylist_threshold = -2.0;
+        config.score.ban_threshold = -3.0;
+        config.score.ban_after = Duration::from_millis(1);
+    });
+    until(&mut events, |event| matches!(event, NetworkEvent::PeerConnected(_))).await;
+    // More than the queue takes, and enough for a ban.
+    for _ in 0..20 {
+        finder.report(found.local_peer_id(), Offence::HashMismatch);
+    }
+    until(&mut events, |event| matches!(event, NetworkEvent::PeerDisconnected(_))).await;
+
+    let (crowded, mut events) = join(|config| {
+        config.peers.low = 0;
+        config.peers.high = 1;
+        config.peers.grace = Duration::ZERO;
+    });
+    let address = crowded.listen_addrs().await.unwrap().remove(0);
+    let (one, _events) = join(|_| ());
+    let (other, _more) = join(|_| ());
+    one.dial(address.clone()).await.unwrap();
+    other.dial(address).await.unwrap();
+    until(&mut events, |event| matches!(event, NetworkEvent::PeerDisconnected(_))).await;
+    for network in [found, finder, crowded, one, other] {
+        network.shutdown();
+    }
+}
