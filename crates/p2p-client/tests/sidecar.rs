@@ -10,7 +10,9 @@
 )]
 
 use std::{
+    io::{BufRead as _, BufReader},
     num::{NonZeroU64, NonZeroUsize},
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,7 +21,7 @@ use p2p_client::{
     BlockUpdate, ErrorKind, Lagged, MAINNET_CHAIN_ID, P2pClient, P2pClientBuilder, P2pClientConfig,
     P2pClientError, Sent,
 };
-use p2p_storage::MemoryStorage;
+use p2p_storage::{DiskConfig, DiskStorage, MemoryStorage};
 use p2p_types::{
     Address, B256, Base, Bytes, Misbehaviour, PreconfCommitment, Preconfirmation, SdkCommand, SdkEvent,
     SignedCommitment, SigningDomain, SigningKey, U256, UnixSeconds,
@@ -29,7 +31,7 @@ use preconfirmation_p2p::{Keypair, Network, NetworkError};
 use preconfirmation_types::keccak256;
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, oneshot, watch},
     task::yield_now,
     time::timeout,
 };
@@ -126,58 +128,119 @@ impl Dice {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sidecar_that_restarts_at_random_gets_each_of_5000_blocks_once_with_its_list() {
-    const BLOCKS: u64 = 5_000;
-    let (storage, mut dice) = (Arc::<MemoryStorage>::default(), Dice(7));
-    let blocks = Arc::new(Block::chain(BLOCKS));
-    let published = Arc::new(Mutex::new(0));
-    let (mut seen, mut restarts, mut waited) = (Vec::new(), 0, 0);
-    while seen.len() < blocks.len() {
-        let client = start(config(), &storage).await;
-        let mut feed = client.events_from(BASE.next() + seen.len() as u64);
-        // The preconfer goes on from where it was; each seventh list comes after its commitment.
-        let (writer, all, next) = (client.clone(), blocks.clone(), published.clone());
-        let publishing = tokio::spawn(async move {
-            loop {
-                let at = *next.lock().unwrap();
-                let Some(block) = all.get(at) else { return };
-                let sent = if at % 7 == 0 {
-                    let commitment = writer.publish_commitment(block.signed.clone()).await;
-                    commitment.and(writer.publish_raw_txlist(block.txlist.clone()).await)
-                } else {
-                    publish(&writer, block).await
-                };
-                match sent {
-                    Ok(_) => *next.lock().unwrap() += 1,
-                    // The network keeps only so much that nobody takes; the block is stored.
-                    Err(P2pClientError::Publish(_)) => *next.lock().unwrap() += 1,
-                    Err(_) => return,
+const KILLED: &str = "a_sidecar_that_is_killed_at_random_gets_each_of_5000_blocks_once_with_its_list";
+
+/// In the environment of a sidecar: its folder, its peer, and the height to follow from.
+const SIDECAR: [&str; 3] = ["SIDECAR_FOLDER", "SIDECAR_PEER", "SIDECAR_FROM"];
+
+/// What a sidecar says of a block that it has got.
+fn line(commitment: B256, txlist: B256) -> String {
+    format!("got {commitment} {txlist}")
+}
+
+/// The process that is killed: a client with its store on disk, and a line for each block.
+async fn sidecar([folder, peer, from]: [String; 3]) {
+    let disk = DiskStorage::open(&folder, DiskConfig::recommended(DOMAIN)).unwrap();
+    let config = config().with_static_peers([peer.parse().unwrap()]);
+    let client = builder(config, &Arc::default()).storage(Arc::new(disk)).start().await.unwrap();
+    client.l2_synced(BASE).await.unwrap();
+    let mut feed = client.events_from(from.parse().unwrap());
+    while let Some(update) = feed.next().await.unwrap() {
+        match update {
+            BlockUpdate::Block(block) => {
+                println!("{}", line(block.commitment.hash(), keccak256(block.txlist.bytes())));
+            }
+            BlockUpdate::Waiting { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A sidecar in a process of its own, and the lines that it says.
+struct Killed {
+    child: Child,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl Killed {
+    fn start(of: [&str; 3]) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([KILLED, "--exact", "--nocapture"])
+            .envs(SIDECAR.into_iter().zip(of))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (lines, waiting) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in said.map_while(Result::ok).filter(|line| line.starts_with("got ")) {
+                if lines.send(line).is_err() {
+                    return;
                 }
             }
         });
-        let stop_after = seen.len() + 1 + usize::try_from(dice.below(400)).unwrap();
-        while seen.len() < stop_after.min(blocks.len()) {
-            match timeout(PATIENCE, feed.next()).await.unwrap().unwrap().unwrap() {
-                BlockUpdate::Block(block) => {
-                    assert_eq!(block.txlist.bytes(), &blocks[seen.len()].txlist);
-                    seen.push(block.commitment.hash());
-                }
-                BlockUpdate::Waiting { block, .. } => {
-                    assert_eq!(block, BASE.next() + seen.len() as u64);
-                    waited += 1;
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-        // Killed in the middle of things: the publisher is gone between two steps of its own.
-        publishing.abort();
-        drop((client, feed, publishing.await));
-        eventually(|| Arc::strong_count(&storage) == 1).await;
-        restarts += 1;
+        Self { child, lines: waiting }
     }
-    assert_eq!(seen, blocks.iter().map(Block::hash).collect::<Vec<_>>());
-    assert!(restarts > 10, "{restarts} restarts, {waited} times a list was waited for");
+}
+
+impl Drop for Killed {
+    /// SIGKILL, on the systems that have it.
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Publishes all blocks, a little ahead of what is `seen`; each seventh list comes after its commitment.
+async fn flow(client: P2pClient, blocks: Arc<Vec<Block>>, mut seen: watch::Receiver<usize>) {
+    for (at, block) in blocks.iter().enumerate() {
+        seen.wait_for(|seen| at < seen + 300).await.unwrap();
+        let sent = if at % 7 == 0 {
+            let commitment = client.publish_commitment(block.signed.clone()).await;
+            commitment.and(client.publish_raw_txlist(block.txlist.clone()).await)
+        } else {
+            publish(&client, block).await
+        };
+        let _sent = sent.unwrap();
+    }
+}
+
+#[test]
+fn a_sidecar_that_is_killed_at_random_gets_each_of_5000_blocks_once_with_its_list() {
+    const BLOCKS: u64 = 5_000;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    if let [Ok(folder), Ok(peer), Ok(from)] = SIDECAR.map(std::env::var) {
+        return runtime.block_on(sidecar([folder, peer, from]));
+    }
+    let (folder, storage, mut dice) = (tempfile::tempdir().unwrap(), Arc::default(), Dice(7));
+    let (client, address) = runtime.block_on(async {
+        let client = start(config(), &storage).await;
+        let address = client.listen_addrs().await.unwrap().remove(0).to_string();
+        (client, address)
+    });
+    let blocks = Arc::new(Block::chain(BLOCKS));
+    let (told, progress) = watch::channel(0);
+    let flowing = runtime.spawn(flow(client.clone(), blocks.clone(), progress));
+    let (mut seen, mut kills) = (Vec::new(), 0);
+    while seen.len() < blocks.len() {
+        let from = (BASE.next() + seen.len() as u64).to_string();
+        let sidecar = Killed::start([folder.path().to_str().unwrap(), &address, &from]);
+        // At times before it has said anything.
+        let kill_after = seen.len() + usize::try_from(dice.below(500)).unwrap();
+        while seen.len() < kill_after.min(blocks.len()) {
+            seen.push(sidecar.lines.recv_timeout(PATIENCE).unwrap());
+            told.send_replace(seen.len());
+        }
+        drop(sidecar);
+        kills += 1;
+    }
+    let all: Vec<_> = blocks.iter().map(|block| line(block.hash(), keccak256(&block.txlist))).collect();
+    assert_eq!(seen, all);
+    assert!(kills > 10, "{kills} kills");
+    runtime.block_on(async {
+        flowing.await.unwrap();
+        client.shutdown().await.unwrap();
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

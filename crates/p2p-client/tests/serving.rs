@@ -1,0 +1,285 @@
+//! What peers are given who ask: by block, bounded, from the store, and not more than they have paid for.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "helpers of tests, which wait with a deadline; of the shared ones not all are needed here"
+)]
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Condvar, Mutex},
+    time::Duration,
+};
+
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use p2p_storage::{
+    CommitmentStore, EvidenceStore, Inserted, MemoryStorage, StorageError, StoredCommitment, StoredEvidence,
+    TxListStore,
+};
+use p2p_types::{B256, Base, BlockNumber, Head, PeerId, TxList, U256};
+use p2p_validation::{Evidence, Linked};
+use preconfirmation_p2p::{Network, NetworkConfig, NetworkEvent, NetworkHandle, RequestError};
+use preconfirmation_types::{
+    Container as _, GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse,
+    MAX_COMMITMENTS_PER_RESPONSE,
+};
+use tokio::time::timeout;
+
+#[path = "scenarios/world.rs"]
+mod world;
+
+use world::{Block, CHAIN, Node, Tcp, identity};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A peer that asks as fast as it can.
+async fn asker(key: u8, node: &Node) -> NetworkHandle {
+    let mut config = NetworkConfig::local(CHAIN, identity(key));
+    config.pacing.requests = NonZeroUsize::MAX;
+    let (handle, mut events, service) = Network::new(config).unwrap();
+    tokio::spawn(service.run());
+    handle.dial(node.address().await).await.unwrap();
+    let connected = async { while !matches!(events.next().await, Some(NetworkEvent::PeerConnected(_))) {} };
+    timeout(PATIENCE, connected).await.unwrap();
+    tokio::spawn(async move { while events.next().await.is_some() {} });
+    handle
+}
+
+async fn ask(
+    asker: &NetworkHandle,
+    peer: PeerId,
+    from: U256,
+    max_count: u32,
+) -> Result<GetCommitmentsByNumberResponse, RequestError> {
+    let asked = GetCommitmentsByNumberRequest { start_block_number: from, max_count };
+    timeout(PATIENCE, asker.request::<GetCommitmentsByNumber>(peer, asked)).await.unwrap()
+}
+
+/// A node that has these blocks.
+async fn server(chain: &[Block], change: impl FnOnce(&mut NetworkConfig)) -> Node {
+    let node = Node::start_with(&Tcp, 1, |config| change(&mut config.network)).await;
+    for block in chain {
+        node.client.publish_commitment(block.signed.clone()).await.map(drop).unwrap();
+    }
+    node
+}
+
+#[tokio::test]
+async fn a_page_answers_its_range_from_the_start_without_gaps_up_to_its_cap() {
+    let chain = Block::chain(300);
+    let node = server(&chain, |_| ()).await;
+    let asker = asker(2, &node).await;
+    let page = async |from: U256, max_count: u32| {
+        let answer = ask(&asker, node.id(), from, max_count).await.unwrap();
+        let numbers = answer.into_commitments().into_iter().map(|signed| signed.preconf().block_number.to());
+        numbers.collect::<Vec<u64>>()
+    };
+    let most = u64::try_from(MAX_COMMITMENTS_PER_RESPONSE).unwrap();
+    assert_eq!(page(U256::from(11), u32::MAX).await, (11..11 + most).collect::<Vec<_>>());
+    assert_eq!(page(U256::from(11 + most), 256).await, (11 + most..=310).collect::<Vec<_>>());
+    assert_eq!(page(U256::from(20), 3).await, [20, 21, 22]);
+    // What is not there from its start is not there: no block below the base, above the head, beyond all numbers.
+    for from in [U256::from(10), U256::from(311), U256::MAX] {
+        assert_eq!(page(from, 256).await, [0_u64; 0], "from {from}");
+    }
+    // The largest page fits well into its frame (§10).
+    let largest = ask(&asker, node.id(), U256::from(11), 256).await.unwrap();
+    assert!(largest.to_ssz().len() <= 1024 * 1024);
+    node.stop().await;
+}
+
+/// What is recorded on this thread, which is that of all nodes of a test.
+struct Waiting(Snapshotter);
+
+impl Waiting {
+    /// Until so many answers wait until they are paid for.
+    async fn answers(&self, wanted: f64) {
+        let reached = async {
+            loop {
+                let waiting = self.0.snapshot().into_vec().into_iter().find_map(|(key, _, _, value)| {
+                    let labels: Vec<_> = key.key().labels().map(metrics::Label::value).collect();
+                    match value {
+                        DebugValue::Gauge(value) if labels == ["answers"] => Some(value.into_inner()),
+                        _ => None,
+                    }
+                });
+                if waiting == Some(wanted) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, reached).await.unwrap();
+    }
+}
+
+/// As many pages as the budget has, and no more; others have budgets of their own.
+#[tokio::test]
+async fn who_asks_the_same_again_and_again_gets_what_it_has_paid_for_and_costs_others_nothing() {
+    let recorder: &'static DebuggingRecorder = Box::leak(Box::default());
+    let _recorded = metrics::set_default_local_recorder(recorder);
+    let waiting = Waiting(recorder.snapshotter());
+    const PAGES: usize = 3;
+    let chain = Block::chain(256);
+    let node = server(&chain, |config| {
+        // What a page costs, three times, and nothing more for an hour.
+        let page = 4 + 256 * (382 + config.serving.item_bytes);
+        config.serving.bytes = NonZeroUsize::new(PAGES * page.next_multiple_of(1024)).unwrap();
+        config.serving.bytes_per = Duration::from_secs(3600);
+    })
+    .await;
+    let (greedy, modest) = (asker(2, &node).await, asker(3, &node).await);
+    let (first, peer) = (U256::from(11), node.id());
+    let mut asked: FuturesUnordered<_> = (0..8).map(|_| ask(&greedy, peer, first, 256)).collect();
+    for _ in 0..PAGES {
+        assert_eq!(asked.next().await.unwrap().unwrap().into_commitments().len(), 256);
+    }
+    // The others have been read from the store, and wait.
+    tokio::select! {
+        answer = asked.next() => panic!("more than was paid for: {answer:?}"),
+        () = waiting.answers(5.0) => {}
+    }
+    assert_eq!(ask(&modest, peer, first, 256).await.unwrap().into_commitments().len(), 256);
+    assert!(asked.next().now_or_never().is_none());
+    // Nobody is punished for asking.
+    for status in node.client.peers().await.unwrap() {
+        assert!(status.application_score >= 0.0, "{status:?}");
+    }
+    drop(asked);
+    node.stop().await;
+}
+
+/// A store that takes its time to give a range: until the gate is opened.
+#[derive(Default)]
+struct Gated {
+    store: MemoryStorage,
+    /// How many wait, and whether the gate is open.
+    gate: Mutex<(usize, bool)>,
+    opened: Condvar,
+}
+
+impl CommitmentStore for Gated {
+    fn range(&self, from: BlockNumber, limit: usize) -> Result<Vec<StoredCommitment>, StorageError> {
+        let mut gate = self.gate.lock().unwrap();
+        gate.0 += 1;
+        // The client itself reads its first page when it is told of its base.
+        let _open = self.opened.wait_while(gate, |(_, open)| !*open && limit == 7).unwrap();
+        self.store.range(from, limit)
+    }
+
+    fn insert(&self, commitment: Linked) -> Result<Inserted, StorageError> {
+        self.store.insert(commitment)
+    }
+
+    fn by_block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, StorageError> {
+        self.store.by_block(block)
+    }
+
+    fn by_hash(&self, hash: &B256) -> Result<Option<StoredCommitment>, StorageError> {
+        self.store.by_hash(hash)
+    }
+
+    fn children(&self, parent: &B256) -> Result<Vec<B256>, StorageError> {
+        self.store.children(parent)
+    }
+
+    fn at(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.store.at(block)
+    }
+
+    fn head(&self) -> Result<Option<Head>, StorageError> {
+        self.store.head()
+    }
+
+    fn base(&self) -> Result<Option<Base>, StorageError> {
+        self.store.base()
+    }
+
+    fn set_base(&self, base: Base) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.store.set_base(base)
+    }
+
+    fn rewind(&self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        self.store.rewind(from)
+    }
+
+    fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
+        self.store.prune_below(block)
+    }
+
+    fn commitment_count(&self) -> Result<usize, StorageError> {
+        self.store.commitment_count()
+    }
+}
+
+impl TxListStore for Gated {
+    fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError> {
+        self.store.put(block, txlist)
+    }
+
+    fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {
+        self.store.get(hash)
+    }
+
+    fn contains(&self, hash: &B256) -> Result<bool, StorageError> {
+        self.store.contains(hash)
+    }
+
+    fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
+        self.store.txlist_usage()
+    }
+}
+
+impl EvidenceStore for Gated {
+    fn put_evidence(&self, evidence: &Evidence) -> Result<bool, StorageError> {
+        self.store.put_evidence(evidence)
+    }
+
+    fn evidence(&self) -> Result<Vec<StoredEvidence>, StorageError> {
+        self.store.evidence()
+    }
+
+    fn evidence_count(&self) -> Result<usize, StorageError> {
+        self.store.evidence_count()
+    }
+}
+
+/// All of a node's tasks are on one thread here: a read in one of them would stop everything.
+#[tokio::test]
+async fn while_the_store_takes_its_time_gossip_and_the_network_go_on() {
+    let store = Arc::new(Gated::default());
+    let mut node = Node::with_storage(&Tcp, 1, store.clone(), |_| ()).await;
+    let author = Node::start(&Tcp, 4).await;
+    node.dial(&author).await;
+    let asker = asker(2, &node).await;
+    let chain = Block::chain(8);
+    author.publish(&chain[0]).await;
+    node.has(&chain[..1]).await;
+    let before = store.gate.lock().unwrap().0;
+    let page = ask(&asker, node.id(), U256::from(11), 7);
+    tokio::pin!(page);
+    let stuck = async {
+        while store.gate.lock().unwrap().0 == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        answer = &mut page => panic!("{answer:?}"),
+        () = stuck => {}
+    }
+    for block in &chain[1..] {
+        author.publish(block).await;
+    }
+    node.has(&chain).await;
+    assert!(page.as_mut().now_or_never().is_none(), "the gate is closed");
+    store.gate.lock().unwrap().1 = true;
+    store.opened.notify_all();
+    assert_eq!(page.await.unwrap().into_commitments().len(), 7);
+    author.stop().await;
+    node.stop().await;
+}
