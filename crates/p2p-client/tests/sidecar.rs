@@ -472,6 +472,35 @@ async fn no_task_survives_and_a_feed_ends_with_what_was_stored() {
     eventually(|| Handle::current().metrics().num_alive_tasks() == before).await;
 }
 
+/// On a disk, where what is published next waits while a batch is being written.
+#[tokio::test]
+async fn a_shutdown_in_the_middle_of_publishing_answers_everybody_and_ends_in_order() {
+    let blocks = Block::chain(16);
+    for attempt in 0..10 {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = DiskStorage::open(folder.path(), DiskConfig::recommended(DOMAIN)).unwrap();
+        let client = builder(config(), &Arc::default()).storage(Arc::new(disk)).start().await.unwrap();
+        client.l2_synced(BASE).await.unwrap();
+        let mut events = client.subscribe();
+        let publish = |block: &Block| {
+            let (client, block) = (client.clone(), block.clone());
+            tokio::spawn(async move { publish(&client, &block).await.map(drop) })
+        };
+        let publishing: Vec<_> = blocks.iter().map(publish).collect();
+        // At times before anything is prepared, at times after something is stored.
+        if attempt % 2 == 0 {
+            yield_now().await;
+        } else {
+            while !matches!(events.next_event().await.unwrap().unwrap(), SdkEvent::Commitment { .. }) {}
+        }
+        client.shutdown().await.unwrap();
+        for published in publishing {
+            // Stored and sent, or told why not.
+            drop(timeout(PATIENCE, published).await.unwrap().unwrap());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_network_that_dies_ends_the_client_with_its_error() {
     let storage = Arc::default();

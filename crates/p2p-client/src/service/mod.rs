@@ -172,11 +172,28 @@ impl Service {
         if let Err(error) = &driven {
             tracing::error!(%error, "the client ends");
         }
-        let Self { config, store, asker, network: events, commands, state, tasks, owner, taps, .. } = self;
+        let Self {
+            config,
+            store,
+            asker,
+            network: events,
+            mut commands,
+            commanded,
+            state,
+            tasks,
+            owner,
+            taps,
+            ..
+        } = self;
         let limit = config.shutdown_timeout;
         let down = async {
-            // 1. No more commands: whoever waits is told `Closed`.
-            drop(commands);
+            // 1. No more commands: whoever waits is told `Closed`. Who has a place already, and prepares what is to be
+            //    published, takes it first.
+            drop(commanded);
+            commands.close();
+            while let Some(command) = commands.recv().await {
+                drop(command);
+            }
             // 2. The running batch ends, so that what was given to the store is in it. With the chain go the
             //    verdicts that are still open: they settle Ignore.
             if let Owner::Busy(batch) = owner {
