@@ -105,6 +105,7 @@ impl P2pClientBuilder {
         let tasks = TaskTracker::new();
         let (handler_queue, bootstrap_timeout) = (config.queues.handler, config.bootstrap_timeout);
         let (soft_fail, clock) = (config.gossipsub_validation_soft_fail, config.clock.clone());
+        let discovers = config.network.discovery.is_some();
         let service = Service::new(ServiceParts {
             config,
             store: storage.clone(),
@@ -127,6 +128,7 @@ impl P2pClientBuilder {
             handler_queue,
             bootstrap_timeout,
             soft_fail,
+            discovers,
             clock,
             tasks,
         })

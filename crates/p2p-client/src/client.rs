@@ -36,6 +36,8 @@ pub struct P2pClient {
     pub(crate) handler_queue: NonZeroUsize,
     pub(crate) bootstrap_timeout: Duration,
     pub(crate) soft_fail: bool,
+    /// Whether the network looks for peers.
+    pub(crate) discovers: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: TaskTracker,
 }
@@ -82,6 +84,12 @@ impl P2pClient {
     /// [`P2pClientError::Network`] if the network has ended.
     pub async fn listen_addrs(&self) -> Result<Vec<Multiaddr>, P2pClientError> {
         Ok(self.network().listen_addrs().await?)
+    }
+
+    /// The node's record (ENR) as text, which others take as a bootnode, as soon as discovery runs; none where
+    /// it is off.
+    pub async fn record(&self) -> Option<String> {
+        if self.discovers { self.network().record_made().await } else { None }
     }
 
     /// Connects to a peer.

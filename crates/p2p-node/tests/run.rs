@@ -14,7 +14,9 @@ use std::{
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
 };
 
-use serde_json::Value;
+use p2p_types::{Address, B256, PreconfCommitment, Preconfirmation, SigningDomain, SigningKey, U256};
+use preconfirmation_types::{Container as _, keccak256};
+use serde_json::{Value, json};
 
 const BASE: u64 = 1_000_000;
 
@@ -177,6 +179,102 @@ fn the_printed_command_joins() {
     // A reader that goes away ends it, too: its next event finds a closed pipe.
     drop(lines);
     assert!(child.wait().unwrap().success());
+}
+
+/// A node of a laboratory's chain, on free ports of loopback, with the line that it begins with.
+fn laboratory(options: &[&str]) -> (Process, Value) {
+    let zero = Address::ZERO.to_string();
+    let chain = ["run", "--slasher", &zero, "--lookahead", "open", "--base", "10"];
+    let network = ["--p2p.listen.ip", "127.0.0.1", "--p2p.listen.tcp", "0"];
+    let mut node = Process::start(&[&chain[..], &network, options].concat());
+    let started = node.until(|event| (event["event"] == "started").then(|| event.clone()));
+    (node, started)
+}
+
+/// Blocks from 11 on and a handover behind them, a line each.
+fn to_publish(blocks: u64) -> String {
+    let key = SigningKey::from_bytes([1; 32]).unwrap();
+    let (mut parent, mut lines) = (B256::ZERO, String::new());
+    for number in 11..=11 + blocks {
+        let eop = number == 11 + blocks;
+        let txlist = format!("the transactions of block {number}");
+        let preconf = Preconfirmation {
+            eop,
+            block_number: U256::from(number),
+            timestamp: U256::from(number),
+            submission_window_end: U256::from(u64::from(u32::MAX)),
+            raw_tx_list_hash: if eop { B256::ZERO } else { keccak256(&txlist) },
+            parent_preconfirmation_hash: parent,
+            ..Default::default()
+        };
+        parent = preconf.hash();
+        let commitment = PreconfCommitment { preconf, slasher_address: Address::ZERO };
+        let commitment =
+            alloy_primitives::hex::encode(commitment.sign(&key, &SigningDomain::PLACEHOLDER).to_ssz());
+        let txlist = (!eop).then(|| alloy_primitives::hex::encode(&txlist));
+        let line = match txlist {
+            Some(txlist) => json!({ "commitment": commitment, "txlist": txlist }),
+            None => json!({ "commitment": commitment }),
+        };
+        lines = format!("{lines}{line}\n");
+    }
+    lines
+}
+
+/// Two processes, driven from a shell: what one publishes from a file the other prints, in order.
+#[test]
+fn what_one_node_publishes_from_a_file_another_prints_in_order() {
+    const BLOCKS: u64 = 30;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, datadir) = (folder.path().join("blocks.jsonl"), folder.path().join("data"));
+    std::fs::write(&file, to_publish(BLOCKS)).unwrap();
+    let options = ["--publish", file.to_str().unwrap(), "--datadir", datadir.to_str().unwrap()];
+    let (publisher, started) = laboratory(&options);
+    let address = started["listen"][0].as_str().unwrap();
+    let (mut follower, _) = laboratory(&["--p2p.static", address]);
+    let (mut shown, mut ready) = (Vec::new(), Vec::new());
+    let mut handed_over = false;
+    while ready.len() < usize::try_from(BLOCKS).unwrap() || !handed_over {
+        let event = follower.until(|event| Some(event.clone()));
+        match event["event"].as_str().unwrap() {
+            "commitment" => shown.push(event["block"].as_u64().unwrap()),
+            "block_ready" => ready.push(event["block"].as_u64().unwrap()),
+            "handover" => handed_over = true,
+            _ => {}
+        }
+    }
+    let all: Vec<u64> = (11..11 + BLOCKS).collect();
+    assert_eq!(shown, all);
+    ready.sort_unstable();
+    assert_eq!(ready, all);
+    assert!(publisher.stop("-TERM").success());
+
+    // The same file once more, on the same store: nothing in it is refused.
+    let (mut publisher, started) = laboratory(&options);
+    assert_eq!(started["head"]["number"], 10 + BLOCKS);
+    publisher.until(|event| (event["event"] == "status").then_some(()));
+    assert!(publisher.stop("-TERM").success());
+    assert!(follower.stop("-TERM").success());
+}
+
+/// discv5 over real sockets: who knows one node's record finds the others.
+#[test]
+fn nodes_that_know_one_record_find_each_other() {
+    let (first, started) = laboratory(&["--p2p.listen.udp", "0"]);
+    let enr = started["enr"].as_str().unwrap();
+    assert!(enr.starts_with("enr:"), "{started}");
+    let join = || laboratory(&["--p2p.listen.udp", "0", "--p2p.bootnodes", enr]);
+    let meets = |node: &mut Process, peer: &Value| {
+        node.until(|event| (event["event"] == "peer_connected" && event["peer"] == *peer).then_some(()));
+    };
+    let (mut second, second_started) = join();
+    meets(&mut second, &started["peer"]);
+    let (mut third, third_started) = join();
+    meets(&mut third, &second_started["peer"]);
+    meets(&mut second, &third_started["peer"]);
+    for node in [first, second, third] {
+        assert!(node.stop("-TERM").success());
+    }
 }
 
 #[test]

@@ -104,6 +104,12 @@ impl NetworkHandle {
         self.record.borrow().clone()
     }
 
+    /// As [`record`](Self::record), but waits until discovery runs; none where it never will.
+    pub async fn record_made(&self) -> Option<String> {
+        let mut record = self.record.clone();
+        record.wait_for(Option::is_some).await.ok().and_then(|record| record.clone())
+    }
+
     /// Publishes a message (§6) and returns when it is in the send queues of peers, or is kept for the first
     /// peer to come. The bytes are checked first: what every peer would punish is not sent.
     ///

@@ -78,13 +78,15 @@ pub(crate) struct RunArgs {
 
     /// Nodes to find others through, as enr:…, enode://… or multiaddr; may be repeated, or separated by commas
     ///
-    /// Any turns discovery (discv5) on; without, peers are dialled by address alone.
+    /// Any turns discovery (discv5) on; without, and without --p2p.listen.udp, peers are dialled by address alone.
     #[arg(long = "p2p.bootnodes", value_name = "NODE", value_delimiter = ',')]
     pub(super) bootnodes: Vec<Bootnode>,
 
-    /// UDP port of discovery; 0 takes a free one
-    #[arg(long = "p2p.listen.udp", value_name = "PORT", default_value_t = 9222)]
-    pub(super) listen_udp: u16,
+    /// UDP port of discovery; 0 takes a free one; 9222 where there are bootnodes
+    ///
+    /// Turns discovery on: the first line on stdout tells the node's record (ENR), others' bootnode.
+    #[arg(long = "p2p.listen.udp", value_name = "PORT")]
+    pub(super) listen_udp: Option<u16>,
 
     /// Serve metrics for Prometheus on http://ADDR/metrics
     #[arg(long = "metrics.addr", value_name = "ADDR:PORT")]

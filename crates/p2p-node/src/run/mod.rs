@@ -45,6 +45,9 @@ const NETWORK: &str = "network";
 /// Where the node's key lives in the data directory.
 const KEY: &str = "p2p.key";
 
+/// The UDP port of discovery, unless another is given.
+const DISCOVERY: u16 = 9222;
+
 /// Runs a node until it is told to stop.
 ///
 /// # Errors
@@ -61,13 +64,15 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode, RunError> {
 
     let Ready { client, policies, base, args } = start(args).await?;
     let listen = client.listen_addrs().await?;
+    let enr = client.record().await;
     let output = Output::start(io::stdout());
     let progress = Progress::new();
     let (peer, node) =
         (client.local_peer_id(), Node { client: client.clone(), chain_id: args.chain_id, policies });
     let started = Notice::Started {
-        peer,
+        peer: &peer,
         listen: &listen,
+        enr: enr.as_deref(),
         metrics: addresses.0,
         status: addresses.1,
         head: client.head(),
@@ -164,10 +169,9 @@ async fn start(args: RunArgs) -> Result<Ready, RunError> {
     config.network.listen = vec![listen(&args)?];
     config.network.static_peers.clone_from(&args.static_peers);
     config.network.data_dir = args.datadir.as_ref().map(|path| path.join(NETWORK));
-    if !args.bootnodes.is_empty() {
-        config.network.bootnodes.clone_from(&args.bootnodes);
-        let address = SocketAddr::new(args.listen_ip, args.listen_udp);
-        config.network.discovery = Some(DiscoveryConfig::new(address));
+    config.network.bootnodes.clone_from(&args.bootnodes);
+    if let Some(port) = args.listen_udp.or((!args.bootnodes.is_empty()).then_some(DISCOVERY)) {
+        config.network.discovery = Some(DiscoveryConfig::new(SocketAddr::new(args.listen_ip, port)));
     }
     let client = P2pClient::start(config, storage, lookahead).await?;
     let leniencies: Vec<String> = client.leniencies().iter().map(ToString::to_string).collect();

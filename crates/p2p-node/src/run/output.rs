@@ -31,9 +31,11 @@ pub(super) enum Notice<'a> {
     /// The first line: the node runs.
     Started {
         /// Who it is.
-        peer: PeerId,
+        peer: &'a PeerId,
         /// Where it listens.
         listen: &'a [Multiaddr],
+        /// Its record, where it looks for peers.
+        enr: Option<&'a str>,
         /// Where `/metrics` is.
         metrics: Option<std::net::SocketAddr>,
         /// Where `/status` is.
