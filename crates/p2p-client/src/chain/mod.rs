@@ -4,6 +4,7 @@
 mod forward;
 mod guard;
 mod import;
+mod job;
 mod judge;
 mod l1;
 mod recall;
@@ -13,18 +14,11 @@ mod wanted;
 
 use std::{num::NonZeroUsize, sync::Arc, time::Instant};
 
-use p2p_catchup::{Input, RequestId};
+use p2p_catchup::Input;
 use p2p_storage::{Added, HeldTxLists, PendingPool, SdkStorage, StorageError, StoredCommitment};
-use p2p_types::{
-    B256, Base, BlockNumber, Bytes, Head, HeadSyncStatus, MessageId, Offence, Origin, PeerId, SdkEvent,
-    TxList, UnixSeconds, WaitedFor,
-};
-use p2p_validation::{
-    Arrival, Authenticated, Handovers, IgnoreReason, LookaheadError, Missing, Rejection, Slot, Validator,
-    Witness, WitnessLimits,
-};
+use p2p_types::{B256, Base, BlockNumber, Bytes, Head, Origin, PeerId, SdkEvent, UnixSeconds, WaitedFor};
+use p2p_validation::{Arrival, Authenticated, Handovers, Missing, Validator, Witness, WitnessLimits};
 use preconfirmation_p2p::{Verdict, VerdictToken};
-use tokio::sync::oneshot;
 use tracing::Span;
 
 use crate::{config::MemoryConfig, metrics::Metrics};
@@ -33,6 +27,7 @@ use staged::Staging;
 use wanted::Wanted;
 
 pub use guard::Conflict;
+pub(crate) use job::{Answer, Effects, Job, Judged};
 pub(crate) use judge::soft;
 pub use l1::L1Reorg;
 
@@ -75,116 +70,6 @@ impl AsRef<[u8]> for Arrived {
     fn as_ref(&self) -> &[u8] {
         &self.ssz
     }
-}
-
-/// What became of a commitment that the application published.
-#[derive(Debug)]
-pub(crate) enum Judged {
-    Stored,
-    /// All of it was in the store already.
-    Known,
-    /// So it was, but nobody else can be expected to have it.
-    Unsent,
-    /// Stored, but its height belongs to another branch.
-    Side,
-    /// Its signer has promised something else.
-    Conflict(Conflict),
-    Deferred(Missing),
-    Ignored(IgnoreReason),
-    Rejected(Rejection),
-    Failed(StorageError),
-    /// Too much waits for a slow handler already.
-    Busy,
-}
-
-/// Where the answer to a job goes. Whoever asked may have gone.
-pub(crate) type Reply<T> = oneshot::Sender<T>;
-
-/// What the application asked for, answered. Given after everything else that a batch brought about, so that
-/// whoever has the answer reads a handle that knows of it.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Judged(Reply<Judged>, Judged),
-    Base(Reply<Result<(), StorageError>>, Result<(), StorageError>),
-    L1Reorg(Reply<Result<L1Reorg, StorageError>>, Result<L1Reorg, StorageError>),
-}
-
-impl Answer {
-    pub(crate) fn give(self) {
-        match self {
-            Self::Judged(reply, judged) => drop(reply.send(judged)),
-            Self::Base(reply, done) => drop(reply.send(done)),
-            Self::L1Reorg(reply, reorg) => drop(reply.send(reorg)),
-        }
-    }
-}
-
-/// Something for the chain to do.
-#[derive(Debug)]
-pub(crate) enum Job {
-    /// Commitments of gossip, in the order in which they came.
-    Gossip(Vec<Arrived>),
-    /// A commitment of the application, whose transaction list, if given, comes first.
-    Local {
-        commitment: Box<Authenticated>,
-        txlist: Option<TxList>,
-        acknowledged: Option<Conflict>,
-        reply: Reply<Judged>,
-        span: Span,
-    },
-    /// A verified transaction list.
-    TxList { txlist: TxList, origin: Origin, verdict: Option<VerdictToken>, span: Span },
-    /// A page of catch-up.
-    Import { id: RequestId, from: PeerId, page: Vec<Authenticated> },
-    /// The application declares what is settled, and maybe that catch-up may start.
-    SetBase { base: Base, open: bool, reply: Reply<Result<(), StorageError>> },
-    /// The head of L1 has moved.
-    L1Head(BlockNumber),
-    /// L1 has replaced its blocks from `anchor` on.
-    L1Reorg { anchor: BlockNumber, reply: Reply<Result<L1Reorg, StorageError>> },
-    /// Who is to be expected at a moment?
-    Expected { moment: UnixSeconds, reply: Reply<Result<Option<Slot>, LookaheadError>> },
-    /// Catch-up says where it stands. Told after everything that was handed in before it.
-    Status(HeadSyncStatus),
-    /// Time went by: what waits may be judged again, or be given up.
-    Tick,
-    /// A client has started: what is in the store from the time before is remembered.
-    Recall,
-}
-
-impl Job {
-    /// Whether this is done without the store.
-    pub(crate) const fn is_silent(&self) -> bool {
-        matches!(self, Self::Status(_))
-    }
-
-    /// How many microseconds this takes at most with a store that does not wait; none if nobody can tell.
-    pub(crate) fn micros(&self) -> Option<usize> {
-        match self {
-            Self::Gossip(arrived) => Some(arrived.len().saturating_mul(60)),
-            Self::Local { .. } | Self::TxList { .. } => Some(10),
-            Self::Status(_) | Self::L1Head(_) | Self::Expected { .. } => Some(1),
-            Self::Import { .. } | Self::SetBase { .. } | Self::L1Reorg { .. } | Self::Tick | Self::Recall => {
-                None
-            }
-        }
-    }
-}
-
-/// What a batch of jobs brought about.
-#[derive(Debug, Default)]
-pub(crate) struct Effects {
-    pub(crate) events: Vec<SdkEvent>,
-    pub(crate) inputs: Vec<Input>,
-    pub(crate) reports: Vec<(PeerId, Offence)>,
-    /// Given last.
-    pub(crate) answers: Vec<Answer>,
-    /// Messages that count as seen.
-    pub(crate) seen: Vec<MessageId>,
-    /// Blocks have left the chain for L1's sake: what was seen may be seen again.
-    pub(crate) forget_seen: bool,
-    /// The store is broken: the client must end.
-    pub(crate) fatal: Option<StorageError>,
 }
 
 /// The state that only the owner touches.
@@ -295,13 +180,16 @@ impl Chain {
         match job {
             Job::Gossip(arrived) => self.gossip(arrived)?,
             Job::Local { commitment, txlist, acknowledged, reply, span } => {
-                let _entered = span.entered();
+                let entered = span.entered();
                 let judged = self.local(*commitment, txlist, acknowledged.as_ref())?;
+                if let Some(outcome) = judged.refusal() {
+                    entered.record("outcome", outcome);
+                }
                 self.effects.answers.push(Answer::Judged(reply, judged));
             }
             Job::TxList { txlist, origin, verdict, span } => {
-                let _entered = span.entered();
-                self.txlist(txlist, origin)?;
+                let entered = span.entered();
+                entered.record("outcome", self.txlist(txlist, origin)?);
                 if let Some(verdict) = verdict {
                     verdict.settle(Verdict::Accept);
                 }

@@ -3,7 +3,6 @@
 use p2p_catchup::Input;
 use p2p_storage::{StorageError, StoredCommitment};
 use p2p_types::{BlockNumber, MessageId, Origin, SdkEvent, TxList};
-use tracing::Span;
 
 use super::Chain;
 
@@ -53,27 +52,23 @@ impl Chain {
         }
     }
 
-    /// A verified list: stored if a block wants it, held until one does otherwise.
-    pub(super) fn txlist(&mut self, txlist: TxList, origin: Origin) -> Result<(), StorageError> {
+    /// A verified list: stored if a block wants it, held until one does otherwise. Says in a word what became of it.
+    pub(super) fn txlist(&mut self, txlist: TxList, origin: Origin) -> Result<&'static str, StorageError> {
         let hash = txlist.hash();
-        let span = Span::current();
         if !self.wanted.contains(&hash) {
             if self.store.contains(&hash)? {
-                span.record("outcome", "known");
-            } else {
-                span.record("outcome", "held");
-                let gone = self.held.insert(self.now, txlist);
-                self.metrics.dropped("held_txlists", gone);
+                return Ok("known");
             }
-            return Ok(());
+            let gone = self.held.insert(self.now, txlist);
+            self.metrics.dropped("held_txlists", gone);
+            return Ok("held");
         }
         let blocks = self.wanted.take(&hash);
         let highest = blocks.last().map_or(0, |(block, _)| *block);
         let stored = tracing::debug_span!("store").in_scope(|| self.store.put(highest, txlist.clone()));
         match stored {
-            Ok(_) => drop(span.record("outcome", "stored")),
+            Ok(_) => {}
             Err(error) if error.is_retryable() => {
-                span.record("outcome", "store_full");
                 tracing::warn!(%error, "cannot store a transaction list");
                 self.metrics.dropped("store_full", 1);
                 for (block, block_hash) in blocks {
@@ -82,7 +77,7 @@ impl Chain {
                         self.effects.inputs.push(Input::TxListWanted { block, hash, live: false });
                     }
                 }
-                return Ok(());
+                return Ok("store_full");
             }
             Err(error) => return Err(error),
         }
@@ -93,6 +88,6 @@ impl Chain {
             let raw_tx_list_hash = hash;
             self.tell(SdkEvent::BlockReady { block, hash: block_hash, raw_tx_list_hash });
         }
-        Ok(())
+        Ok("stored")
     }
 }

@@ -1,0 +1,179 @@
+//! Commitments of gossip: what is shown, what waits, what is refused.
+
+use super::*;
+
+#[test]
+fn blocks_in_order_are_shown_one_by_one_and_move_the_head() {
+    let mut rig = Rig::new();
+    for (n, next) in (BASE + 1..).zip(chain(3)) {
+        let effects = rig.gossip(&next);
+        assert_eq!(shown(&effects), [n]);
+        let head = Some(Head { number: n, hash: next.hash() });
+        assert!(effects.events.contains(&SdkEvent::Head { head }));
+        assert!(effects.inputs.contains(&Input::Applied { head }));
+        let wanted = Input::TxListWanted { block: n, hash: next.raw_tx_list_hash, live: true };
+        assert!(effects.inputs.contains(&wanted));
+    }
+}
+
+#[test]
+fn a_child_waits_for_its_parent_and_the_order_of_arrival_does_not_matter() {
+    let blocks = chain(7);
+    for seed in 0..200_usize {
+        let mut rig = Rig::new();
+        let mut left: Vec<&Preconfirmation> = blocks.iter().collect();
+        let mut all = Vec::new();
+        let mut state = seed;
+        while !left.is_empty() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let next = left.remove((state >> 33) % left.len());
+            all.extend(shown(&rig.gossip(next)));
+        }
+        assert_eq!(all, (BASE + 1..=BASE + 7).collect::<Vec<_>>(), "seed {seed}");
+        assert!(rig.chain.pending.is_empty());
+    }
+}
+
+#[test]
+fn what_waits_is_told_to_catch_up_and_given_up_after_its_time() {
+    let mut rig = Rig::new();
+    let blocks = chain(3);
+    let effects = rig.gossip(&blocks[2]);
+    let orphan = Input::Orphan { block: BASE + 3, parent: blocks[1].hash() };
+    assert_eq!((shown(&effects), effects.inputs), (vec![], vec![orphan]));
+    rig.now = rig.chain.next_deadline().unwrap();
+    let effects = rig.process(vec![Job::Tick]);
+    assert_eq!(effects.inputs, [Input::Unseen { highest: None }]);
+    let (block, hash) = (BASE + 3, blocks[2].hash());
+    let waited_for = WaitedFor::Parent(blocks[1].hash());
+    assert_eq!(effects.events, [SdkEvent::DeferredTooLong { block, hash, waited_for }]);
+    assert_eq!(rig.head(), None);
+}
+
+#[test]
+fn before_the_base_is_known_nothing_is_shown_and_everything_is_afterwards() {
+    let mut rig = Rig::without_base(StorageLimits::default());
+    for next in &chain(3) {
+        assert_eq!(shown(&rig.gossip(next)), [0; 0]);
+    }
+    assert_eq!(shown(&rig.set_base(Base::at(BASE))), [11, 12, 13]);
+}
+
+#[test]
+fn a_wrong_signer_is_reported_and_not_shown() {
+    let mut rig = Rig::new();
+    let effects = rig.gossip_by(&key(2), &chain(1)[0]);
+    assert_eq!(effects.reports, [(peer(1), Offence::WrongSigner)]);
+    assert!(effects.events.is_empty() && rig.head().is_none());
+}
+
+#[test]
+fn a_broken_link_is_not_shown_and_costs_nobody_who_only_forwarded_it() {
+    let mut rig = Rig::new();
+    let blocks = chain(1);
+    assert_eq!(shown(&rig.gossip(&blocks[0])), [11]);
+    let effects = rig.gossip(&block(BASE + 5, blocks[0].hash(), 5));
+    assert!(effects.reports.is_empty() && effects.events.is_empty());
+    assert_eq!(rig.head(), Some(11));
+}
+
+#[test]
+fn heights_beyond_reason_are_not_believed() {
+    let mut rig = Rig::new();
+    rig.reference = Some(BASE);
+    let far = block(BASE + MAX_AHEAD + 1, B256::repeat_byte(7), 1);
+    assert!(rig.gossip(&far).inputs.is_empty());
+    let plausible = block(BASE + MAX_AHEAD, B256::repeat_byte(7), 1);
+    assert_eq!(rig.gossip(&plausible).inputs.len(), 1);
+}
+
+#[test]
+fn a_handover_is_shown_and_moves_nothing() {
+    let mut rig = Rig::new();
+    let blocks = chain(1);
+    assert_eq!(shown(&rig.gossip(&blocks[0])), [11]);
+    let effects = rig.gossip(&block(BASE + 2, blocks[0].hash(), 0));
+    assert!(matches!(effects.events[..], [SdkEvent::Handover { block: 12, .. }]));
+    assert_eq!(rig.head(), Some(11));
+}
+
+#[test]
+fn gossip_of_one_batch_is_stored_at_once_and_told_in_order() {
+    let mut rig = Rig::new();
+    let blocks = chain(5);
+    // The last first: it waits, and is stored with a second write.
+    let order = [4, 0, 1, 2, 3];
+    let gossip = order.iter().map(|&i| arrived(&key(1), &blocks[i])).collect();
+    let effects = rig.process(vec![Job::Gossip(gossip)]);
+    assert_eq!(shown(&effects), [11, 12, 13, 14, 15]);
+    let heads = effects.events.iter().filter(|event| matches!(event, SdkEvent::Head { .. })).count();
+    assert_eq!(heads, 2, "one for each write");
+}
+
+#[test]
+fn what_stands_on_a_block_that_the_store_refused_is_refused_with_it() {
+    let mut rig = Rig::without_base(StorageLimits { commitments: 1, ..StorageLimits::default() });
+    rig.set_base(Base::at(BASE));
+    let gossip = chain(3).iter().map(|block| arrived(&key(1), block)).collect();
+    let effects = rig.process(vec![Job::Gossip(gossip)]);
+    assert!(effects.fatal.is_none());
+    assert_eq!(shown(&effects), [11]);
+    assert!(effects.inputs.contains(&Input::Seen { block: 12 }));
+    assert!(effects.inputs.contains(&Input::Seen { block: 13 }));
+}
+
+#[test]
+fn evidence_is_stored_and_told_once() {
+    let mut rig = Rig::new();
+    let (first, other) = (block(BASE + 1, B256::ZERO, 1), block(BASE + 1, B256::ZERO, 2));
+    rig.gossip(&first);
+    let proofs = |effects: &Effects| {
+        let proof = |event: &SdkEvent| match event {
+            SdkEvent::Evidence { kind, signer, block, first, second } => {
+                assert_eq!(*signer, key(1).address());
+                Some((*kind, *block, first.hash(), second.hash()))
+            }
+            _ => None,
+        };
+        effects.events.iter().filter_map(proof).collect::<Vec<_>>()
+    };
+    let effects = rig.gossip(&other);
+    assert_eq!(proofs(&effects), [(Misbehaviour::Equivocation, 11, first.hash(), other.hash())]);
+    assert_eq!(rig.store.evidence().unwrap().len(), 1);
+    assert!(proofs(&rig.gossip(&other)).is_empty());
+    // After a restart both are remembered, and the proof is no news.
+    let mut restarted = rig.restarted();
+    assert!(proofs(&restarted.process(vec![Job::Recall])).is_empty());
+    // A handover that came before the restart convicts a block that comes after.
+    let handover = block(BASE + 2, other.hash(), 0);
+    rig.gossip(&handover);
+    let mut restarted = rig.restarted();
+    restarted.process(vec![Job::Recall]);
+    let late = block(BASE + 2, other.hash(), 5);
+    let kinds: Vec<_> = proofs(&restarted.gossip(&late)).into_iter().map(|proof| proof.0).collect();
+    assert_eq!(kinds, [Misbehaviour::Equivocation, Misbehaviour::BlockAfterEop]);
+}
+
+#[test]
+fn a_handover_makes_the_next_preconfer_the_expected_one() {
+    let mut rig = Rig::new();
+    let expected = |rig: &mut Rig| {
+        let (reply, answer) = oneshot::channel();
+        rig.process(vec![Job::Expected { moment: NOW, reply }]);
+        answer.blocking_recv().unwrap().unwrap().unwrap().window.end
+    };
+    assert_eq!(expected(&mut rig), UnixSeconds::new(WINDOW - 1));
+    rig.gossip(&block(BASE + 1, B256::ZERO, 0));
+    assert_eq!(expected(&mut rig), UnixSeconds::new(2 * WINDOW - 1));
+    let mut restarted = rig.restarted();
+    rig.gossip(&block(BASE + 1, B256::ZERO, 7));
+    restarted.process(vec![Job::Recall]);
+    assert_eq!(expected(&mut restarted), UnixSeconds::new(2 * WINDOW - 1), "also after a restart");
+}
+
+#[test]
+fn the_head_of_l1_decides_how_old_an_anchor_may_be() {
+    let mut rig = Rig::new();
+    rig.process(vec![Job::L1Head(1_000)]);
+    assert!(matches!(rig.local(&chain(1)[0], None).0, Judged::Rejected(Rejection::StaleAnchor { .. })));
+}

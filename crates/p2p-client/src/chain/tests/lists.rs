@@ -1,0 +1,78 @@
+//! Transaction lists: stored, held, wanted.
+
+use super::*;
+
+#[test]
+fn a_list_is_stored_when_a_block_names_it_before_or_after() {
+    let mut rig = Rig::new();
+    let blocks = chain(2);
+    // The list first, as the protocol says.
+    assert!(rig.txlist(1).events.is_empty(), "no block names it yet");
+    assert!(!rig.store.contains(&list(1).hash()).unwrap());
+    let effects = rig.gossip(&blocks[0]);
+    assert_eq!(ready(&effects), [11]);
+    assert!(effects.inputs.iter().all(|input| !matches!(input, Input::TxListWanted { .. })));
+    // The block first.
+    assert_eq!(ready(&rig.gossip(&blocks[1])), [0; 0]);
+    let effects = rig.txlist(2);
+    assert_eq!(ready(&effects), [12]);
+    assert!(effects.inputs.contains(&Input::TxListArrived { hash: list(2).hash() }));
+    assert!(rig.txlist(2).events.is_empty(), "only once");
+}
+
+#[test]
+fn one_list_serves_all_blocks_that_name_it() {
+    let mut rig = Rig::new();
+    let first = block(BASE + 1, B256::ZERO, 7);
+    let second = block(BASE + 2, first.hash(), 7);
+    let third = block(BASE + 3, second.hash(), 7);
+    rig.gossip(&first);
+    rig.gossip(&second);
+    assert_eq!(ready(&rig.txlist(7)), [11, 12]);
+    assert_eq!(ready(&rig.gossip(&third)), [13]);
+}
+
+#[test]
+fn a_replaced_block_is_told_and_its_list_wanted_no_more() {
+    let mut rig = Rig::new();
+    let first = block(BASE + 1, B256::ZERO, 1);
+    let other = block(BASE + 1, B256::ZERO, 2);
+    let child = block(BASE + 2, first.hash(), 3);
+    assert_eq!(shown(&rig.gossip(&first)), [11]);
+    let effects = rig.gossip(&other);
+    assert!(effects.events.contains(&SdkEvent::Reorg { dropped: vec![first.hash()], from: 11 }));
+    assert_eq!(shown(&effects), [11]);
+    let unwanted = Input::TxListUnwanted { block: 11, hash: first.raw_tx_list_hash };
+    assert!(effects.inputs.contains(&unwanted));
+    // A block that builds on the one that lost brings it back.
+    let effects = rig.gossip(&child);
+    assert!(effects.events.contains(&SdkEvent::Reorg { dropped: vec![other.hash()], from: 11 }));
+    assert_eq!(shown(&effects), [11, 12]);
+}
+
+#[test]
+fn live_is_not_said_while_a_block_lacks_its_list() {
+    let mut rig = Rig::new();
+    let live = HeadSyncStatus::Live { head: None };
+    let said = |effects: Effects| effects.events.contains(&SdkEvent::Status { status: live });
+    assert!(said(rig.process(vec![Job::Status(live)])));
+    rig.gossip(&chain(1)[0]);
+    assert!(!said(rig.process(vec![Job::Status(live)])));
+    rig.txlist(1);
+    assert!(said(rig.process(vec![Job::Status(live)])));
+}
+
+#[test]
+fn a_restart_names_the_lists_that_are_still_missing() {
+    let mut rig = Rig::new();
+    let blocks = chain(3);
+    rig.txlist(2);
+    for next in &blocks {
+        rig.gossip(next);
+    }
+    let effects = rig.restarted().set_base(Base::at(BASE));
+    let wanted =
+        |n: u8| Input::TxListWanted { block: BASE + u64::from(n), hash: list(n).hash(), live: false };
+    let head = Some(Head { number: 13, hash: blocks[2].hash() });
+    assert_eq!(effects.inputs, [wanted(1), wanted(3), Input::Start { base: BASE, head }]);
+}

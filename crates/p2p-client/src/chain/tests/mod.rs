@@ -1,0 +1,226 @@
+//! The owner of the chain, without a network and without a clock.
+
+mod branches;
+mod catching_up;
+mod judging;
+mod lists;
+mod publishing;
+
+use std::num::NonZeroU64;
+
+use p2p_catchup::ImportVerdict;
+use p2p_storage::{CommitmentStore, EvidenceStore, MemoryStorage, StorageLimits, TxListStore};
+use p2p_types::{
+    Address, HeadSyncStatus, MessageId, Misbehaviour, Offence, PreconfCommitment, Preconfirmation,
+    SignedCommitment, SigningDomain, SigningKey, TxList, U256,
+};
+use p2p_validation::{IgnoreReason, Rejection, RotatingSchedule, ValidationConfig};
+use preconfirmation_types::Container;
+use tokio::sync::oneshot;
+
+use super::*;
+
+const SLASHER: Address = Address::repeat_byte(0x51);
+const DOMAIN: SigningDomain = SigningDomain::PLACEHOLDER;
+const WINDOW: u64 = 100_000;
+const BASE: BlockNumber = 10;
+const NOW: UnixSeconds = UnixSeconds::new(50_000);
+
+fn key(byte: u8) -> SigningKey {
+    SigningKey::from_bytes([byte; 32]).unwrap()
+}
+
+fn peer(n: u8) -> PeerId {
+    PeerId::from_bytes(&[0, 1, n]).unwrap()
+}
+
+fn list(fill: u8) -> TxList {
+    TxList::new(vec![fill; 10].into(), 10).unwrap()
+}
+
+/// A block with the list `fill`, or a handover where that is 0.
+fn block(number: u64, parent: B256, fill: u8) -> Preconfirmation {
+    Preconfirmation {
+        eop: fill == 0,
+        block_number: U256::from(number),
+        timestamp: U256::from(number),
+        submission_window_end: U256::from(WINDOW - 1),
+        raw_tx_list_hash: if fill == 0 { B256::ZERO } else { list(fill).hash() },
+        parent_preconfirmation_hash: parent,
+        ..Default::default()
+    }
+}
+
+/// Blocks 11, 12, … each with a list of its own.
+fn chain(n: u8) -> Vec<Preconfirmation> {
+    let mut parent = B256::ZERO;
+    (1..=n)
+        .map(|i| {
+            let next = block(BASE + u64::from(i), parent, i);
+            parent = next.hash();
+            next
+        })
+        .collect()
+}
+
+fn sign_by(key: &SigningKey, preconf: &Preconfirmation) -> SignedCommitment {
+    PreconfCommitment { preconf: preconf.clone(), slasher_address: SLASHER }.sign(key, &DOMAIN)
+}
+
+/// As gossip brings it.
+fn arrived(key: &SigningKey, preconf: &Preconfirmation) -> Arrived {
+    Arrived {
+        ssz: sign_by(key, preconf).to_ssz().into(),
+        arrival: Arrival::Live(NOW),
+        from: peer(1),
+        verdict: None,
+        span: Span::none(),
+    }
+}
+
+struct Rig {
+    chain: Chain,
+    store: Arc<MemoryStorage>,
+    now: Instant,
+    reference: Option<BlockNumber>,
+}
+
+impl Rig {
+    /// A chain whose only preconfer is key 1. Its base is declared unless told otherwise.
+    fn new() -> Self {
+        let mut rig = Self::without_base(StorageLimits::default());
+        rig.set_base(Base::at(BASE));
+        rig
+    }
+
+    fn without_base(limits: StorageLimits) -> Self {
+        let schedule = RotatingSchedule::new(
+            vec![key(1).address()],
+            UnixSeconds::new(0),
+            NonZeroU64::new(WINDOW).unwrap(),
+        );
+        let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(schedule.unwrap()));
+        let store = Arc::new(MemoryStorage::new(limits));
+        let now = Instant::now();
+        let config = MemoryConfig::default();
+        let chain = Chain::new(store.clone(), validator, &config, false, Arc::default(), now);
+        Self { chain, store, now, reference: None }
+    }
+
+    fn process(&mut self, jobs: Vec<Job>) -> Effects {
+        self.process_at(NOW, jobs)
+    }
+
+    /// Does the jobs and gives their answers.
+    fn process_at(&mut self, unix: UnixSeconds, jobs: Vec<Job>) -> Effects {
+        let mut effects = self.chain.process(self.now, unix, self.reference, jobs);
+        std::mem::take(&mut effects.answers).into_iter().for_each(Answer::give);
+        effects
+    }
+
+    fn set_base(&mut self, base: Base) -> Effects {
+        let (reply, done) = oneshot::channel();
+        let effects = self.process(vec![Job::SetBase { base, open: true, reply }]);
+        done.blocking_recv().unwrap().unwrap();
+        effects
+    }
+
+    fn authenticated(&self, signed: SignedCommitment) -> Authenticated {
+        self.chain.validator.authenticate_signed(signed).unwrap()
+    }
+
+    fn gossip_by(&mut self, key: &SigningKey, preconf: &Preconfirmation) -> Effects {
+        self.process(vec![Job::Gossip(vec![arrived(key, preconf)])])
+    }
+
+    fn gossip(&mut self, preconf: &Preconfirmation) -> Effects {
+        self.gossip_by(&key(1), preconf)
+    }
+
+    fn txlist(&mut self, fill: u8) -> Effects {
+        let (txlist, origin) = (list(fill), Origin::Gossip(peer(1)));
+        self.process(vec![Job::TxList { txlist, origin, verdict: None, span: Span::none() }])
+    }
+
+    fn local(&mut self, preconf: &Preconfirmation, txlist: Option<TxList>) -> (Judged, Effects) {
+        self.local_despite(preconf, txlist, None)
+    }
+
+    fn local_despite(
+        &mut self,
+        preconf: &Preconfirmation,
+        txlist: Option<TxList>,
+        acknowledged: Option<Conflict>,
+    ) -> (Judged, Effects) {
+        let ((reply, judged), span) = (oneshot::channel(), Span::none());
+        let commitment = self.authenticated(sign_by(&key(1), preconf));
+        let effects = self.process(vec![Job::Local {
+            commitment: Box::new(commitment),
+            txlist,
+            acknowledged,
+            reply,
+            span,
+        }]);
+        (judged.blocking_recv().unwrap(), effects)
+    }
+
+    /// The conflict that publishing this meets.
+    fn conflict(&mut self, preconf: &Preconfirmation) -> Option<(Misbehaviour, B256)> {
+        match self.local(preconf, None).0 {
+            Judged::Conflict(conflict) => Some((conflict.kind, conflict.signed)),
+            _ => None,
+        }
+    }
+
+    fn l1_reorg(&mut self, anchor: BlockNumber) -> (L1Reorg, Effects) {
+        let (reply, done) = oneshot::channel();
+        let effects = self.process(vec![Job::L1Reorg { anchor, reply }]);
+        (done.blocking_recv().unwrap().unwrap(), effects)
+    }
+
+    /// Another client on the same store.
+    fn restarted(&self) -> Self {
+        let mut rig = Self::without_base(StorageLimits::default());
+        rig.store = self.store.clone();
+        rig.chain.store = self.store.clone();
+        rig
+    }
+
+    fn import(&mut self, page: &[SignedCommitment]) -> (ImportVerdict, Effects) {
+        let page = page.iter().map(|signed| self.authenticated(signed.clone())).collect();
+        let mut machine = p2p_catchup::CatchUp::new(Default::default(), 0).unwrap();
+        machine.handle(self.now, Input::Start { base: BASE, head: None });
+        machine.handle(self.now, Input::PeerUp(peer(9)));
+        let id = std::iter::from_fn(|| machine.poll_output()).find_map(|output| match output {
+            p2p_catchup::Output::Send { id, .. } => Some(id),
+            _ => None,
+        });
+        let effects = self.process(vec![Job::Import { id: id.unwrap(), from: peer(9), page }]);
+        let verdict = effects.inputs.iter().find_map(|input| match input {
+            Input::Imported { verdict, .. } => Some(*verdict),
+            _ => None,
+        });
+        (verdict.unwrap(), effects)
+    }
+
+    fn head(&self) -> Option<BlockNumber> {
+        self.store.head().unwrap().map(|head| head.number)
+    }
+}
+
+/// Heights of the blocks that became part of the chain, in the order in which they were shown.
+fn shown(effects: &Effects) -> Vec<BlockNumber> {
+    let shown = |event: &SdkEvent| match event {
+        SdkEvent::Commitment { block, .. } => Some(*block),
+        _ => None,
+    };
+    effects.events.iter().filter_map(shown).collect()
+}
+
+fn ready(effects: &Effects) -> Vec<BlockNumber> {
+    let ready = |event: &SdkEvent| match event {
+        SdkEvent::BlockReady { block, .. } => Some(*block),
+        _ => None,
+    };
+    effects.events.iter().filter_map(ready).collect()
+}
