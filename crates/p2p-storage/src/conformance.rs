@@ -71,6 +71,7 @@ cases! {
     handovers_and_rivals_of_one_height_keep_their_order_of_arrival,
     what_is_read_is_what_was_inserted,
     many_at_once_are_inserted_in_order_and_each_is_answered,
+    many_lists_at_once_are_put_in_order_and_each_is_answered,
     counts_follow_what_is_held,
     whatever_stands_at_a_height_is_found_in_order_of_arrival,
     the_list_of_a_block_follows_the_chain,
@@ -351,6 +352,23 @@ fn many_at_once_are_inserted_in_order_and_each_is_answered(make: Make<'_>) {
     assert!(matches!(answers[3], Err(StorageError::UnknownParent(_))));
     assert!(matches!(answers[4], Ok(Inserted::Known)), "one that fails does not stop the others");
     assert_eq!(head(&*store), Some((3, blocks[2].hash())));
+}
+
+fn many_lists_at_once_are_put_in_order_and_each_is_answered(make: Make<'_>) {
+    let limits = StorageLimits { txlists: 4, ..StorageLimits::default() };
+    let (store, list) = (make(limits), |fill| txlist(fill, 100));
+    store.set_base(Base::at(0)).unwrap();
+    let put = store.put_all([1, 2, 1, 3, 4, 5, 2].map(|fill| (u64::from(fill), list(fill))).into());
+    let put: Vec<_> = put.into_iter().map(|answer| answer.map_err(|error| error.is_retryable())).collect();
+    // What is there already is no news, and what has no room does not stop those after it.
+    assert_eq!(put, [Ok(true), Ok(true), Ok(false), Ok(true), Ok(true), Err(true), Ok(false)]);
+    assert!((1..=4).all(|fill| store.get(&list(fill).hash()).unwrap() == Some(list(fill))));
+    assert!(!store.contains(&list(5).hash()).unwrap());
+    // As soon as some are settled they make room.
+    store.set_base(Base::at(2)).unwrap();
+    let put = store.put_all([6, 7].map(|fill| (u64::from(fill), list(fill))).into());
+    assert!(put.iter().all(|answer| matches!(answer, Ok(true))), "{put:?}");
+    assert_eq!(store.txlist_usage().unwrap().0, 4);
 }
 
 /// Adds a block to the end of a chain that stands right below it; returns its hash.

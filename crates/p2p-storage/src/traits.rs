@@ -313,6 +313,12 @@ pub trait TxListStore: Send + Sync {
     /// [`StorageError::Full`] when only lists of unsettled blocks are left and the limit is reached.
     fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError>;
 
+    /// Puts many, in order, and answers for each. One that fails does not stop those after it. A store that pays for
+    /// every durable write pays once for all of them, but for those that are large.
+    fn put_all(&self, txlists: Vec<(BlockNumber, TxList)>) -> Vec<Result<bool, StorageError>> {
+        txlists.into_iter().map(|(block, txlist)| self.put(block, txlist)).collect()
+    }
+
     /// The list with this hash; its bytes are shared.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ impl DiskStorage {
         }
         self.room_for(len)?;
         Files::write(&*self.source, &claim, txlist.bytes())?;
-        let put = self.put_step(block, &txlist, true);
+        let put = self.name(vec![(block, txlist)], true).pop().unwrap_or(Err(StorageError::Poisoned));
         drop(claim);
         if put.is_err() {
             // The error that matters is the first.
@@ -53,16 +53,14 @@ impl DiskStorage {
         })
     }
 
-    /// Names a list in the database, its bytes with it unless they are in a file, and evicts step by step what must
-    /// go for it.
-    fn put_step(&self, block: BlockNumber, txlist: &TxList, in_file: bool) -> Result<bool, StorageError> {
-        loop {
-            let list = txlist.clone();
-            match self.write(move |writer| writer.put(block, &list, in_file))? {
-                Progress::Done(is_new) => return Ok(is_new),
-                Progress::More => {}
-            }
-        }
+    /// Names lists in the database, their bytes with them unless they are in files.
+    fn name(&self, lists: Vec<(BlockNumber, TxList)>, in_file: bool) -> Vec<Result<bool, StorageError>> {
+        self.write_all(lists, move |writer, (block, txlist)| writer.put(*block, txlist, in_file))
+    }
+
+    /// Whether the bytes of a list go into the database.
+    fn is_small(&self, txlist: &TxList) -> bool {
+        txlist.bytes().len() < self.config.file_bytes
     }
 
     /// The bytes of a list that is in a file. None if it was evicted a moment ago.
@@ -201,11 +199,20 @@ impl Writer<'_> {
 
 impl TxListStore for DiskStorage {
     fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError> {
-        if txlist.bytes().len() < self.config.file_bytes {
-            self.put_step(block, &txlist, false)
-        } else {
-            self.put_file(block, txlist)
+        self.put_all(vec![(block, txlist)]).pop().unwrap_or(Err(StorageError::Poisoned))
+    }
+
+    fn put_all(&self, txlists: Vec<(BlockNumber, TxList)>) -> Vec<Result<bool, StorageError>> {
+        let mut answers = Vec::with_capacity(txlists.len());
+        for run in txlists.chunk_by(|(_, one), (_, next)| self.is_small(one) && self.is_small(next)) {
+            match run {
+                [(block, large)] if !self.is_small(large) => {
+                    answers.push(self.put_file(*block, large.clone()));
+                }
+                small => answers.extend(self.name(small.to_vec(), false)),
+            }
         }
+        answers
     }
 
     fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {

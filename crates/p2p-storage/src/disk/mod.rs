@@ -33,7 +33,7 @@ use files::{Files, Folder};
 use group::{Group, Ticket, Transactions, Turn, lock};
 use open::{Source, is_prepared, prepare};
 use state::State;
-use writer::Writer;
+use writer::{Progress, Writer};
 
 pub use verify::{Problem, VerifyReport};
 
@@ -266,6 +266,25 @@ impl DiskStorage {
         work: impl Fn(&mut Writer<'_>) -> Result<T, StorageError> + Send + Sync + 'static,
     ) -> Result<T, StorageError> {
         self.write_in(Turn::Next, work)
+    }
+
+    /// Writes one after the other, in as many steps as that takes, and answers for each.
+    fn write_all<N: Send + Sync + 'static, A: Clone + Send + 'static>(
+        &self,
+        new: Vec<N>,
+        write: impl Fn(&mut Writer<'_>, &N) -> Result<Progress<A>, StorageError> + Copy + Send + Sync + 'static,
+    ) -> Vec<Result<A, StorageError>> {
+        let (many, new) = (new.len(), Arc::<[N]>::from(new));
+        let mut answers = Vec::with_capacity(many);
+        while answers.len() < many {
+            let (rest, from) = (new.clone(), answers.len());
+            match self.write(move |writer| writer.each(rest.get(from..).unwrap_or_default(), write)) {
+                Ok(more) => answers.extend(more),
+                // Nothing of the rest can be written either.
+                Err(error) => answers.resize(many, Err(error)),
+            }
+        }
+        answers
     }
 
     fn write_in<T: Send + 'static>(

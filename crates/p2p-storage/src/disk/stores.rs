@@ -1,6 +1,6 @@
 //! Commitments of a store on disk.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use p2p_types::{B256, Base, BlockNumber, Head};
 use p2p_validation::Linked;
@@ -57,18 +57,8 @@ impl CommitmentStore for DiskStorage {
     }
 
     fn insert_all(&self, commitments: Vec<Linked>) -> Vec<Result<Inserted, StorageError>> {
-        let new: Arc<[_]> = commitments.into_iter().map(StoredCommitment::from).collect();
-        let many = new.len();
-        let mut answers = Vec::with_capacity(many);
-        while answers.len() < many {
-            let (rest, from) = (new.clone(), answers.len());
-            match self.write(move |writer| writer.insert_all(rest.get(from..).unwrap_or_default())) {
-                Ok(more) => answers.extend(more),
-                // Nothing of the rest can be written either.
-                Err(error) => answers.resize(many, Err(error)),
-            }
-        }
-        answers
+        let new = commitments.into_iter().map(StoredCommitment::from).collect();
+        self.write_all(new, |writer, new| writer.insert(new))
     }
 
     fn by_block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, StorageError> {

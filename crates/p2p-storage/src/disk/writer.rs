@@ -145,16 +145,17 @@ impl<'t> Writer<'t> {
         self.write((new.block, slot.unwrap_or(arrival)), &Row { arrival, stored: new.clone() })
     }
 
-    /// As [`CommitmentStore::insert_all`](crate::CommitmentStore::insert_all), as far as one step comes; at least
-    /// one is answered unless more must be evicted first.
-    pub(super) fn insert_all(
+    /// Writes one after the other, as far as one step comes; at least one is answered unless more must be evicted
+    /// first.
+    pub(super) fn each<N, A>(
         &mut self,
-        new: &[StoredCommitment],
-    ) -> Result<Vec<Result<Inserted, StorageError>>, StorageError> {
+        new: &[N],
+        write: impl Fn(&mut Self, &N) -> Result<Progress<A>, StorageError>,
+    ) -> Result<Vec<Result<A, StorageError>>, StorageError> {
         let mut answers = Vec::with_capacity(new.len());
         for new in new {
-            match self.insert(new) {
-                Ok(Progress::Done(inserted)) => answers.push(Ok(inserted)),
+            match write(self, new) {
+                Ok(Progress::Done(answer)) => answers.push(Ok(answer)),
                 Ok(Progress::More) => break,
                 Err(error) if spoils(&error) => return Err(error),
                 Err(error) => answers.push(Err(error)),
@@ -168,7 +169,8 @@ impl<'t> Writer<'t> {
         self.evicted >= STEP
     }
 
-    fn insert(&mut self, new: &StoredCommitment) -> Result<Progress<Inserted>, StorageError> {
+    /// As [`CommitmentStore::insert`](crate::CommitmentStore::insert), as far as one step comes.
+    pub(super) fn insert(&mut self, new: &StoredCommitment) -> Result<Progress<Inserted>, StorageError> {
         if self.state.base.is_none() {
             return Err(StorageError::NoBase);
         }
