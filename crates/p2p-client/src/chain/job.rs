@@ -49,6 +49,17 @@ impl Judged {
     }
 }
 
+/// A verified transaction list.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) txlist: TxList,
+    pub(crate) origin: Origin,
+    /// Owed to the network, if it is gossip of a network.
+    pub(crate) verdict: Option<VerdictToken>,
+    /// Goes with the message from its arrival to its event.
+    pub(crate) span: Span,
+}
+
 /// Where the answer to a job goes. Whoever asked may have gone.
 pub(crate) type Reply<T> = oneshot::Sender<T>;
 
@@ -84,8 +95,8 @@ pub(crate) enum Job {
         reply: Reply<Judged>,
         span: Span,
     },
-    /// A verified transaction list.
-    TxList { txlist: TxList, origin: Origin, verdict: Option<VerdictToken>, span: Span },
+    /// Verified transaction lists.
+    TxLists(Vec<Listed>),
     /// A page of catch-up.
     Import { id: RequestId, from: PeerId, page: Vec<Authenticated> },
     /// The application declares what is settled, and maybe that catch-up may start.
@@ -114,7 +125,8 @@ impl Job {
     pub(crate) fn micros(&self) -> Option<usize> {
         match self {
             Self::Gossip(arrived) => Some(arrived.len().saturating_mul(60)),
-            Self::Local { .. } | Self::TxList { .. } => Some(10),
+            Self::TxLists(lists) => Some(lists.len().saturating_mul(10)),
+            Self::Local { .. } => Some(10),
             Self::Status(_) | Self::L1Head(_) | Self::Expected { .. } => Some(1),
             Self::Import { .. } | Self::SetBase { .. } | Self::L1Reorg { .. } | Self::Tick | Self::Recall => {
                 None

@@ -51,7 +51,7 @@ impl Chain {
             ValidationOutcome::Reject(rejection) => return Ok(Judged::Rejected(rejection)),
         };
         if let Some(txlist) = txlist {
-            self.txlist(txlist, Origin::Local)?;
+            self.local_list(txlist)?;
         }
         self.staged.push(linked, Origin::Local, Span::current());
         let mut flushed = self.flush()?;
@@ -86,7 +86,7 @@ impl Chain {
             return Ok(Judged::Known);
         }
         let hash = txlist.hash();
-        self.txlist(txlist, Origin::Local)?;
+        self.local_list(txlist)?;
         Ok(if self.store.contains(&hash)? { Judged::Stored } else { Judged::Known })
     }
 

@@ -18,16 +18,17 @@ use p2p_catchup::Input;
 use p2p_storage::{Added, HeldTxLists, PendingPool, SdkStorage, StorageError, StoredCommitment};
 use p2p_types::{B256, Base, BlockNumber, Bytes, Head, Origin, PeerId, SdkEvent, UnixSeconds, WaitedFor};
 use p2p_validation::{Arrival, Authenticated, Handovers, Missing, Validator, Witness, WitnessLimits};
-use preconfirmation_p2p::{Verdict, VerdictToken};
+use preconfirmation_p2p::VerdictToken;
 use tracing::Span;
 
 use crate::{config::MemoryConfig, metrics::Metrics};
 use forward::ForwardMemory;
 use staged::Staging;
+use txlists::Applied;
 use wanted::Wanted;
 
 pub use guard::Conflict;
-pub(crate) use job::{Answer, Effects, Job, Judged};
+pub(crate) use job::{Answer, Effects, Job, Judged, Listed};
 pub(crate) use judge::soft;
 pub use l1::L1Reorg;
 
@@ -81,6 +82,8 @@ pub(crate) struct Chain {
     wanted: Wanted,
     forwarded: ForwardMemory,
     staged: Staging,
+    /// Blocks of the batch that is being stored, until their lists have been looked for.
+    applied: Vec<Applied>,
     witness: Witness,
     handovers: Handovers,
     /// The turn in which the application published last, and the height below which it has not handed over.
@@ -117,6 +120,7 @@ impl Chain {
             wanted: Wanted::default(),
             forwarded: ForwardMemory::new(config.forwarded),
             staged: Staging::default(),
+            applied: Vec::new(),
             witness: Witness::new(WitnessLimits::default()),
             handovers: Handovers::new(HANDOVERS),
             no_eop_below: None,
@@ -187,13 +191,7 @@ impl Chain {
                 }
                 self.effects.answers.push(Answer::Judged(reply, judged));
             }
-            Job::TxList { txlist, origin, verdict, span } => {
-                let entered = span.entered();
-                entered.record("outcome", self.txlist(txlist, origin)?);
-                if let Some(verdict) = verdict {
-                    verdict.settle(Verdict::Accept);
-                }
-            }
+            Job::TxLists(lists) => self.txlists(lists)?,
             Job::Import { id, from, page } => {
                 let verdict = self.import(from, page)?;
                 let head = self.store.head()?;

@@ -76,7 +76,8 @@ impl Chain {
         }
         let before = self.store.head()?;
         let commitments = staged.iter().map(|staged| staged.linked.clone()).collect();
-        let answers = store_span(&staged).in_scope(|| self.store.insert_all(commitments));
+        let spans = staged.iter().map(|staged| &staged.span);
+        let answers = store_span(spans).in_scope(|| self.store.insert_all(commitments));
         let mut lost: HashSet<B256> = HashSet::new();
         for (Staged { stored, origin, span, .. }, answer) in staged.into_iter().zip(answers) {
             let _entered = span.entered();
@@ -100,6 +101,7 @@ impl Chain {
                 Err(error) => return Err(error),
             }
         }
+        self.supply()?;
         self.head_moved(before)?;
         Ok(flushed)
     }
@@ -123,13 +125,13 @@ impl Chain {
                 return Ok(Judged::Stored);
             }
             Inserted::New => {
-                self.applied(&stored, origin)?;
+                self.applied(stored.clone(), origin);
                 Judged::Stored
             }
             // An L1 reorg had taken it, and what it stands on, out of the chain.
             Inserted::Restored { adopted } => {
-                for block in &adopted {
-                    self.applied(block, origin)?;
+                for block in adopted {
+                    self.applied(block, origin);
                 }
                 Judged::Stored
             }
@@ -139,8 +141,8 @@ impl Chain {
                 self.metrics.reorg("fork");
                 self.forget_wanted(&dropped);
                 self.tell(SdkEvent::Reorg { dropped, from });
-                for block in &adopted {
-                    self.applied(block, origin)?;
+                for block in adopted {
+                    self.applied(block, origin);
                 }
                 Judged::Stored
             }
@@ -150,6 +152,7 @@ impl Chain {
     }
 
     pub(super) fn forget_wanted(&mut self, dropped: &[B256]) {
+        self.applied.retain(|applied| !dropped.contains(&applied.stored.hash()));
         for (block, hash) in self.wanted.forget(dropped) {
             self.effects.inputs.push(Input::TxListUnwanted { block, hash });
         }
@@ -157,11 +160,11 @@ impl Chain {
 }
 
 /// The span of storing a batch: part of its first message, and what follows from all others.
-fn store_span(staged: &[Staged]) -> Span {
-    let mut spans = staged.iter().map(|staged| &staged.span);
-    let _first = spans.next().map(Span::enter);
-    let span = tracing::debug_span!("store", commitments = staged.len());
-    for other in spans {
+pub(super) fn store_span<'a>(mut messages: impl ExactSizeIterator<Item = &'a Span>) -> Span {
+    let count = messages.len();
+    let _first = messages.next().map(Span::enter);
+    let span = tracing::debug_span!("store", messages = count);
+    for other in messages {
         span.follows_from(other);
     }
     span

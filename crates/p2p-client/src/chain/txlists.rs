@@ -1,47 +1,91 @@
 //! Transaction lists: stored for the blocks that name them, wanted where they are missing.
 
+use hashbrown::HashMap;
 use p2p_catchup::Input;
 use p2p_storage::{StorageError, StoredCommitment};
-use p2p_types::{BlockNumber, MessageId, Origin, SdkEvent, TxList};
+use p2p_types::{B256, BlockNumber, MessageId, Origin, SdkEvent, TxList};
+use preconfirmation_p2p::Verdict;
+use tracing::Span;
 
-use super::Chain;
+use super::{Chain, Listed, staged::store_span};
+
+/// A block that has become part of the chain, and whose list is to be looked for.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub(super) stored: StoredCommitment,
+    origin: Origin,
+    span: Span,
+}
+
+/// What is to be put for blocks that share a list.
+struct Supply {
+    /// The highest of these.
+    block: BlockNumber,
+    txlist: TxList,
+    /// It was held, and is news.
+    is_news: bool,
+}
 
 impl Chain {
-    /// A block has become part of the chain: tell of it, and of its transaction list or the lack of it.
-    pub(super) fn applied(&mut self, stored: &StoredCommitment, origin: Origin) -> Result<(), StorageError> {
+    /// A block has become part of the chain: tell of it. Its list follows with those of the whole batch.
+    pub(super) fn applied(&mut self, stored: StoredCommitment, origin: Origin) {
         let (block, commitment) = (stored.block, stored.recovered.clone());
         self.tell(SdkEvent::Commitment { block, commitment, origin });
-        let hash = stored.txlist_hash();
-        let (list, held) = match self.store.get(&hash)? {
-            Some(list) => (Some(list), false),
-            None => (self.held.take(&hash), true),
-        };
-        let Some(list) = list else {
-            self.want(stored, !matches!(origin, Origin::Sync(_)));
-            return Ok(());
-        };
-        // A list that is in the store already is put again, so that it stays as long as its newest block.
-        match self.store.put(block, list.clone()) {
-            Ok(_) => {
-                if held {
-                    let bytes = list.bytes().len();
-                    self.tell(SdkEvent::TxList { hash, bytes, origin });
-                }
-                self.ready(block, stored);
-                Ok(())
-            }
-            Err(error) if error.is_retryable() => {
-                tracing::warn!(%error, block, "cannot store a transaction list");
-                self.metrics.dropped("store_full", 1);
-                self.want(stored, false);
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        self.applied.push(Applied { stored, origin, span: Span::current() });
     }
 
-    fn ready(&mut self, block: BlockNumber, stored: &StoredCommitment) {
-        let (hash, raw_tx_list_hash) = (stored.hash(), stored.txlist_hash());
+    /// Tells of the lists of the blocks that have just become part of the chain, or of the lack of them.
+    pub(super) fn supply(&mut self) -> Result<(), StorageError> {
+        let applied = std::mem::take(&mut self.applied);
+        let mut supplies: Vec<Supply> = Vec::new();
+        let mut places: HashMap<B256, Option<usize>> = HashMap::new();
+        for Applied { stored, .. } in &applied {
+            let (block, hash) = (stored.block, stored.txlist_hash());
+            let place = match places.get(&hash) {
+                Some(place) => *place,
+                None => {
+                    let kept = self.store.get(&hash)?.map(|txlist| Supply { block, txlist, is_news: false });
+                    let held = || self.held.take(&hash).map(|txlist| Supply { block, txlist, is_news: true });
+                    let found = kept.or_else(held);
+                    let place = found.is_some().then_some(supplies.len());
+                    supplies.extend(found);
+                    places.insert(hash, place);
+                    place
+                }
+            };
+            if let Some(supply) = place.and_then(|place| supplies.get_mut(place)) {
+                supply.block = supply.block.max(block);
+            }
+        }
+        // A list that is in the store already is put again, so that it stays as long as its newest block.
+        let puts = supplies.iter().map(|supply| (supply.block, supply.txlist.clone())).collect();
+        let answers = self.put_all(applied.iter().map(|applied| &applied.span), puts);
+        let mut supplies: Vec<_> = supplies.into_iter().zip(answers).collect();
+        for Applied { stored, origin, span } in applied {
+            let (_entered, hash) = (span.entered(), stored.txlist_hash());
+            let place = places.get(&hash).copied().flatten();
+            match place.and_then(|place| supplies.get_mut(place)) {
+                None => self.want(&stored, !matches!(origin, Origin::Sync(_))),
+                Some((supply, Ok(_))) => {
+                    if std::mem::take(&mut supply.is_news) {
+                        let bytes = supply.txlist.bytes().len();
+                        self.tell(SdkEvent::TxList { hash, bytes, origin });
+                    }
+                    self.ready(&stored);
+                }
+                Some((_, Err(error))) if error.is_retryable() => {
+                    tracing::warn!(%error, block = stored.block, "cannot store a transaction list");
+                    self.metrics.dropped("store_full", 1);
+                    self.want(&stored, false);
+                }
+                Some((_, Err(error))) => return Err(error.clone()),
+            }
+        }
+        Ok(())
+    }
+
+    fn ready(&mut self, stored: &StoredCommitment) {
+        let (block, hash, raw_tx_list_hash) = (stored.block, stored.hash(), stored.txlist_hash());
         self.tell(SdkEvent::BlockReady { block, hash, raw_tx_list_hash });
     }
 
@@ -52,21 +96,58 @@ impl Chain {
         }
     }
 
-    /// A verified list: stored if a block wants it, held until one does otherwise. Says in a word what became of it.
-    pub(super) fn txlist(&mut self, txlist: TxList, origin: Origin) -> Result<&'static str, StorageError> {
-        let hash = txlist.hash();
-        if !self.wanted.contains(&hash) {
-            if self.store.contains(&hash)? {
-                return Ok("known");
-            }
-            let gone = self.held.insert(self.now, txlist);
-            self.metrics.dropped("held_txlists", gone);
-            return Ok("held");
+    /// Verified lists: stored if a block wants them, held until one does otherwise.
+    pub(super) fn txlists(&mut self, lists: Vec<Listed>) -> Result<(), StorageError> {
+        let mut wanted = Vec::new();
+        let mut others = Vec::new();
+        for listed in lists {
+            let blocks = self.wanted.take(&listed.txlist.hash());
+            if blocks.is_empty() { others.push(listed) } else { wanted.push((listed, blocks)) }
         }
-        let blocks = self.wanted.take(&hash);
-        let highest = blocks.last().map_or(0, |(block, _)| *block);
-        let stored = tracing::debug_span!("store").in_scope(|| self.store.put(highest, txlist.clone()));
-        match stored {
+        let highest = |blocks: &[(BlockNumber, B256)]| blocks.last().map_or(0, |(block, _)| *block);
+        let put = |(listed, blocks): &(Listed, Vec<_>)| (highest(blocks), listed.txlist.clone());
+        let puts = wanted.iter().map(put).collect();
+        let answers = self.put_all(wanted.iter().map(|(listed, _)| &listed.span), puts);
+        for ((listed, blocks), answer) in wanted.into_iter().zip(answers) {
+            let entered = listed.span.entered();
+            entered.record("outcome", self.stored(&listed.txlist, listed.origin, blocks, answer)?);
+            if let Some(verdict) = listed.verdict {
+                verdict.settle(Verdict::Accept);
+            }
+        }
+        for Listed { txlist, verdict, span, .. } in others {
+            let entered = span.entered();
+            entered.record("outcome", self.hold(txlist)?);
+            if let Some(verdict) = verdict {
+                verdict.settle(Verdict::Accept);
+            }
+        }
+        Ok(())
+    }
+
+    /// A list that the application publishes.
+    pub(super) fn local_list(&mut self, txlist: TxList) -> Result<(), StorageError> {
+        self.txlists(vec![Listed { txlist, origin: Origin::Local, verdict: None, span: Span::none() }])
+    }
+
+    fn put_all<'a>(
+        &self,
+        messages: impl ExactSizeIterator<Item = &'a Span>,
+        puts: Vec<(BlockNumber, TxList)>,
+    ) -> Vec<Result<bool, StorageError>> {
+        if puts.is_empty() { Vec::new() } else { store_span(messages).in_scope(|| self.store.put_all(puts)) }
+    }
+
+    /// Tells of a list that the store has taken or refused. Says in a word which.
+    fn stored(
+        &mut self,
+        txlist: &TxList,
+        origin: Origin,
+        blocks: Vec<(BlockNumber, B256)>,
+        answer: Result<bool, StorageError>,
+    ) -> Result<&'static str, StorageError> {
+        let hash = txlist.hash();
+        match answer {
             Ok(_) => {}
             Err(error) if error.is_retryable() => {
                 tracing::warn!(%error, "cannot store a transaction list");
@@ -82,12 +163,22 @@ impl Chain {
             Err(error) => return Err(error),
         }
         self.effects.inputs.push(Input::TxListArrived { hash });
-        self.effects.seen.push(MessageId::of_txlist(&txlist));
+        self.effects.seen.push(MessageId::of_txlist(txlist));
         self.tell(SdkEvent::TxList { hash, bytes: txlist.bytes().len(), origin });
         for (block, block_hash) in blocks {
             let raw_tx_list_hash = hash;
             self.tell(SdkEvent::BlockReady { block, hash: block_hash, raw_tx_list_hash });
         }
         Ok("stored")
+    }
+
+    /// A list that no block wants so far. Says in a word what became of it.
+    fn hold(&mut self, txlist: TxList) -> Result<&'static str, StorageError> {
+        if self.store.contains(&txlist.hash())? {
+            return Ok("known");
+        }
+        let gone = self.held.insert(self.now, txlist);
+        self.metrics.dropped("held_txlists", gone);
+        Ok("held")
     }
 }

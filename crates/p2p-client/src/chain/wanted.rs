@@ -32,11 +32,6 @@ impl Wanted {
         blocks
     }
 
-    /// Whether a list is wanted.
-    pub(crate) fn contains(&self, txlist: &B256) -> bool {
-        self.lists.contains_key(txlist)
-    }
-
     /// Notes that blocks are no longer in the chain. Returns who no longer wants what.
     pub(crate) fn forget(&mut self, dropped: &[B256]) -> Vec<Block> {
         self.retain(|(_, hash)| !dropped.contains(hash))

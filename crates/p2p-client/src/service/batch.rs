@@ -51,6 +51,10 @@ impl Service {
     fn gathered(&mut self) -> Vec<Job> {
         let mut jobs = std::mem::take(&mut self.commanded);
         if !self.paused {
+            // First, as statuses build on them.
+            if !self.listed.is_empty() {
+                jobs.push(Job::TxLists(std::mem::take(&mut self.listed)));
+            }
             jobs.append(&mut self.jobs);
             if !self.commitments.is_empty() {
                 jobs.push(Job::Gossip(std::mem::take(&mut self.commitments)));
@@ -157,7 +161,7 @@ impl Service {
             ("commands", self.commands.len()),
             ("commitments", self.commitments.len()),
             ("txlists", self.txlists.len()),
-            ("jobs", self.jobs.len()),
+            ("jobs", self.jobs.len() + self.listed.len()),
         ];
         self.asker.metrics.queues(queues, lag);
     }

@@ -6,7 +6,7 @@ use p2p_catchup::{Failure, Input, Output, Reply, RequestId};
 use p2p_types::{BlockNumber, HeadSyncStatus, Origin, PeerId};
 
 use super::{Service, batch::Owner, now};
-use crate::chain::{Job, MAX_AHEAD};
+use crate::chain::{Job, Listed, MAX_AHEAD};
 
 impl Service {
     /// An answer to catch-up. What a head claims is bounded by what the schedule allows: a block has a second of
@@ -38,7 +38,7 @@ impl Service {
                 Output::Import { id, from, page } => self.jobs.push(Job::Import { id, from, page }),
                 Output::TxList { from, txlist } => {
                     let span = tracing::debug_span!("txlist", peer = %from, hash = %txlist.hash());
-                    self.jobs.push(Job::TxList { txlist, origin: Origin::Sync(from), verdict: None, span });
+                    self.listed.push(Listed { txlist, origin: Origin::Sync(from), verdict: None, span });
                 }
                 Output::Report { peer, offence } => self.asker.network.report(peer, offence),
                 // Behind the jobs that it builds on: what is said to be here is in the store by then.

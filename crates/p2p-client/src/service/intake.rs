@@ -13,7 +13,7 @@ use tracing::{Span, field::Empty};
 
 use super::{Service, now};
 use crate::{
-    chain::{Arrived, Job, soft},
+    chain::{Arrived, Listed, soft},
     requests::{ANSWERING, serve},
 };
 use p2p_catchup::Input;
@@ -104,7 +104,7 @@ impl Service {
             match gossip.verify(limit) {
                 Ok(txlist) => {
                     drop(entered);
-                    Some(Job::TxList { txlist, origin: Origin::Gossip(from), verdict: Some(verdict), span })
+                    Some(Listed { txlist, origin: Origin::Gossip(from), verdict: Some(verdict), span })
                 }
                 Err(error) => {
                     let offence = match error {

@@ -29,7 +29,7 @@ use tracing::Span;
 
 use crate::{
     L1Reorg, P2pClientConfig, P2pClientError,
-    chain::{Arrived, Chain, Conflict, Job, Judged},
+    chain::{Arrived, Chain, Conflict, Job, Judged, Listed},
     client::State,
     requests::Asker,
 };
@@ -68,8 +68,8 @@ pub(crate) enum Command {
     Shutdown,
 }
 
-/// A job that a worker prepares; nothing comes of what it rejects.
-type Prepared = JoinHandle<Option<Job>>;
+/// A list that a worker hashes; nothing comes of what it rejects.
+type Prepared = JoinHandle<Option<Listed>>;
 
 /// What a service is made of.
 pub(crate) struct ServiceParts {
@@ -105,6 +105,8 @@ pub(crate) struct Service {
     commanded: Vec<Job>,
     /// What comes in from the network.
     jobs: Vec<Job>,
+    /// Verified lists for the next batch.
+    listed: Vec<Listed>,
     /// The block that was applied last, and its timestamp.
     newest: Option<(BlockNumber, UnixSeconds)>,
     /// When something in the chain's waiting room is to be looked at.
@@ -144,6 +146,7 @@ impl Service {
             paused: false,
             commanded: vec![Job::Recall],
             jobs: Vec::new(),
+            listed: Vec::new(),
             newest: None,
             chain_deadline: None,
             commitments: Vec::new(),
@@ -231,7 +234,7 @@ impl Service {
         loop {
             self.start_batch()?;
             self.start_answering();
-            let flows = !self.paused && self.jobs.len() < MAX_JOBS;
+            let flows = !self.paused && self.jobs.len() + self.listed.len() < MAX_JOBS;
             let deadline = self.deadline().filter(|_| !self.paused);
             let reads = flows
                 && self.commitments.len() < self.config.queues.commitments.get()
@@ -252,7 +255,7 @@ impl Service {
                     Some(command) => self.command(command),
                 },
                 () = self.taps.drained(), if self.taps.backlog() > 0 => self.resume(),
-                Some(job) = self.txlists.next(), if flows => self.prepared(job)?,
+                Some(listed) = self.txlists.next(), if flows => self.prepared(listed)?,
                 Some((id, from, reply)) = self.requests.next(), if flows => {
                     self.replied(id, from, reply);
                     // What else has come makes one batch for the chain.
@@ -299,7 +302,7 @@ impl Service {
                 Job::Local { commitment, txlist, acknowledged, reply, span }
             }
             Command::TxList(txlist, span) => {
-                Job::TxList { txlist, origin: Origin::Local, verdict: None, span }
+                Job::TxLists(vec![Listed { txlist, origin: Origin::Local, verdict: None, span }])
             }
             Command::Tap(events) => return self.taps.add(events),
             Command::Shutdown => return,
@@ -307,8 +310,8 @@ impl Service {
         self.commanded.push(job);
     }
 
-    fn prepared(&mut self, job: Result<Option<Job>, JoinError>) -> Result<(), P2pClientError> {
-        self.jobs.extend(job.map_err(|_| P2pClientError::Join("validation"))?);
+    fn prepared(&mut self, listed: Result<Option<Listed>, JoinError>) -> Result<(), P2pClientError> {
+        self.listed.extend(listed.map_err(|_| P2pClientError::Join("validation"))?);
         Ok(())
     }
 }

@@ -33,6 +33,61 @@ fn one_list_serves_all_blocks_that_name_it() {
 }
 
 #[test]
+fn blocks_of_one_page_share_their_list_and_it_is_news_once() {
+    let mut rig = Rig::without_base(StorageLimits { txlists: 1, ..StorageLimits::default() });
+    rig.set_base(Base::at(BASE));
+    rig.txlist(1);
+    let first = block(BASE + 1, B256::ZERO, 1);
+    let second = block(BASE + 2, first.hash(), 2);
+    let third = block(BASE + 3, second.hash(), 1);
+    let (_, effects) = rig.import(&[&first, &second, &third].map(|next| sign_by(&key(1), next)));
+    assert_eq!(ready(&effects), [BASE + 1, BASE + 3]);
+    let news = |event: &&SdkEvent| matches!(event, SdkEvent::TxList { .. });
+    assert_eq!(effects.events.iter().filter(news).count(), 1);
+    let wanted = Input::TxListWanted { block: BASE + 2, hash: list(2).hash(), live: false };
+    assert!(effects.inputs.contains(&wanted));
+    // It stays for the highest of them, which is not settled.
+    rig.set_base(Base { number: BASE + 2, hash: Some(second.hash()) });
+    assert!(rig.store.put(BASE + 4, list(4)).unwrap_err().is_retryable());
+}
+
+#[test]
+fn a_block_that_is_replaced_in_its_own_batch_is_not_ready_and_wants_nothing() {
+    let mut rig = Rig::new();
+    rig.txlist(1);
+    let (lost, missing) = (block(BASE + 1, B256::ZERO, 1), block(BASE + 1, B256::ZERO, 2));
+    let both = [&lost, &missing].map(|next| arrived(&key(1), next));
+    let effects = rig.process(vec![Job::Gossip(both.into())]);
+    assert_eq!((shown(&effects), ready(&effects)), (vec![BASE + 1, BASE + 1], vec![]));
+    let wanted = |input: &Input| match input {
+        Input::TxListWanted { hash, .. } => Some(*hash),
+        _ => None,
+    };
+    let wanted: Vec<_> = effects.inputs.iter().filter_map(wanted).collect();
+    assert_eq!(wanted, [list(2).hash()]);
+}
+
+#[test]
+fn lists_that_come_together_are_each_stored_held_or_known() {
+    let mut rig = Rig::new();
+    for next in chain(2) {
+        rig.gossip(&next);
+    }
+    let listed = |fill| Listed {
+        txlist: list(fill),
+        origin: Origin::Sync(peer(1)),
+        verdict: None,
+        span: Span::none(),
+    };
+    let effects = rig.process(vec![Job::TxLists([2, 3, 1, 2].map(listed).into())]);
+    assert_eq!(ready(&effects), [BASE + 2, BASE + 1]);
+    let stored = [1, 2, 3].map(|fill| rig.store.contains(&list(fill).hash()).unwrap());
+    assert_eq!(stored, [true, true, false]);
+    // The third was held until its block came.
+    assert_eq!(ready(&rig.gossip(&chain(3)[2])), [BASE + 3]);
+}
+
+#[test]
 fn a_replaced_block_is_told_and_its_list_wanted_no_more() {
     let mut rig = Rig::new();
     let first = block(BASE + 1, B256::ZERO, 1);

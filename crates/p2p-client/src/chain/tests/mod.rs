@@ -139,7 +139,7 @@ impl Rig {
 
     fn txlist(&mut self, fill: u8) -> Effects {
         let (txlist, origin) = (list(fill), Origin::Gossip(peer(1)));
-        self.process(vec![Job::TxList { txlist, origin, verdict: None, span: Span::none() }])
+        self.process(vec![Job::TxLists(vec![Listed { txlist, origin, verdict: None, span: Span::none() }])])
     }
 
     fn local(&mut self, preconf: &Preconfirmation, txlist: Option<TxList>) -> (Judged, Effects) {
