@@ -79,6 +79,7 @@ pub(crate) fn run(effort: Effort, note: &mut impl FnMut(String, f64)) {
         inserts(batch, per_turn, effort, note);
     }
     lists(effort, note);
+    small_lists(effort, note);
 }
 
 fn inserts(batch: usize, per_turn: usize, effort: Effort, note: &mut impl FnMut(String, f64)) {
@@ -139,4 +140,24 @@ fn lists(effort: Effort, note: &mut impl FnMut(String, f64)) {
     note("txlist_2mib".into(), ratio(&ours, &raw));
     note("txlist_2mib_per_s".into(), per_second(&ours));
     note("txlist_2mib_raw_per_s".into(), per_second(&raw));
+}
+
+/// Small lists one by one, and as they come together when a node catches up.
+fn small_lists(effort: Effort, note: &mut impl FnMut(String, f64)) {
+    const BYTES: usize = 10 * 1024;
+    let folder = tempfile::tempdir().unwrap();
+    let store = DiskStorage::open(folder.path().join("ours"), DiskConfig::recommended(DOMAIN)).unwrap();
+    let (mut next, mut alone, mut together) = (0..u64::MAX, vec![], vec![]);
+    for _ in 0..effort.turns {
+        let mut take = |many: usize| -> Vec<_> {
+            next.by_ref().take(many).map(|block| (block, list(block, BYTES))).collect()
+        };
+        let (few, many) = (take(8), take(64));
+        alone.push(timed(|| {
+            few.into_iter().for_each(|(block, list)| assert!(store.put(block, list).unwrap()))
+        }));
+        together.push(timed(|| store.put_all(many).into_iter().for_each(|put| assert!(put.unwrap()))));
+    }
+    note("txlist_10kib_per_s".into(), 8.0 * per_second(&alone));
+    note("txlists_10kib_64_per_s".into(), 64.0 * per_second(&together));
 }

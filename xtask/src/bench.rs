@@ -165,7 +165,8 @@ writes the same commitments under their heights and their heights under their ha
 that answers for both. `…_one_table` in place of that: under their heights only, which finds nothing by hash. What ours
 does beyond is to look for the parent and for rivals, a checksum, and the signer; what it saves are pages, because it packs
 commitments and keeps the beginning of a hash only. `txlist_2mib`: lists of 2 MiB put one after the other, against append
-and fdatasync of the same bytes to one file.
+and fdatasync of the same bytes to one file. `txlist_10kib_…` and `txlists_10kib_64_…`: lists of 10 KiB put one by one,
+and 64 with one call.
 
 The rest is a store of one million commitments. `range_256_ms`: 256 commitments from a random height, read and hashed
 anew. `memory_mib`: resident memory of a process that opens it and reads all of it. `disk_ratio`: the database file to
