@@ -201,7 +201,11 @@ async fn flow(client: P2pClient, blocks: Arc<Vec<Block>>, mut seen: watch::Recei
         } else {
             publish(&client, block).await
         };
-        let _sent = sent.unwrap();
+        match sent {
+            // The network keeps only so much that nobody takes: the block is stored, and served.
+            Ok(_) | Err(P2pClientError::Publish(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 
