@@ -3,7 +3,8 @@
 use std::num::NonZeroUsize;
 
 use libp2p::{
-    StreamProtocol, Swarm, allow_block_list, connection_limits, identify, memory_connection_limits, ping,
+    StreamProtocol, Swarm, Transport as _, allow_block_list, connection_limits, identify,
+    memory_connection_limits, ping,
     request_response::{self, ProtocolSupport},
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
 };
@@ -26,18 +27,25 @@ const IDENTIFY_PROTOCOL: &str = "preconf-p2p/0.1";
 /// What this node calls itself, before the pace at which it answers.
 const AGENT: &str = concat!("preconfirmation-p2p/", env!("CARGO_PKG_VERSION"));
 
-/// The limits come first: what they refuse costs the others nothing.
+/// Gossip, and everything else, which sleeps while there is only gossip. The others come first: what their limits
+/// refuse costs gossip nothing.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
+    pub(crate) others: Quiet<Others>,
+    pub(crate) gossip: Quiet<Gossipsub>,
+}
+
+/// The limits come first: what they refuse costs the others nothing.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Others {
     pub(crate) limits: connection_limits::Behaviour,
     memory: Toggle<memory_connection_limits::Behaviour>,
     pub(crate) banned: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
-    identify: Quiet<identify::Behaviour>,
-    ping: Quiet<ping::Behaviour>,
-    pub(crate) gossip: Gossipsub,
-    pub(crate) head: Quiet<Requests<GetHead>>,
-    pub(crate) commitments: Quiet<Requests<GetCommitmentsByNumber>>,
-    pub(crate) txlist: Quiet<Requests<GetRawTxList>>,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    pub(crate) head: Requests<GetHead>,
+    pub(crate) commitments: Requests<GetCommitmentsByNumber>,
+    pub(crate) txlist: Requests<GetRawTxList>,
 }
 
 type Requests<R> = request_response::Behaviour<SszCodec<R>>;
@@ -49,7 +57,7 @@ pub(crate) fn swarm(
     connected: &Connections,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let connections = config.connections;
-    let behaviour = Behaviour {
+    let others = Others {
         limits: connection_limits::Behaviour::new(
             connection_limits::ConnectionLimits::default()
                 .with_max_established_incoming(Some(connections.max_inbound))
@@ -64,22 +72,24 @@ pub(crate) fn swarm(
             .map(memory_connection_limits::Behaviour::with_max_bytes)
             .into(),
         banned: allow_block_list::Behaviour::default(),
-        identify: Quiet::new(identify::Behaviour::new(
+        identify: identify::Behaviour::new(
             identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), config.identity.public())
                 .with_agent_version(Pace::advertise(AGENT, &config.serving))
                 // Where the operator says how the node is reached, interfaces would only mislead.
                 .with_hide_listen_addrs(!config.advertise.is_empty()),
-        )),
-        ping: Quiet::new(ping::Behaviour::new(ping::Config::new().with_interval(connections.ping_interval))),
-        gossip: gossip::behaviour(config, topics)?,
+        ),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(connections.ping_interval)),
         head: rpc::<GetHead>(config)?,
         commitments: rpc::<GetCommitmentsByNumber>(config)?,
         txlist: rpc::<GetRawTxList>(config)?,
     };
+    // Before its stream stands, gossipsub's handler looks into its queue, but leaves no waker there.
+    let gossip = Quiet::restless(gossip::behaviour(config, topics)?);
+    let behaviour = Behaviour { others: Quiet::new(others), gossip };
     let swarm_config =
         swarm::Config::with_tokio_executor().with_idle_connection_timeout(connections.idle_timeout);
     let local = config.identity.public().to_peer_id();
-    let transport = connected.watch(transport::build(config)?);
+    let transport = Quiet::new(transport::build(config, connected)?).boxed();
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
     for address in &config.advertise {
         swarm.add_external_address(address.clone());
@@ -92,13 +102,13 @@ pub(crate) fn protocol<R: Rpc>(chain_id: u64) -> Result<StreamProtocol, NetworkE
     StreamProtocol::try_from_owned(R::protocol(chain_id)).map_err(|error| NetworkError::Stack(error.into()))
 }
 
-fn rpc<R: Rpc>(config: &NetworkConfig) -> Result<Quiet<Requests<R>>, NetworkError> {
+fn rpc<R: Rpc>(config: &NetworkConfig) -> Result<Requests<R>, NetworkError> {
     let protocol = protocol::<R>(config.chain_id)?;
     let parameters = request_response::Config::default()
         .with_request_timeout(config.pacing.timeout)
         .with_max_concurrent_streams(max_streams(config));
     let protocols = [(protocol, ProtocolSupport::Full)];
-    Ok(Quiet::new(Requests::with_codec(SszCodec::new(), protocols, parameters)))
+    Ok(Requests::with_codec(SszCodec::new(), protocols, parameters))
 }
 
 /// Streams of one protocol on one connection, both ways together: room for what pacing and serving allow,

@@ -107,6 +107,7 @@ mod event;
 mod gossip;
 mod handle;
 pub mod identity;
+mod menu;
 mod metrics;
 mod outbox;
 mod pacing;

@@ -1,12 +1,14 @@
-//! Behaviours that sleep until something concerns them.
+//! What sleeps until something concerns it.
 //!
 //! A connection asks the handlers of all its protocols for news whenever one of them has some, and the swarm does
-//! so with its behaviours. With gossip that is many times for each message, while ping, identify and requests have
-//! nothing to say for seconds. [`Quiet`] asks the behaviour inside, and its handlers, only when their own waker was
-//! called or an event was given to them; to be asked in vain costs them nothing then.
+//! so with its behaviours and with its transport. With gossip that is many times for each message, while ping,
+//! identify, requests and listeners have nothing to say for seconds. [`Quiet`] asks the behaviour or the transport
+//! inside, and the handlers of the behaviour, only when their own waker was called or something was given to them;
+//! to be asked in vain costs them nothing then. To be asked what they listen for costs them a look at a [`Menu`].
 
 use std::{
     ops::{Deref, DerefMut},
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,14 +17,19 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId,
-    core::{Endpoint, transport::PortUse},
+    Multiaddr, PeerId, Transport, TransportError,
+    core::{
+        Endpoint,
+        transport::{DialOpts, ListenerId, PortUse, TransportEvent},
+    },
     swarm::{
         ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
         NetworkBehaviour, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
-        handler::ConnectionEvent,
+        handler::{ConnectionEvent, FullyNegotiatedInbound},
     },
 };
+
+use crate::menu::{self, Menu};
 
 /// Stands between a sleeper and the task that polls it.
 #[derive(Debug)]
@@ -71,7 +78,9 @@ impl Alarm {
             self.task.clone_from(cx.waker());
             self.bell.task.lock().unwrap_or_else(PoisonError::into_inner).clone_from(cx.waker());
         }
-        if !self.bell.rung.swap(false, Ordering::AcqRel) {
+        // A look costs less than the swap, and mostly there was no ring.
+        let rung = &self.bell.rung;
+        if !(rung.load(Ordering::Acquire) && rung.swap(false, Ordering::AcqRel)) {
             return Poll::Pending;
         }
         let answer = ask(&mut Context::from_waker(&self.waker));
@@ -83,16 +92,29 @@ impl Alarm {
     }
 }
 
-/// A behaviour that is polled only when something concerns it. To change it through [`DerefMut`] does.
+/// A behaviour or a transport that is polled only when something concerns it. To change it through [`DerefMut`]
+/// does.
 #[derive(Debug)]
 pub(crate) struct Quiet<B> {
     inner: B,
     alarm: Alarm,
+    restless: bool,
 }
 
 impl<B> Quiet<B> {
     pub(crate) fn new(inner: B) -> Self {
-        Self { inner, alarm: Alarm::new() }
+        Self { inner, alarm: Alarm::new(), restless: false }
+    }
+
+    /// A behaviour whose handlers do not always leave a waker where their work comes from, and are polled whenever
+    /// the connection is.
+    pub(crate) fn restless(inner: B) -> Self {
+        Self { restless: true, ..Self::new(inner) }
+    }
+
+    fn handler<H: ConnectionHandler>(&self, inner: H) -> QuietHandler<H> {
+        let alarm = (!self.restless).then(Alarm::new);
+        QuietHandler { menu: Menu::of(&inner), inner, alarm }
     }
 }
 
@@ -131,7 +153,8 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Quiet<B> {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        (**self).handle_established_inbound_connection(id, peer, local, remote).map(QuietHandler::new)
+        let handler = (**self).handle_established_inbound_connection(id, peer, local, remote)?;
+        Ok(self.handler(handler))
     }
 
     fn handle_pending_outbound_connection(
@@ -152,7 +175,8 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Quiet<B> {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        (**self).handle_established_outbound_connection(id, peer, address, role, port).map(QuietHandler::new)
+        let handler = (**self).handle_established_outbound_connection(id, peer, address, role, port)?;
+        Ok(self.handler(handler))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -164,8 +188,35 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Quiet<B> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        let Self { inner, alarm } = self;
+        let Self { inner, alarm, .. } = self;
         alarm.poll(cx, |cx| inner.poll(cx))
+    }
+}
+
+impl<T: Transport + Unpin> Transport for Quiet<T> {
+    type Output = T::Output;
+    type Error = T::Error;
+    type ListenerUpgrade = T::ListenerUpgrade;
+    type Dial = T::Dial;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<T::Error>> {
+        (**self).listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        (**self).remove_listener(id)
+    }
+
+    fn dial(&mut self, address: Multiaddr, options: DialOpts) -> Result<T::Dial, TransportError<T::Error>> {
+        (**self).dial(address, options)
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<T::ListenerUpgrade, T::Error>> {
+        let Self { inner, alarm, .. } = &mut *self;
+        alarm.poll(cx, |cx| Pin::new(inner).poll(cx))
     }
 }
 
@@ -173,25 +224,32 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Quiet<B> {
 #[derive(Debug)]
 pub(crate) struct QuietHandler<H> {
     inner: H,
-    alarm: Alarm,
+    /// None if it is restless.
+    alarm: Option<Alarm>,
+    menu: Menu,
 }
 
-impl<H> QuietHandler<H> {
-    fn new(inner: H) -> Self {
-        Self { inner, alarm: Alarm::new() }
+impl<H: ConnectionHandler> QuietHandler<H> {
+    /// Tells the handler of something. What it listens for changes with what it is told, and at no other time.
+    fn tell(&mut self, tell: impl FnOnce(&mut H)) {
+        if let Some(alarm) = &self.alarm {
+            alarm.ring();
+        }
+        tell(&mut self.inner);
+        self.menu.update(&self.inner);
     }
 }
 
 impl<H: ConnectionHandler> ConnectionHandler for QuietHandler<H> {
     type FromBehaviour = H::FromBehaviour;
     type ToBehaviour = H::ToBehaviour;
-    type InboundProtocol = H::InboundProtocol;
+    type InboundProtocol = Menu;
     type OutboundProtocol = H::OutboundProtocol;
-    type InboundOpenInfo = H::InboundOpenInfo;
+    type InboundOpenInfo = ();
     type OutboundOpenInfo = H::OutboundOpenInfo;
 
-    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
-        self.inner.listen_protocol()
+    fn listen_protocol(&self) -> SubstreamProtocol<Menu> {
+        SubstreamProtocol::new(self.menu.clone(), ())
     }
 
     fn connection_keep_alive(&self) -> bool {
@@ -202,8 +260,11 @@ impl<H: ConnectionHandler> ConnectionHandler for QuietHandler<H> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>> {
-        let Self { inner, alarm } = self;
-        alarm.poll(cx, |cx| inner.poll(cx))
+        let Self { inner, alarm, .. } = self;
+        match alarm {
+            Some(alarm) => alarm.poll(cx, |cx| inner.poll(cx)),
+            None => inner.poll(cx),
+        }
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {
@@ -211,27 +272,49 @@ impl<H: ConnectionHandler> ConnectionHandler for QuietHandler<H> {
     }
 
     fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
-        self.alarm.ring();
-        self.inner.on_behaviour_event(event);
+        self.tell(|inner| inner.on_behaviour_event(event));
     }
 
     fn on_connection_event(
         &mut self,
-        event: ConnectionEvent<
-            '_,
-            Self::InboundProtocol,
-            Self::OutboundProtocol,
-            Self::InboundOpenInfo,
-            Self::OutboundOpenInfo,
-        >,
+        event: ConnectionEvent<'_, Menu, Self::OutboundProtocol, (), Self::OutboundOpenInfo>,
     ) {
-        self.alarm.ring();
-        self.inner.on_connection_event(event);
+        self.tell(|inner| match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (stream, name),
+                ..
+            }) => menu::serve(inner, stream, &name),
+            ConnectionEvent::FullyNegotiatedOutbound(outbound) => {
+                inner.on_connection_event(ConnectionEvent::FullyNegotiatedOutbound(outbound));
+            }
+            ConnectionEvent::AddressChange(change) => {
+                inner.on_connection_event(ConnectionEvent::AddressChange(change));
+            }
+            ConnectionEvent::DialUpgradeError(error) => {
+                inner.on_connection_event(ConnectionEvent::DialUpgradeError(error));
+            }
+            ConnectionEvent::LocalProtocolsChange(change) => {
+                inner.on_connection_event(ConnectionEvent::LocalProtocolsChange(change));
+            }
+            ConnectionEvent::RemoteProtocolsChange(change) => {
+                inner.on_connection_event(ConnectionEvent::RemoteProtocolsChange(change));
+            }
+            ConnectionEvent::ListenUpgradeError(error) => match error.error {},
+            // libp2p may learn to tell more.
+            _ => {}
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use libp2p::{
+        InboundUpgrade, Stream, StreamProtocol,
+        core::upgrade::{DeniedUpgrade, UpgradeInfo},
+    };
+
     use super::*;
 
     /// Counts how often it is woken.
@@ -289,5 +372,90 @@ mod tests {
         assert!(answer.is_pending());
         assert_eq!(task.0.load(Ordering::Relaxed), 1);
         assert!(alarm.poll(&cx, |_| Poll::Ready(())).is_ready());
+    }
+
+    /// Listens for what it was last told to, and counts how often it is polled.
+    #[derive(Default)]
+    struct Listener {
+        names: Vec<&'static str>,
+        polled: usize,
+    }
+
+    impl ConnectionHandler for Listener {
+        type FromBehaviour = Vec<&'static str>;
+        type ToBehaviour = Infallible;
+        type InboundProtocol = Named;
+        type OutboundProtocol = DeniedUpgrade;
+        type InboundOpenInfo = ();
+        type OutboundOpenInfo = ();
+
+        fn listen_protocol(&self) -> SubstreamProtocol<Named> {
+            SubstreamProtocol::new(Named(self.names.clone()), ())
+        }
+
+        fn poll(
+            &mut self,
+            _: &mut Context<'_>,
+        ) -> Poll<ConnectionHandlerEvent<DeniedUpgrade, (), Infallible>> {
+            self.polled += 1;
+            Poll::Pending
+        }
+
+        fn on_behaviour_event(&mut self, names: Vec<&'static str>) {
+            self.names = names;
+        }
+
+        fn on_connection_event(&mut self, _: ConnectionEvent<'_, Named, DeniedUpgrade>) {}
+    }
+
+    struct Named(Vec<&'static str>);
+
+    impl UpgradeInfo for Named {
+        type Info = &'static str;
+        type InfoIter = Vec<&'static str>;
+
+        fn protocol_info(&self) -> Vec<&'static str> {
+            self.0.clone()
+        }
+    }
+
+    impl InboundUpgrade<Stream> for Named {
+        type Output = Stream;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<Stream, Infallible>>;
+
+        fn upgrade_inbound(self, stream: Stream, _: &'static str) -> Self::Future {
+            std::future::ready(Ok(stream))
+        }
+    }
+
+    fn names(handler: &QuietHandler<Listener>) -> Vec<StreamProtocol> {
+        handler.listen_protocol().upgrade().protocol_info().collect()
+    }
+
+    #[test]
+    fn a_handler_listens_for_what_the_one_inside_listens_for_and_follows_it() {
+        let listener = || Listener { names: vec!["/a", "/b"], polled: 0 };
+        let mut handler = Quiet::new(()).handler(listener());
+        assert_eq!(names(&handler), ["/a", "/b"]);
+        for told in [vec!["/a", "/c"], vec!["/a"], vec![], vec!["/c", "/a"]] {
+            handler.on_behaviour_event(told.clone());
+            assert_eq!(names(&handler), told);
+        }
+    }
+
+    #[test]
+    fn a_restless_handler_is_polled_always_and_another_when_it_was_told_something() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut polled = |mut handler: QuietHandler<Listener>| {
+            let mut poll = |handler: &mut QuietHandler<Listener>| assert!(handler.poll(&mut cx).is_pending());
+            poll(&mut handler);
+            poll(&mut handler);
+            handler.on_behaviour_event(Vec::new());
+            poll(&mut handler);
+            handler.inner.polled
+        };
+        assert_eq!(polled(Quiet::new(()).handler(Listener::default())), 2);
+        assert_eq!(polled(Quiet::restless(()).handler(Listener::default())), 3);
     }
 }

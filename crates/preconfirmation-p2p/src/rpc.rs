@@ -147,7 +147,7 @@ pub(crate) trait Served: Rpc + Sized {
 
 impl Served for GetHead {
     fn behaviour(behaviour: &mut Behaviour) -> &mut request_response::Behaviour<SszCodec<Self>> {
-        &mut behaviour.head
+        &mut behaviour.others.head
     }
 
     fn desk(desks: &mut Desks) -> &mut Desk<Self> {
@@ -169,7 +169,7 @@ impl Served for GetHead {
 
 impl Served for GetCommitmentsByNumber {
     fn behaviour(behaviour: &mut Behaviour) -> &mut request_response::Behaviour<SszCodec<Self>> {
-        &mut behaviour.commitments
+        &mut behaviour.others.commitments
     }
 
     fn desk(desks: &mut Desks) -> &mut Desk<Self> {
@@ -192,7 +192,7 @@ impl Served for GetCommitmentsByNumber {
 
 impl Served for GetRawTxList {
     fn behaviour(behaviour: &mut Behaviour) -> &mut request_response::Behaviour<SszCodec<Self>> {
-        &mut behaviour.txlist
+        &mut behaviour.others.txlist
     }
 
     fn desk(desks: &mut Desks) -> &mut Desk<Self> {

@@ -15,29 +15,31 @@ use libp2p::{
 use crate::{
     config::{NetworkConfig, after},
     error::NetworkError,
+    unread::Connections,
 };
 
 /// From the first packet to an authenticated connection.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-type Connections = Boxed<(PeerId, StreamMuxerBox)>;
+type Sockets = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// Every transport that a node speaks. A system whose DNS settings cannot be read still reaches numeric
+/// Every transport that a node speaks, with its connections watched. A system whose DNS settings cannot be read still reaches numeric
 /// addresses.
-pub(crate) fn build(config: &NetworkConfig) -> Result<Connections, NetworkError> {
-    let transport = match dns::tokio::Transport::system(sockets(config)?) {
+pub(crate) fn build(config: &NetworkConfig, connections: &Connections) -> Result<Sockets, NetworkError> {
+    let transport = match dns::tokio::Transport::system(sockets(config, connections)?) {
         Ok(named) => named.boxed(),
         Err(error) => {
             tracing::warn!(%error, "the system's DNS settings cannot be read: names in addresses are not resolved");
-            sockets(config)?
+            sockets(config, connections)?
         }
     };
     Ok(transport)
 }
 
-fn sockets(config: &NetworkConfig) -> Result<Connections, NetworkError> {
+fn sockets(config: &NetworkConfig, connections: &Connections) -> Result<Sockets, NetworkError> {
     let identity = &config.identity;
     let noise = noise::Config::new(identity).map_err(|error| NetworkError::Stack(error.into()))?;
+    let (over_tcp, over_quic) = (connections.clone(), connections.clone());
     let turns = Turns::new(config.connections.handshake_interval);
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
         .and_then(move |socket, endpoint| {
@@ -53,11 +55,11 @@ fn sockets(config: &NetworkConfig) -> Result<Connections, NetworkError> {
         .authenticate(noise)
         .multiplex(yamux::Config::default())
         .timeout(HANDSHAKE)
-        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+        .map(move |(peer, muxer), _| (peer, over_tcp.watch(peer, muxer)));
     let mut quic = quic::Config::new(identity);
     quic.handshake_timeout = HANDSHAKE;
-    let quic = quic::tokio::Transport::new(quic)
-        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+    let quic =
+        quic::tokio::Transport::new(quic).map(move |(peer, muxer), _| (peer, over_quic.watch(peer, muxer)));
     Ok(quic.or_transport(tcp).map(|either, _| either.into_inner()).boxed())
 }
 

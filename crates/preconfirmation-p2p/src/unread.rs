@@ -27,11 +27,8 @@ use std::{
 
 use futures::{AsyncRead, AsyncWrite, task::AtomicWaker};
 use libp2p::{
-    PeerId, Transport as _,
-    core::{
-        muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, SubstreamBox},
-        transport::Boxed,
-    },
+    PeerId,
+    core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent},
 };
 use tokio::time::Sleep;
 
@@ -50,21 +47,19 @@ pub(crate) struct Connections(Arc<Mutex<Vec<Connection>>>);
 type Connection = (PeerId, Weak<Gauge>);
 
 impl Connections {
-    /// The transport, with its connections watched.
-    pub(crate) fn watch(
-        &self,
-        transport: Boxed<(PeerId, StreamMuxerBox)>,
-    ) -> Boxed<(PeerId, StreamMuxerBox)> {
-        let connections = self.clone();
-        let watched = transport.map(move |(peer, muxer), _| {
-            let gauge = Arc::new(Gauge::default());
-            let mut list = locked(&connections.0);
-            list.retain(|(_, gauge)| gauge.strong_count() > 0);
-            list.push((peer, Arc::downgrade(&gauge)));
-            drop(list);
-            (peer, StreamMuxerBox::new(Watched { muxer, gauge, goodbye: None }))
-        });
-        watched.boxed()
+    /// The connection with a peer, watched from here on.
+    pub(crate) fn watch<M>(&self, peer: PeerId, muxer: M) -> StreamMuxerBox
+    where
+        M: StreamMuxer + Send + Unpin + 'static,
+        M::Substream: Send + Unpin + 'static,
+        M::Error: Send + Sync + 'static,
+    {
+        let gauge = Arc::new(Gauge::default());
+        let mut list = locked(&self.0);
+        list.retain(|(_, gauge)| gauge.strong_count() > 0);
+        list.push((peer, Arc::downgrade(&gauge)));
+        drop(list);
+        StreamMuxerBox::new(Watched { muxer, gauge, goodbye: None })
     }
 
     /// Cuts the connections whose other ends do not read, and returns whose they were, and why.
@@ -162,6 +157,8 @@ struct Waits {
 #[derive(Debug, Default)]
 struct Gauge {
     streams: Mutex<Streams>,
+    /// What its peer's gossip brings is left unread. Changes while `streams` is locked.
+    silenced: AtomicBool,
     cut: AtomicBool,
     cutting: AtomicWaker,
 }
@@ -173,7 +170,6 @@ struct Streams {
     /// Those that we opened and that wait for the other end to read, each with its beginning.
     waiting: HashMap<u64, Instant>,
     drained: Option<Instant>,
-    silenced: bool,
     /// Those of the other end that are not read while it is silenced.
     unheard: HashMap<u64, Waker>,
 }
@@ -202,7 +198,7 @@ impl Gauge {
 
     fn silence(&self, silenced: bool) {
         let mut streams = locked(&self.streams);
-        streams.silenced = silenced;
+        self.silenced.store(silenced, Ordering::Release);
         if !silenced {
             streams.unheard.drain().for_each(|(_, waker)| waker.wake());
         }
@@ -214,24 +210,33 @@ impl Gauge {
     }
 }
 
-struct Watched {
-    muxer: StreamMuxerBox,
+struct Watched<M> {
+    muxer: M,
     gauge: Arc<Gauge>,
     goodbye: Option<Pin<Box<Sleep>>>,
 }
 
-impl StreamMuxer for Watched {
-    type Substream = WatchedStream;
+impl<M> StreamMuxer for Watched<M>
+where
+    M: StreamMuxer + Unpin,
+    M::Substream: Unpin,
+    M::Error: Send + Sync + 'static,
+{
+    type Substream = WatchedStream<M::Substream>;
     type Error = io::Error;
 
-    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<WatchedStream>> {
+    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Self::Substream>> {
         let stream = Pin::new(&mut self.muxer).poll_inbound(cx);
-        stream.map_ok(|stream| WatchedStream { stream, end: End::Theirs(Ear::new(&self.gauge)) })
+        stream
+            .map_ok(|stream| WatchedStream { stream, end: End::Theirs(Ear::new(&self.gauge)) })
+            .map_err(io::Error::other)
     }
 
-    fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<WatchedStream>> {
+    fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Self::Substream>> {
         let stream = Pin::new(&mut self.muxer).poll_outbound(cx);
-        stream.map_ok(|stream| WatchedStream { stream, end: End::Ours(Watch::new(&self.gauge)) })
+        stream
+            .map_ok(|stream| WatchedStream { stream, end: End::Ours(Watch::new(&self.gauge)) })
+            .map_err(io::Error::other)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -239,7 +244,7 @@ impl StreamMuxer for Watched {
         if over.as_mut().poll(cx).is_ready() || self.gauge.cut.load(Ordering::Acquire) {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.muxer).poll_close(cx)
+        Pin::new(&mut self.muxer).poll_close(cx).map_err(io::Error::other)
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
@@ -249,7 +254,7 @@ impl StreamMuxer for Watched {
         }
         // Polled after all streams, when these can do no more.
         self.gauge.written(Instant::now());
-        Pin::new(&mut self.muxer).poll(cx)
+        Pin::new(&mut self.muxer).poll(cx).map_err(io::Error::other)
     }
 }
 
@@ -307,14 +312,15 @@ impl Ear {
 
     /// Whether it is read. If not, the task is woken when it is again.
     fn listens(&self, cx: &Context<'_>) -> bool {
-        if self.read <= HEARD {
+        if self.read <= HEARD || !self.gauge.silenced.load(Ordering::Acquire) {
             return true;
         }
         let mut streams = locked(&self.gauge.streams);
-        if streams.silenced {
+        let silenced = self.gauge.silenced.load(Ordering::Acquire);
+        if silenced {
             streams.unheard.insert(self.number, cx.waker().clone());
         }
-        !streams.silenced
+        !silenced
     }
 }
 
@@ -330,12 +336,12 @@ enum End {
     Theirs(Ear),
 }
 
-struct WatchedStream {
-    stream: SubstreamBox,
+struct WatchedStream<S> {
+    stream: S,
     end: End,
 }
 
-impl WatchedStream {
+impl<S> WatchedStream<S> {
     fn written<T>(&mut self, result: Poll<io::Result<T>>, flushed: bool) -> Poll<io::Result<T>> {
         if let End::Ours(watch) = &mut self.end
             && (flushed || result.is_pending())
@@ -346,7 +352,7 @@ impl WatchedStream {
     }
 }
 
-impl AsyncRead for WatchedStream {
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         if let End::Theirs(ear) = &self.end
             && !ear.listens(cx)
@@ -368,7 +374,7 @@ impl AsyncRead for WatchedStream {
     }
 }
 
-impl AsyncWrite for WatchedStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.written(written, false)

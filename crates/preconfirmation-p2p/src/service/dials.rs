@@ -97,7 +97,7 @@ impl NetworkService {
             metrics::dialled(source, "connected");
             if let Some(target) = target {
                 self.keeping.redial.reached(target, peer);
-                self.swarm.behaviour_mut().limits.bypass_peer_id(&peer);
+                self.swarm.behaviour_mut().others.limits.bypass_peer_id(&peer);
             }
             if let Some(reply) = reply {
                 drop(reply.send(Ok(())));

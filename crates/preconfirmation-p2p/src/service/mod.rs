@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     bans::Bans,
-    behaviour::{self, Behaviour, BehaviourEvent},
+    behaviour::{self, Behaviour, BehaviourEvent, OthersEvent},
     config::NetworkConfig,
     discovery::Found,
     error::{DiscoveryError, NetworkError},
@@ -133,7 +133,7 @@ impl Network {
             config,
         };
         for peer in service.keeping.protected() {
-            service.swarm.behaviour_mut().limits.bypass_peer_id(&peer);
+            service.swarm.behaviour_mut().others.limits.bypass_peer_id(&peer);
         }
         service.listen()?;
         let (listening, record) = (listening_receiver, record_receiver);
@@ -332,14 +332,16 @@ impl NetworkService {
     fn behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Gossip(event) => self.gossip_event(event),
-            BehaviourEvent::Head(event) => self.rpc_event::<GetHead>(event),
-            BehaviourEvent::Commitments(event) => self.rpc_event::<GetCommitmentsByNumber>(event),
-            BehaviourEvent::Txlist(event) => self.rpc_event::<GetRawTxList>(event),
-            BehaviourEvent::Identify(event) => self.identify_event(event),
-            BehaviourEvent::Ping(event) => self.ping_event(event),
-            BehaviourEvent::Limits(never) | BehaviourEvent::Memory(never) | BehaviourEvent::Banned(never) => {
-                match never {}
-            }
+            BehaviourEvent::Others(event) => match event {
+                OthersEvent::Head(event) => self.rpc_event::<GetHead>(event),
+                OthersEvent::Commitments(event) => self.rpc_event::<GetCommitmentsByNumber>(event),
+                OthersEvent::Txlist(event) => self.rpc_event::<GetRawTxList>(event),
+                OthersEvent::Identify(event) => self.identify_event(event),
+                OthersEvent::Ping(event) => self.ping_event(event),
+                OthersEvent::Limits(never) | OthersEvent::Memory(never) | OthersEvent::Banned(never) => {
+                    match never {}
+                }
+            },
         }
     }
 

@@ -190,7 +190,7 @@ impl NetworkService {
         }
         for peer in self.bans.expired(now) {
             tracing::info!(%peer, "ban is over");
-            self.swarm.behaviour_mut().banned.unblock_peer(peer);
+            self.swarm.behaviour_mut().others.banned.unblock_peer(peer);
         }
         self.scores.prune(now);
         self.give_up::<GetHead>(now);
@@ -211,11 +211,11 @@ impl NetworkService {
             agent: record.and_then(|record| record.agent.clone()),
         };
         if let Some(freed) = self.bans.add(peer, ban) {
-            self.swarm.behaviour_mut().banned.unblock_peer(freed);
+            self.swarm.behaviour_mut().others.banned.unblock_peer(freed);
         }
         self.keeping.book.forget(&peer);
         // Closes its connections, too.
-        self.swarm.behaviour_mut().banned.block_peer(peer);
+        self.swarm.behaviour_mut().others.banned.block_peer(peer);
     }
 
     /// Ends a ban before its time and forgives what led to it. Whether the peer was banned.
@@ -225,7 +225,7 @@ impl NetworkService {
             tracing::info!(%peer, "ban is lifted");
             self.scores.forgive(&peer);
             self.mirror(&peer, 0.0);
-            self.swarm.behaviour_mut().banned.unblock_peer(peer);
+            self.swarm.behaviour_mut().others.banned.unblock_peer(peer);
         }
         banned
     }
