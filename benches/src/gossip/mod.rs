@@ -1,5 +1,5 @@
-//! The same mesh three times, interleaved: raw gossipsub, our network that accepts everything, and whole clients that
-//! validate, store and tell.
+//! The same mesh four times, interleaved: raw gossipsub, libp2p's own behaviours for all of the protocol, our network
+//! that accepts everything, and whole clients that validate, store and tell.
 //!
 //! All meshes live in this process over TCP on loopback, with the same parameters and the same links. A turn
 //! is some messages of one mesh, each published when the one before it has arrived everywhere. A delivery is
@@ -22,7 +22,7 @@ use tokio::{
 
 use clients::Ours;
 use network::Networks;
-use raw::Raw;
+use raw::{All, Raw};
 
 /// Nodes of a mesh.
 const NODES: usize = 20;
@@ -69,6 +69,12 @@ pub struct Figures {
     pub raw_cpu_us: f64,
     /// Process CPU time of a delivery of ours, microseconds.
     pub ours_cpu_us: f64,
+    /// The middle delivery of libp2p's own behaviours for all of the protocol, milliseconds.
+    pub all_p50_ms: f64,
+    /// The slowest in a hundred of them, milliseconds.
+    pub all_p99_ms: f64,
+    /// Process CPU time of a delivery of them, microseconds.
+    pub all_cpu_us: f64,
     /// The middle delivery of our network without a client, milliseconds.
     pub network_p50_ms: f64,
     /// The slowest in a hundred of it, milliseconds.
@@ -95,17 +101,20 @@ struct Side {
 /// # Panics
 /// Where a mesh does not form or a message does not arrive: there is nothing to measure then.
 pub async fn measure(effort: Effort) -> Figures {
-    let (mut raw, mut network, mut ours) = (Raw::start().await, Networks::start().await, Ours::start().await);
-    let mut sides: [Side; 3] = Default::default();
+    let mut raw = Raw::start::<libp2p::gossipsub::Behaviour>().await;
+    let mut all = Raw::start::<All>().await;
+    let (mut network, mut ours) = (Networks::start().await, Ours::start().await);
+    let mut sides: [Side; 4] = Default::default();
     // The first turn of each forms the mesh and is not counted.
     for turn in 0..=effort.turns {
-        let mut turns: [Side; 3] = Default::default();
-        let [of_raw, of_network, of_ours] = &mut turns;
+        let mut turns: [Side; 4] = Default::default();
+        let [of_raw, of_all, of_network, of_ours] = &mut turns;
         // Each of them goes first, and last, as often as another.
-        for step in 0..3 {
-            match (turn + step) % 3 {
+        for step in 0..4 {
+            match (turn + step) % 4 {
                 0 => run_turn(&mut raw, of_raw).await,
-                1 => run_turn(&mut network, of_network).await,
+                1 => run_turn(&mut all, of_all).await,
+                2 => run_turn(&mut network, of_network).await,
                 _ => run_turn(&mut ours, of_ours).await,
             }
         }
@@ -117,7 +126,7 @@ pub async fn measure(effort: Effort) -> Figures {
         }
     }
     ours.end().await;
-    let [raw, _, ours] = &sides;
+    let [raw, .., ours] = &sides;
     let mut extra: Vec<f64> =
         ours.cpu.iter().zip(&raw.cpu).map(|(ours, raw)| micros(*ours) - micros(*raw)).collect();
     extra.sort_by(f64::total_cmp);
@@ -126,9 +135,9 @@ pub async fn measure(effort: Effort) -> Figures {
         side.cpu.sort_unstable();
     }
     let millis = |percent| sides.each_ref().map(|side| micros(percentile(&side.times, percent)) / 1e3);
-    let [raw_p50_ms, network_p50_ms, ours_p50_ms] = millis(50);
-    let [raw_p99_ms, network_p99_ms, ours_p99_ms] = millis(99);
-    let [raw_cpu_us, network_cpu_us, ours_cpu_us] =
+    let [raw_p50_ms, all_p50_ms, network_p50_ms, ours_p50_ms] = millis(50);
+    let [raw_p99_ms, all_p99_ms, network_p99_ms, ours_p99_ms] = millis(99);
+    let [raw_cpu_us, all_cpu_us, network_cpu_us, ours_cpu_us] =
         sides.each_ref().map(|side| micros(percentile(&side.cpu, 50)));
     Figures {
         p50_ratio: ours_p50_ms / raw_p50_ms,
@@ -140,6 +149,9 @@ pub async fn measure(effort: Effort) -> Figures {
         ours_p99_ms,
         raw_cpu_us,
         ours_cpu_us,
+        all_p50_ms,
+        all_p99_ms,
+        all_cpu_us,
         network_p50_ms,
         network_p99_ms,
         network_cpu_us,

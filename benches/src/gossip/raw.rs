@@ -1,25 +1,131 @@
-//! Bare gossipsub.
+//! Bare gossipsub, and gossipsub beside what else the protocol asks every node to speak; nothing of either is ours.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
-use futures::StreamExt as _;
+use futures::{AsyncRead, AsyncWrite, StreamExt as _};
 use libp2p::{
-    Swarm, SwarmBuilder, gossipsub, noise,
+    StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify,
+    identity::Keypair,
+    noise, ping,
+    request_response::{self, ProtocolSupport},
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
 use preconfirmation_p2p::{GossipConfig, gossip_id};
-use preconfirmation_types::{B256, Container as _};
+use preconfirmation_types::{B256, Container as _, GetCommitmentsByNumber, GetHead, GetRawTxList, Rpc};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
-use super::{Arrivals, DIALS, Mesh, NODES, PATIENCE, Side, TURN, arrived, name};
+use super::{Arrivals, CHAIN, DIALS, Mesh, NODES, PATIENCE, Side, TURN, arrived, name};
 use crate::signed;
 
-/// Gossipsub and nothing else; what arrives is forwarded at once.
+/// What a node speaks.
+pub(super) trait Stack: NetworkBehaviour<ToSwarm: Send> + Send {
+    fn new(gossip: gossipsub::Behaviour, key: &Keypair) -> Self;
+    fn gossip(&mut self) -> &mut gossipsub::Behaviour;
+    fn heard(event: Self::ToSwarm) -> Option<gossipsub::Event>;
+}
+
+/// Gossipsub and nothing else.
+impl Stack for gossipsub::Behaviour {
+    fn new(gossip: gossipsub::Behaviour, _: &Keypair) -> Self {
+        gossip
+    }
+
+    fn gossip(&mut self) -> &mut gossipsub::Behaviour {
+        self
+    }
+
+    fn heard(event: gossipsub::Event) -> Option<gossipsub::Event> {
+        Some(event)
+    }
+}
+
+/// All of the protocol, by libp2p's own behaviours beside each other.
+#[derive(NetworkBehaviour)]
+pub(super) struct All {
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    gossip: gossipsub::Behaviour,
+    head: Unasked,
+    commitments: Unasked,
+    txlist: Unasked,
+}
+
+type Unasked = request_response::Behaviour<Silence>;
+
+impl Stack for All {
+    fn new(gossip: gossipsub::Behaviour, key: &Keypair) -> Self {
+        Self {
+            identify: identify::Behaviour::new(identify::Config::new("bench".to_owned(), key.public())),
+            ping: ping::Behaviour::default(),
+            gossip,
+            head: unasked::<GetHead>(),
+            commitments: unasked::<GetCommitmentsByNumber>(),
+            txlist: unasked::<GetRawTxList>(),
+        }
+    }
+
+    fn gossip(&mut self) -> &mut gossipsub::Behaviour {
+        &mut self.gossip
+    }
+
+    fn heard(event: AllEvent) -> Option<gossipsub::Event> {
+        match event {
+            AllEvent::Gossip(event) => Some(event),
+            _ => None,
+        }
+    }
+}
+
+fn unasked<R: Rpc>() -> Unasked {
+    let name = StreamProtocol::try_from_owned(R::protocol(CHAIN)).unwrap();
+    Unasked::new([(name, ProtocolSupport::Full)], request_response::Config::default())
+}
+
+/// Nobody asks anything.
+#[derive(Clone, Default)]
+pub(super) struct Silence;
+
+impl request_response::Codec for Silence {
+    type Protocol = StreamProtocol;
+    type Request = ();
+    type Response = ();
+
+    async fn read_request<T: AsyncRead + Send>(&mut self, _: &StreamProtocol, _: &mut T) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn read_response<T: AsyncRead + Send>(&mut self, _: &StreamProtocol, _: &mut T) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn write_request<T: AsyncWrite + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        _: &mut T,
+        (): (),
+    ) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn write_response<T: AsyncWrite + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        _: &mut T,
+        (): (),
+    ) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Nodes of libp2p's parts only; what arrives is forwarded at once.
 pub(super) struct Raw {
     publishers: Vec<mpsc::Sender<Vec<u8>>>,
     arrivals: Arrivals,
@@ -28,9 +134,9 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    pub(super) async fn start() -> Self {
+    pub(super) async fn start<S: Stack>() -> Self {
         let (report, arrivals) = mpsc::channel(NODES * TURN);
-        let mut swarms: Vec<_> = (0..NODES).map(|_| swarm()).collect();
+        let mut swarms: Vec<_> = (0..NODES).map(|_| swarm::<S>()).collect();
         let mut addresses = Vec::new();
         for swarm in &mut swarms {
             swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
@@ -78,7 +184,7 @@ impl Mesh for Raw {
     }
 }
 
-fn swarm() -> Swarm<gossipsub::Behaviour> {
+fn swarm<S: Stack>() -> Swarm<S> {
     SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
@@ -103,7 +209,7 @@ fn swarm() -> Swarm<gossipsub::Behaviour> {
             let authenticity = gossipsub::MessageAuthenticity::Signed(key.clone());
             let mut behaviour = gossipsub::Behaviour::new(authenticity, parameters)?;
             behaviour.subscribe(&topic())?;
-            Ok(behaviour)
+            Ok(S::new(behaviour, key))
         })
         .unwrap()
         .build()
@@ -113,27 +219,29 @@ fn topic() -> gossipsub::IdentTopic {
     gossipsub::IdentTopic::new("raw")
 }
 
-async fn run_raw(
-    mut swarm: Swarm<gossipsub::Behaviour>,
+async fn run_raw<S: Stack>(
+    mut swarm: Swarm<S>,
     mut messages: mpsc::Receiver<Vec<u8>>,
     report: mpsc::Sender<(B256, Instant)>,
     links: watch::Sender<usize>,
 ) {
-    type Event = SwarmEvent<<gossipsub::Behaviour as NetworkBehaviour>::ToSwarm>;
     loop {
-        let event: Event = tokio::select! {
+        let event = tokio::select! {
             Some(message) = messages.recv() => {
-                swarm.behaviour_mut().publish(topic(), message).unwrap();
+                swarm.behaviour_mut().gossip().publish(topic(), message).unwrap();
                 continue;
             }
             event = swarm.select_next_some() => event,
         };
-        match event {
-            SwarmEvent::Behaviour(gossipsub::Event::Message { message, .. }) => {
+        let SwarmEvent::Behaviour(event) = event else {
+            continue;
+        };
+        match S::heard(event) {
+            Some(gossipsub::Event::Message { message, .. }) => {
                 let at = Instant::now();
                 report.send((name(&message.data), at)).await.unwrap();
             }
-            SwarmEvent::Behaviour(gossipsub::Event::Subscribed { .. }) => {
+            Some(gossipsub::Event::Subscribed { .. }) => {
                 links.send_modify(|links| *links += 1);
             }
             _ => {}
