@@ -28,6 +28,14 @@ impl<S: CommitmentStore> CommitmentStore for Audited<S> {
         self.store.insert(commitment)
     }
 
+    // Left out, it would insert one by one, at the price of a sync for each in a store on disk.
+    fn insert_all(&self, commitments: Vec<Linked>) -> Vec<Result<Inserted, StorageError>> {
+        for commitment in &commitments {
+            (self.tell)(commitment.block(), commitment.recovered().hash());
+        }
+        self.store.insert_all(commitments)
+    }
+
     fn by_block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, StorageError> {
         self.store.by_block(block)
     }
@@ -84,6 +92,10 @@ impl<S: CommitmentStore> CommitmentStore for Audited<S> {
 impl<S: TxListStore> TxListStore for Audited<S> {
     fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError> {
         self.store.put(block, txlist)
+    }
+
+    fn put_all(&self, txlists: Vec<(BlockNumber, TxList)>) -> Vec<Result<bool, StorageError>> {
+        self.store.put_all(txlists)
     }
 
     fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {
