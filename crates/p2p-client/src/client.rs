@@ -174,7 +174,7 @@ impl P2pClient {
     /// # Errors
     /// [`P2pClientError::Storage`].
     pub async fn block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, P2pClientError> {
-        self.read(move |store| store.by_block(block)).await
+        self.with_store(move |store| store.by_block(block)).await
     }
 
     /// A transaction list, from the store.
@@ -182,15 +182,16 @@ impl P2pClient {
     /// # Errors
     /// [`P2pClientError::Storage`].
     pub async fn txlist(&self, hash: B256) -> Result<Option<TxList>, P2pClientError> {
-        self.read(move |store| store.get(&hash)).await
+        self.with_store(move |store| store.get(&hash)).await
     }
 
-    pub(crate) async fn read<T: Send + 'static>(
+    /// Works with the store on a thread that may wait for it.
+    pub(crate) async fn with_store<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&dyn SdkStorage) -> Result<T, StorageError> + Send + 'static,
+        work: impl FnOnce(&dyn SdkStorage) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, P2pClientError> {
         let store = self.storage.clone();
-        let done = spawn_blocking(move || read(store.as_ref())).await;
+        let done = spawn_blocking(move || work(store.as_ref())).await;
         Ok(done.map_err(|_| P2pClientError::Join("storage"))??)
     }
 
@@ -248,7 +249,7 @@ impl P2pClient {
     /// # Errors
     /// [`P2pClientError::Storage`].
     pub async fn evidence(&self) -> Result<Vec<StoredEvidence>, P2pClientError> {
-        self.read(|store| store.evidence()).await
+        self.with_store(|store| store.evidence()).await
     }
 
     /// Asks a peer, or the best one, how far it has come. A claim, not a fact.

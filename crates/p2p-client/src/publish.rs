@@ -211,7 +211,7 @@ impl P2pClient {
     /// Notes what has gone out, so that it does not go out again. What is only queued may be lost with the process.
     async fn note(&self, sent: Sent, hashes: Vec<B256>) {
         if matches!(sent, Sent::Sent { .. })
-            && let Err(error) = self.read(move |store| store.note_sent(&hashes)).await
+            && let Err(error) = self.with_store(move |store| store.note_sent(&hashes)).await
         {
             tracing::warn!(%error, "what was sent may be sent again after a restart");
         }

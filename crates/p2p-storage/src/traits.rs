@@ -200,7 +200,7 @@ pub trait CommitmentStore: Send + Sync {
     }
 
     /// Whether no call ever waits for a device, because everything is in memory. A client then judges a few messages
-    /// where they arrive, and spares a change of thread for each.
+    /// where they arrive, looks up there what peers ask for, and spares a change of thread for each.
     fn is_immediate(&self) -> bool {
         false
     }

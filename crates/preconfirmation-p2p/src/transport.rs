@@ -23,8 +23,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 type Sockets = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// Every transport that a node speaks, with its connections watched. A system whose DNS settings cannot be read still reaches numeric
-/// addresses.
+/// Every transport that a node speaks, with its connections watched. A system whose DNS settings cannot be read
+/// still reaches numeric addresses.
 pub(crate) fn build(config: &NetworkConfig, connections: &Connections) -> Result<Sockets, NetworkError> {
     let transport = match dns::tokio::Transport::system(sockets(config, connections)?) {
         Ok(named) => named.boxed(),

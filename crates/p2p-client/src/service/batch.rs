@@ -18,8 +18,8 @@ pub(super) enum Owner {
     Lost,
 }
 
-/// What takes no more microseconds is done in the task that waits, where the store lets it: a few times what it costs
-/// to wake a thread.
+/// What takes no more microseconds is done in the task that waits, where the store lets it: four signatures, a few
+/// times what it costs to wake a thread.
 const IN_PLACE: usize = 250;
 
 impl Service {

@@ -1,6 +1,7 @@
 //! The one task that owns everything: it waits, and lets others work. Nothing slow happens in it: signatures
 //! and hashes are checked on blocking threads, the chain and its store are worked on by one blocking thread
-//! at a time, requests are futures in a set.
+//! at a time, requests are futures in a set. Where the store waits for no device, work that is shorter than waking a
+//! thread is done in it.
 
 mod batch;
 mod catch_up;
