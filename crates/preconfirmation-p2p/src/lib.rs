@@ -96,6 +96,7 @@
     reason = "the network reads the clock; its score and pacing take it as an argument"
 )]
 
+mod alarm;
 mod bans;
 mod behaviour;
 mod codec;

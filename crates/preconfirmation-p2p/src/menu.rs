@@ -8,12 +8,14 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
-    sync::Arc,
+    iter::Copied,
+    slice,
+    sync::{Mutex, PoisonError},
 };
 
 use futures::FutureExt as _;
 use libp2p::{
-    InboundUpgrade, Stream, StreamProtocol,
+    InboundUpgrade, Stream,
     core::UpgradeInfo,
     swarm::{
         ConnectionHandler,
@@ -25,22 +27,36 @@ use libp2p::{
 };
 
 /// What a handler listens for, by name, in its order.
-#[derive(Debug, Clone)]
-pub(crate) struct Menu(Arc<[StreamProtocol]>);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Menu(&'static [&'static str]);
+
+/// All menus of this process, each once and for good: what every connection reads whenever it is polled is in the
+/// processor's cache then, and nobody counts who holds it. There are as many as ways to list the protocols of a
+/// node, a few for each chain id; peers have no say in that.
+static MENUS: Mutex<Vec<Menu>> = Mutex::new(Vec::new());
 
 impl Menu {
     pub(crate) fn of<H: ConnectionHandler>(handler: &H) -> Self {
+        let mut menus = MENUS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = menus.iter().find(|menu| menu.lists(handler)) {
+            return *known;
+        }
         let names = handler.listen_protocol().upgrade().protocol_info();
-        // Whatever is not a name to libp2p has none there either.
-        Self(names.filter_map(|name| StreamProtocol::try_from_owned(name.as_ref().to_owned()).ok()).collect())
+        let names = names.map(|name| &*Box::leak(Box::<str>::from(name.as_ref())));
+        let menu = Self(Vec::leak(names.collect()));
+        menus.push(menu);
+        menu
     }
 
     /// Takes over what the handler listens for by now.
     pub(crate) fn update<H: ConnectionHandler>(&mut self, handler: &H) {
-        let names = handler.listen_protocol().upgrade().protocol_info();
-        if !names.map(Name).eq(self.0.iter().map(Name)) {
+        if !self.lists(handler) {
             *self = Self::of(handler);
         }
+    }
+
+    fn lists<H: ConnectionHandler>(self, handler: &H) -> bool {
+        handler.listen_protocol().upgrade().protocol_info().map(Name).eq(self.0.iter().map(Name))
     }
 }
 
@@ -56,9 +72,9 @@ impl<T: AsRef<str>, U: AsRef<str>> PartialEq<Name<U>> for Name<T> {
 /// Gives a handler the stream of a peer that has chosen this name from its menu. A stream whose protocol the handler
 /// does not listen for any more is closed. What the handler does with it first must not wait for the peer; none of
 /// libp2p's do.
-pub(crate) fn serve<H: ConnectionHandler>(handler: &mut H, stream: Stream, name: &StreamProtocol) {
+pub(crate) fn serve<H: ConnectionHandler>(handler: &mut H, stream: Stream, name: &str) {
     let (upgrade, info) = handler.listen_protocol().into_upgrade();
-    let Some(name) = upgrade.protocol_info().find(|offered| offered.as_ref() == name.as_ref()) else {
+    let Some(name) = upgrade.protocol_info().find(|offered| offered.as_ref() == name) else {
         return;
     };
     let event = match upgrade.upgrade_inbound(stream, name).now_or_never() {
@@ -72,38 +88,21 @@ pub(crate) fn serve<H: ConnectionHandler>(handler: &mut H, stream: Stream, name:
 }
 
 impl UpgradeInfo for Menu {
-    type Info = StreamProtocol;
-    type InfoIter = Names;
+    type Info = &'static str;
+    type InfoIter = Copied<slice::Iter<'static, &'static str>>;
 
-    fn protocol_info(&self) -> Names {
-        Names { menu: self.clone(), next: 0 }
-    }
-}
-
-/// The names of a [`Menu`].
-#[derive(Debug)]
-pub(crate) struct Names {
-    menu: Menu,
-    next: usize,
-}
-
-impl Iterator for Names {
-    type Item = StreamProtocol;
-
-    fn next(&mut self) -> Option<StreamProtocol> {
-        let name = self.menu.0.get(self.next)?;
-        self.next += 1;
-        Some(name.clone())
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.iter().copied()
     }
 }
 
 /// Nothing but the choice: the stream, and the name that it has chosen.
 impl InboundUpgrade<Stream> for Menu {
-    type Output = (Stream, StreamProtocol);
+    type Output = (Stream, &'static str);
     type Error = Infallible;
     type Future = Ready<Result<Self::Output, Infallible>>;
 
-    fn upgrade_inbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
+    fn upgrade_inbound(self, stream: Stream, name: &'static str) -> Self::Future {
         ready(Ok((stream, name)))
     }
 }

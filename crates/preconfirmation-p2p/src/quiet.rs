@@ -9,11 +9,7 @@
 use std::{
     ops::{Deref, DerefMut},
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll},
 };
 
 use libp2p::{
@@ -29,68 +25,10 @@ use libp2p::{
     },
 };
 
-use crate::menu::{self, Menu};
-
-/// Stands between a sleeper and the task that polls it.
-#[derive(Debug)]
-struct Alarm {
-    bell: Arc<Bell>,
-    /// What the sleeper sees as the task's waker.
-    waker: Waker,
-    /// The waker of the task, as the bell has it.
-    task: Waker,
-}
-
-#[derive(Debug)]
-struct Bell {
-    rung: AtomicBool,
-    task: Mutex<Waker>,
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
-        self.task.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
-    }
-}
-
-impl Alarm {
-    /// Rings at once: whoever is new is asked.
-    fn new() -> Self {
-        let task = Waker::noop().clone();
-        let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: Mutex::new(task.clone()) });
-        Self { waker: Arc::clone(&bell).into(), bell, task }
-    }
-
-    /// The caller is about to change the sleeper, and polls it by its own duty after that.
-    fn ring(&self) {
-        self.bell.rung.store(true, Ordering::Release);
-    }
-
-    /// Asks the sleeper if the alarm has rung since it had nothing to say.
-    fn poll<T>(&mut self, cx: &Context<'_>, ask: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-        // First this, then the question: a ring in between is answered or wakes the task, and is never lost.
-        if !self.task.will_wake(cx.waker()) {
-            self.task.clone_from(cx.waker());
-            self.bell.task.lock().unwrap_or_else(PoisonError::into_inner).clone_from(cx.waker());
-        }
-        // A look costs less than the swap, and mostly there was no ring.
-        let rung = &self.bell.rung;
-        if !(rung.load(Ordering::Acquire) && rung.swap(false, Ordering::AcqRel)) {
-            return Poll::Pending;
-        }
-        let answer = ask(&mut Context::from_waker(&self.waker));
-        if answer.is_ready() {
-            // There may be more.
-            self.ring();
-        }
-        answer
-    }
-}
+use crate::{
+    alarm::Alarm,
+    menu::{self, Menu},
+};
 
 /// A behaviour or a transport that is polled only when something concerns it. To change it through [`DerefMut`]
 /// does.
@@ -249,7 +187,7 @@ impl<H: ConnectionHandler> ConnectionHandler for QuietHandler<H> {
     type OutboundOpenInfo = H::OutboundOpenInfo;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Menu> {
-        SubstreamProtocol::new(self.menu.clone(), ())
+        SubstreamProtocol::new(self.menu, ())
     }
 
     fn connection_keep_alive(&self) -> bool {
@@ -283,7 +221,7 @@ impl<H: ConnectionHandler> ConnectionHandler for QuietHandler<H> {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (stream, name),
                 ..
-            }) => menu::serve(inner, stream, &name),
+            }) => menu::serve(inner, stream, name),
             ConnectionEvent::FullyNegotiatedOutbound(outbound) => {
                 inner.on_connection_event(ConnectionEvent::FullyNegotiatedOutbound(outbound));
             }
@@ -308,71 +246,14 @@ impl<H: ConnectionHandler> ConnectionHandler for QuietHandler<H> {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{convert::Infallible, task::Waker};
 
     use libp2p::{
-        InboundUpgrade, Stream, StreamProtocol,
+        InboundUpgrade, Stream,
         core::upgrade::{DeniedUpgrade, UpgradeInfo},
     };
 
     use super::*;
-
-    /// Counts how often it is woken.
-    #[derive(Default)]
-    struct Task(std::sync::atomic::AtomicUsize);
-
-    impl Wake for Task {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn a_sleeper_is_asked_when_something_concerns_it_and_not_before() {
-        let (mut alarm, task) = (Alarm::new(), Arc::new(Task::default()));
-        let waker = Waker::from(Arc::clone(&task));
-        let cx = Context::from_waker(&waker);
-        let ask = |alarm: &mut Alarm, answer| {
-            let mut asked = false;
-            let answer = alarm.poll(&cx, |_| {
-                asked = true;
-                answer
-            });
-            (asked, answer)
-        };
-        assert_eq!(ask(&mut alarm, Poll::Ready(1)), (true, Poll::Ready(1)), "new");
-        assert_eq!(ask(&mut alarm, Poll::Pending), (true, Poll::Pending), "there may be more");
-        assert_eq!(ask(&mut alarm, Poll::Ready(2)), (false, Poll::Pending), "nothing has happened");
-
-        alarm.ring();
-        assert!(ask(&mut alarm, Poll::Pending).0, "it was changed");
-        assert_eq!(task.0.load(Ordering::Relaxed), 0);
-
-        let mut own = None;
-        alarm.ring();
-        let _pending: Poll<()> = alarm.poll(&cx, |cx| {
-            own = Some(cx.waker().clone());
-            Poll::Pending
-        });
-        own.unwrap().wake();
-        assert_eq!(task.0.load(Ordering::Relaxed), 1, "its waker wakes the task");
-        assert!(ask(&mut alarm, Poll::Pending).0, "and lets it be asked");
-        assert!(!ask(&mut alarm, Poll::Pending).0);
-    }
-
-    #[test]
-    fn a_waker_that_is_called_while_the_sleeper_is_asked_is_not_lost() {
-        let (mut alarm, task) = (Alarm::new(), Arc::new(Task::default()));
-        let waker = Waker::from(Arc::clone(&task));
-        let cx = Context::from_waker(&waker);
-        let answer: Poll<()> = alarm.poll(&cx, |cx| {
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        });
-        assert!(answer.is_pending());
-        assert_eq!(task.0.load(Ordering::Relaxed), 1);
-        assert!(alarm.poll(&cx, |_| Poll::Ready(())).is_ready());
-    }
 
     /// Listens for what it was last told to, and counts how often it is polled.
     #[derive(Default)]
@@ -429,7 +310,7 @@ mod tests {
         }
     }
 
-    fn names(handler: &QuietHandler<Listener>) -> Vec<StreamProtocol> {
+    fn names(handler: &QuietHandler<Listener>) -> Vec<&'static str> {
         handler.listen_protocol().upgrade().protocol_info().collect()
     }
 
@@ -442,6 +323,14 @@ mod tests {
             handler.on_behaviour_event(told.clone());
             assert_eq!(names(&handler), told);
         }
+    }
+
+    #[test]
+    fn handlers_that_listen_for_the_same_share_one_menu() {
+        let place =
+            |listed| names(&Quiet::new(()).handler(Listener { names: listed, polled: 0 }))[0].as_ptr();
+        assert_eq!(place(vec!["/x", "/y"]), place(vec!["/x", "/y"]));
+        assert_ne!(place(vec!["/x", "/y"]), place(vec!["/x"]));
     }
 
     #[test]

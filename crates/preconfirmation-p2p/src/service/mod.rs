@@ -12,6 +12,8 @@ mod requests;
 use std::{
     collections::HashMap,
     fmt,
+    future::{Future as _, poll_fn},
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,6 +27,7 @@ use tokio::{
 };
 
 use crate::{
+    alarm::Alarm,
     bans::Bans,
     behaviour::{self, Behaviour, BehaviourEvent, OthersEvent},
     config::NetworkConfig,
@@ -130,6 +133,7 @@ impl Network {
             in_work: Arc::new(Semaphore::new(config.serving.in_work.get())),
             till: Till::new(&config.serving)?,
             tick,
+            alarm: Alarm::new(),
             config,
         };
         for peer in service.keeping.protected() {
@@ -183,6 +187,8 @@ pub struct NetworkService {
     in_work: Arc<Semaphore>,
     till: Till<Paid>,
     tick: Interval,
+    /// Rings when a channel or the tick has something.
+    alarm: Alarm,
 }
 
 /// A peer whose send queue was full, or whose messages waited there for too long.
@@ -242,20 +248,32 @@ impl NetworkService {
     async fn input(&mut self) -> Input {
         let turn = self.pacer.next_turn(Instant::now());
         let redial = self.keeping.redial.next_deadline();
+        let Self { alarm, settled, desks, reports, commands, tick, .. } = self;
+        // The swarm wakes this task many times for each of these, and each of them keeps its waker.
+        let told = poll_fn(|cx| {
+            alarm.poll(cx, |cx| {
+                let told = async {
+                    tokio::select! {
+                        // The service holds senders of these, so they never end.
+                        Some(settlement) = settled.recv() => Input::Settled(settlement),
+                        Some(answer) = desks.head.answered.recv() => Input::HeadAnswer(answer),
+                        Some(answer) = desks.commitments.answered.recv() => Input::CommitmentsAnswer(answer),
+                        Some(answer) = desks.txlist.answered.recv() => Input::TxListAnswer(answer),
+                        // Ends with the commands, which say so.
+                        Some((peer, offence)) = reports.recv() => Input::Report(peer, offence),
+                        command = commands.recv() => command.map_or(Input::Abandoned, Input::Command),
+                        _ = tick.tick() => Input::Tick,
+                    }
+                };
+                pin!(told).poll(cx)
+            })
+        });
         tokio::select! {
-            // The service holds senders of these, so they never end.
-            Some(settlement) = self.settled.recv() => Input::Settled(settlement),
-            Some(answer) = self.desks.head.answered.recv() => Input::HeadAnswer(answer),
-            Some(answer) = self.desks.commitments.answered.recv() => Input::CommitmentsAnswer(answer),
-            Some(answer) = self.desks.txlist.answered.recv() => Input::TxListAnswer(answer),
+            told = told => told,
             paid = self.till.paid() => Input::Paid(paid),
-            // Ends with the commands, which say so.
-            Some((peer, offence)) = self.reports.recv() => Input::Report(peer, offence),
-            command = self.commands.recv() => command.map_or(Input::Abandoned, Input::Command),
             () = until(turn), if turn.is_some() => Input::Turn,
             () = until(redial), if redial.is_some() => Input::Redial,
             found = Keeping::found(&mut self.keeping.discovery) => Input::Found(found),
-            _ = self.tick.tick() => Input::Tick,
             event = self.swarm.select_next_some() => Input::Swarm(event),
         }
     }
