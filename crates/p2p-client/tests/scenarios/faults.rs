@@ -6,7 +6,7 @@ use p2p_types::{HeadSyncStatus, SdkEvent};
 use preconfirmation_p2p::sim::{Link, SimNetwork};
 use tokio::time::{Instant, sleep};
 
-use super::world::{Block, Node};
+use super::world::{Block, Node, Voice};
 
 /// A second a block.
 const PACE: Duration = Duration::from_secs(1);
@@ -54,6 +54,27 @@ async fn a_lost_parent_is_fetched_when_its_child_arrives() {
     // been asked for: some ways of 20 ms.
     assert!(published.elapsed() < Duration::from_millis(700), "{:?}", published.elapsed());
     assert_eq!(network.counts().lost, 2, "the list and the commitment");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_at_the_same_moment_is_one_batch_and_moves_the_head_once() {
+    let network = SimNetwork::new(1);
+    network.set_links(GOOD);
+    let mut node = Node::start(&network, 1).await;
+    let chain = Block::chain(8);
+    let voice = Voice::start(&network, 2, &[&node]).await;
+    for block in &chain {
+        voice.commit(block).await;
+    }
+    let mut heads = Vec::new();
+    node.until(|event| {
+        if let SdkEvent::Head { head } = event {
+            heads.extend(head.map(|head| head.number));
+        }
+        (heads.last() == Some(&chain[7].number())).then_some(())
+    })
+    .await;
+    assert_eq!(heads, [chain[7].number()]);
 }
 
 #[tokio::test(start_paused = true)]

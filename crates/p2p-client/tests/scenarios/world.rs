@@ -261,6 +261,11 @@ impl Voice {
         let txlist =
             RawTxListGossip { raw_tx_list_hash: keccak256(&block.txlist), txlist: block.txlist.clone() };
         self.publish(Topic::RawTxLists, txlist.to_ssz().into()).await;
+        self.commit(block).await;
+    }
+
+    /// Without its list.
+    pub(crate) async fn commit(&self, block: &Block) {
         self.publish(Topic::Commitments, block.signed.to_ssz().into()).await;
     }
 
