@@ -11,7 +11,6 @@ use p2p_client::{Keypair, P2pClient, P2pClientConfig};
 use p2p_storage::{CommitmentStore, MemoryStorage, TxListStore};
 use p2p_types::{Base, SdkEvent, UnixSeconds};
 use p2p_validation::{RotatingSchedule, ValidationConfig};
-use preconfirmation_p2p::GossipConfig;
 use preconfirmation_types::{
     B256, Bytes, MAX_TXLIST_BYTES, PreconfCommitment, Preconfirmation, SignedCommitment, TxList, U256,
 };
@@ -20,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Arrivals, CHAIN, DIALS, Mesh, NODES, PATIENCE, Side, TURN, arrived};
+use super::{Arrivals, CHAIN, DIALS, Mesh, NODES, PATIENCE, Side, TURN, arrived, gossip};
 use crate::{DOMAIN, key};
 
 const BASE: u64 = 1_000;
@@ -54,7 +53,7 @@ impl Ours {
             timeout(PATIENCE, client.connected(2 * DIALS)).await.unwrap().unwrap();
             client.l2_synced(Base::at(BASE)).await.unwrap();
         }
-        sleep(2 * GossipConfig::default().heartbeat).await;
+        sleep(2 * gossip().heartbeat).await;
         Self { clients, arrivals, parent: None, number: 0 }
     }
 
@@ -102,7 +101,7 @@ async fn client() -> P2pClient {
     let rules = ValidationConfig::new(DOMAIN, p2p_types::Address::repeat_byte(0x51));
     let mut config = P2pClientConfig::local(CHAIN, Keypair::generate_ed25519(), rules);
     config.clock = Arc::new(|| UnixSeconds::new(500_000));
-    config.network.gossip.mesh.size = 2 * DIALS;
+    config.network.gossip = gossip();
     config.queues.events = NonZeroUsize::new(16 * 1024).unwrap();
     let storage = MemoryStorage::default();
     storage.set_base(Base::at(BASE)).unwrap();

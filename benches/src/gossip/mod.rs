@@ -12,7 +12,7 @@ mod raw;
 
 use std::time::{Duration, Instant};
 
-use preconfirmation_p2p::gossip_id;
+use preconfirmation_p2p::{GossipConfig, gossip_id};
 use preconfirmation_types::B256;
 use serde::Serialize;
 use tokio::{
@@ -27,8 +27,17 @@ use raw::{All, Raw};
 /// Nodes of a mesh.
 const NODES: usize = 20;
 
-/// Each node dials so many after it, so that everybody has twice as many links: the size of the mesh.
+/// Each node dials so many after it, so that everybody has twice as many links.
 const DIALS: usize = 4;
+
+/// The same for all: every link is in the mesh. With less than that each run has other meshes, whose copies differ
+/// by more than what is measured.
+fn gossip() -> GossipConfig {
+    let mut config = GossipConfig::default();
+    config.mesh.size = 2 * DIALS;
+    config.mesh.low = config.mesh.size;
+    config
+}
 
 /// Messages of a turn.
 const TURN: usize = 20;
@@ -81,6 +90,15 @@ pub struct Figures {
     pub network_p99_ms: f64,
     /// Process CPU time of a delivery of it, microseconds.
     pub network_cpu_us: f64,
+    /// What the loopback interface carried in the turns of raw gossipsub, for each delivery, bytes. Not a number where
+    /// the system does not tell.
+    pub raw_bytes: f64,
+    /// The same for libp2p's own behaviours.
+    pub all_bytes: f64,
+    /// The same for our network without a client.
+    pub network_bytes: f64,
+    /// The same for ours.
+    pub ours_bytes: f64,
     /// Deliveries of each mesh.
     pub deliveries: usize,
 }
@@ -94,6 +112,8 @@ struct Side {
     times: Vec<Duration>,
     /// CPU of one delivery in each turn.
     cpu: Vec<Duration>,
+    /// On the loopback interface, in all turns.
+    bytes: f64,
 }
 
 /// Builds the meshes and measures them in turns.
@@ -122,6 +142,7 @@ pub async fn measure(effort: Effort) -> Figures {
             for (side, turn) in sides.iter_mut().zip(turns) {
                 side.times.extend(turn.times);
                 side.cpu.extend(turn.cpu);
+                side.bytes += turn.bytes;
             }
         }
     }
@@ -139,6 +160,8 @@ pub async fn measure(effort: Effort) -> Figures {
     let [raw_p99_ms, all_p99_ms, network_p99_ms, ours_p99_ms] = millis(99);
     let [raw_cpu_us, all_cpu_us, network_cpu_us, ours_cpu_us] =
         sides.each_ref().map(|side| micros(percentile(&side.cpu, 50)));
+    let [raw_bytes, all_bytes, network_bytes, ours_bytes] =
+        sides.each_ref().map(|side| side.bytes / side.times.len() as f64);
     Figures {
         p50_ratio: ours_p50_ms / raw_p50_ms,
         p99_ratio: ours_p99_ms / raw_p99_ms,
@@ -155,6 +178,10 @@ pub async fn measure(effort: Effort) -> Figures {
         network_p50_ms,
         network_p99_ms,
         network_cpu_us,
+        raw_bytes,
+        all_bytes,
+        network_bytes,
+        ours_bytes,
         deliveries: sides[0].times.len(),
     }
 }
@@ -174,6 +201,12 @@ fn cpu() -> Duration {
     Duration::new(used.tv_sec.try_into().unwrap(), used.tv_nsec.try_into().unwrap())
 }
 
+/// What the loopback interface has carried, bytes.
+fn carried() -> f64 {
+    let told = std::fs::read_to_string("/sys/class/net/lo/statistics/tx_bytes");
+    told.ok().and_then(|told| told.trim().parse().ok()).unwrap_or(f64::NAN)
+}
+
 fn name(message: &[u8]) -> B256 {
     B256::right_padding_from(&gossip_id(message))
 }
@@ -190,15 +223,16 @@ async fn arrived(arrivals: &mut Arrivals, name: B256, since: Instant, side: &mut
     }
 }
 
-/// A turn: CPU from before its first message to after its tail.
+/// A turn: CPU and bytes from before its first message to after its tail.
 async fn run_turn<M: Mesh>(mesh: &mut M, side: &mut Side) {
-    let before = cpu();
+    let (before, carried_before) = (cpu(), carried());
     for _ in 0..TURN {
         mesh.one(side).await;
     }
     sleep(TAIL).await;
     let deliveries = u32::try_from(TURN * (NODES - 1)).unwrap();
     side.cpu.push((cpu() - before) / deliveries);
+    side.bytes = carried() - carried_before;
 }
 
 trait Mesh {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use p2p_client::Keypair;
 use preconfirmation_p2p::{
-    GossipConfig, GossipMessage, Network, NetworkConfig, NetworkEvent, NetworkEvents, NetworkHandle, Verdict,
+    GossipMessage, Network, NetworkConfig, NetworkEvent, NetworkEvents, NetworkHandle, Verdict,
 };
 use preconfirmation_types::{B256, Container as _, Topic};
 use tokio::{
@@ -12,7 +12,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Arrivals, CHAIN, DIALS, Mesh, NODES, PATIENCE, Side, TURN, arrived, name};
+use super::{Arrivals, CHAIN, DIALS, Mesh, NODES, PATIENCE, Side, TURN, arrived, gossip, name};
 use crate::signed;
 
 /// Nodes that speak all of the protocol and judge nothing.
@@ -29,7 +29,7 @@ impl Networks {
         let (mut handles, mut addresses) = (Vec::new(), Vec::new());
         for _ in 0..NODES {
             let mut config = NetworkConfig::local(CHAIN, Keypair::generate_ed25519());
-            config.gossip.mesh.size = 2 * DIALS;
+            config.gossip = gossip();
             let (handle, events, service) = Network::new(config).unwrap();
             tokio::spawn(service.run());
             tokio::spawn(accept(events, report.clone(), links.clone()));
@@ -42,7 +42,7 @@ impl Networks {
             }
         }
         timeout(PATIENCE, met.wait_for(|links| *links >= 2 * DIALS * NODES)).await.unwrap().unwrap();
-        sleep(2 * GossipConfig::default().heartbeat).await;
+        sleep(2 * gossip().heartbeat).await;
         Self { handles, arrivals, number: 0 }
     }
 }

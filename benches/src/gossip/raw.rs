@@ -14,7 +14,7 @@ use libp2p::{
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
-use preconfirmation_p2p::{GossipConfig, gossip_id};
+use preconfirmation_p2p::gossip_id;
 use preconfirmation_types::{B256, Container as _, GetCommitmentsByNumber, GetHead, GetRawTxList, Rpc};
 use tokio::{
     sync::{mpsc, watch},
@@ -22,7 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Arrivals, CHAIN, DIALS, Mesh, NODES, PATIENCE, Side, TURN, arrived, name};
+use super::{Arrivals, CHAIN, DIALS, Mesh, NODES, PATIENCE, Side, TURN, arrived, gossip, name};
 use crate::signed;
 
 /// What a node speaks.
@@ -160,7 +160,7 @@ impl Raw {
         let mut links = meshed.subscribe();
         timeout(PATIENCE, links.wait_for(|links| *links >= 2 * DIALS * NODES)).await.unwrap().unwrap();
         // Grafting takes a heartbeat.
-        sleep(2 * GossipConfig::default().heartbeat).await;
+        sleep(2 * gossip().heartbeat).await;
         raw
     }
 }
@@ -190,7 +190,7 @@ fn swarm<S: Stack>() -> Swarm<S> {
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
         .unwrap()
         .with_behaviour(|key| {
-            let config = GossipConfig::default();
+            let config = gossip();
             let parameters = gossipsub::ConfigBuilder::default()
                 .validation_mode(gossipsub::ValidationMode::Strict)
                 .message_id_fn(|message| gossipsub::MessageId::new(&gossip_id(&message.data)))
