@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use p2p_storage::{StorageError, StoredCommitment};
-use p2p_types::{BlockNumber, Origin, SdkEvent, TxList};
+use p2p_types::{B256, BlockNumber, Origin, SdkEvent, TxList};
 use p2p_validation::{
     Arrival, Authenticated, Elected, Facts, Linked, Missing, Parent, Rejection, ValidationOutcome,
 };
@@ -118,31 +118,33 @@ impl Chain {
         self.work_off(candidates)
     }
 
-    /// Judges candidates, stores what is linked, and goes on with what had waited for it, until nothing is
-    /// left to judge.
+    /// Judges candidates and what had waited for them, and stores what is linked, until nothing is left to judge.
     pub(super) fn work_off(&mut self, mut queue: VecDeque<Candidate>) -> Result<(), StorageError> {
         while !queue.is_empty() {
-            for candidate in queue {
-                self.judge(candidate)?;
+            while let Some(candidate) = queue.pop_front() {
+                // However many a missing block has held back, it and they cost one write.
+                if let Some(linked) = self.judge(candidate)? {
+                    queue.extend(self.pending.take_parent(linked));
+                }
             }
             queue = self.flush()?.next;
         }
         Ok(())
     }
 
-    /// One candidate through election and linkage.
-    fn judge(&mut self, mut candidate: Candidate) -> Result<(), StorageError> {
+    /// One candidate through election and linkage. Its hash, if it is to be stored.
+    fn judge(&mut self, mut candidate: Candidate) -> Result<Option<B256>, StorageError> {
         let span = candidate.span.clone();
         let _entered = span.enter();
         let elected = match self.validator.elect(candidate.commitment.clone(), candidate.arrival) {
             ValidationOutcome::Accept(elected) => elected,
             ValidationOutcome::Defer(missing) => {
                 self.wait(missing, candidate);
-                return Ok(());
+                return Ok(None);
             }
             ValidationOutcome::Ignore(reason) => {
                 self.ignored(&span, reason.label());
-                return Ok(());
+                return Ok(None);
             }
             ValidationOutcome::Reject(rejection) => {
                 self.rejected(&span, &rejection);
@@ -154,18 +156,20 @@ impl Chain {
                     }
                     (None, _) => {}
                 }
-                return Ok(());
+                return Ok(None);
             }
         };
         if !self.plausible(elected.block()) {
             self.ignored(&span, "far_ahead");
-            return Ok(());
+            return Ok(None);
         }
         self.note(&elected)?;
         match self.link(elected.clone())? {
             ValidationOutcome::Accept(linked) => {
                 self.forward(&elected, &mut candidate);
+                let hash = linked.hash();
                 self.staged.push(linked, candidate.origin, candidate.span);
+                return Ok(Some(hash));
             }
             ValidationOutcome::Defer(missing) => {
                 self.forward(&elected, &mut candidate);
@@ -176,7 +180,7 @@ impl Chain {
             // forwarded this: not forwarded further, and the peer does not pay.
             ValidationOutcome::Reject(rejection) => self.rejected(&span, &rejection),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn ignored(&self, span: &Span, reason: &'static str) {
