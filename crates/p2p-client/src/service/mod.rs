@@ -294,6 +294,7 @@ impl Service {
             return;
         }
         yield_now().await;
+        // No more than Tokio lets a task do in one go.
         while self.reads()
             && let Some(Some(event)) = self.network.next().now_or_never()
         {
