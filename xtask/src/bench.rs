@@ -226,7 +226,7 @@ a turn, for each delivery.
 and 100 µs. What *all* takes beyond raw is what libp2p takes for protocols that are silent: it asks each for news, and for
 its name, whenever gossip moves. Our *network* asks those only that something concerns; it adds verdicts and peer scores,
 and its topic has a longer name. *Ours* adds a signature (45 µs on a quiet machine), the rules, the store, the event. It
-judges a message when every other task has had a turn: the peers whose copies have come by then are not sent one, and of
+judges a message when other tasks have had a turn: the peers whose copies have come by then are not sent one, and of
 all that a copy costs a node on two shared cores, that saves about what the rest takes.
 ";
 

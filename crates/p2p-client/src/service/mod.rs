@@ -286,9 +286,9 @@ impl Service {
         }
     }
 
-    /// Before commitments are judged, every other task that has something to do gets a turn, and what comes in with
-    /// that joins the batch. A peer whose copy has come by then is not sent one: under load each message crosses
-    /// fewer links, and costs less than the wait.
+    /// Before commitments are judged, other tasks that have something to do get a turn, and what comes in with that
+    /// joins the batch. A peer whose copy has come by then is not sent one: under load each message crosses fewer
+    /// links, which saves more than the wait costs.
     async fn gather(&mut self) {
         if self.commitments.is_empty() || self.paused || !matches!(self.owner, Owner::Idle(_)) {
             return;
