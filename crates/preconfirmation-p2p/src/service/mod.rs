@@ -228,7 +228,7 @@ impl NetworkService {
         let shutdown = shutdown.notified();
         tokio::pin!(shutdown);
         let result = loop {
-            // Shutdown first. Below it all sources have the same chance, so that none starves another.
+            // Shutdown first. Below it chance decides, so that no source starves another.
             let input = tokio::select! {
                 biased;
                 () = &mut shutdown => break Ok(()),
@@ -249,7 +249,8 @@ impl NetworkService {
         let turn = self.pacer.next_turn(Instant::now());
         let redial = self.keeping.redial.next_deadline();
         let Self { alarm, settled, desks, reports, commands, tick, .. } = self;
-        // The swarm wakes this task many times for each of these, and each of them keeps its waker.
+        // The swarm wakes this task many times for each of these, and each of them keeps the waker of whoever asked
+        // it last. What does not (answers that are paid for, deadlines that move, discovery) is asked each time.
         let told = poll_fn(|cx| {
             alarm.poll(cx, |cx| {
                 let told = async {
