@@ -61,6 +61,6 @@ pub use memory::MemoryStorage;
 pub use pending::{Added, PendingLimits, PendingPool};
 pub use seen::SeenCache;
 pub use traits::{
-    CommitmentStore, EvidenceStore, Inserted, SENT, SdkStorage, StorageError, StorageStats, StoredCommitment,
-    StoredEvidence, TxListStore,
+    ChainUpdate, CommitmentStore, EvidenceStore, Inserted, SENT, SdkStorage, StorageError, StorageStats,
+    StoredCommitment, StoredEvidence, TxListStore,
 };

@@ -101,6 +101,12 @@ impl StoredCommitment {
         self.recovered.signed().preconf().raw_tx_list_hash
     }
 
+    /// Whether it hands over without a block (EOP-only).
+    #[must_use]
+    pub fn is_handover(&self) -> bool {
+        self.recovered.signed().preconf().is_eop_only()
+    }
+
     /// Its number and hash.
     #[must_use]
     pub fn head(&self) -> Head {
@@ -126,23 +132,40 @@ pub enum Inserted {
     New,
     /// It was there already; nothing changed.
     Known,
-    /// It is linked, but its height belongs to another block that has been built on. Kept as history.
+    /// It is linked, but another branch is the chain. Kept beside it.
     Side,
-    /// It and what it stands on had been taken out of the chain by [`CommitmentStore::rewind`], and are its end
-    /// again.
+    /// What it stands on had been taken out of the chain by [`CommitmentStore::withdraw`], and stands again with it.
     Restored {
         /// The blocks that came back, lowest first, up to the new head.
         adopted: Vec<StoredCommitment>,
     },
-    /// Its branch has taken the place of another (§7). What was there is kept as history.
+    /// With it another branch is the chain (§7). What was there is kept beside it.
     Superseded {
         /// The block that stood where the winning branch begins.
         previous: B256,
         /// Hashes that are no longer in the chain, lowest first, `previous` included.
         dropped: Vec<B256>,
-        /// The blocks that took their place, lowest first, up to the new head.
+        /// The blocks that took their place, lowest first, up to the new head. The one that was inserted need not be
+        /// among them.
         adopted: Vec<StoredCommitment>,
     },
+}
+
+/// How the chain has changed, other than by an insert.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChainUpdate {
+    /// What is no longer in the chain, lowest first.
+    pub dropped: Vec<StoredCommitment>,
+    /// What has come into the chain, lowest first.
+    pub adopted: Vec<StoredCommitment>,
+}
+
+impl ChainUpdate {
+    /// Whether the chain is as before.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.dropped.is_empty() && self.adopted.is_empty()
+    }
 }
 
 /// How much a store holds.
@@ -184,10 +207,13 @@ impl From<&Evidence> for StoredEvidence {
 }
 
 /// Commitments: one chain above the base, the branches that it won against, and handovers.
+///
+/// Which branch is the chain (§7) follows from the set of blocks, not from their arrival: at each fork, from the base
+/// upwards, the child whose subtree has the most turns (runs of blocks of one signer) along a path; then the one of the
+/// later window, with the highest block, the later timestamp, the lower hash. Nothing at or below the base is changed by
+/// an insert.
 pub trait CommitmentStore: Send + Sync {
-    /// Adds what validation has linked, be it a block or a handover, and decides between branches (§7):
-    /// the branch that has been built on wins; of two that have, the one whose last block is later; of two
-    /// that have not, the one that arrived last. Nothing at or below the base ever changes.
+    /// Adds what validation has linked, be it a block or a handover, and decides between branches.
     ///
     /// # Errors
     /// [`StorageError`]; nothing was changed then.
@@ -258,20 +284,30 @@ pub trait CommitmentStore: Send + Sync {
     /// [`StorageError`] if the store cannot be read.
     fn base(&self) -> Result<Option<Base>, StorageError>;
 
-    /// Declares what the contracts have settled. Blocks above that do not stand on it, because another
-    /// block was settled or because there is a gap now, are removed for good and returned, lowest first.
+    /// Declares what the contracts have settled. Blocks above that do not stand on it are removed for good: those of
+    /// another block at its height, where its hash is known or the chain has a block there, and those above a gap.
+    /// Where that takes the chain with it, the best of what is left is the chain.
+    ///
+    /// A base that moves along the chain costs what it settles, not what is above.
     ///
     /// # Errors
     /// [`StorageError`]; nothing was changed then.
-    fn set_base(&self, base: Base) -> Result<Vec<StoredCommitment>, StorageError>;
+    fn set_base(&self, base: Base) -> Result<ChainUpdate, StorageError>;
 
-    /// Takes the blocks of the chain from a height on, above the base only, out of it. They stay as history,
-    /// with which the chain goes on as soon as one of them, or a block that builds on one, is inserted. Returns
-    /// them, lowest first.
+    /// L1 has replaced its blocks from `anchor` on: the blocks above the base that are anchored to them, and what stands
+    /// on those, leave the chain. They are kept beside it and count again below a block that is inserted later, or after
+    /// [`reinstate`](Self::reinstate); the same block again does not bring them back.
     ///
     /// # Errors
     /// [`StorageError`]; nothing was changed then.
-    fn rewind(&self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError>;
+    fn withdraw(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError>;
+
+    /// The L1 blocks from `anchor` on are canonical again: what [`withdraw`](Self::withdraw) has taken out for their sake
+    /// counts as before.
+    ///
+    /// # Errors
+    /// [`StorageError`]; nothing was changed then.
+    fn reinstate(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError>;
 
     /// Removes commitments below a height, which is taken down to the settled height where it is above:
     /// what is not settled is never pruned. Returns how many went. Works in small steps, between which

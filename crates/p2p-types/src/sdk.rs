@@ -154,6 +154,8 @@ pub enum WaitedFor {
     Parent(B256),
     /// The schedule of the window that ends then.
     Schedule(UnixSeconds),
+    /// The moment at which it is due.
+    Time(UnixSeconds),
 }
 
 /// What the client can be told to do, for those who drive it by a channel; `P2pClient` has a typed method

@@ -1,5 +1,6 @@
 //! A store on disk: a database of `redb` and files for large lists, the same semantics as the one in memory.
 
+mod branches;
 mod evidence;
 mod fault;
 mod files;
@@ -27,7 +28,7 @@ use std::{
 use p2p_types::SigningDomain;
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
-use crate::{StorageError, StorageLimits, TxListStore};
+use crate::{StorageError, StorageLimits, TxListStore, fork::ForkChoice};
 use fault::{breaks, fault};
 use files::{Files, Folder};
 use group::{Group, Ticket, Transactions, Turn, lock};
@@ -120,6 +121,8 @@ struct Opened {
     database: Database,
     /// As of the last transaction; none until somebody asks.
     state: Mutex<Option<State>>,
+    /// As of the last transaction; none until the chain has a branch beside it.
+    fork: Mutex<Option<ForkChoice>>,
 }
 
 impl Opened {
@@ -220,7 +223,7 @@ impl DiskStorage {
             prepare(&database, &self.config.domain)?;
             Ok(database)
         })?;
-        *opened = Some(Opened { database, state: Mutex::default() });
+        *opened = Some(Opened { database, state: Mutex::default(), fork: Mutex::default() });
         Ok(())
     }
 
@@ -320,14 +323,23 @@ impl Transactions for DiskStorage {
                     Durability::Relaxed => redb::Durability::None,
                 })
                 .map_err(fault)?;
-            let mut writer = Writer::new(&transaction, opened.state(&domain)?, limits, domain)?;
+            // What fails leaves none: it is built anew from the database.
+            let mut fork = lock(&opened.fork).take();
+            let mut writer = Writer::new(&transaction, opened.state(&domain)?, &mut fork, limits, domain)?;
             for (index, step) in steps.iter().enumerate() {
                 step.run(&mut writer).inspect_err(|_| spoiler = Some(index))?;
             }
-            let Some((state, files)) = writer.finish()? else { return Ok(Vec::new()) };
-            transaction.set_quick_repair(self.source.len()? > QUICK_REPAIR_BYTES);
-            transaction.commit().map_err(fault)?;
-            *lock(&opened.state) = Some(state);
+            let finished = writer.finish()?;
+            let files = match finished {
+                None => Vec::new(),
+                Some((state, files)) => {
+                    transaction.set_quick_repair(self.source.len()? > QUICK_REPAIR_BYTES);
+                    transaction.commit().map_err(fault)?;
+                    *lock(&opened.state) = Some(state);
+                    files
+                }
+            };
+            *lock(&opened.fork) = fork;
             Ok(files)
         });
         done.map(|gone| self.files.doom(gone)).map_err(|error| (spoiler, error))

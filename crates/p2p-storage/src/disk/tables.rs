@@ -7,10 +7,13 @@ use redb::{ReadableTable, TableDefinition};
 use super::{fault::fault, rows::Row};
 use crate::StorageError;
 
-/// Where a commitment stands: its height, and [`CHAIN`] or its number of arrival.
+/// Where a commitment stands: its height, and [`CHAIN`] or its number of arrival, which may have the mark
+/// [`WITHDRAWN`].
 pub(super) type Place = (BlockNumber, u64);
 /// The second half of the place of the one block of a height that is in the chain. Arrivals begin at 1.
 pub(super) const CHAIN: u64 = 0;
+/// L1 has replaced the anchor of the block.
+pub(super) const WITHDRAWN: u64 = 1 << 63;
 
 pub(super) type Commitments = TableDefinition<'static, Place, &'static [u8]>;
 pub(super) type Heights = TableDefinition<'static, (u64, u64), ()>;
