@@ -1,5 +1,7 @@
 //! Fork choice against a naive evaluation of the rule, on blocks without signatures.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
