@@ -13,10 +13,10 @@
     reason = "a suite of tests fails by panicking"
 )]
 
-use p2p_types::{B256, Base, Head, Preconfirmation, U256};
+use p2p_types::{Address, B256, Base, Head, Preconfirmation, U256, UnixSeconds};
 
 use crate::{
-    Inserted, SdkStorage, StorageError, StorageLimits, StorageStats,
+    Inserted, Promise, SdkStorage, StorageError, StorageLimits, StorageStats,
     fixtures::{Judge, block, chain, equivocation, insert, successor, successor_of_two, txlist},
 };
 
@@ -89,6 +89,7 @@ cases! {
     another_branch_takes_the_place_of_a_withdrawn_one,
     what_is_reinstated_counts_as_before,
     nothing_at_or_below_the_base_is_withdrawn,
+    promises_outlive_the_chain_until_their_window_is_pruned,
 }
 
 fn based(make: Make<'_>) -> Box<dyn SdkStorage> {
@@ -663,4 +664,33 @@ fn nothing_at_or_below_the_base_is_withdrawn(make: Make<'_>) {
     assert_eq!(hashes(&store.withdraw(0).unwrap().dropped), gone);
     assert_eq!(store.by_block(2).unwrap().unwrap().hash(), blocks[1].hash());
     assert_eq!(head(&*store), None);
+}
+
+fn promises_outlive_the_chain_until_their_window_is_pruned(make: Make<'_>) {
+    let store = based(make);
+    chain(&*store, 3);
+    let promise = |window_end, signer, block, hash| Promise {
+        window_end: UnixSeconds::new(window_end),
+        signer: Address::repeat_byte(signer),
+        block,
+        hash: B256::repeat_byte(hash),
+        eop: hash > 8,
+        eop_only: hash == 9,
+    };
+    let (one, two, eop) = (promise(50, 1, 2, 1), promise(50, 1, 2, 2), promise(50, 1, 4, 9));
+    let (other, next) = (promise(50, 2, 2, 1), promise(60, 1, 3, 10));
+    for kept in [eop, two, one, one, other, next] {
+        store.put_promise(kept).unwrap();
+    }
+    let of = |signer, window_end| {
+        store.promises(&Address::repeat_byte(signer), UnixSeconds::new(window_end)).unwrap()
+    };
+    assert_eq!(of(1, 50), [one, two, eop]);
+    assert_eq!((of(2, 50), of(1, 60), of(1, 55), of(3, 50)), (vec![other], vec![next], vec![], vec![]));
+    store.set_base(Base { number: 2, hash: Some(B256::repeat_byte(0xee)) }).unwrap();
+    store.prune_below(u64::MAX).unwrap();
+    assert_eq!(of(1, 50), [one, two, eop], "neither a base nor pruning takes them");
+    assert_eq!(store.prune_promises(UnixSeconds::new(50)).unwrap(), 0);
+    assert_eq!(store.prune_promises(UnixSeconds::new(51)).unwrap(), 4);
+    assert_eq!((of(1, 50), of(1, 60)), (vec![], vec![next]));
 }

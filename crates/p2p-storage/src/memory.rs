@@ -1,19 +1,20 @@
 //! A store in memory: the same semantics as one on disk, gone with the process.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard},
 };
 
 use hashbrown::{HashMap, HashSet, hash_map::Entry};
-use p2p_types::{Address, B256, Base, BlockNumber, Head, TxList};
+use p2p_types::{Address, B256, Base, BlockNumber, Head, TxList, UnixSeconds};
 use p2p_validation::{Evidence, Linked};
 
 use crate::{
-    ChainUpdate, CommitmentStore, EvidenceStore, Inserted, StorageError, StorageLimits, StoredCommitment,
-    StoredEvidence, TxListStore,
+    ChainUpdate, CommitmentStore, EvidenceStore, Inserted, Promise, PromiseStore, StorageError,
+    StorageLimits, StoredCommitment, StoredEvidence, TxListStore,
     evidence::{EvidenceKey, evidence_key, first_of_the_worst},
     fork::{Blocks, Choice, ForkChoice, Node, choose, evaluate, standing, withdrawn_by},
+    promises::MAX_PROMISES,
     sent::remember,
 };
 
@@ -45,6 +46,7 @@ struct State {
     txlist_bytes: usize,
     evidence: BTreeMap<EvidenceKey, StoredEvidence>,
     sent: Vec<B256>,
+    promises: BTreeSet<Promise>,
 }
 
 impl MemoryStorage {
@@ -516,5 +518,36 @@ impl EvidenceStore for MemoryStorage {
 
     fn evidence_count(&self) -> Result<usize, StorageError> {
         Ok(self.state()?.evidence.len())
+    }
+}
+
+impl PromiseStore for MemoryStorage {
+    fn put_promise(&self, promise: Promise) -> Result<(), StorageError> {
+        let mut state = self.state()?;
+        if state.promises.len() >= MAX_PROMISES && !state.promises.contains(&promise) {
+            let used = state.promises.len().saturating_add(1);
+            return Err(StorageError::Full { what: "promises", used, limit: MAX_PROMISES });
+        }
+        state.promises.insert(promise);
+        Ok(())
+    }
+
+    fn promises(&self, signer: &Address, window_end: UnixSeconds) -> Result<Vec<Promise>, StorageError> {
+        let state = self.state()?;
+        let of_turn = |promise: &&Promise| (promise.window_end, promise.signer) == (window_end, *signer);
+        let first =
+            Promise { window_end, signer: *signer, block: 0, hash: B256::ZERO, eop: false, eop_only: false };
+        Ok(state.promises.range(first..).take_while(of_turn).copied().collect())
+    }
+
+    fn prune_promises(&self, before: UnixSeconds) -> Result<usize, StorageError> {
+        let mut state = self.state()?;
+        let had = state.promises.len();
+        state.promises.retain(|promise| promise.window_end >= before);
+        Ok(had - state.promises.len())
+    }
+
+    fn keeps_promises(&self) -> bool {
+        false
     }
 }

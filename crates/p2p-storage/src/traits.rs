@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use p2p_types::{Address, B256, Base, BlockNumber, Head, Recovered, TxList};
+use p2p_types::{Address, B256, Base, BlockNumber, Head, Recovered, TxList, UnixSeconds};
 use p2p_validation::{Evidence, EvidenceRecord, Linked};
 use preconfirmation_types::SIGNED_COMMITMENT_BYTES;
+
+use crate::Promise;
 
 /// Hashes that [`CommitmentStore::note_sent`] remembers: of some dozens of blocks and their lists.
 pub const SENT: usize = 64;
@@ -400,8 +402,34 @@ pub trait EvidenceStore: Send + Sync {
     fn evidence_count(&self) -> Result<usize, StorageError>;
 }
 
+/// What the application's own signers have promised, kept apart from the chain: no base, branch, reorg or pruning of
+/// commitments takes it away.
+pub trait PromiseStore: Send + Sync {
+    /// Keeps a promise. Where [`keeps_promises`](Self::keeps_promises) holds, it is there after a crash once this has
+    /// returned.
+    ///
+    /// # Errors
+    /// [`StorageError`]; then it must not be counted on, and nothing may be signed or sent for it.
+    fn put_promise(&self, promise: Promise) -> Result<(), StorageError>;
+
+    /// What a signer has promised for the window that ends then, in order of height.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn promises(&self, signer: &Address, window_end: UnixSeconds) -> Result<Vec<Promise>, StorageError>;
+
+    /// Forgets the promises for windows that ended before this. Returns how many went.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be written.
+    fn prune_promises(&self, before: UnixSeconds) -> Result<usize, StorageError>;
+
+    /// Whether a promise that was kept is there after the process has been killed, or the machine has lost power.
+    fn keeps_promises(&self) -> bool;
+}
+
 /// All that the client needs of a store; whatever has the parts is one.
-pub trait SdkStorage: CommitmentStore + TxListStore + EvidenceStore + 'static {
+pub trait SdkStorage: CommitmentStore + TxListStore + EvidenceStore + PromiseStore + 'static {
     /// How much it holds.
     ///
     /// # Errors
@@ -423,4 +451,4 @@ pub trait SdkStorage: CommitmentStore + TxListStore + EvidenceStore + 'static {
     }
 }
 
-impl<S: CommitmentStore + TxListStore + EvidenceStore + 'static> SdkStorage for S {}
+impl<S: CommitmentStore + TxListStore + EvidenceStore + PromiseStore + 'static> SdkStorage for S {}

@@ -9,10 +9,10 @@ use std::{
 };
 
 use p2p_storage::{
-    ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, StorageError, StorageLimits,
-    StoredCommitment, StoredEvidence, TxListStore, conformance,
+    ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, Promise, PromiseStore,
+    StorageError, StorageLimits, StoredCommitment, StoredEvidence, TxListStore, conformance,
 };
-use p2p_types::{B256, Base, BlockNumber, Head, TxList};
+use p2p_types::{Address, B256, Base, BlockNumber, Head, TxList, UnixSeconds};
 use p2p_validation::{Evidence, Linked};
 
 #[test]
@@ -106,6 +106,24 @@ impl TxListStore for Forgetful {
 
     fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
         self.inner.txlist_usage()
+    }
+}
+
+impl PromiseStore for Forgetful {
+    fn put_promise(&self, promise: Promise) -> Result<(), StorageError> {
+        self.inner.put_promise(promise)
+    }
+
+    fn promises(&self, signer: &Address, window_end: UnixSeconds) -> Result<Vec<Promise>, StorageError> {
+        self.inner.promises(signer, window_end)
+    }
+
+    fn prune_promises(&self, before: UnixSeconds) -> Result<usize, StorageError> {
+        self.inner.prune_promises(before)
+    }
+
+    fn keeps_promises(&self) -> bool {
+        self.inner.keeps_promises()
     }
 }
 

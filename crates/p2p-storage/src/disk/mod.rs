@@ -8,6 +8,7 @@ mod group;
 mod lists;
 mod migrate;
 mod open;
+mod promises;
 mod rows;
 mod sent;
 mod state;

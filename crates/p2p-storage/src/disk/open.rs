@@ -10,14 +10,14 @@ use super::{
     files::{FileSystem, Folder},
     migrate::{MIGRATIONS, Migration},
     tables::{
-        COMMITMENTS, DOMAIN_KEY, EVIDENCE, HEIGHTS, META, ROOTS, SCHEMA_KEY, TXLIST_BLOCKS, TXLIST_ORDER,
-        TXLISTS,
+        COMMITMENTS, DOMAIN_KEY, EVIDENCE, HEIGHTS, META, PROMISES, ROOTS, SCHEMA_KEY, TXLIST_BLOCKS,
+        TXLIST_ORDER, TXLISTS,
     },
 };
 use crate::StorageError;
 
 /// The schema that this version writes.
-pub(super) const SCHEMA: u32 = 3;
+pub(super) const SCHEMA: u32 = 4;
 const _: () = assert!(MIGRATIONS.len() + 1 == SCHEMA as usize);
 
 /// Where the database comes from, and the folder around it; asked again when it has to be opened anew.
@@ -144,6 +144,7 @@ fn create(database: &Database, domain: &SigningDomain, schema: u32) -> Result<()
         transaction.open_table(TXLIST_BLOCKS).map_err(fault)?;
         transaction.open_table(TXLIST_ORDER).map_err(fault)?;
         transaction.open_table(EVIDENCE).map_err(fault)?;
+        transaction.open_table(PROMISES).map_err(fault)?;
     }
     transaction.commit().map_err(fault)
 }
