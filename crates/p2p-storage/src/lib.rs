@@ -51,6 +51,7 @@ mod memory;
 mod pending;
 mod seen;
 mod sent;
+mod system;
 mod traits;
 
 #[cfg(feature = "disk")]
@@ -60,6 +61,7 @@ pub use limits::StorageLimits;
 pub use memory::MemoryStorage;
 pub use pending::{Added, PendingLimits, PendingPool};
 pub use seen::SeenCache;
+pub use system::SystemError;
 pub use traits::{
     CommitmentStore, EvidenceStore, Inserted, SENT, SdkStorage, StorageError, StorageStats, StoredCommitment,
     StoredEvidence, TxListStore,
