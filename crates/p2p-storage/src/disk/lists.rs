@@ -21,6 +21,7 @@ impl DiskStorage {
 
     /// Puts a list into a file of its own.
     fn put_file(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError> {
+        self.changeable()?;
         let (hash, len) = (txlist.hash(), txlist.bytes().len());
         let claim = self.files.claim(hash);
         self.discard_rotten(&txlist)?;

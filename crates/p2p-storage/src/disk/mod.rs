@@ -322,6 +322,7 @@ impl DiskStorage {
         answer
     }
 
+    /// Whether this was opened to be written.
     fn changeable(&self) -> Result<(), StorageError> {
         if self.source.is_read_only() { Err(StorageError::ReadOnly) } else { Ok(()) }
     }

@@ -5,6 +5,7 @@
 mod faults;
 mod medium;
 mod migrate;
+mod opening;
 
 use std::collections::HashMap;
 

@@ -172,7 +172,8 @@ fn of_many_that_find_a_store_whose_owner_died_one_has_it() {
             .map(|child| std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap())))
             .collect();
         for lines in &mut lines {
-            let said = lines.map(Result::unwrap).find(|line| line.contains("has it") || line.contains("refused"));
+            let said =
+                lines.map(Result::unwrap).find(|line| line.contains("has it") || line.contains("refused"));
             has_it += usize::from(said.unwrap().contains("has it"));
         }
         for child in &mut all {
@@ -209,7 +210,14 @@ fn fill(store: &DiskStorage) {
 fn seen(store: &DiskStorage) -> impl PartialEq + std::fmt::Debug + use<> {
     let lists = [txlist(1, 100), txlist(2, 300_000)].map(|list| store.get(&list.hash()).unwrap());
     let rows: Vec<_> = (0..30).map(|height| store.at(height).unwrap()).collect();
-    (lists, rows, store.head().unwrap(), store.base().unwrap(), store.stats().unwrap(), store.evidence().unwrap())
+    (
+        lists,
+        rows,
+        store.head().unwrap(),
+        store.base().unwrap(),
+        store.stats().unwrap(),
+        store.evidence().unwrap(),
+    )
 }
 
 #[test]
