@@ -60,14 +60,22 @@ impl Folder {
 
 impl FileSystem for Folder {
     fn create_folder(&self, path: &str) -> io::Result<bool> {
-        match fs::create_dir(self.path(path)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            created => created.map(|()| true),
+        let path = self.path(path);
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(false),
+            // Nothing of ours: no list could be put there.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::remove_file(&path)?,
+            created => return created.map(|()| true),
         }
+        fs::create_dir(path).map(|()| true)
     }
 
     fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
-        let mut file = fs::File::create(self.path(path))?;
+        let path = self.path(path);
+        if path.is_dir() {
+            fs::remove_dir_all(&path)?;
+        }
+        let mut file = fs::File::create(path)?;
         file.write_all(bytes)?;
         file.sync_data()
     }
@@ -113,6 +121,12 @@ const FOLDERS: [&str; 16] = [
     "txlists/e",
     "txlists/f",
 ];
+
+/// Whether there is no file, or something else in its place.
+fn is_no_file(error: &io::Error) -> bool {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | IsADirectory)
+}
 
 fn folder(hash: &B256) -> &'static str {
     let [first, ..] = hash.0;
@@ -207,7 +221,7 @@ impl Files {
     ) -> Result<Option<Vec<u8>>, StorageError> {
         match retried(|| system.read(&path(hash), (len as u64).saturating_add(1))) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_no_file(&error) => Ok(None),
             Err(error) => Err(io_fault(&error)),
         }
     }
@@ -263,7 +277,7 @@ impl Files {
             return Ok(());
         }
         match retried(|| system.remove(&path(hash))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_fault(&error)),
+            Err(error) if !is_no_file(&error) => Err(io_fault(&error)),
             _ => Ok(()),
         }
     }
