@@ -18,6 +18,7 @@ mod domain;
 mod hexadecimal;
 mod inspect;
 mod lines;
+mod panics;
 mod run;
 mod signals;
 
@@ -51,6 +52,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr();
+    panics::tell_in_one_line();
     match cli.command {
         Command::Db(args) => db::run(&args).unwrap_or_else(fail),
         Command::Devnet(args) => on_runtime(devnet::run(args)),

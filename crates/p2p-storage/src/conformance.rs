@@ -72,6 +72,7 @@ cases! {
     txlists_are_bounded_by_bytes_and_settled_ones_go_first,
     a_list_that_a_later_block_shares_stays_for_it,
     txlists_are_bounded_by_count,
+    a_discarded_list_is_missing_and_can_be_put_again,
     handovers_and_rivals_of_one_height_keep_their_order_of_arrival,
     what_is_read_is_what_was_inserted,
     many_at_once_are_inserted_in_order_and_each_is_answered,
@@ -440,6 +441,35 @@ fn what_is_read_is_what_was_inserted(make: Make<'_>) {
     assert_eq!((&*stored.recovered, stored.block, stored.parent), (&recovered, 1, B256::repeat_byte(3)));
     assert_eq!(store.by_hash(&recovered.hash()).unwrap(), Some(stored.clone()));
     assert_eq!(store.range(1, 1).unwrap(), [stored]);
+}
+
+fn a_discarded_list_is_missing_and_can_be_put_again(make: Make<'_>) {
+    let limits = StorageLimits { txlists: 2, txlist_bytes: 1_000_000, ..StorageLimits::default() };
+    let store = make(limits);
+    store.set_base(Base::at(0)).unwrap();
+    // A small one and a large one, for stores that keep them apart.
+    for list in [txlist(1, 100), txlist(2, 600_000)] {
+        let hash = list.hash();
+        assert!(!store.discard(&hash).unwrap(), "not there");
+        assert!(store.put(5, list.clone()).unwrap());
+        assert!(store.discard(&hash).unwrap());
+        assert!(!store.contains(&hash).unwrap());
+        assert_eq!((store.get(&hash), store.txlist_usage()), (Ok(None), Ok((0, 0))));
+        assert!(!store.discard(&hash).unwrap());
+        assert!(store.put(7, list.clone()).unwrap(), "it is new again");
+        assert_eq!(store.get(&hash).unwrap(), Some(list));
+        assert!(store.discard(&hash).unwrap());
+    }
+    // What was discarded takes no room and no place in the order of eviction.
+    for fill in 3..5 {
+        assert!(store.put(u64::from(fill), txlist(fill, 100)).unwrap());
+    }
+    assert!(matches!(store.put(9, txlist(9, 100)), Err(StorageError::Full { .. })));
+    store.set_base(Base::at(3)).unwrap();
+    assert!(store.put(9, txlist(9, 100)).unwrap());
+    assert!(
+        !store.contains(&txlist(3, 100).hash()).unwrap() && store.contains(&txlist(4, 100).hash()).unwrap()
+    );
 }
 
 fn many_at_once_are_inserted_in_order_and_each_is_answered(make: Make<'_>) {

@@ -52,6 +52,7 @@ mod pending;
 mod promises;
 mod seen;
 mod sent;
+mod system;
 mod traits;
 
 #[cfg(feature = "disk")]
@@ -62,6 +63,7 @@ pub use memory::MemoryStorage;
 pub use pending::{Added, Pending, PendingLimits, PendingPool};
 pub use promises::Promise;
 pub use seen::SeenCache;
+pub use system::SystemError;
 pub use traits::{
     ChainUpdate, CommitmentStore, EvidenceStore, Inserted, PromiseStore, SENT, SdkStorage, StorageError,
     StorageStats, StoredCommitment, StoredEvidence, TxListStore,

@@ -489,6 +489,14 @@ impl TxListStore for MemoryStorage {
         Ok(self.state()?.txlists.contains_key(hash))
     }
 
+    fn discard(&self, hash: &B256) -> Result<bool, StorageError> {
+        let mut state = self.state()?;
+        let Some((gone, block)) = state.txlists.remove(hash) else { return Ok(false) };
+        state.txlist_bytes -= gone.bytes().len();
+        state.txlist_heights.remove(&(block, *hash));
+        Ok(true)
+    }
+
     fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
         let state = self.state()?;
         Ok((state.txlists.len(), state.txlist_bytes))

@@ -6,7 +6,7 @@ use p2p_types::{Address, B256, Base, BlockNumber, Head, Recovered, TxList, UnixS
 use p2p_validation::{Evidence, EvidenceRecord, Linked};
 use preconfirmation_types::SIGNED_COMMITMENT_BYTES;
 
-use crate::Promise;
+use crate::{Promise, SystemError};
 
 /// Hashes that [`CommitmentStore::note_sent`] remembers: of some dozens of blocks and their lists.
 pub const SENT: usize = 64;
@@ -36,9 +36,10 @@ pub enum StorageError {
     /// The disk has no room for this. Nothing was changed; reading goes on.
     #[error("there is no space left on the disk")]
     NoSpace,
-    /// The file system failed. What was asked for may or may not have been done.
+    /// The operating system failed. What was asked for may or may not have been done; asked for again, a store says
+    /// that it is there already where it has been done.
     #[error("cannot read or write the store: {0}")]
-    Io(std::io::ErrorKind),
+    Io(SystemError),
     /// What the store kept is not what it was given. It is not served.
     #[error("the store is corrupt: {what}")]
     Corrupt {
@@ -65,6 +66,9 @@ pub enum StorageError {
         /// Whose data it holds.
         found: B256,
     },
+    /// The store was opened for reading only.
+    #[error("the store was opened for reading only")]
+    ReadOnly,
     /// A thread panicked while it held the store.
     #[error("the store was left behind by a panicking thread")]
     Poisoned,
@@ -74,7 +78,11 @@ impl StorageError {
     /// Whether the same call can succeed later without anybody changing the configuration.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::NoSpace)
+        match self {
+            Self::Full { .. } | Self::NoSpace => true,
+            Self::Io(error) => error.is_transient(),
+            _ => false,
+        }
     }
 }
 
@@ -345,7 +353,8 @@ pub trait CommitmentStore: Send + Sync {
 
 /// Transaction lists, by hash.
 pub trait TxListStore: Send + Sync {
-    /// Keeps a list for the block at `block`. Returns whether it is new.
+    /// Keeps a list for the block at `block`. Returns whether it is new: it was not there, or what was there was not it
+    /// any more and has been replaced.
     ///
     /// # Errors
     /// [`StorageError::Full`] when only lists of unsettled blocks are left and the limit is reached.
@@ -363,11 +372,19 @@ pub trait TxListStore: Send + Sync {
     /// [`StorageError`] if the store cannot be read.
     fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError>;
 
-    /// Whether a list is there.
+    /// Whether a list is there. Its bytes are not read: [`get`](Self::get) may still find that they are not those
+    /// that were put.
     ///
     /// # Errors
     /// [`StorageError`] if the store cannot be read.
     fn contains(&self, hash: &B256) -> Result<bool, StorageError>;
+
+    /// Forgets a list, of whatever block. Returns whether it was there. For one that [`get`](Self::get) finds
+    /// [`Corrupt`](StorageError::Corrupt): it is missing from then on, and can be fetched and put again.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be written.
+    fn discard(&self, hash: &B256) -> Result<bool, StorageError>;
 
     /// How many there are, and how many bytes they have together.
     ///

@@ -104,6 +104,10 @@ impl TxListStore for Forgetful {
         self.inner.contains(hash)
     }
 
+    fn discard(&self, hash: &B256) -> Result<bool, StorageError> {
+        self.inner.discard(hash)
+    }
+
     fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
         self.inner.txlist_usage()
     }
