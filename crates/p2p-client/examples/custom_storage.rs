@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use p2p_client::P2pClient;
 use p2p_storage::{
-    CommitmentStore, EvidenceStore, Inserted, MemoryStorage, SdkStorage, StorageError, StoredCommitment,
-    StoredEvidence, TxListStore,
+    ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, Promise, PromiseStore, SdkStorage,
+    StorageError, StoredCommitment, StoredEvidence, TxListStore,
 };
-use p2p_types::{B256, Base, BlockNumber, Head, TxList};
+use p2p_types::{Address, B256, Base, BlockNumber, Head, TxList, UnixSeconds};
 use p2p_validation::{Evidence, Linked};
 use support::{BASE, Chain, Outcome, config, schedule};
 
@@ -64,12 +64,16 @@ impl<S: CommitmentStore> CommitmentStore for Audited<S> {
         self.store.base()
     }
 
-    fn set_base(&self, base: Base) -> Result<Vec<StoredCommitment>, StorageError> {
+    fn set_base(&self, base: Base) -> Result<ChainUpdate, StorageError> {
         self.store.set_base(base)
     }
 
-    fn rewind(&self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
-        self.store.rewind(from)
+    fn withdraw(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError> {
+        self.store.withdraw(anchor)
+    }
+
+    fn reinstate(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError> {
+        self.store.reinstate(anchor)
     }
 
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
@@ -112,6 +116,24 @@ impl<S: TxListStore> TxListStore for Audited<S> {
 
     fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
         self.store.txlist_usage()
+    }
+}
+
+impl<S: PromiseStore> PromiseStore for Audited<S> {
+    fn put_promise(&self, promise: Promise) -> Result<(), StorageError> {
+        self.store.put_promise(promise)
+    }
+
+    fn promises(&self, signer: &Address, window_end: UnixSeconds) -> Result<Vec<Promise>, StorageError> {
+        self.store.promises(signer, window_end)
+    }
+
+    fn prune_promises(&self, before: UnixSeconds) -> Result<usize, StorageError> {
+        self.store.prune_promises(before)
+    }
+
+    fn keeps_promises(&self) -> bool {
+        self.store.keeps_promises()
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    ConfigError, P2pClient, P2pClientConfig, P2pClientError, StorageChoice,
+    ConfigError, P2pClient, P2pClientConfig, P2pClientError, Publishing, StorageChoice,
     client::State,
     metrics::{self, Metrics},
     requests::Asker,
@@ -76,10 +76,13 @@ impl P2pClientBuilder {
         let choice = (config.storage.clone(), config.validation.domain);
         let opened = spawn_blocking(move || {
             let storage = storage.map_or_else(|| open(choice), Ok)?;
-            let head = storage.head()?;
-            Ok::<_, StorageError>((storage, head))
+            let (head, keeps_promises) = (storage.head()?, storage.keeps_promises());
+            Ok::<_, StorageError>((storage, head, keeps_promises))
         });
-        let (storage, head) = opened.await.map_err(|_| P2pClientError::Join("storage"))??;
+        let (storage, head, keeps_promises) = opened.await.map_err(|_| P2pClientError::Join("storage"))??;
+        if config.publishing == Publishing::Guarded && !keeps_promises {
+            return Err(ConfigError::ForgetfulStore.into());
+        }
         if config.metrics {
             metrics::describe();
         }
@@ -95,8 +98,9 @@ impl P2pClientBuilder {
             if config.metrics { network_service } else { Box::pin(metrics::unrecorded(network_service)) };
         let validator = Validator::with_rules(config.validation, lookahead, config.block_rules.clone());
         let max_txlist_bytes = config.network.max_txlist_bytes;
-        let asker =
-            Asker { network, validator, max_txlist_bytes, metrics: Arc::new(Metrics::new(config.metrics)) };
+        let soft_fail = config.gossipsub_validation_soft_fail;
+        let metrics = Arc::new(Metrics::new(config.metrics));
+        let asker = Asker { network, validator, max_txlist_bytes, soft_fail, metrics };
         let (commands, inbox) = mpsc::channel(config.queues.commands.get());
         let events = broadcast::Sender::new(config.queues.events.get());
         let weak_events = events.downgrade();
@@ -104,8 +108,9 @@ impl P2pClientBuilder {
         let (state_sender, state) = watch::channel(State { head, ..State::default() });
         let tasks = TaskTracker::new();
         let (handler_queue, bootstrap_timeout) = (config.queues.handler, config.bootstrap_timeout);
-        let (soft_fail, clock) = (config.gossipsub_validation_soft_fail, config.clock.clone());
+        let clock = config.clock.clone();
         let discovers = config.network.discovery.is_some();
+        let publishing = config.publishing;
         let service = Service::new(ServiceParts {
             config,
             store: storage.clone(),
@@ -129,6 +134,7 @@ impl P2pClientBuilder {
             bootstrap_timeout,
             soft_fail,
             discovers,
+            publishing,
             clock,
             tasks,
         })

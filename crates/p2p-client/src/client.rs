@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use p2p_storage::{SdkStorage, StorageError, StoredCommitment, StoredEvidence};
 use p2p_types::{
     B256, Base, BlockNumber, Clock, Head, HeadSyncStatus, PeerId, PeerInfo, Recovered, SdkCommand, SdkEvent,
-    TxList,
+    StorageTrouble, TxList,
 };
 use p2p_validation::{Leniency, Lookahead, Slot};
 use preconfirmation_p2p::{Multiaddr, NetworkHandle, PeerStatus};
@@ -17,8 +17,8 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    ClientCounts, L1Reorg, P2pClientBuilder, P2pClientConfig, P2pClientError,
-    requests::{Asker, offence},
+    ClientCounts, L1Reorg, P2pClientBuilder, P2pClientConfig, P2pClientError, Publishing,
+    requests::{Asker, is_relays_fault, offence},
     service::Command,
 };
 
@@ -38,6 +38,7 @@ pub struct P2pClient {
     pub(crate) soft_fail: bool,
     /// Whether the network looks for peers.
     pub(crate) discovers: bool,
+    pub(crate) publishing: Publishing,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: TaskTracker,
 }
@@ -50,6 +51,8 @@ pub(crate) struct State {
     pub(crate) peers: Vec<PeerId>,
     /// Intake stands still because a handler is slow.
     pub(crate) paused: bool,
+    /// What is wrong with the store.
+    pub(crate) storage: Option<StorageTrouble>,
     /// How the client ended, once it has.
     pub(crate) ended: Option<Result<(), P2pClientError>>,
 }
@@ -163,6 +166,12 @@ impl P2pClient {
         self.asker.validator.leniencies().chain(soft_fail).collect()
     }
 
+    /// What is wrong with the store; none while it takes everything. [`SdkEvent::Storage`] tells when that changes.
+    #[must_use]
+    pub fn storage_trouble(&self) -> Option<StorageTrouble> {
+        self.state.borrow().storage.clone()
+    }
+
     /// What this client has counted since it started.
     #[must_use]
     pub fn counts(&self) -> ClientCounts {
@@ -182,7 +191,7 @@ impl P2pClient {
     /// # Errors
     /// [`P2pClientError::Storage`].
     pub async fn txlist(&self, hash: B256) -> Result<Option<TxList>, P2pClientError> {
-        self.with_store(move |store| store.get(&hash)).await
+        self.with_store(move |store| readable(store, &hash)).await
     }
 
     /// Works with the store on a thread that may wait for it.
@@ -225,13 +234,23 @@ impl P2pClient {
     /// L1 has replaced its blocks from `anchor` on. Every block above the base that is anchored to one of
     /// them (`anchorBlockNumber` at or above `anchor`) leaves the chain, with all that build on it; the answer
     /// names them, [`SdkEvent::L1Reorg`](p2p_types::SdkEvent::L1Reorg) tells everybody, and the head falls.
-    /// They stay in the store as history, out of reach of peers that ask. Catch-up then asks peers for what
-    /// stands there now: a block that comes back, because its preconfer stands by it, returns to the chain.
+    /// They stay in the store beside the chain, out of reach of peers that ask. A copy that a peer still has does not
+    /// bring them back: only a block that is signed after this and builds on them does, or
+    /// [`notify_anchor_restored`](Self::notify_anchor_restored). Catch-up asks peers for what stands there now.
     ///
     /// # Errors
     /// [`P2pClientError::Storage`], [`P2pClientError::Closed`].
     pub async fn notify_reorg(&self, anchor: BlockNumber) -> Result<L1Reorg, P2pClientError> {
         self.ask(|reply| Command::L1Reorg { anchor, reply }).await?.map_err(Into::into)
+    }
+
+    /// The L1 blocks from `anchor` on that an earlier [`notify_reorg`](Self::notify_reorg) named are canonical again: what
+    /// left the chain for their sake counts as before.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Storage`], [`P2pClientError::Closed`].
+    pub async fn notify_anchor_restored(&self, anchor: BlockNumber) -> Result<(), P2pClientError> {
+        self.ask(|reply| Command::L1Restored { anchor, reply }).await?.map_err(Into::into)
     }
 
     /// The slot of the preconfer to expect now: the elected one, or the next if that one has handed over
@@ -273,7 +292,10 @@ impl P2pClient {
         max_count: u32,
     ) -> Result<(PeerId, Vec<Recovered>), P2pClientError> {
         let peer = self.peer_or_best(peer).await?;
-        let page = self.charge(peer, self.asker.page(peer, from, max_count).await)?;
+        let (page, rejection) = self.asker.page(peer, from, max_count).await?;
+        if let Some(rejection) = rejection.filter(is_relays_fault) {
+            return Err(P2pClientError::InvalidAnswer { peer, rejection: Box::new(rejection) });
+        }
         Ok((peer, page.into_iter().map(|commitment| commitment.recovered().clone()).collect()))
     }
 
@@ -327,7 +349,7 @@ impl P2pClient {
             SdkCommand::UpdateL1Head(l1_head) => self.update_l1_head(l1_head).await,
             SdkCommand::NotifyReorg { anchor } => self.notify_reorg(anchor).await.map(drop),
             SdkCommand::Shutdown => self.shutdown().await,
-            _ => Ok(()),
+            other => Err(P2pClientError::UnknownCommand(Box::new(other))),
         }
     }
 
@@ -374,6 +396,14 @@ impl P2pClient {
         let (reply, answer) = oneshot::channel();
         self.command(command(reply)).await?;
         answer.await.map_err(|_| P2pClientError::Closed)
+    }
+}
+
+/// A list of the store. One that is damaged is as good as not there.
+pub(crate) fn readable(store: &dyn SdkStorage, hash: &B256) -> Result<Option<TxList>, StorageError> {
+    match store.get(hash) {
+        Err(StorageError::Corrupt { .. }) => Ok(None),
+        answer => answer,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use p2p_storage::StorageError;
-use p2p_types::PeerId;
+use p2p_types::{HeadSyncStatus, PeerId, SdkCommand};
 use p2p_validation::{IgnoreReason, LookaheadError, Missing, Rejection};
 use preconfirmation_p2p::{NetworkError, PublishError, RequestError};
 use preconfirmation_types::TxListError;
@@ -25,6 +25,16 @@ pub enum P2pClientError {
     /// [`publish_despite_conflict`](crate::P2pClient::publish_despite_conflict).
     #[error("refused to protect the signer: {0}")]
     Conflict(Box<Conflict>),
+    /// This client only follows; see [`P2pClientConfig::publishing`](crate::P2pClientConfig::publishing).
+    #[error("this client does not publish: its configuration says that it only follows")]
+    NotPublisher,
+    /// The client does not know what it would build on: it is behind, or not sure. See
+    /// [`publish_while_behind`](crate::P2pClient::publish_while_behind).
+    #[error("refused to publish while not live: {0}")]
+    NotLive(HeadSyncStatus),
+    /// A command of a kind that this version does not know.
+    #[error("the command {0:?} is of a kind that this version does not know")]
+    UnknownCommand(Box<SdkCommand>),
     /// The commitment cannot be judged here yet: its parent or its schedule is not known.
     #[error("the commitment waits for {0:?}")]
     Deferred(Missing),
@@ -132,7 +142,7 @@ impl P2pClientError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config(_) => ErrorKind::Config,
+            Self::Config(_) | Self::NotPublisher | Self::UnknownCommand(_) => ErrorKind::Config,
             Self::Invalid(rejection) | Self::InvalidAnswer { rejection, .. } => match **rejection {
                 Rejection::Malformed(_) => ErrorKind::Decode,
                 _ => ErrorKind::Validation,
@@ -141,7 +151,7 @@ impl P2pClientError {
                 ErrorKind::Validation
             }
             Self::Conflict(_) => ErrorKind::Conflict,
-            Self::Deferred(_) => ErrorKind::MissingData,
+            Self::Deferred(_) | Self::NotLive(_) => ErrorKind::MissingData,
             Self::Storage(_) => ErrorKind::Storage,
             Self::Network(error) => match **error {
                 NetworkError::Config(_) => ErrorKind::Config,
@@ -168,7 +178,11 @@ impl P2pClientError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Deferred(_) | Self::MissingPeer | Self::Backpressure | Self::Lookahead(_) => true,
+            Self::Deferred(_)
+            | Self::NotLive(_)
+            | Self::MissingPeer
+            | Self::Backpressure
+            | Self::Lookahead(_) => true,
             Self::Timeout { what, .. } => *what != "shutdown",
             Self::Ignored(reason) => {
                 matches!(reason, IgnoreReason::Early { .. } | IgnoreReason::Lookahead(_))

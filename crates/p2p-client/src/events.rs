@@ -53,7 +53,7 @@ impl P2pClient {
     /// restart too) a feed cannot know what it would have to take back.
     #[must_use]
     pub fn events_from(&self, block: BlockNumber) -> BlockFeed {
-        BlockFeed::new(self.storage.clone(), self.changes.clone(), block)
+        BlockFeed::new(self.storage.clone(), self.changes.clone(), self.commands.downgrade(), block)
     }
 
     /// Calls `handler` with every event from now on, one after the other, and returns when the client has

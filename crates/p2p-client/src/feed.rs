@@ -2,14 +2,17 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use p2p_storage::{SdkStorage, StorageError, StoredCommitment};
 use p2p_types::{B256, Base, BlockNumber, Head, Recovered, TxList};
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{
+    sync::{mpsc, watch},
+    task::spawn_blocking,
+};
 
-use crate::P2pClientError;
+use crate::{P2pClientError, service::Command};
 
 /// Blocks read from the store at once.
 const PAGE: usize = 64;
@@ -69,6 +72,8 @@ pub struct BlockFeed {
     cursor: Arc<Mutex<Cursor>>,
     storage: FeedStorage,
     changes: watch::Receiver<u64>,
+    /// Weak, so that a feed does not keep its client alive.
+    commands: mpsc::WeakSender<Command>,
 }
 
 #[derive(Clone)]
@@ -84,9 +89,11 @@ impl BlockFeed {
     pub(crate) fn new(
         storage: Arc<dyn SdkStorage>,
         changes: watch::Receiver<u64>,
+        commands: mpsc::WeakSender<Command>,
         from: BlockNumber,
     ) -> Self {
-        Self { cursor: Arc::new(Mutex::new(Cursor::new(from))), storage: FeedStorage(storage), changes }
+        let cursor = Arc::new(Mutex::new(Cursor::new(from)));
+        Self { cursor, storage: FeedStorage(storage), changes, commands }
     }
 
     /// The next update; `None` after the client has ended and all that it stored has been yielded.
@@ -99,12 +106,14 @@ impl BlockFeed {
         loop {
             // Seen before reading: what changes while we read wakes us again.
             self.changes.borrow_and_update();
+            // What is read stays with the cursor, so that nothing is lost if nobody waits for it any more.
+            if let Some(update) = self.take() {
+                return Ok(Some(update));
+            }
             let (cursor, storage) = (Arc::clone(&self.cursor), self.storage.clone());
-            let read = spawn_blocking(move || {
-                let mut cursor = cursor.lock().unwrap_or_else(PoisonError::into_inner);
-                cursor.next(storage.0.as_ref())
-            });
-            if let Some(update) = read.await.map_err(|_| P2pClientError::Join("storage"))?? {
+            let read = spawn_blocking(move || lock(&cursor).fill(storage.0.as_ref()));
+            read.await.map_err(|_| P2pClientError::Join("storage"))??;
+            if let Some(update) = self.take() {
                 return Ok(Some(update));
             }
             if ended {
@@ -113,6 +122,22 @@ impl BlockFeed {
             ended = self.changes.changed().await.is_err();
         }
     }
+
+    /// The next update that has been read, if there is one.
+    fn take(&self) -> Option<BlockUpdate> {
+        let mut cursor = lock(&self.cursor);
+        if let Some((block, hash)) = cursor.unreadable.take()
+            && let Some(commands) = self.commands.upgrade()
+        {
+            // Where the queue is full, the next look at it says so again.
+            drop(commands.try_send(Command::Unreadable { block, hash }));
+        }
+        cursor.ready.pop_front()
+    }
+}
+
+fn lock(cursor: &Mutex<Cursor>) -> MutexGuard<'_, Cursor> {
+    cursor.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where a feed stands.
@@ -126,14 +151,17 @@ struct Cursor {
     ready: VecDeque<BlockUpdate>,
     /// The block whose lack of a list has been told.
     waiting: Option<B256>,
+    /// A block whose list is in the store and cannot be read.
+    unreadable: Option<(BlockNumber, B256)>,
 }
 
 impl Cursor {
     const fn new(from: BlockNumber) -> Self {
-        Self { next: from, shown: VecDeque::new(), ready: VecDeque::new(), waiting: None }
+        Self { next: from, shown: VecDeque::new(), ready: VecDeque::new(), waiting: None, unreadable: None }
     }
 
-    fn next(&mut self, store: &dyn SdkStorage) -> Result<Option<BlockUpdate>, StorageError> {
+    /// Reads what comes next, if nothing is ready.
+    fn fill(&mut self, store: &dyn SdkStorage) -> Result<(), StorageError> {
         if self.ready.is_empty()
             && let Some(base) = store.base()?
         {
@@ -141,7 +169,7 @@ impl Cursor {
             self.skip(store, base)?;
             self.read(store, base)?;
         }
-        Ok(self.ready.pop_front())
+        Ok(())
     }
 
     /// Takes back what was yielded and is no longer in the chain.
@@ -199,12 +227,20 @@ impl Cursor {
     fn read(&mut self, store: &dyn SdkStorage, base: Base) -> Result<(), StorageError> {
         let mut bytes = 0;
         for stored in store.range(self.next, PAGE)? {
-            if !self.follows(&stored, base) {
+            match self.shown.back().filter(|last| !follows(&stored, last)).copied() {
+                None => {}
+                // What was settled is not what was shown: nobody could tell before a block named it.
+                Some(last) if stored.block <= base.next() => {
+                    self.shown.pop_back();
+                    let (from, dropped) = (last.number, vec![last.hash]);
+                    self.ready.push_back(BlockUpdate::Reorg { from, dropped });
+                    self.settled(from, from);
+                }
                 // The chain has changed since we looked; whoever changed it wakes us.
-                break;
+                Some(_) => break,
             }
             let (block, hash, raw_tx_list_hash) = (stored.block, stored.hash(), stored.txlist_hash());
-            match store.get(&raw_tx_list_hash)? {
+            match self.txlist(store, block, &raw_tx_list_hash)? {
                 Some(txlist) => {
                     bytes += txlist.bytes().len();
                     self.shown.push_back(stored.head());
@@ -229,14 +265,26 @@ impl Cursor {
         Ok(())
     }
 
-    /// Whether a block stands on what was yielded last. The first above the base may name any parent.
-    fn follows(&self, stored: &StoredCommitment, base: Base) -> bool {
-        self.shown.back().is_none_or(|last| {
-            last.number.saturating_add(1) != stored.block
-                || stored.block == base.next()
-                || stored.parent == last.hash
-        })
+    /// A list of the store. One that is damaged is missing: whoever owns the store fetches it again.
+    fn txlist(
+        &mut self,
+        store: &dyn SdkStorage,
+        block: BlockNumber,
+        hash: &B256,
+    ) -> Result<Option<TxList>, StorageError> {
+        match store.get(hash) {
+            Err(StorageError::Corrupt { .. }) => {
+                self.unreadable = Some((block, *hash));
+                Ok(None)
+            }
+            answer => answer,
+        }
     }
+}
+
+/// Whether a block stands on what was yielded last.
+fn follows(stored: &StoredCommitment, last: &Head) -> bool {
+    last.number.saturating_add(1) != stored.block || stored.parent == last.hash
 }
 
 #[cfg(test)]

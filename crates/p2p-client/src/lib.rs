@@ -51,6 +51,9 @@
 //!
 //! # Publish
 //!
+//! A client publishes if [`P2pClientConfig::publishing`] says so, with a store that keeps what was promised
+//! ([`Publishing::Guarded`]), and while it knows what it builds on: it is live, or alone with nothing above its head.
+//!
 //! ```no_run
 //! use p2p_client::{P2pClient, P2pClientError, Sent};
 //! use p2p_types::{Bytes, SignedCommitment};
@@ -59,6 +62,7 @@
 //!     match client.publish_block(signed, txlist).await {
 //!         Ok(Sent::Sent { peers }) => println!("on its way to {peers} peers"),
 //!         Ok(Sent::Queued) => println!("alone; it goes out when a peer comes"),
+//!         Ok(Sent::NonCanonical { .. }) => println!("on its way, but another branch is the chain"),
 //!         Ok(Sent::Duplicate) => println!("published before"),
 //!         // The signer has promised something else for this height: nothing was stored or sent.
 //!         Err(P2pClientError::Conflict(conflict)) => println!("{conflict}"),
@@ -147,6 +151,9 @@
 //! | `p2p_pending` | kind | entries | waiting for a parent, a schedule, a transaction list |
 //! | `p2p_txlists_held_bytes` | | bytes | lists that no commitment names yet |
 //! | `p2p_storage_bytes` | kind | bytes | what the store holds |
+//! | `p2p_storage_failing` | | 0 or 1 | the store does not take everything |
+//! | `p2p_storage_failures_total` | | writes | that the store did not take |
+//! | `p2p_storage_unreadable_total` | | lists | damaged in the store and fetched again |
 //!
 //! Several clients in one process share the series; [`P2pClientConfig::metrics`] turns one client's off.
 
@@ -173,7 +180,9 @@ pub use preconfirmation_p2p::{Keypair, Multiaddr, NetworkConfig};
 pub use builder::P2pClientBuilder;
 pub use chain::{Conflict, L1Reorg};
 pub use client::P2pClient;
-pub use config::{ClientQueues, ConfigError, MAINNET_CHAIN_ID, MemoryConfig, P2pClientConfig, StorageChoice};
+pub use config::{
+    ClientQueues, ConfigError, MAINNET_CHAIN_ID, MemoryConfig, P2pClientConfig, Publishing, StorageChoice,
+};
 pub use error::{ErrorKind, P2pClientError};
 pub use events::{Lagged, Subscription};
 pub use feed::{Block, BlockFeed, BlockUpdate};

@@ -35,6 +35,9 @@ pub(crate) fn describe() {
     describe_gauge!("p2p_pending", count, "What waits to be judged or completed, by kind");
     describe_gauge!("p2p_txlists_held_bytes", Unit::Bytes, "Lists that no commitment names yet");
     describe_gauge!("p2p_storage_bytes", Unit::Bytes, "What the store holds, by kind");
+    describe_gauge!("p2p_storage_failing", count, "1 while the store does not take everything, 0 else");
+    describe_counter!("p2p_storage_failures_total", count, "Writes that the store did not take");
+    describe_counter!("p2p_storage_unreadable_total", count, "Lists damaged in the store and fetched again");
 }
 
 /// One client's series. The recorder is the process's; what the client itself tells is counted here as well,
@@ -147,6 +150,21 @@ impl Metrics {
             gauge!("p2p_storage_bytes", "kind" => "commitments").set(number(stats.commitment_bytes()));
             gauge!("p2p_storage_bytes", "kind" => "txlists").set(number(stats.txlist_bytes));
         });
+    }
+
+    pub(crate) fn storage_failed(&self) {
+        self.record(|| {
+            gauge!("p2p_storage_failing").set(1.0);
+            counter!("p2p_storage_failures_total").increment(1);
+        });
+    }
+
+    pub(crate) fn storage_recovered(&self) {
+        self.record(|| gauge!("p2p_storage_failing").set(0.0));
+    }
+
+    pub(crate) fn unreadable(&self) {
+        self.record(|| counter!("p2p_storage_unreadable_total").increment(1));
     }
 
     pub(crate) fn status(&self, status: &HeadSyncStatus) {

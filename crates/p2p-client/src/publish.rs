@@ -11,7 +11,7 @@ use tokio::{
 };
 use tracing::{Instrument as _, Span, field::Empty};
 
-use crate::{Conflict, P2pClient, P2pClientError, chain::Judged, service::Command};
+use crate::{Conflict, P2pClient, P2pClientError, Publishing, chain::Judged, service::Command};
 
 /// What became of something that was published. It is stored in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,11 @@ pub enum Sent {
     Sent {
         /// The peers that it was addressed to; of a block, the peers of its commitment or of its transaction
         /// list, whichever are fewer.
+        peers: usize,
+    },
+    /// It is on its way, and another branch is the chain here (§7): it stands only if the next preconfer builds on it.
+    NonCanonical {
+        /// As of `Sent`; zero where no peer could take it so far.
         peers: usize,
     },
     /// No peer could take it. It goes out once when one can, as long as it is of use; who comes later finds it
@@ -42,6 +47,24 @@ impl Sent {
             (_, commitment) => commitment,
         }
     }
+
+    /// The same, of a block that is not in the chain.
+    const fn beside_the_chain(self) -> Self {
+        match self {
+            Self::Sent { peers } => Self::NonCanonical { peers },
+            Self::Queued => Self::NonCanonical { peers: 0 },
+            Self::NonCanonical { .. } | Self::Duplicate => self,
+        }
+    }
+}
+
+/// How a commitment is to be published.
+#[derive(Debug, Clone, Copy, Default)]
+struct Waived {
+    /// This conflict.
+    conflict: Option<Conflict>,
+    /// That the client is live.
+    live: bool,
 }
 
 /// A place in the queue of commands, taken before any work is done.
@@ -50,6 +73,9 @@ type Place = mpsc::OwnedPermit<Command>;
 impl P2pClient {
     /// Publishes a block (§6): judged by the rules that peers apply, stored, shown to subscribers, then sent,
     /// the transaction list first and the commitment right after. Goes on if the caller gives up waiting.
+    ///
+    /// Refused while the client is not live, as the block might stand on what others have left behind; a client without
+    /// peers that knows of nothing above its head may publish.
     ///
     /// What the signer has promised before binds it: a second, different commitment for a height of a window,
     /// or a block of a window that it has handed over, is refused, after a restart too.
@@ -65,7 +91,7 @@ impl P2pClient {
         signed: SignedCommitment,
         txlist: Bytes,
     ) -> Result<Sent, P2pClientError> {
-        self.publish(self.place().await?, signed, Some(txlist), None).await
+        self.publish(self.place().await?, signed, Some(txlist), Waived::default()).await
     }
 
     /// As [`publish_block`](Self::publish_block), but where that would wait for a place in the queue of
@@ -78,7 +104,7 @@ impl P2pClient {
         signed: SignedCommitment,
         txlist: Bytes,
     ) -> Result<Sent, P2pClientError> {
-        self.publish(self.try_place()?, signed, Some(txlist), None).await
+        self.publish(self.try_place()?, signed, Some(txlist), Waived::default()).await
     }
 
     /// Publishes a commitment alone: a handover without a block, or a block whose transaction list was
@@ -87,7 +113,7 @@ impl P2pClient {
     /// # Errors
     /// As [`publish_block`](Self::publish_block).
     pub async fn publish_commitment(&self, signed: SignedCommitment) -> Result<Sent, P2pClientError> {
-        self.publish(self.place().await?, signed, None, None).await
+        self.publish(self.place().await?, signed, None, Waived::default()).await
     }
 
     /// As [`publish_commitment`](Self::publish_commitment), without waiting for a place.
@@ -95,7 +121,7 @@ impl P2pClient {
     /// # Errors
     /// [`P2pClientError::Backpressure`] at once if the queue is full, and as `publish_commitment`.
     pub async fn try_publish_commitment(&self, signed: SignedCommitment) -> Result<Sent, P2pClientError> {
-        self.publish(self.try_place()?, signed, None, None).await
+        self.publish(self.try_place()?, signed, None, Waived::default()).await
     }
 
     /// Publishes what was refused with a [`Conflict`], which proves to everybody that the signer misbehaved
@@ -109,7 +135,21 @@ impl P2pClient {
         txlist: Option<Bytes>,
         acknowledged: Conflict,
     ) -> Result<Sent, P2pClientError> {
-        self.publish(self.place().await?, signed, txlist, Some(acknowledged)).await
+        let waived = Waived { conflict: Some(acknowledged), live: false };
+        self.publish(self.place().await?, signed, txlist, waived).await
+    }
+
+    /// Publishes although the client is not live, so that the block may stand on what others have left behind. For whoever
+    /// knows better, from its own execution node for instance; all other rules hold.
+    ///
+    /// # Errors
+    /// As [`publish_block`](Self::publish_block), but for [`P2pClientError::NotLive`].
+    pub async fn publish_while_behind(
+        &self,
+        signed: SignedCommitment,
+        txlist: Option<Bytes>,
+    ) -> Result<Sent, P2pClientError> {
+        self.publish(self.place().await?, signed, txlist, Waived { conflict: None, live: true }).await
     }
 
     /// Publishes a transaction list alone. It is stored and shown once a commitment names it.
@@ -144,8 +184,11 @@ impl P2pClient {
         place: Place,
         signed: SignedCommitment,
         txlist: Option<Bytes>,
-        acknowledged: Option<Conflict>,
+        waived: Waived,
     ) -> Result<Sent, P2pClientError> {
+        if self.publishing == Publishing::Disabled {
+            return Err(P2pClientError::NotPublisher);
+        }
         let (this, wire) = (self.clone(), Bytes::from(signed.to_ssz()));
         let span = publishing(Topic::Commitments, || MessageId::of_commitment(&wire));
         let publish = async move {
@@ -165,8 +208,11 @@ impl P2pClient {
             let gossip = txlist.clone().map(|txlist| Bytes::from(RawTxListGossip::from(txlist).to_ssz()));
             let ((reply, judged), span) = (oneshot::channel(), Span::current());
             let commitment = Box::new(commitment);
-            drop(place.send(Command::Publish { commitment, txlist, acknowledged, reply, span }));
-            if !goes_out(judged.await.map_err(|_| P2pClientError::Closed)?)? {
+            let Waived { conflict: acknowledged, live: behind } = waived;
+            drop(place.send(Command::Publish { commitment, txlist, acknowledged, behind, reply, span }));
+            let judged = judged.await.map_err(|_| P2pClientError::Closed)?;
+            let beside_the_chain = matches!(judged, Judged::Side);
+            if !goes_out(judged)? {
                 return Ok(Sent::Duplicate);
             }
             let sent = match gossip {
@@ -177,7 +223,7 @@ impl P2pClient {
                 }
             };
             this.note(sent, hashes).await;
-            Ok(sent)
+            Ok(if beside_the_chain { sent.beside_the_chain() } else { sent })
         };
         let publishing = self.tasks.spawn(publish.instrument(span));
         publishing.await.map_err(|_| P2pClientError::Join("publishing"))?
@@ -242,6 +288,7 @@ fn goes_out(judged: Judged) -> Result<bool, P2pClientError> {
         Judged::Rejected(rejection) => Err(invalid(rejection)),
         Judged::Failed(error) => Err(StorageError::into(error)),
         Judged::Busy => Err(P2pClientError::Backpressure),
+        Judged::NotLive(status) => Err(P2pClientError::NotLive(status)),
     }
 }
 

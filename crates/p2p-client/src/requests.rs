@@ -5,7 +5,7 @@ use std::sync::Arc;
 use p2p_catchup::{Failure, Reply, Request};
 use p2p_storage::{SdkStorage, StorageError, StoredCommitment};
 use p2p_types::{B256, BlockNumber, PeerId, TxList};
-use p2p_validation::{Authenticated, Validator};
+use p2p_validation::{Authenticated, Rejection, Validator};
 use preconfirmation_p2p::{InboundRequest, NetworkHandle, RequestError};
 use preconfirmation_types::{
     GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse, GetHead,
@@ -14,7 +14,7 @@ use preconfirmation_types::{
 };
 use tokio::task::spawn_blocking;
 
-use crate::{P2pClientError, metrics::Metrics};
+use crate::{P2pClientError, client::readable, metrics::Metrics};
 
 /// A list of no more bytes is hashed in the task that asked for it: a tenth of a millisecond, which is less than
 /// waking another thread costs on a busy machine.
@@ -29,6 +29,8 @@ pub(crate) struct Asker {
     pub(crate) network: NetworkHandle,
     pub(crate) validator: Validator,
     pub(crate) max_txlist_bytes: usize,
+    /// What is invalid costs nobody.
+    pub(crate) soft_fail: bool,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -37,24 +39,36 @@ impl Asker {
         self.network.request::<GetHead>(peer, GetHeadRequest {}).await.map_err(request(peer))
     }
 
-    /// A page, each commitment authenticated. The network has matched it to the range.
+    /// A page: the commitments before the first that breaks a rule, each authenticated, and that rule. What only the
+    /// author of that one can know costs nobody anything; what every peer checks, the peer that serves it.
     pub(crate) async fn page(
         &self,
         peer: PeerId,
         from: BlockNumber,
         max_count: u32,
-    ) -> Result<Vec<Authenticated>, P2pClientError> {
+    ) -> Result<(Vec<Authenticated>, Option<Rejection>), P2pClientError> {
         let asked = GetCommitmentsByNumberRequest { start_block_number: U256::from(from), max_count };
         let answer = self.network.request::<GetCommitmentsByNumber>(peer, asked).await;
         let page = answer.map_err(request(peer))?.into_commitments();
         let validator = self.validator.clone();
         let judged = spawn_blocking(move || {
-            validator.authenticate_page(&page).into_iter().collect::<Result<Vec<_>, _>>()
+            let mut good = Vec::with_capacity(page.len());
+            for judged in validator.authenticate_page(&page) {
+                match judged {
+                    Ok(commitment) => good.push(commitment),
+                    Err(rejection) => return (good, Some(rejection)),
+                }
+            }
+            (good, None)
         });
-        judged.await.map_err(|_| P2pClientError::Join("page validation"))?.map_err(|rejection| {
+        let (good, rejection) = judged.await.map_err(|_| P2pClientError::Join("page validation"))?;
+        if let Some(rejection) = &rejection {
             self.metrics.rejected(rejection.label());
-            P2pClientError::InvalidAnswer { peer, rejection: Box::new(rejection) }
-        })
+            if is_relays_fault(rejection) && !self.soft_fail {
+                self.network.report(peer, rejection.offence());
+            }
+        }
+        Ok((good, rejection))
     }
 
     /// A list, hashed; none if the peer does not have it.
@@ -78,7 +92,9 @@ impl Asker {
                 .head(peer)
                 .await
                 .map(|head| Reply::Head { block: u64::try_from(head.block_number).unwrap_or(u64::MAX) }),
-            Request::Page { from, count } => self.page(peer, from, count.get()).await.map(Reply::Page),
+            Request::Page { from, count } => {
+                self.page(peer, from, count.get()).await.map(|(good, _)| Reply::Page(good))
+            }
             Request::TxList { hash } => {
                 self.txlist(peer, hash).await.map(|list| list.map_or(Reply::TxListNotFound, Reply::TxList))
             }
@@ -92,6 +108,11 @@ impl Asker {
 
 fn request(peer: PeerId) -> impl FnOnce(RequestError) -> P2pClientError {
     move |source| P2pClientError::Request { peer, source: Arc::new(source) }
+}
+
+/// Whether a rule is one that everybody checks who relays or serves a commitment: its form, its signature, the EOP rule.
+pub(crate) const fn is_relays_fault(rejection: &Rejection) -> bool {
+    matches!(rejection, Rejection::Malformed(_) | Rejection::Signature(_) | Rejection::MissingTxListHash)
 }
 
 fn failure(error: &P2pClientError) -> Failure {
@@ -108,54 +129,60 @@ fn failure(error: &P2pClientError) -> Failure {
 /// What the answering peer is to be charged with, where the network could not know.
 pub(crate) const fn offence(error: &P2pClientError) -> Option<Offence> {
     match error {
-        P2pClientError::InvalidAnswer { rejection, .. } => Some(rejection.offence()),
+        // A page has been charged where its answer was read.
         P2pClientError::InvalidTxList { .. } => Some(Offence::HashMismatch),
         _ => None,
     }
 }
 
-/// Answers peers from the store (§11); blocks. A store that fails closes the stream.
+/// Answers peers from the store (§11); blocks. Every request gets an answer: where the store fails, that there is nothing.
 pub(crate) fn serve(store: &dyn SdkStorage, asked: Vec<(PeerId, InboundRequest)>) {
     for (peer, request) in asked {
-        if let Err(error) = answer(store, request) {
-            tracing::warn!(%peer, %error, "cannot serve");
+        match request {
+            InboundRequest::Head(responder) => responder.send(found(peer, head(store))),
+            InboundRequest::Commitments(asked, responder) => {
+                responder.send(found(peer, page(store, &asked)));
+            }
+            InboundRequest::TxList(asked, responder) => {
+                let hash = asked.raw_tx_list_hash;
+                let list = found(peer, readable(store, &hash));
+                responder.send(list.map_or_else(|| GetRawTxListResponse::not_found(hash), Into::into));
+            }
+            _ => tracing::debug!("a request of a kind that this version does not serve"),
         }
     }
 }
 
-fn answer(store: &dyn SdkStorage, request: InboundRequest) -> Result<(), StorageError> {
-    match request {
-        InboundRequest::Head(responder) => {
-            // Without a block above the base, the base is all that there is to claim.
-            let head = match store.head()? {
-                Some(head) => store.by_block(head.number)?.map(|stored| head_of(&stored)),
-                None => None,
-            };
-            let base = store.base()?.map_or(0, |base| base.number);
-            let at_base = PreconfHead { block_number: U256::from(base), ..Default::default() };
-            responder.send(head.unwrap_or(at_base));
-        }
-        InboundRequest::Commitments(asked, responder) => {
-            let limit =
-                usize::try_from(asked.max_count).unwrap_or(usize::MAX).min(MAX_COMMITMENTS_PER_RESPONSE);
-            // No block has a number beyond 64 bits.
-            let found = match u64::try_from(asked.start_block_number) {
-                Ok(from) => store.range(from, limit)?,
-                Err(_) => Vec::new(),
-            };
-            let page = found.iter().map(|stored| stored.recovered.signed().clone()).collect();
-            if let Ok(page) = GetCommitmentsByNumberResponse::new(page) {
-                responder.send(page);
-            }
-        }
-        InboundRequest::TxList(asked, responder) => {
-            let hash = asked.raw_tx_list_hash;
-            let found = store.get(&hash)?;
-            responder.send(found.map_or_else(|| GetRawTxListResponse::not_found(hash), Into::into));
-        }
-        _ => tracing::debug!("a request of a kind that this version does not serve"),
-    }
-    Ok(())
+/// What the store has, or nothing where it fails.
+fn found<T: Default>(peer: PeerId, answer: Result<T, StorageError>) -> T {
+    answer.unwrap_or_else(|error| {
+        tracing::warn!(%peer, %error, "cannot serve what is stored");
+        T::default()
+    })
+}
+
+fn head(store: &dyn SdkStorage) -> Result<PreconfHead, StorageError> {
+    let head = match store.head()? {
+        Some(head) => store.by_block(head.number)?.map(|stored| head_of(&stored)),
+        None => None,
+    };
+    // Without a block above the base, the base is all that there is to claim.
+    let base = store.base()?.map_or(0, |base| base.number);
+    Ok(head.unwrap_or(PreconfHead { block_number: U256::from(base), ..Default::default() }))
+}
+
+fn page(
+    store: &dyn SdkStorage,
+    asked: &GetCommitmentsByNumberRequest,
+) -> Result<GetCommitmentsByNumberResponse, StorageError> {
+    let limit = usize::try_from(asked.max_count).unwrap_or(usize::MAX).min(MAX_COMMITMENTS_PER_RESPONSE);
+    // No block has a number beyond 64 bits.
+    let found = match u64::try_from(asked.start_block_number) {
+        Ok(from) => store.range(from, limit)?,
+        Err(_) => Vec::new(),
+    };
+    let page = found.iter().map(|stored| stored.recovered.signed().clone()).collect();
+    Ok(GetCommitmentsByNumberResponse::new(page).unwrap_or_default())
 }
 
 fn head_of(stored: &StoredCommitment) -> PreconfHead {

@@ -18,10 +18,10 @@ use std::{
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use p2p_storage::{
-    CommitmentStore, EvidenceStore, Inserted, MemoryStorage, StorageError, StoredCommitment, StoredEvidence,
-    TxListStore,
+    ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, Promise, PromiseStore,
+    StorageError, StoredCommitment, StoredEvidence, TxListStore,
 };
-use p2p_types::{B256, Base, BlockNumber, Head, PeerId, TxList, U256};
+use p2p_types::{Address, B256, Base, BlockNumber, Head, PeerId, TxList, U256, UnixSeconds};
 use p2p_validation::{Evidence, Linked};
 use preconfirmation_p2p::{Network, NetworkConfig, NetworkEvent, NetworkHandle, RequestError};
 use preconfirmation_types::{
@@ -200,12 +200,16 @@ impl CommitmentStore for Gated {
         self.store.base()
     }
 
-    fn set_base(&self, base: Base) -> Result<Vec<StoredCommitment>, StorageError> {
+    fn set_base(&self, base: Base) -> Result<ChainUpdate, StorageError> {
         self.store.set_base(base)
     }
 
-    fn rewind(&self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
-        self.store.rewind(from)
+    fn withdraw(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError> {
+        self.store.withdraw(anchor)
+    }
+
+    fn reinstate(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError> {
+        self.store.reinstate(anchor)
     }
 
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
@@ -236,6 +240,24 @@ impl TxListStore for Gated {
 
     fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
         self.store.txlist_usage()
+    }
+}
+
+impl PromiseStore for Gated {
+    fn put_promise(&self, promise: Promise) -> Result<(), StorageError> {
+        self.store.put_promise(promise)
+    }
+
+    fn promises(&self, signer: &Address, window_end: UnixSeconds) -> Result<Vec<Promise>, StorageError> {
+        self.store.promises(signer, window_end)
+    }
+
+    fn prune_promises(&self, before: UnixSeconds) -> Result<usize, StorageError> {
+        self.store.prune_promises(before)
+    }
+
+    fn keeps_promises(&self) -> bool {
+        self.store.keeps_promises()
     }
 }
 

@@ -451,6 +451,10 @@ impl CommitmentStore for MemoryStorage {
         }
     }
 
+    fn commitment_limit(&self) -> Option<usize> {
+        Some(self.limits.commitments)
+    }
+
     fn commitment_count(&self) -> Result<usize, StorageError> {
         Ok(self.state()?.by_hash.len())
     }

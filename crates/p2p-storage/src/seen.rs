@@ -26,6 +26,11 @@ impl SeenCache {
         self.ids.insert(id, now)
     }
 
+    /// Forgets an id: what it names has not been judged after all.
+    pub fn remove(&mut self, id: &MessageId) {
+        self.ids.remove(id);
+    }
+
     /// Whether an id was seen within the time to live.
     #[must_use]
     pub fn contains(&self, now: Instant, id: &MessageId) -> bool {
@@ -52,6 +57,8 @@ mod tests {
         assert!(!seen.insert(start + Duration::from_millis(9_999), id));
         assert!(seen.insert(start + Duration::from_secs(10), id));
         assert!(!seen.insert(start + Duration::from_secs(11), id));
+        seen.remove(&id);
+        assert!(seen.insert(start + Duration::from_secs(11), id));
     }
 
     #[test]

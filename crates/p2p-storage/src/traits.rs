@@ -349,6 +349,11 @@ pub trait CommitmentStore: Send + Sync {
     /// # Errors
     /// [`StorageError`] if the store cannot be read.
     fn commitment_count(&self) -> Result<usize, StorageError>;
+
+    /// How many there may be; none, as by default, where that is not known.
+    fn commitment_limit(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Transaction lists, by hash.

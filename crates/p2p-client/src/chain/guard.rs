@@ -1,16 +1,10 @@
-//! What the signer of a commitment has promised before. Read from the store, so that it outlives a restart.
+//! What the signer of a commitment has promised before, so that the application does not contradict it.
 
-use p2p_storage::{StorageError, StoredCommitment};
-use p2p_types::{Address, B256, BlockNumber, Misbehaviour, U256, UnixSeconds};
+use p2p_storage::{Promise, StorageError};
+use p2p_types::{Address, B256, BlockNumber, Misbehaviour, UnixSeconds};
 use p2p_validation::Elected;
 
 use super::Chain;
-
-/// A signer and the end of its window.
-pub(super) type Turn = (Address, UnixSeconds);
-
-/// Most heights that are searched for an earlier promise, each way.
-const MAX_HEIGHTS: usize = 4096;
 
 /// A promise that a new one would break: together, both signatures prove a misbehaviour. Only a refusal gives
 /// one, so that nobody acknowledges a conflict that they have not been shown.
@@ -43,90 +37,37 @@ impl std::fmt::Display for Conflict {
 }
 
 impl Chain {
-    /// The first promise found in the store, history and handovers included, that a new one would break.
-    pub(super) fn conflict(&mut self, new: &Elected) -> Result<Option<Conflict>, StorageError> {
+    /// The first earlier promise that a new one would break: of those that the application has published, which the
+    /// store keeps until their window is over, then of all that this node has seen of the signer, linked or not.
+    pub(super) fn conflict(&self, new: &Elected) -> Result<Option<Conflict>, StorageError> {
         let (signer, window_end, block) = (new.recovered().signer(), new.window_end(), new.block());
-        let mine = |stored: &StoredCommitment| {
-            stored.recovered.signer() == signer
-                && stored.recovered.signed().preconf().submission_window_end == U256::from(window_end.get())
-        };
-        let found = |kind, signed| {
-            Ok(Some(Conflict { kind, signer, window_end, block, signed, refused: new.hash() }))
-        };
-        let other =
-            self.store.at(block)?.into_iter().find(|stored| mine(stored) && stored.hash() != new.hash());
-        if let Some(other) = other {
-            return found(Misbehaviour::Equivocation, other.hash());
-        }
-        // What did not link is not in the store, and is signed all the same.
-        if let Some(other) = self.forwarded.other(new) {
-            return found(Misbehaviour::Equivocation, other);
-        }
-        if !new.is_eop_only()
-            && let Some(eop) = self.handed_over(new, mine)?
-        {
-            return found(Misbehaviour::BlockAfterEop, eop);
-        }
-        if new.preconf().eop
-            && let Some(later) = self.block_above(new, mine)?
-        {
-            return found(Misbehaviour::BlockAfterEop, later);
-        }
-        Ok(None)
+        let promise = Promise::from(&**new);
+        let own = self.store.promises(&signer, window_end)?;
+        let broken = own.iter().find_map(|own| Some((own.conflicts_with(&promise)?, own.hash)));
+        Ok(broken.or_else(|| self.witness.conflict(new)).map(|(kind, signed)| Conflict {
+            kind,
+            signer,
+            window_end,
+            block,
+            signed,
+            refused: new.hash(),
+        }))
     }
 
-    /// A handover of the same turn below a block. Looks down as far as the window goes, or as it has looked
-    /// before.
-    fn handed_over(
-        &mut self,
-        new: &Elected,
-        mine: impl Fn(&StoredCommitment) -> bool,
-    ) -> Result<Option<B256>, StorageError> {
-        let turn = (new.recovered().signer(), new.window_end());
-        let looked = self.no_eop_below.filter(|(known, _)| *known == turn).map_or(0, |(_, height)| height);
-        let opens = U256::from(new.window().start.get());
-        let settled = self.store.base()?.map_or(0, |base| base.number);
-        for height in (looked..new.block()).rev().take(MAX_HEIGHTS) {
-            let here = self.store.at(height)?;
-            let eop = |stored: &&StoredCommitment| mine(stored) && stored.recovered.signed().preconf().eop;
-            if let Some(eop) = here.iter().find(eop) {
-                return Ok(Some(eop.hash()));
-            }
-            if here.is_empty() && height > settled {
-                // A gap: what is below may be told of later.
-                return Ok(None);
-            }
-            // Block times grow: below a block of before the window there is nothing of this window.
-            if here.is_empty() || self.store.by_block(height)?.is_some_and(|block| time(&block) < opens) {
-                break;
-            }
-        }
-        self.no_eop_below = Some((turn, new.block()));
-        Ok(None)
+    /// Records what the application is about to publish. Nothing may be stored or sent for it before.
+    pub(super) fn promise(&self, new: &Elected) -> Result<(), StorageError> {
+        self.store.put_promise(Promise::from(&**new))
     }
 
-    /// A block of the same turn above a handover.
-    fn block_above(
-        &self,
-        new: &Elected,
-        mine: impl Fn(&StoredCommitment) -> bool,
-    ) -> Result<Option<B256>, StorageError> {
-        for height in (new.block()..BlockNumber::MAX).skip(1).take(MAX_HEIGHTS) {
-            let here = self.store.at(height)?;
-            let block = |stored: &&StoredCommitment| {
-                mine(stored) && !stored.recovered.signed().preconf().is_eop_only()
-            };
-            if let Some(block) = here.iter().find(block) {
-                return Ok(Some(block.hash()));
-            }
-            if here.is_empty() {
-                break;
-            }
+    /// Forgets promises for windows that are over: nothing can be signed for them any more.
+    pub(super) fn forget_promises(&mut self) -> Result<(), StorageError> {
+        let grace = self.validator.config().executor_slot_grace;
+        // As long again, for clocks that differ.
+        let over = self.unix.saturating_sub(grace).saturating_sub(self.seen_ttl);
+        if self.promises_until < over {
+            self.promises_until = over;
+            self.store.prune_promises(over)?;
         }
-        Ok(None)
+        Ok(())
     }
-}
-
-fn time(stored: &StoredCommitment) -> U256 {
-    stored.recovered.signed().preconf().timestamp
 }

@@ -3,7 +3,7 @@
 use p2p_catchup::{Input, RequestId};
 use p2p_storage::StorageError;
 use p2p_types::{
-    Base, BlockNumber, HeadSyncStatus, MessageId, Offence, Origin, PeerId, SdkEvent, TxList, UnixSeconds,
+    B256, Base, BlockNumber, HeadSyncStatus, MessageId, Origin, PeerId, SdkEvent, TxList, UnixSeconds,
 };
 use p2p_validation::{Authenticated, IgnoreReason, LookaheadError, Missing, Rejection, Slot};
 use preconfirmation_p2p::VerdictToken;
@@ -20,7 +20,7 @@ pub(crate) enum Judged {
     Known,
     /// So it was, but nobody else can be expected to have it.
     Unsent,
-    /// Stored, but its height belongs to another branch.
+    /// Stored, but another branch is the chain.
     Side,
     /// Its signer has promised something else.
     Conflict(Conflict),
@@ -30,6 +30,8 @@ pub(crate) enum Judged {
     Failed(StorageError),
     /// Too much waits for a slow handler already.
     Busy,
+    /// The client does not know what it would build on.
+    NotLive(HeadSyncStatus),
 }
 
 impl Judged {
@@ -45,6 +47,7 @@ impl Judged {
             Self::Rejected(rejection) => Some(rejection.label()),
             Self::Failed(_) => Some("store_full"),
             Self::Busy => Some("busy"),
+            Self::NotLive(_) => Some("not_live"),
         }
     }
 }
@@ -105,6 +108,10 @@ pub(crate) enum Job {
     L1Head(BlockNumber),
     /// L1 has replaced its blocks from `anchor` on.
     L1Reorg { anchor: BlockNumber, reply: Reply<Result<L1Reorg, StorageError>> },
+    /// They are canonical again.
+    L1Restored { anchor: BlockNumber, reply: Reply<Result<(), StorageError>> },
+    /// The list of a block cannot be read: it is fetched again.
+    Unreadable { block: BlockNumber, hash: B256 },
     /// Who is to be expected at a moment?
     Expected { moment: UnixSeconds, reply: Reply<Result<Option<Slot>, LookaheadError>> },
     /// Catch-up says where it stands. Told after everything that was handed in before it.
@@ -132,9 +139,13 @@ impl Job {
             Self::TxLists(lists) => Some(lists.len().saturating_mul(STORED)),
             Self::Local { .. } => Some(STORED),
             Self::Status(_) | Self::L1Head(_) | Self::Expected { .. } => Some(1),
-            Self::Import { .. } | Self::SetBase { .. } | Self::L1Reorg { .. } | Self::Tick | Self::Recall => {
-                None
-            }
+            Self::Import { .. }
+            | Self::SetBase { .. }
+            | Self::L1Reorg { .. }
+            | Self::L1Restored { .. }
+            | Self::Unreadable { .. }
+            | Self::Tick
+            | Self::Recall => None,
         }
     }
 }
@@ -144,13 +155,12 @@ impl Job {
 pub(crate) struct Effects {
     pub(crate) events: Vec<SdkEvent>,
     pub(crate) inputs: Vec<Input>,
-    pub(crate) reports: Vec<(PeerId, Offence)>,
     /// Given last.
     pub(crate) answers: Vec<Answer>,
     /// Messages that count as seen.
     pub(crate) seen: Vec<MessageId>,
-    /// Blocks have left the chain for L1's sake: what was seen may be seen again.
-    pub(crate) forget_seen: bool,
+    /// Messages that were not judged after all: they count as seen no more.
+    pub(crate) unseen: Vec<MessageId>,
     /// The store is broken: the client must end.
     pub(crate) fatal: Option<StorageError>,
 }

@@ -5,12 +5,15 @@ use std::collections::VecDeque;
 use p2p_storage::{StorageError, StoredCommitment};
 use p2p_types::{B256, BlockNumber, Origin, SdkEvent, TxList};
 use p2p_validation::{
-    Arrival, Authenticated, Elected, Facts, Linked, Missing, Parent, Rejection, ValidationOutcome,
+    Arrival, Authenticated, Elected, Facts, IgnoreReason, Linked, Missing, Parent, Rejection,
+    ValidationOutcome,
 };
 use preconfirmation_p2p::Verdict;
 use tracing::Span;
 
-use super::{Arrived, Candidate, Chain, Conflict, Judged, MAX_AHEAD};
+use crate::requests::is_relays_fault;
+
+use super::{Arrived, Candidate, Chain, Conflict, Judged, MAX_AHEAD, promises::Admission};
 
 impl Chain {
     /// A commitment of the application: judged like any other, but it never waits, and its signer's earlier
@@ -50,14 +53,16 @@ impl Chain {
             ValidationOutcome::Ignore(reason) => return Ok(Judged::Ignored(reason)),
             ValidationOutcome::Reject(rejection) => return Ok(Judged::Rejected(rejection)),
         };
-        if let Some(txlist) = txlist {
-            self.local_list(txlist)?;
-        }
+        // From here on it binds its signer, whatever becomes of the rest.
+        self.promise(&elected)?;
+        self.own_lists.extend(txlist.map(|txlist| (txlist.hash(), txlist)));
         self.staged.push(linked, Origin::Local, Span::current());
-        let mut flushed = self.flush()?;
+        let flushed = self.flush();
+        self.own_lists.clear();
+        let mut flushed = flushed?;
         let judged = flushed.judged.pop().unwrap_or(Judged::Known);
         if !matches!(judged, Judged::Failed(_)) {
-            self.forwarded.allows(&elected);
+            self.promises.admit(&elected);
             self.note(&elected)?;
         }
         self.work_off(flushed.next)?;
@@ -96,21 +101,20 @@ impl Chain {
         let answers = self.validator.authenticate_all(&arrived);
         for (Arrived { arrival, from, verdict, span, .. }, answer) in arrived.into_iter().zip(answers) {
             match answer {
-                Ok(commitment) => {
-                    let origin = Origin::Gossip(from);
-                    candidates.push_back(Candidate {
-                        commitment,
-                        arrival,
-                        origin,
-                        verdict,
-                        missing: None,
-                        span,
-                    });
-                }
+                Ok(commitment) => candidates.push_back(Candidate {
+                    commitment,
+                    arrival,
+                    origin: Origin::Gossip(from),
+                    verdict,
+                    missing: None,
+                    since: self.now,
+                    admitted: false,
+                    span,
+                }),
                 Err(rejection) => {
                     self.rejected(&span, &rejection);
                     if let Some(verdict) = verdict {
-                        verdict.settle(soft(self.soft_fail, rejection.offence()));
+                        verdict.settle(blame(self.soft_fail, &rejection));
                     }
                 }
             }
@@ -124,7 +128,7 @@ impl Chain {
             while let Some(candidate) = queue.pop_front() {
                 // However many a missing block has held back, it and they cost one write.
                 if let Some(linked) = self.judge(candidate)? {
-                    queue.extend(self.pending.take_parent(linked));
+                    queue.extend(self.release(linked));
                 }
             }
             queue = self.flush()?.next;
@@ -144,17 +148,16 @@ impl Chain {
             }
             ValidationOutcome::Ignore(reason) => {
                 self.ignored(&span, reason.label());
+                // Of what was not judged, nothing is remembered: it may come again.
+                if matches!(reason, IgnoreReason::Early { .. } | IgnoreReason::Lookahead(_)) {
+                    self.forget(&candidate);
+                }
                 return Ok(None);
             }
             ValidationOutcome::Reject(rejection) => {
                 self.rejected(&span, &rejection);
-                match (candidate.verdict.take(), candidate.origin.peer()) {
-                    (Some(verdict), _) => verdict.settle(soft(self.soft_fail, rejection.offence())),
-                    // Its verdict was settled while it waited; the peer pays all the same.
-                    (None, Some(peer)) if !self.soft_fail => {
-                        self.effects.reports.push((peer, rejection.offence()));
-                    }
-                    (None, _) => {}
+                if let Some(verdict) = candidate.verdict.take() {
+                    verdict.settle(blame(self.soft_fail, &rejection));
                 }
                 return Ok(None);
             }
@@ -163,16 +166,19 @@ impl Chain {
             self.ignored(&span, "far_ahead");
             return Ok(None);
         }
+        if !self.admit(&elected, &mut candidate)? {
+            return Ok(None);
+        }
         self.note(&elected)?;
         match self.link(elected.clone())? {
             ValidationOutcome::Accept(linked) => {
-                self.forward(&elected, &mut candidate);
+                Self::forward(&mut candidate);
                 let hash = linked.hash();
                 self.staged.push(linked, candidate.origin, candidate.span);
                 return Ok(Some(hash));
             }
             ValidationOutcome::Defer(missing) => {
-                self.forward(&elected, &mut candidate);
+                Self::forward(&mut candidate);
                 self.wait(missing, candidate);
             }
             ValidationOutcome::Ignore(reason) => self.ignored(&span, reason.label()),
@@ -181,6 +187,33 @@ impl Chain {
             ValidationOutcome::Reject(rejection) => self.rejected(&span, &rejection),
         }
         Ok(None)
+    }
+
+    /// Whether a promise goes further: not if it is known, in whatever bytes, nor if its signer has made too many of its
+    /// kind on which nobody has built.
+    fn admit(&mut self, elected: &Elected, candidate: &mut Candidate) -> Result<bool, StorageError> {
+        if std::mem::replace(&mut candidate.admitted, true) {
+            return Ok(true);
+        }
+        let hash = elected.hash();
+        let built_on = self.pending.waits_for(&hash);
+        let admission = self.promises.admit(elected);
+        if admission != Admission::New {
+            // One promise goes out once.
+            candidate.verdict = None;
+        }
+        let refused = match admission {
+            Admission::Known if self.store.by_hash(&hash)?.is_some() => Some("known"),
+            Admission::Full if !built_on => Some("too_many_promises"),
+            _ if !built_on && self.is_withdrawn(elected) && self.store.by_hash(&hash)?.is_none() => {
+                Some("l1_replaced")
+            }
+            Admission::New | Admission::Known | Admission::Full => None,
+        };
+        if let Some(reason) = refused {
+            self.ignored(&candidate.span, reason);
+        }
+        Ok(refused.is_none())
     }
 
     fn ignored(&self, span: &Span, reason: &'static str) {
@@ -198,15 +231,13 @@ impl Chain {
     /// Notes what an elected preconfer has signed: what it proves, and whether it hands over.
     pub(super) fn note(&mut self, elected: &Elected) -> Result<(), StorageError> {
         self.handovers.note(elected);
-        if elected.preconf().eop {
-            self.no_eop_below = None;
-        }
+        self.signers.insert(elected.recovered().signer(), ());
         for evidence in self.witness.note(elected) {
             match self.store.put_evidence(&evidence) {
                 Ok(true) => {}
                 // Told before the last restart.
                 Ok(false) => continue,
-                Err(error) if error.is_retryable() => tracing::warn!(%error, "cannot store evidence"),
+                Err(error) if error.is_retryable() => self.storage_failed(&error),
                 Err(error) => return Err(error),
             }
             let (kind, signer, block) = (evidence.kind(), evidence.signer(), evidence.block());
@@ -224,11 +255,10 @@ impl Chain {
         self.reference.is_none_or(|reference| block <= reference.saturating_add(MAX_AHEAD))
     }
 
-    /// Forwarding asks for less than showing: elected is enough, once per signer and height.
-    fn forward(&mut self, elected: &Elected, candidate: &mut Candidate) {
+    /// Forwarding asks for less than showing: elected is enough.
+    fn forward(candidate: &mut Candidate) {
         if let Some(verdict) = candidate.verdict.take() {
-            let allowed = self.forwarded.allows(elected);
-            verdict.settle(if allowed { Verdict::Accept } else { Verdict::Ignore });
+            verdict.settle(Verdict::Accept);
         }
     }
 
@@ -242,10 +272,12 @@ impl Chain {
             None => self.store.by_hash(&elected.parent_hash())?,
         };
         let before = match elected.block().checked_sub(1) {
-            Some(block) if self.validator.follows_height(&elected) => match self.staged.by_block(block) {
-                Some(staged) => Some(staged.clone()),
-                None => self.store.by_block(block)?,
-            },
+            Some(block) if self.validator.follows_height(&elected) || block == base.number => {
+                match self.staged.by_block(block) {
+                    Some(staged) => Some(staged.clone()),
+                    None => self.store.by_block(block)?,
+                }
+            }
             _ => None,
         };
         let facts = Facts { base, parent: parent.as_ref().map(fact), before: before.as_ref().map(fact) };
@@ -256,6 +288,14 @@ impl Chain {
 /// The verdict on invalid gossip.
 pub(crate) const fn soft(soft_fail: bool, offence: p2p_types::Offence) -> Verdict {
     if soft_fail { Verdict::Ignore } else { Verdict::Reject(offence) }
+}
+
+/// The verdict on a commitment that breaks a rule. Whoever relays it checks some rules; the rest only its author knows.
+const fn blame(soft_fail: bool, rejection: &Rejection) -> Verdict {
+    match soft(soft_fail, rejection.offence()) {
+        Verdict::Reject(offence) if !is_relays_fault(rejection) => Verdict::RejectAuthor(offence),
+        verdict => verdict,
+    }
 }
 
 fn fact(stored: &StoredCommitment) -> Parent<'_> {

@@ -1,29 +1,37 @@
 //! The owner of the chain: judges, stores, lets wait, in the order of arrival. Synchronous; runs on a blocking
 //! thread, one batch at a time.
 
-mod forward;
 mod guard;
 mod import;
 mod job;
 mod judge;
 mod l1;
+mod pending;
+mod promises;
 mod recall;
 mod staged;
+mod storage;
 mod txlists;
 mod wanted;
 
 use std::{num::NonZeroUsize, sync::Arc, time::Instant};
 
+use hashbrown::HashMap;
+use p2p_catchup::ImportVerdict;
 use p2p_catchup::Input;
-use p2p_storage::{Added, HeldTxLists, PendingPool, SdkStorage, StorageError, StoredCommitment};
-use p2p_types::{B256, Base, BlockNumber, Bytes, Head, Origin, PeerId, SdkEvent, UnixSeconds, WaitedFor};
+use p2p_storage::{HeldTxLists, PendingPool, SdkStorage, StorageError};
+use p2p_types::{
+    Address, B256, Base, BlockNumber, Bytes, Head, Origin, PeerId, SdkEvent, TxList, UnixSeconds,
+};
 use p2p_validation::{Arrival, Authenticated, Handovers, Missing, Validator, Witness, WitnessLimits};
 use preconfirmation_p2p::VerdictToken;
+use schnellru::{ByLength, LruMap};
 use tracing::Span;
 
 use crate::{config::MemoryConfig, metrics::Metrics};
-use forward::ForwardMemory;
+use promises::PromiseMemory;
 use staged::Staging;
+use storage::Trouble;
 use txlists::Applied;
 use wanted::Wanted;
 
@@ -41,6 +49,9 @@ const HANDOVERS: NonZeroUsize = match NonZeroUsize::new(256) {
     None => NonZeroUsize::MIN,
 };
 
+/// Signers that are remembered as elected: more than take turns in a day.
+const SIGNERS: u32 = 256;
+
 /// A commitment on its way through the rules.
 #[derive(Debug)]
 pub(crate) struct Candidate {
@@ -51,6 +62,10 @@ pub(crate) struct Candidate {
     pub(crate) verdict: Option<VerdictToken>,
     /// What it waits for, while it does.
     pub(crate) missing: Option<Missing>,
+    /// When it arrived.
+    pub(crate) since: Instant,
+    /// It counts among the promises of its signer.
+    pub(crate) admitted: bool,
     /// Goes with the message from its arrival to its event.
     pub(crate) span: Span,
 }
@@ -80,14 +95,24 @@ pub(crate) struct Chain {
     pending: PendingPool<Candidate>,
     held: HeldTxLists,
     wanted: Wanted,
-    forwarded: ForwardMemory,
+    promises: PromiseMemory,
+    /// Signers that have been elected lately.
+    signers: LruMap<Address, ()>,
     staged: Staging,
+    /// Lists of the application's own blocks that are being stored with them.
+    own_lists: HashMap<B256, TxList>,
     /// Blocks of the batch that is being stored, until their lists have been looked for.
     applied: Vec<Applied>,
     witness: Witness,
     handovers: Handovers,
-    /// The turn in which the application published last, and the height below which it has not handed over.
-    no_eop_below: Option<(guard::Turn, BlockNumber)>,
+    /// What L1 has replaced, as told last.
+    replaced: Option<l1::Replaced>,
+    /// The application's promises for windows that ended before this are forgotten.
+    promises_until: UnixSeconds,
+    /// What is wrong with the store, if anything is.
+    trouble: Trouble,
+    /// What waits has changed, and catch-up has not been told.
+    waiting_changed: bool,
     /// Whether the application has said that catch-up may start.
     open: bool,
     /// How far back the messages in the store count as seen.
@@ -116,14 +141,19 @@ impl Chain {
             store,
             validator,
             pending: PendingPool::new(config.pending),
-            held: HeldTxLists::new(config.held_txlist_bytes, config.held_txlist_ttl),
+            held: HeldTxLists::new(config.held()),
             wanted: Wanted::default(),
-            forwarded: ForwardMemory::new(config.forwarded),
+            promises: PromiseMemory::new(config.promises),
+            signers: LruMap::new(ByLength::new(SIGNERS)),
             staged: Staging::default(),
+            own_lists: HashMap::new(),
             applied: Vec::new(),
             witness: Witness::new(WitnessLimits::default()),
             handovers: Handovers::new(HANDOVERS),
-            no_eop_below: None,
+            replaced: None,
+            promises_until: UnixSeconds::default(),
+            trouble: Trouble::default(),
+            waiting_changed: false,
             open: false,
             seen_ttl: config.seen_ttl,
             soft_fail,
@@ -145,10 +175,20 @@ impl Chain {
     ) -> Effects {
         (self.now, self.unix, self.reference) = (now, unix, reference);
         let silent = jobs.iter().all(Job::is_silent);
-        if let Err(error) = jobs.into_iter().try_for_each(|job| self.job(job)) {
-            // What can be cured by time or configuration has been answered where it happened.
-            tracing::error!(%error, "the store failed");
-            self.effects.fatal = Some(error);
+        for job in jobs {
+            match self.job(job) {
+                Ok(()) => {}
+                // Time can cure it: what was not stored comes again.
+                Err(error) if error.is_retryable() => self.abandon(&error),
+                Err(error) => {
+                    tracing::error!(%error, "the store failed");
+                    self.effects.fatal = Some(error);
+                    break;
+                }
+            }
+        }
+        if std::mem::take(&mut self.waiting_changed) {
+            self.effects.inputs.push(Input::Waiting { highest: self.pending.highest() });
         }
         if !silent {
             self.measure();
@@ -156,16 +196,13 @@ impl Chain {
         std::mem::take(&mut self.effects)
     }
 
-    fn measure(&self) {
-        let of_schedules = self
-            .pending
-            .iter()
-            .filter(|waiting| matches!(waiting.missing, Some(Missing::Schedule(_))))
-            .count();
-        let of_parents = self.pending.len() - of_schedules;
-        self.metrics.pending((of_parents, of_schedules), self.wanted.len(), self.held.bytes());
+    fn measure(&mut self) {
+        self.metrics.pending(self.pending.counts(), self.wanted.len(), self.held.bytes());
         match self.store.stats() {
-            Ok(stats) => self.metrics.storage(stats),
+            Ok(stats) => {
+                self.metrics.storage(stats);
+                self.fills(stats.commitments);
+            }
             Err(error) => tracing::debug!(%error, "the store does not tell its size"),
         }
     }
@@ -175,9 +212,9 @@ impl Chain {
         self.pending.next_deadline()
     }
 
-    /// Whether anything waits for the lookahead.
-    pub(crate) fn waits_for_schedule(&self) -> bool {
-        self.pending.waits_for_schedule()
+    /// Whether anything waits for the lookahead, or for its time.
+    pub(crate) const fn waits_for_time(&self) -> bool {
+        self.pending.waits_for_time()
     }
 
     fn job(&mut self, job: Job) -> Result<(), StorageError> {
@@ -185,7 +222,13 @@ impl Chain {
             Job::Gossip(arrived) => self.gossip(arrived)?,
             Job::Local { commitment, txlist, acknowledged, reply, span } => {
                 let entered = span.entered();
-                let judged = self.local(*commitment, txlist, acknowledged.as_ref())?;
+                let judged = match self.local(*commitment, txlist, acknowledged.as_ref()) {
+                    Err(error) if error.is_retryable() => {
+                        self.abandon(&error);
+                        Judged::Failed(error)
+                    }
+                    judged => judged?,
+                };
                 if let Some(outcome) = judged.refusal() {
                     entered.record("outcome", outcome);
                 }
@@ -193,28 +236,38 @@ impl Chain {
             }
             Job::TxLists(lists) => self.txlists(lists)?,
             Job::Import { id, from, page } => {
-                let verdict = self.import(from, page)?;
+                let verdict = match self.import(from, page) {
+                    Err(error) if error.is_retryable() => {
+                        self.abandon(&error);
+                        ImportVerdict::Deferred
+                    }
+                    verdict => verdict?,
+                };
                 let head = self.store.head()?;
                 self.effects.inputs.push(Input::Imported { id, head, verdict });
             }
             Job::SetBase { base, open, reply } => {
-                let before = self.store.head()?;
                 let done = self.set_base(base, open);
-                self.effects.answers.push(Answer::Base(reply, done));
-                self.head_moved(before)?;
+                self.effects.answers.push(Answer::Base(reply, done.clone()));
+                done?;
             }
             Job::L1Head(head) => self.validator.set_l1_head(Some(head)),
             Job::L1Reorg { anchor, reply } => {
                 let reorg = self.l1_reorg(anchor);
-                self.effects.answers.push(Answer::L1Reorg(reply, reorg));
+                self.effects.answers.push(Answer::L1Reorg(reply, reorg.clone()));
+                reorg?;
             }
+            Job::L1Restored { anchor, reply } => {
+                let done = self.l1_restored(anchor);
+                self.effects.answers.push(Answer::Base(reply, done.clone()));
+                done?;
+            }
+            Job::Unreadable { block, hash } => self.unreadable(block, hash)?,
             Job::Expected { moment, reply } => {
                 let expected = self.handovers.expected(self.validator.lookahead(), moment);
                 // Whoever asked may have gone.
                 reply.send(expected).ok();
             }
-            // A block of this very batch may lack its list: catch-up is being told, and will say so.
-            Job::Status(status) if status.is_live() && self.wanted.len() > 0 => {}
             Job::Status(status) => self.tell(SdkEvent::Status { status }),
             Job::Tick => self.tick()?,
             Job::Recall => self.recall()?,
@@ -239,90 +292,49 @@ impl Chain {
         Ok(())
     }
 
+    /// What is settled has moved; `open`: catch-up may start. Costs what has changed, but for the first time.
     fn set_base(&mut self, base: Base, open: bool) -> Result<(), StorageError> {
-        let dropped = self.store.set_base(base)?;
-        let hashes: Vec<B256> = dropped.iter().map(StoredCommitment::hash).collect();
-        for (block, hash) in self.wanted.settle(base.number, &hashes) {
+        let before = (self.store.base()?, self.store.head()?);
+        let update = self.store.set_base(base)?;
+        self.storage_works();
+        for (block, hash) in self.wanted.settle(base.number, &[]) {
             self.effects.inputs.push(Input::TxListUnwanted { block, hash });
         }
-        if let Some(lowest) = dropped.first() {
-            self.tell(SdkEvent::Reorg { dropped: hashes, from: lowest.block });
-        }
+        self.moved(update)?;
+        let opens = open && !self.open;
         self.open |= open;
-        if !self.open {
-            return Ok(());
+        if self.open {
+            // What is in the store already may still lack its transaction lists.
+            let known = if opens { BlockNumber::MAX } else { before.0.map_or(0, |before| before.number) };
+            self.want_missing(base.next(), known)?;
+            let head = self.store.head()?;
+            self.effects.inputs.push(if opens {
+                Input::Start { base: base.number, head }
+            } else {
+                Input::Settled { base: base.number }
+            });
+            // The base links what stands on it, and settles what is below.
+            let waiting = self.pending.take_up_to(base.next());
+            self.taken(&waiting);
+            self.work_off(waiting.into())?;
         }
-        // What is in the store already may still lack its transaction lists.
-        let mut from = base.next();
-        loop {
+        self.head_moved(before.1)
+    }
+
+    /// Asks for the lists that blocks of these heights lack.
+    fn want_missing(&mut self, from: BlockNumber, through: BlockNumber) -> Result<(), StorageError> {
+        let mut from = from;
+        while from <= through {
             let page = self.store.range(from, 256)?;
             let Some(last) = page.last() else { break };
             from = last.block.saturating_add(1);
-            for stored in &page {
+            for stored in page.iter().filter(|stored| stored.block <= through) {
                 if !self.store.contains(&stored.txlist_hash())? {
                     self.want(stored, false);
                 }
             }
         }
-        let head = self.store.head()?;
-        self.effects.inputs.push(Input::Start { base: base.number, head });
-        // The base links what could not be linked before.
-        let waiting = self.pending.take_all();
-        self.work_off(waiting.into())
-    }
-
-    fn tick(&mut self) -> Result<(), StorageError> {
-        let given_up = self.pending.expire(self.now);
-        if !given_up.is_empty() {
-            self.metrics.dropped("pending_expired", given_up.len());
-            for candidate in given_up {
-                self.given_up(&candidate);
-            }
-            self.unseen();
-        }
-        let lookahead = self.validator.clone();
-        let known = self.pending.take_scheduled(|end| lookahead.knows(end));
-        self.work_off(known.into())
-    }
-
-    fn given_up(&mut self, candidate: &Candidate) {
-        let (block, hash) = (candidate.commitment.block(), candidate.commitment.hash());
-        let _entered = candidate.span.enter();
-        Span::current().record("outcome", "deferred_too_long");
-        let Some(missing) = candidate.missing else { return };
-        let waited_for = match missing {
-            Missing::Parent(parent) => WaitedFor::Parent(parent),
-            Missing::Schedule(end) => WaitedFor::Schedule(end),
-        };
-        self.tell(SdkEvent::DeferredTooLong { block, hash, waited_for });
-    }
-
-    /// Lets a candidate wait. Whoever has to go for it settles Ignore by being dropped.
-    fn wait(&mut self, missing: Missing, mut candidate: Candidate) {
-        candidate.span.record("outcome", missing.label());
-        candidate.missing = Some(missing);
-        let (hash, block, peer) =
-            (candidate.commitment.hash(), candidate.commitment.block(), candidate.origin.peer());
-        match self.pending.insert(self.now, (block, hash), missing, peer, candidate) {
-            Added::Waiting | Added::Known(_) => {}
-            Added::Evicted(gone) => {
-                self.metrics.dropped("pending", gone.len());
-                self.unseen();
-            }
-            Added::Crowded(_) => {
-                self.metrics.dropped("pending", 1);
-                return;
-            }
-        }
-        if let Missing::Parent(parent) = missing {
-            self.effects.inputs.push(Input::Orphan { block, parent });
-        }
-    }
-
-    /// Tells catch-up what the highest height is that still waits.
-    fn unseen(&mut self) {
-        let highest = self.pending.iter().map(|waiting| waiting.commitment.block()).max();
-        self.effects.inputs.push(Input::Unseen { highest });
+        Ok(())
     }
 }
 

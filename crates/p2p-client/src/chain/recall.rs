@@ -27,6 +27,14 @@ impl Chain {
             }
             recent.push(here);
         }
+        // What was proven before is not told again.
+        for evidence in self.store.evidence()? {
+            if evidence.record.second.preconf().submission_window_end >= since
+                && let Ok(evidence) = evidence.record.verify(&self.validator)
+            {
+                self.witness.keep(evidence);
+            }
+        }
         // Oldest first, as they came.
         for stored in recent.into_iter().rev().flatten() {
             self.recall_one(&stored, since)?;
@@ -47,7 +55,7 @@ impl Chain {
         let Ok(commitment) = self.validator.authenticate_signed(signed.clone()) else { return Ok(()) };
         match self.validator.elect(commitment, Arrival::History(self.unix)) {
             ValidationOutcome::Accept(elected) => {
-                self.forwarded.allows(&elected);
+                self.promises.admit(&elected);
                 self.note(&elected)
             }
             _ => Ok(()),

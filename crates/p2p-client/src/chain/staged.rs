@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use p2p_catchup::Input;
 use p2p_storage::{Inserted, StorageError, StoredCommitment};
 use p2p_types::{B256, BlockNumber, Origin, SdkEvent};
@@ -33,6 +33,11 @@ impl Staging {
         self.commitments.push(Staged { linked, stored, origin, span });
     }
 
+    /// Gives everything up; says which heights that were.
+    pub(super) fn abandon(&mut self) -> Vec<BlockNumber> {
+        std::mem::take(self).commitments.iter().map(|staged| staged.stored.block).collect()
+    }
+
     pub(super) fn by_hash(&self, hash: &B256) -> Option<&StoredCommitment> {
         let staged = self.commitments.get(*self.by_hash.get(hash)?)?;
         Some(&staged.stored)
@@ -40,9 +45,7 @@ impl Staging {
 
     /// The newest block at a height.
     pub(super) fn by_block(&self, block: BlockNumber) -> Option<&StoredCommitment> {
-        let is_block = |stored: &&StoredCommitment| {
-            stored.block == block && !stored.recovered.signed().preconf().is_eop_only()
-        };
+        let is_block = |stored: &&StoredCommitment| stored.block == block && !stored.is_handover();
         self.commitments.iter().rev().map(|staged| &staged.stored).find(is_block)
     }
 }
@@ -78,21 +81,19 @@ impl Chain {
         let commitments = staged.iter().map(|staged| staged.linked.clone()).collect();
         let spans = staged.iter().map(|staged| &staged.span);
         let answers = store_span(spans).in_scope(|| self.store.insert_all(commitments));
-        let mut lost: HashSet<B256> = HashSet::new();
         for (Staged { stored, origin, span, .. }, answer) in staged.into_iter().zip(answers) {
             let _entered = span.entered();
             match answer {
                 Ok(inserted) => {
+                    self.storage_works();
                     flushed.judged.push(self.inserted(stored, inserted, origin, &mut flushed.next)?)
                 }
-                // A child of what could not be stored shares its fate.
-                Err(error)
-                    if error.is_retryable()
-                        || matches!(&error, StorageError::UnknownParent(parent) if lost.contains(parent)) =>
-                {
+                // A child of what could not be stored shares its fate, and one of what had to go meanwhile.
+                Err(error) if error.is_retryable() || matches!(error, StorageError::UnknownParent(_)) => {
                     Span::current().record("outcome", "store_full");
-                    tracing::warn!(%error, block = stored.block, "cannot store");
-                    lost.insert(stored.hash());
+                    if error.is_retryable() {
+                        self.storage_failed(&error);
+                    }
                     self.metrics.dropped("store_full", 1);
                     // Catch-up asks for it again.
                     self.effects.inputs.push(Input::Seen { block: stored.block });
@@ -119,7 +120,7 @@ impl Chain {
         let judged = match inserted {
             Inserted::Known => return Ok(Judged::Known),
             Inserted::Side => Judged::Side,
-            Inserted::New if stored.recovered.signed().preconf().is_eop_only() => {
+            Inserted::New if stored.is_handover() => {
                 let (block, commitment) = (stored.block, stored.recovered);
                 self.tell(SdkEvent::Handover { block, commitment, origin });
                 return Ok(Judged::Stored);
@@ -141,13 +142,15 @@ impl Chain {
                 self.metrics.reorg("fork");
                 self.forget_wanted(&dropped);
                 self.tell(SdkEvent::Reorg { dropped, from });
+                // What wins need not be the one that was inserted.
+                let stands = adopted.iter().any(|block| block.hash() == stored.hash());
                 for block in adopted {
                     self.applied(block, origin);
                 }
-                Judged::Stored
+                if stands { Judged::Stored } else { Judged::Side }
             }
         };
-        next.extend(self.pending.take_parent(stored.hash()));
+        next.extend(self.release(stored.hash()));
         Ok(judged)
     }
 

@@ -2,8 +2,9 @@
 
 use hashbrown::HashMap;
 use p2p_catchup::Input;
-use p2p_storage::{StorageError, StoredCommitment};
+use p2p_storage::{Held, StorageError, StoredCommitment};
 use p2p_types::{B256, BlockNumber, MessageId, Origin, SdkEvent, TxList};
+use p2p_validation::Missing;
 use preconfirmation_p2p::Verdict;
 use tracing::Span;
 
@@ -44,9 +45,10 @@ impl Chain {
             let place = match places.get(&hash) {
                 Some(place) => *place,
                 None => {
-                    let kept = self.store.get(&hash)?.map(|txlist| Supply { block, txlist, is_news: false });
-                    let held = || self.held.take(&hash).map(|txlist| Supply { block, txlist, is_news: true });
-                    let found = kept.or_else(held);
+                    let kept = self.readable(&hash)?.map(|txlist| Supply { block, txlist, is_news: false });
+                    let own = self.own_lists.get(&hash).cloned();
+                    let news = |txlist| Supply { block, txlist, is_news: true };
+                    let found = kept.or_else(|| own.or_else(|| self.held.take(&hash)).map(news));
                     let place = found.is_some().then_some(supplies.len());
                     supplies.extend(found);
                     places.insert(hash, place);
@@ -74,7 +76,8 @@ impl Chain {
                     self.ready(&stored);
                 }
                 Some((_, Err(error))) if error.is_retryable() => {
-                    tracing::warn!(%error, block = stored.block, "cannot store a transaction list");
+                    let error = error.clone();
+                    self.storage_failed(&error);
                     self.metrics.dropped("store_full", 1);
                     self.want(&stored, false);
                 }
@@ -115,11 +118,12 @@ impl Chain {
                 verdict.settle(Verdict::Accept);
             }
         }
-        for Listed { txlist, verdict, span, .. } in others {
+        for Listed { txlist, origin, verdict, span } in others {
             let entered = span.entered();
-            entered.record("outcome", self.hold(txlist)?);
+            let (outcome, goes_on) = self.hold(txlist, origin)?;
+            entered.record("outcome", outcome);
             if let Some(verdict) = verdict {
-                verdict.settle(Verdict::Accept);
+                verdict.settle(goes_on);
             }
         }
         Ok(())
@@ -150,7 +154,7 @@ impl Chain {
         match answer {
             Ok(_) => {}
             Err(error) if error.is_retryable() => {
-                tracing::warn!(%error, "cannot store a transaction list");
+                self.storage_failed(&error);
                 self.metrics.dropped("store_full", 1);
                 for (block, block_hash) in blocks {
                     if let Some(stored) = self.store.by_hash(&block_hash)? {
@@ -172,13 +176,53 @@ impl Chain {
         Ok("stored")
     }
 
-    /// A list that no block wants so far. Says in a word what became of it.
-    fn hold(&mut self, txlist: TxList) -> Result<&'static str, StorageError> {
-        if self.store.contains(&txlist.hash())? {
-            return Ok("known");
+    /// A list that no block wants so far. Says in a word what became of it, and whether it goes on to others: without a
+    /// promise that names it, within the budget of whoever sent it, and to nobody's credit.
+    fn hold(&mut self, txlist: TxList, origin: Origin) -> Result<(&'static str, Verdict), StorageError> {
+        let hash = txlist.hash();
+        if self.store.contains(&hash)? {
+            return Ok(("known", Verdict::Forward));
         }
-        let gone = self.held.insert(self.now, txlist);
+        let named = self.pending.iter().any(|waiting| {
+            matches!(waiting.missing, Some(Missing::Parent(_)))
+                && waiting.commitment.txlist_hash() == Some(hash)
+        });
+        let sender = origin.peer().filter(|_| !named);
+        let (held, gone) = self.held.insert(self.now, sender, txlist);
         self.metrics.dropped("held_txlists", gone);
-        Ok("held")
+        Ok(match held {
+            Held::New if named => ("held", Verdict::Accept),
+            Held::New => ("held", Verdict::Forward),
+            Held::Known => ("known", Verdict::Ignore),
+            Held::OverBudget => {
+                self.metrics.dropped("held_txlists", 1);
+                // It counts as seen only once it is stored; catch-up fetches it when a block names it.
+                ("over_budget", Verdict::Ignore)
+            }
+        })
+    }
+
+    /// A list in the store. One that cannot be read any more is given up, so that it is fetched again.
+    pub(super) fn readable(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {
+        match self.store.get(hash) {
+            Err(StorageError::Corrupt { what }) => {
+                tracing::warn!(%hash, what, "a transaction list in the store is damaged and is fetched again");
+                self.metrics.unreadable();
+                self.store.discard(hash)?;
+                Ok(None)
+            }
+            answer => answer,
+        }
+    }
+
+    /// A reader has found that the list of a block cannot be read.
+    pub(super) fn unreadable(&mut self, block: BlockNumber, hash: B256) -> Result<(), StorageError> {
+        if self.readable(&hash)?.is_none()
+            && let Some(stored) = self.store.by_block(block)?
+            && stored.txlist_hash() == hash
+        {
+            self.want(&stored, false);
+        }
+        Ok(())
     }
 }

@@ -44,6 +44,12 @@ pub enum ConfigError {
     /// A setting of catch-up.
     #[error("catchup: {0}")]
     CatchUp(#[from] p2p_catchup::ConfigError),
+    /// The store forgets what was promised when the process dies, and the client is to publish. Give a store on disk with
+    /// immediate durability, or ask for [`Publishing::GuardedUntilRestart`](crate::Publishing::GuardedUntilRestart).
+    #[error(
+        "publishing needs a store that keeps promises through a crash: use a store on disk with immediate durability, or ask for `GuardedUntilRestart` by name"
+    )]
+    ForgetfulStore,
     /// Nothing says who may sign: give [`P2pClientBuilder::lookahead`](crate::P2pClientBuilder::lookahead).
     #[error("no lookahead was given")]
     MissingLookahead,
@@ -61,8 +67,9 @@ impl P2pClientConfig {
         for (field, value, max) in [
             ("network.chain_id", self.network.chain_id, u64::MAX),
             ("memory.seen", memory.seen.into(), MANY),
-            ("memory.forwarded", memory.forwarded.into(), MANY),
+            ("memory.promises", memory.promises.into(), MANY),
             ("memory.held_txlist_bytes", count(memory.held_txlist_bytes), HUGE),
+            ("memory.held_txlist_bytes_per_peer", count(memory.held_txlist_bytes_per_peer), HUGE),
             ("queues.commands", count(queues.commands.get()), MANY),
             ("queues.events", count(queues.events.get()), MANY),
             ("queues.handler", count(queues.handler.get()), MANY),
@@ -76,6 +83,8 @@ impl P2pClientConfig {
         for (field, value, min) in [
             ("validation.executor_slot_grace", rules.executor_slot_grace, Duration::ZERO),
             ("validation.clock_drift", rules.clock_drift, Duration::ZERO),
+            ("validation.slot", rules.slot, Duration::ZERO),
+            ("validation.horizon", rules.horizon, Duration::ZERO),
             ("memory.held_txlist_ttl", memory.held_txlist_ttl, TICK),
             ("memory.seen_ttl", memory.seen_ttl, TICK),
             ("shutdown_timeout", self.shutdown_timeout, TICK),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use p2p_catchup::{CatchUpConfig, Pace};
-use p2p_storage::{PendingLimits, StorageLimits};
+use p2p_storage::{HeldLimits, PendingLimits, StorageLimits};
 use p2p_types::{Address, Clock, SigningDomain, UnixSeconds};
 use p2p_validation::{BlockRules, TaikoRules, ValidationConfig};
 use preconfirmation_p2p::{Keypair, NetworkConfig, PacingConfig};
@@ -38,6 +38,8 @@ pub struct P2pClientConfig {
     pub gossipsub_validation_soft_fail: bool,
     /// Where the chain is kept.
     pub storage: StorageChoice,
+    /// Whether this client publishes, and what keeps its signers from contradicting themselves.
+    pub publishing: Publishing,
     /// Catch-up. Its `pace` and `max_txlist_bytes` are those of `network`.
     pub catchup: CatchUpConfig,
     /// What waits and what is remembered, in memory.
@@ -74,12 +76,14 @@ impl P2pClientConfig {
         Self::new(MAINNET_CHAIN_ID, identity, ValidationConfig::new(domain, slasher))
     }
 
-    /// For tests: a new identity, a free port of the loopback interface, short waits, small memories.
+    /// For tests: a new identity, a free port of the loopback interface, short waits, small memories, and publishing
+    /// with a store in memory.
     #[must_use]
     pub fn test(chain_id: u64, validation: ValidationConfig) -> Self {
         let mut config = Self::local(chain_id, Keypair::generate_ed25519(), validation);
         config.memory.held_txlist_bytes = 8 * 1024 * 1024;
         config.schedule_retry = Duration::from_millis(50);
+        config.publishing = Publishing::GuardedUntilRestart;
         config
     }
 
@@ -99,6 +103,7 @@ impl P2pClientConfig {
             block_rules: Arc::new(TaikoRules::default()),
             gossipsub_validation_soft_fail: false,
             storage: StorageChoice::default(),
+            publishing: Publishing::default(),
             catchup: CatchUpConfig::default(),
             memory: MemoryConfig::default(),
             queues: ClientQueues::default(),
@@ -142,6 +147,22 @@ fn system_clock() -> UnixSeconds {
     UnixSeconds::new(since_epoch.map_or(0, |elapsed| elapsed.as_secs()))
 }
 
+/// Whether a client publishes commitments. Whoever does must not contradict what was published before, also after a
+/// crash: two contradicting signatures cost the signer its stake.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Publishing {
+    /// It only follows: publishing a commitment is refused.
+    #[default]
+    Disabled,
+    /// It publishes, and the store keeps what was promised, through crashes and restarts. A store that cannot is refused
+    /// at the start.
+    Guarded,
+    /// It publishes, and a restart may forget what was promised: whoever signs must remember it elsewhere, or the keys
+    /// are worth nothing.
+    GuardedUntilRestart,
+}
+
 /// Where the chain is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -172,26 +193,40 @@ pub struct MemoryConfig {
     pub pending: PendingLimits,
     /// Bytes of transaction lists that no commitment names yet.
     pub held_txlist_bytes: usize,
+    /// Bytes of these that one peer may bring within [`held_txlist_ttl`](Self::held_txlist_ttl). What is beyond is
+    /// neither held nor forwarded.
+    pub held_txlist_bytes_per_peer: usize,
     /// How long such a list is held.
     pub held_txlist_ttl: Duration,
     /// Messages remembered as seen.
     pub seen: u32,
     /// How long.
     pub seen_ttl: Duration,
-    /// Promises (signer, window, height) remembered as forwarded.
-    pub forwarded: u32,
+    /// Heights of windows for which it is remembered what their preconfer has promised.
+    pub promises: u32,
+}
+
+impl MemoryConfig {
+    pub(crate) const fn held(&self) -> HeldLimits {
+        HeldLimits {
+            bytes: self.held_txlist_bytes,
+            bytes_per_peer: self.held_txlist_bytes_per_peer,
+            ttl: self.held_txlist_ttl,
+        }
+    }
 }
 
 impl Default for MemoryConfig {
-    /// 64 MiB of lists for a minute, 16,384 messages for ten minutes, 16,384 promises.
+    /// 64 MiB of lists for a minute, 8 MiB of one peer, 16,384 messages for ten minutes, the promises for 16,384 heights.
     fn default() -> Self {
         Self {
             pending: PendingLimits::default(),
             held_txlist_bytes: 64 * 1024 * 1024,
+            held_txlist_bytes_per_peer: 8 * 1024 * 1024,
             held_txlist_ttl: Duration::from_secs(60),
             seen: 16 * 1024,
             seen_ttl: Duration::from_secs(600),
-            forwarded: 16 * 1024,
+            promises: 16 * 1024,
         }
     }
 }

@@ -7,7 +7,7 @@ use p2p_types::{Address, Clock, SigningDomain};
 use p2p_validation::{BlockRules, ZeroParent};
 use preconfirmation_p2p::Multiaddr;
 
-use super::{ClientQueues, MemoryConfig, P2pClientConfig, StorageChoice};
+use super::{ClientQueues, MemoryConfig, P2pClientConfig, Publishing, StorageChoice};
 
 impl P2pClientConfig {
     /// Listens on this address as well.
@@ -120,6 +120,13 @@ impl P2pClientConfig {
     #[must_use]
     pub fn with_storage(mut self, storage: StorageChoice) -> Self {
         self.storage = storage;
+        self
+    }
+
+    /// Whether this client publishes commitments, and what its guard remembers.
+    #[must_use]
+    pub const fn with_publishing(mut self, publishing: Publishing) -> Self {
+        self.publishing = publishing;
         self
     }
 

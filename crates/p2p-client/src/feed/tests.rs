@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use p2p_storage::{CommitmentStore, MemoryStorage, TxListStore};
+use p2p_storage::MemoryStorage;
 use p2p_types::{Address, PreconfCommitment, Preconfirmation, SigningDomain, SigningKey, U256, UnixSeconds};
 use p2p_validation::{
     Arrival, Facts, Parent, RotatingSchedule, ValidationConfig, ValidationOutcome, Validator,
@@ -17,13 +17,17 @@ fn list(fill: u8) -> TxList {
 }
 
 struct Rig {
-    store: MemoryStorage,
+    store: Arc<dyn SdkStorage>,
     cursor: Cursor,
     validator: Validator,
 }
 
 impl Rig {
     fn new(from: BlockNumber) -> Self {
+        Self::with(Arc::new(MemoryStorage::default()), from)
+    }
+
+    fn with(store: Arc<dyn SdkStorage>, from: BlockNumber) -> Self {
         let key = SigningKey::from_bytes([1; 32]).unwrap();
         let schedule = RotatingSchedule::new(
             vec![key.address()],
@@ -31,7 +35,6 @@ impl Rig {
             NonZeroU64::new(100_000).unwrap(),
         );
         let rules = ValidationConfig::new(SigningDomain::PLACEHOLDER, Address::ZERO);
-        let store = MemoryStorage::default();
         store.set_base(Base::at(0)).unwrap();
         let validator = Validator::new(rules, Arc::new(schedule.unwrap()));
         Self { store, cursor: Cursor::new(from), validator }
@@ -41,7 +44,9 @@ impl Rig {
     fn block(&self, number: u64, parent: B256, fill: u8) -> B256 {
         let preconf = Preconfirmation {
             block_number: U256::from(number),
-            timestamp: U256::from(number),
+            // Of two blocks of a height, the one with the higher fill is later.
+            timestamp: U256::from(number * 100 + u64::from(fill)),
+            anchor_block_number: U256::from(number),
             submission_window_end: U256::from(99_999),
             raw_tx_list_hash: list(fill).hash(),
             parent_preconfirmation_hash: parent,
@@ -80,7 +85,8 @@ impl Rig {
     }
 
     fn next(&mut self) -> Option<BlockUpdate> {
-        self.cursor.next(&self.store).unwrap()
+        self.cursor.fill(&*self.store).unwrap();
+        self.cursor.ready.pop_front()
     }
 
     /// Reads on until there is nothing: heights as they are, what is skipped or taken back as its bounds.
@@ -151,20 +157,20 @@ fn a_head_that_falls_is_told_and_what_returns_is_yielded_again() {
     let mut rig = Rig::new(1);
     let blocks = rig.chain(1..=4, B256::ZERO);
     assert_eq!(rig.all(), ["1", "2", "3", "4"]);
-    rig.store.rewind(2).unwrap();
+    rig.store.withdraw(2).unwrap();
     assert_eq!(rig.next(), Some(BlockUpdate::Reorg { from: 2, dropped: blocks[1..].to_vec() }));
     assert_eq!(rig.all(), [""; 0]);
-    rig.block(2, blocks[0], 2);
-    assert_eq!(rig.all(), ["2"]);
+    rig.store.reinstate(2).unwrap();
+    assert_eq!(rig.all(), ["2", "3", "4"]);
 }
 
 #[test]
 fn a_reorg_that_was_undone_before_anybody_looked_did_not_happen() {
     let mut rig = Rig::new(1);
-    let blocks = rig.chain(1..=2, B256::ZERO);
+    rig.chain(1..=2, B256::ZERO);
     assert_eq!(rig.all(), ["1", "2"]);
-    rig.store.rewind(2).unwrap();
-    rig.block(2, blocks[0], 2);
+    rig.store.withdraw(2).unwrap();
+    rig.store.reinstate(2).unwrap();
     assert_eq!(rig.all(), [""; 0]);
 }
 
@@ -209,6 +215,77 @@ fn what_is_settled_is_taken_back_only_if_another_block_was_settled() {
 #[test]
 fn without_a_base_there_is_nothing_to_yield() {
     let mut rig = Rig::new(1);
-    rig.store = MemoryStorage::default();
+    rig.store = Arc::new(MemoryStorage::default());
     assert_eq!(rig.next(), None);
+}
+
+#[test]
+fn a_base_that_was_another_block_than_the_one_shown_is_told_when_a_block_names_it() {
+    let mut rig = Rig::new(1);
+    rig.chain(1..=3, B256::ZERO);
+    assert_eq!(rig.all(), ["1", "2", "3"]);
+    // The contracts settle 3, of which the application knows the number only, and the next preconfer builds on the 3 that
+    // the contracts have.
+    rig.store.set_base(Base::at(3)).unwrap();
+    let four = rig.complete(4, B256::repeat_byte(0xcc), 4);
+    let five = rig.complete(5, four, 5);
+    rig.store.set_base(Base::at(5)).unwrap();
+    rig.complete(6, five, 6);
+    assert_eq!(rig.all(), ["-1 from 3", "3..3", "4", "5", "6"]);
+    // So is a reader that comes later, from below.
+    rig.cursor = Cursor::new(1);
+    assert_eq!(rig.all(), ["1", "2", "3", "-1 from 3", "3..3", "4", "5", "6"]);
+}
+
+#[cfg(feature = "disk")]
+#[test]
+fn a_list_that_cannot_be_read_is_waited_for_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let recommended = p2p_storage::DiskConfig::recommended(SigningDomain::PLACEHOLDER);
+    let config = p2p_storage::DiskConfig { file_bytes: 1, ..recommended };
+    let store = Arc::new(p2p_storage::DiskStorage::open(folder.path(), config).unwrap());
+    let mut rig = Rig::with(store, 1);
+    let one = rig.complete(1, B256::ZERO, 1);
+    rig.complete(2, one, 2);
+    let name = format!("{:x}", list(2).hash());
+    std::fs::write(folder.path().join("txlists").join(&name[..1]).join(&name), [0; 10]).unwrap();
+    assert_eq!(rig.all(), ["1", "2?"]);
+    assert_eq!(rig.cursor.unreadable.take(), Some((2, list(2).hash())));
+    // It has been fetched again.
+    assert!(rig.store.discard(&list(2).hash()).unwrap());
+    rig.store.put(2, list(2)).unwrap();
+    assert_eq!(rig.all(), ["2"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_read_that_is_cancelled_anywhere_loses_nothing_and_repeats_nothing() {
+    const BLOCKS: u64 = 200;
+    let rig = Rig::new(1);
+    rig.chain(1..=BLOCKS, B256::ZERO);
+    let (_sender, changes) = watch::channel(0);
+    let (commands, _inbox) = mpsc::channel(1);
+    let mut feed = BlockFeed::new(rig.store.clone(), changes, commands.downgrade(), 1);
+    let (mut got, mut cancelled, mut rng) = (Vec::new(), 0_u32, fastrand::Rng::with_seed(1));
+    while got.len() < usize::try_from(BLOCKS).unwrap() {
+        // Polled once or a few times, and dropped wherever it has come to.
+        let mut next = Box::pin(feed.next());
+        let mut update = None;
+        for _ in 0..rng.u8(1..4) {
+            if let std::task::Poll::Ready(ready) = futures::poll!(&mut next) {
+                update = Some(ready);
+                break;
+            }
+            if rng.bool() {
+                tokio::task::yield_now().await;
+            }
+        }
+        drop(next);
+        match update {
+            Some(Ok(Some(BlockUpdate::Block(block)))) => got.push(block.block),
+            Some(other) => panic!("{other:?}"),
+            None => cancelled += 1,
+        }
+    }
+    assert_eq!(got, (1..=BLOCKS).collect::<Vec<_>>());
+    assert!(cancelled > 0, "some reads were cancelled");
 }

@@ -1,6 +1,5 @@
 //! Batches of jobs for the owner of the chain, and what comes of them.
 
-use p2p_storage::SeenCache;
 use p2p_types::{SdkEvent, UnixSeconds};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
@@ -92,8 +91,8 @@ impl Service {
         if let Some(head) = head {
             self.state.send_modify(|state| state.head = head);
         }
-        if effects.forget_seen {
-            self.seen = SeenCache::new(self.config.memory.seen, self.config.memory.seen_ttl);
+        for id in effects.unseen {
+            self.seen.remove(&id);
         }
         for id in effects.seen {
             self.seen.insert(now(), id);
@@ -107,9 +106,6 @@ impl Service {
                 self.newest = Some((*block, UnixSeconds::new(timestamp)));
             }
             self.emit(event);
-        }
-        for (peer, offence) in effects.reports {
-            self.asker.network.report(peer, offence);
         }
         for input in effects.inputs {
             self.catch_up(input);
@@ -131,6 +127,9 @@ impl Service {
         if let SdkEvent::Status { status } = event {
             self.asker.metrics.status(&status);
             self.state.send_modify(|state| state.status = status);
+        }
+        if let SdkEvent::Storage { trouble } = &event {
+            self.state.send_modify(|state| state.storage.clone_from(trouble));
         }
         self.taps.push(&event);
         // An error only says that nobody subscribes.

@@ -17,7 +17,7 @@ use futures::{
 };
 use p2p_catchup::{CatchUp, Input, Reply, RequestId};
 use p2p_storage::{SdkStorage, SeenCache, StorageError};
-use p2p_types::{Base, BlockNumber, Origin, PeerId, SdkEvent, TxList, UnixSeconds};
+use p2p_types::{B256, Base, BlockNumber, Origin, PeerId, SdkEvent, TxList, UnixSeconds};
 use p2p_validation::{Authenticated, LookaheadError, Slot};
 use preconfirmation_p2p::{InboundRequest, NetworkError, NetworkEvent, NetworkEvents};
 use tokio::{
@@ -52,6 +52,15 @@ pub(crate) enum Command {
         anchor: BlockNumber,
         reply: oneshot::Sender<Result<L1Reorg, StorageError>>,
     },
+    L1Restored {
+        anchor: BlockNumber,
+        reply: oneshot::Sender<Result<(), StorageError>>,
+    },
+    /// The list of a block in the store cannot be read.
+    Unreadable {
+        block: BlockNumber,
+        hash: B256,
+    },
     Expected {
         moment: UnixSeconds,
         reply: oneshot::Sender<Result<Option<Slot>, LookaheadError>>,
@@ -60,6 +69,8 @@ pub(crate) enum Command {
         commitment: Box<Authenticated>,
         txlist: Option<TxList>,
         acknowledged: Option<Conflict>,
+        /// It goes out even while the client is not live.
+        behind: bool,
         reply: oneshot::Sender<Judged>,
         span: Span,
     },
@@ -319,13 +330,19 @@ impl Service {
             Command::SetBase { base, open, reply } => Job::SetBase { base, open, reply },
             Command::L1Head(head) => Job::L1Head(head),
             Command::L1Reorg { anchor, reply } => Job::L1Reorg { anchor, reply },
+            Command::L1Restored { anchor, reply } => Job::L1Restored { anchor, reply },
+            Command::Unreadable { block, hash } => Job::Unreadable { block, hash },
             Command::Expected { moment, reply } => Job::Expected { moment, reply },
             // A handler that publishes while it is behind would fill memory with the events of that.
             Command::Publish { reply, .. } if self.taps.backlog() >= self.config.queues.events.get() => {
                 drop(reply.send(Judged::Busy));
                 return;
             }
-            Command::Publish { commitment, txlist, acknowledged, reply, span } => {
+            Command::Publish { behind: false, reply, .. } if !self.knows_its_parent() => {
+                drop(reply.send(Judged::NotLive(self.machine.status())));
+                return;
+            }
+            Command::Publish { commitment, txlist, acknowledged, reply, span, .. } => {
                 Job::Local { commitment, txlist, acknowledged, reply, span }
             }
             Command::TxList(txlist, span) => {

@@ -151,6 +151,10 @@ impl CommitmentStore for DiskStorage {
         self.read(|file| Ok(sent(file)?.contains(hash)))
     }
 
+    fn commitment_limit(&self) -> Option<usize> {
+        Some(self.config.limits.commitments)
+    }
+
     fn commitment_count(&self) -> Result<usize, StorageError> {
         Ok(self.state()?.commitments)
     }

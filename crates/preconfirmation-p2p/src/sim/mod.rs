@@ -51,10 +51,34 @@ use std::sync::Arc;
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-use crate::{config::NetworkConfig, error::NetworkError, event::NetworkEvents, handle::NetworkHandle};
+use crate::{
+    config::NetworkConfig,
+    error::NetworkError,
+    event::{NetworkEvents, Open, Settlement, Verdict, VerdictToken},
+    handle::NetworkHandle,
+};
 pub use node::SimService;
 use wire::Hub;
 pub use wire::{Link, SimCounts};
+
+/// A message's verdict as an application without a network owes it, and where to read what it gives.
+#[must_use]
+pub fn verdict(from: PeerId) -> (VerdictToken, GivenVerdict) {
+    let (settlements, given) = tokio::sync::mpsc::channel(1);
+    let open = Open { key: 0, from, by_author: false, is_twin: false };
+    (VerdictToken::new(open, settlements), GivenVerdict(given))
+}
+
+/// What became of a verdict of [`verdict`].
+#[derive(Debug)]
+pub struct GivenVerdict(tokio::sync::mpsc::Receiver<Settlement>);
+
+impl GivenVerdict {
+    /// The verdict, once it has been given.
+    pub fn get(&mut self) -> Option<Verdict> {
+        self.0.try_recv().ok().map(|settlement| settlement.verdict)
+    }
+}
 
 /// Links and partitions of nodes in one process. Cloning gives another handle of the same network.
 #[derive(Debug, Clone)]

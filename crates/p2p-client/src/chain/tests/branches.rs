@@ -63,30 +63,94 @@ fn an_l1_reorg_takes_what_is_anchored_to_it_and_all_that_builds_on_it() {
     let told = SdkEvent::L1Reorg { anchor: 102, from: BASE + 4, affected };
     assert_eq!(effects.events, [told, SdkEvent::Head { head }]);
     assert!(effects.inputs.contains(&Input::Applied { head }), "catch-up is told that the head fell");
-    assert!(effects.forget_seen, "gossip may bring them again");
     assert!(rig.store.by_block(BASE + 4).unwrap().is_none());
 
-    // One comes back by catch-up, complete, as its list was kept.
-    let (_, effects) = rig.import(&[sign_by(&key(1), &blocks[3])]);
-    assert_eq!((shown(&effects), ready(&effects)), (vec![14], vec![14]));
-    // Another preconfirmation takes the place of the next.
+    // A copy that a peer still has does not bring it back, by catch-up or by gossip.
+    let (verdict, effects) = rig.import(&[sign_by(&key(1), &blocks[3])]);
+    assert_eq!((verdict, shown(&effects)), (ImportVerdict::Linked, vec![]), "known, and out of the chain");
+    assert_eq!(shown(&rig.gossip(&blocks[3])), [0; 0]);
+    // Another preconfirmation takes its place.
     let anchor_block_number = U256::from(102);
-    let other = Preconfirmation { anchor_block_number, ..block(BASE + 5, blocks[3].hash(), 9) };
-    assert_eq!(shown(&rig.gossip(&other)), [15]);
+    let other = Preconfirmation { anchor_block_number, ..block(BASE + 4, blocks[2].hash(), 9) };
+    let renewed = Preconfirmation { timestamp: U256::from(NOW.get() + 1), ..other };
+    assert_eq!(shown(&rig.gossip(&renewed)), [14]);
     // Nothing at or below the base is touched.
-    rig.set_base(Base::at(BASE + 4));
+    rig.set_base(Base::at(BASE + 3));
     let (reorg, _) = rig.l1_reorg(0);
-    assert_eq!((reorg.from, reorg.affected), (Some(BASE + 5), vec![other.hash()]));
-    assert!(rig.store.by_block(BASE + 4).unwrap().is_some());
+    assert_eq!((reorg.from, reorg.affected), (Some(BASE + 4), vec![renewed.hash()]));
+    assert!(rig.store.by_block(BASE + 3).unwrap().is_some());
 }
 
 #[test]
-fn a_child_of_a_block_that_l1_took_brings_it_back() {
+fn a_block_signed_after_an_l1_reorg_brings_back_what_it_stands_on() {
     let mut rig = Rig::new();
     let blocks = chain(3);
     rig.gossip(&blocks[0]);
     rig.gossip(&blocks[1]);
     rig.l1_reorg(0);
     assert_eq!(rig.head(), None);
-    assert_eq!(shown(&rig.gossip(&blocks[2])), [11, 12, 13]);
+    assert_eq!(shown(&rig.gossip(&blocks[2])), [0; 0], "signed before");
+    let after = Preconfirmation { timestamp: U256::from(NOW.get() + 1), ..blocks[2].clone() };
+    assert_eq!(shown(&rig.gossip(&after)), [11, 12, 13]);
+}
+
+#[test]
+fn what_l1_gives_back_stands_as_before() {
+    let mut rig = Rig::new();
+    let blocks = chain(3);
+    for next in &blocks {
+        rig.gossip(next);
+    }
+    rig.l1_reorg(0);
+    let (reply, done) = oneshot::channel();
+    let effects = rig.process(vec![Job::L1Restored { anchor: 0, reply }]);
+    done.blocking_recv().unwrap().unwrap();
+    assert_eq!(shown(&effects), [11, 12, 13]);
+    assert_eq!(shown(&rig.gossip(&block(BASE + 4, blocks[2].hash(), 4))), [14]);
+}
+
+#[test]
+fn a_base_on_another_branch_brings_that_back() {
+    let mut rig = Rig::with_two();
+    let blocks = chain(4);
+    for next in &blocks {
+        rig.gossip(next);
+    }
+    let rival = second(BASE + 2, blocks[0].hash(), 7);
+    rig.gossip_second(&rival);
+    assert_eq!(rig.head(), Some(BASE + 2), "within the turn of the other");
+    let effects = rig.set_base(Base { number: BASE + 2, hash: Some(blocks[1].hash()) });
+    assert_eq!(shown(&effects), [13, 14]);
+    assert_eq!(rig.head(), Some(BASE + 4));
+}
+
+#[test]
+fn a_base_whose_hash_becomes_known_takes_down_what_contradicts_it() {
+    let mut rig = Rig::new();
+    let blocks = chain(3);
+    for next in &blocks {
+        rig.gossip(next);
+    }
+    rig.set_base(Base { number: BASE, hash: Some(B256::repeat_byte(0xee)) });
+    assert_eq!(rig.head(), None);
+    let right = block(BASE + 1, B256::repeat_byte(0xee), 1);
+    assert_eq!(shown(&rig.gossip(&right)), [11]);
+}
+
+#[test]
+fn a_base_that_moves_costs_what_it_settles() {
+    let mut rig = Rig::new();
+    for next in &chain(60) {
+        rig.gossip(next);
+    }
+    let effects = rig.set_base(Base::at(BASE + 5));
+    // Nothing is doubted, and of the blocks above nothing is asked again.
+    let settled = Input::Settled { base: BASE + 5 };
+    assert!(effects.inputs.contains(&settled), "{:?}", effects.inputs);
+    assert_eq!(
+        effects.inputs.iter().filter(|input| matches!(input, Input::TxListUnwanted { .. })).count(),
+        5
+    );
+    assert_eq!(effects.inputs.len(), 6);
+    assert!(effects.events.is_empty());
 }

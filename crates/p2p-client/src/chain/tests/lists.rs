@@ -106,18 +106,6 @@ fn a_replaced_block_is_told_and_its_list_wanted_no_more() {
 }
 
 #[test]
-fn live_is_not_said_while_a_block_lacks_its_list() {
-    let mut rig = Rig::new();
-    let live = HeadSyncStatus::Live { head: None };
-    let said = |effects: Effects| effects.events.contains(&SdkEvent::Status { status: live });
-    assert!(said(rig.process(vec![Job::Status(live)])));
-    rig.gossip(&chain(1)[0]);
-    assert!(!said(rig.process(vec![Job::Status(live)])));
-    rig.txlist(1);
-    assert!(said(rig.process(vec![Job::Status(live)])));
-}
-
-#[test]
 fn a_restart_names_the_lists_that_are_still_missing() {
     let mut rig = Rig::new();
     let blocks = chain(3);

@@ -3,6 +3,7 @@
 mod branches;
 mod catching_up;
 mod judging;
+mod liars;
 mod lists;
 mod publishing;
 
@@ -11,8 +12,8 @@ use std::num::NonZeroU64;
 use p2p_catchup::ImportVerdict;
 use p2p_storage::{CommitmentStore, EvidenceStore, MemoryStorage, StorageLimits, TxListStore};
 use p2p_types::{
-    Address, HeadSyncStatus, MessageId, Misbehaviour, Offence, PreconfCommitment, Preconfirmation,
-    SignedCommitment, SigningDomain, SigningKey, TxList, U256,
+    Address, MessageId, Misbehaviour, PreconfCommitment, Preconfirmation, SignedCommitment, SigningDomain,
+    SigningKey, TxList, U256, WaitedFor,
 };
 use p2p_validation::{IgnoreReason, Rejection, RotatingSchedule, ValidationConfig};
 use preconfirmation_types::Container;
@@ -25,6 +26,8 @@ const DOMAIN: SigningDomain = SigningDomain::PLACEHOLDER;
 const WINDOW: u64 = 100_000;
 const BASE: BlockNumber = 10;
 const NOW: UnixSeconds = UnixSeconds::new(50_000);
+/// A moment in the second window.
+const SECOND: UnixSeconds = UnixSeconds::new(150_000);
 
 fn key(byte: u8) -> SigningKey {
     SigningKey::from_bytes([byte; 32]).unwrap()
@@ -38,16 +41,30 @@ fn list(fill: u8) -> TxList {
     TxList::new(vec![fill; 10].into(), 10).unwrap()
 }
 
+/// Of two blocks of a height, the one with the higher fill is later.
+fn time(number: u64, fill: u8) -> u64 {
+    number.saturating_mul(20).saturating_add(u64::from(fill % 20))
+}
+
 /// A block with the list `fill`, or a handover where that is 0.
 fn block(number: u64, parent: B256, fill: u8) -> Preconfirmation {
     Preconfirmation {
         eop: fill == 0,
         block_number: U256::from(number),
-        timestamp: U256::from(number),
+        timestamp: U256::from(time(number, fill)),
         submission_window_end: U256::from(WINDOW - 1),
         raw_tx_list_hash: if fill == 0 { B256::ZERO } else { list(fill).hash() },
         parent_preconfirmation_hash: parent,
         ..Default::default()
+    }
+}
+
+/// A block of the second window.
+fn second(number: u64, parent: B256, fill: u8) -> Preconfirmation {
+    Preconfirmation {
+        timestamp: U256::from(WINDOW + time(number, fill)),
+        submission_window_end: U256::from(2 * WINDOW - 1),
+        ..block(number, parent, fill)
     }
 }
 
@@ -178,12 +195,40 @@ impl Rig {
         (done.blocking_recv().unwrap().unwrap(), effects)
     }
 
-    /// Another client on the same store.
+    /// Another client on the same store, started as the service does it.
     fn restarted(&self) -> Self {
         let mut rig = Self::without_base(StorageLimits::default());
         rig.store = self.store.clone();
         rig.chain.store = self.store.clone();
+        rig.process(vec![Job::Recall]);
         rig
+    }
+
+    /// Preconfers 1 and 2 take turns: the window of key 2 follows that of key 1.
+    fn with_two() -> Self {
+        let mut rig = Self::without_base(StorageLimits::default());
+        rig.elect(&[1, 2]);
+        rig.set_base(Base::at(BASE));
+        rig
+    }
+
+    /// Other preconfers take turns; what was judged so far is forgotten.
+    fn elect(&mut self, keys: &[u8]) {
+        let schedule = RotatingSchedule::new(
+            keys.iter().map(|byte| key(*byte).address()).collect(),
+            UnixSeconds::new(0),
+            NonZeroU64::new(WINDOW).unwrap(),
+        );
+        let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(schedule.unwrap()));
+        let config = MemoryConfig::default();
+        self.chain = Chain::new(self.store.clone(), validator, &config, false, Arc::default(), self.now);
+    }
+
+    /// Gossip in the window of key 2.
+    fn gossip_second(&mut self, preconf: &Preconfirmation) -> Effects {
+        let mut one = arrived(&key(2), preconf);
+        one.arrival = Arrival::Live(SECOND);
+        self.process_at(SECOND, vec![Job::Gossip(vec![one])])
     }
 
     fn import(&mut self, page: &[SignedCommitment]) -> (ImportVerdict, Effects) {
