@@ -321,9 +321,9 @@ impl CatchUp {
                 self.ctx.unkept(now, &peer, PATIENCE);
             }
             Prefix::Empty | Prefix::Unusable => {
-                let one_too_high = promised <= first;
-                self.ctx.not_served(now, &peer, (first, applied), one_too_high);
-                if !one_too_high {
+                let top = promised <= first;
+                self.ctx.not_served(now, &peer, (first, applied), top);
+                if !top {
                     self.ctx.unkept(now, &peer, 1);
                 }
             }
@@ -398,7 +398,6 @@ impl CatchUp {
         if !self.chain.started {
             return HeadSyncStatus::WaitingForL2;
         }
-        let now = agenda.now();
         let (strikes, interval) = (self.ctx.config.max_strikes.get(), self.ctx.config.leave_out);
         self.ctx.peers.readmit(agenda, strikes, interval);
         self.look(agenda);
@@ -408,7 +407,7 @@ impl CatchUp {
             self.heads.doubt();
         }
         let stand = self.stand();
-        self.heads.plan(&mut self.ctx, agenda, stand, self.missing.since);
+        let heads_coming = self.heads.plan(&mut self.ctx, agenda, stand, self.missing.since);
 
         let pausing = self.deferred.is_some_and(|until| !agenda.due(until));
         if !pausing && self.txlists.wanted() < self.ctx.config.wanted_limit.get() {
@@ -423,8 +422,7 @@ impl CatchUp {
         }
         let txlists_in_grace = self.txlists.plan(&mut self.ctx, agenda);
         // What we could not judge will be asked for again: nobody has failed to deliver.
-        let in_grace =
-            txlists_in_grace || self.missing.in_grace || self.deferred.is_some() || self.heads.is_coming(now);
+        let in_grace = txlists_in_grace || self.missing.in_grace || self.deferred.is_some() || heads_coming;
         self.judge(agenda, in_grace)
     }
 

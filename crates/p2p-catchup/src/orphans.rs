@@ -243,7 +243,7 @@ impl Orphans {
         let Some(signer) = self.signers.get_mut(signer) else { return };
         signer.searches = signer.searches.saturating_add(1);
         signer.searched = Some(now);
-        let paused = signer.searches.checked_sub(FREE_SEARCHES).filter(|paused| *paused > 0);
-        signer.not_before = paused.map(|paused| after(now, ctx.config.backoff.pause(paused, &mut ctx.rng)));
+        let beyond = signer.searches.saturating_add(1).saturating_sub(FREE_SEARCHES);
+        signer.not_before = (beyond > 0).then(|| after(now, ctx.config.backoff.pause(beyond, &mut ctx.rng)));
     }
 }

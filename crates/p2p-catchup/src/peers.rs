@@ -32,6 +32,8 @@ struct Unavailable {
     times: u32,
     /// Its answers say so; otherwise we could not judge them.
     shown: bool,
+    /// It has claimed no more than this height.
+    top: bool,
     /// It is not asked for this height before.
     retry_at: Instant,
 }
@@ -93,6 +95,12 @@ impl Peer {
         self.claim.is_some_and(|claim| claim >= block)
     }
 
+    /// It says that its head is at `block`. If that is news, what was one too high before may be there now.
+    pub(crate) fn says(&mut self, block: BlockNumber) {
+        self.unavailable.retain(|&height, why| !why.top || height >= block);
+        (self.claim, self.head, self.head_due) = (Some(block), Some(block), false);
+    }
+
     /// Takes its claim back down to what it has shown. Its head is asked again.
     pub(crate) fn lower_claim(&mut self, to: BlockNumber) {
         self.claim = self.claim.map(|claim| claim.min(to));
@@ -118,23 +126,23 @@ impl Peer {
         if self.is_trusted() && !refused { self.likely_claim(applied) } else { None }
     }
 
-    /// It did not serve `height`, which is not looked for below `applied`. `shown`: its answer said so, and `one_too_high`
-    /// that all else that it claimed is there; otherwise we could not judge the answer.
+    /// It did not serve `height`, which is not looked for below `applied`. `shown`: its answer said so, otherwise we could
+    /// not judge it. `top`: it has claimed no more, so that its head may be one too high.
     pub(crate) fn not_served(
         &mut self,
         now: Instant,
         (height, applied): (BlockNumber, BlockNumber),
-        (shown, one_too_high): (bool, bool),
+        (shown, top): (bool, bool),
         pause: impl FnOnce(u32) -> Duration,
     ) {
         self.unavailable.retain(|&height, _| height > applied);
         let before = self.unavailable.get(&height).filter(|before| before.shown == shown);
         let times = before.map_or(0, |before| before.times).saturating_add(1);
-        if one_too_high && times == 1 {
+        if top && times == 1 {
             self.overstated = self.overstated.saturating_add(1);
         }
         let retry_at = after(now, pause(times));
-        self.unavailable.insert(height, Unavailable { times, shown, retry_at });
+        self.unavailable.insert(height, Unavailable { times, shown, top, retry_at });
         while self.unavailable.len() > UNAVAILABLE {
             self.unavailable.pop_last();
         }

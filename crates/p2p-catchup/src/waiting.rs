@@ -30,7 +30,7 @@ pub(crate) fn phase(
 ) -> Phase {
     if !agenda.due(after(since, config.gap_grace)) {
         Phase::Grace
-    } else if agenda.due(after(since, config.waiting_ttl)) && asked.is_some_and(|asked| asked >= since) {
+    } else if agenda.due(after(since, config.waiting_ttl)) && asked.is_some_and(|asked| asked > since) {
         Phase::Expired
     } else {
         Phase::Missing
@@ -134,7 +134,7 @@ impl Waiting {
             }
         }
         if let Some(Unstored { block, since }) = self.unstored {
-            let asked = asked.is_some_and(|asked| asked >= since);
+            let asked = asked.is_some_and(|asked| asked > since);
             if agenda.due(after(since, config.seen_ttl)) && asked && claim < block {
                 self.unstored = None;
             } else {

@@ -247,6 +247,7 @@ impl World {
         let actor = self.actors.get_mut(&id).unwrap();
         if actor.up != up {
             (actor.up, actor.told, actor.pages_asked) = (up, None, 0);
+            actor.pages_open.clear();
             self.input(if up { Input::PeerUp(id) } else { Input::PeerDown(id) });
         }
     }
