@@ -112,6 +112,7 @@ mod message;
 mod orphans;
 mod pages;
 mod peers;
+mod plan;
 mod rate;
 mod time;
 mod txlists;

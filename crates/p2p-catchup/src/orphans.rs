@@ -176,7 +176,7 @@ impl Orphans {
             let phase = if *expired { Phase::Expired } else { phase(&ctx.config, agenda, *since, asked) };
             *expired |= phase == Phase::Expired;
             missing.note(phase, orphan.height, *since);
-            missing.sibling |= phase == Phase::Missing && orphan.height <= applied;
+            missing.sibling |= matches!(phase, Phase::Missing { .. }) && orphan.height <= applied;
         }
     }
 

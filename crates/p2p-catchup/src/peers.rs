@@ -247,14 +247,14 @@ impl Peers {
         new
     }
 
-    /// Forgets a peer that has gone, but for a bad record. A bounded number of those is kept: the one that
+    /// Forgets a peer that has gone, but for a bad record, or for one that may become so (`keep`). A bounded number of those is kept: the one that
     /// went first makes room.
-    pub(crate) fn down(&mut self, id: &PeerId, now: Instant) {
+    pub(crate) fn down(&mut self, id: &PeerId, now: Instant, keep: bool) {
         let Some(peer) = self.known.get_mut(id).filter(|peer| peer.gone.is_none()) else { return };
         (peer.claim, peer.head, peer.head_asked, peer.head_due) = (None, None, None, false);
         peer.unavailable.clear();
         peer.gone = Some(now);
-        if peer.is_clean() {
+        if peer.is_clean() && !keep {
             self.known.remove(id);
             return;
         }
@@ -371,17 +371,17 @@ mod tests {
             assert!(!peers.up(id));
         }
         peers.get_mut(&liar).unwrap().strikes = 2;
-        peers.down(&liar, now);
-        peers.down(&clean, now);
+        peers.down(&liar, now, false);
+        peers.down(&clean, now, false);
         assert!(peers.get(&clean).is_none());
         assert!(peers.up(liar));
         assert_eq!(peers.get(&liar).unwrap().strikes, 2);
-        peers.down(&liar, now);
+        peers.down(&liar, now, false);
         for after in 1..=u32::try_from(REMEMBERED).unwrap() {
             let id = id(after + 1);
             peers.up(id);
             peers.get_mut(&id).unwrap().strikes = 1;
-            peers.down(&id, now + Duration::from_millis(after.into()));
+            peers.down(&id, now + Duration::from_millis(after.into()), false);
         }
         assert!(peers.get(&liar).is_none(), "the oldest makes room");
         assert_eq!(peers.known.len(), REMEMBERED);

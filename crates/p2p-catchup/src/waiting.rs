@@ -15,8 +15,8 @@ use crate::{
 pub(crate) enum Phase {
     /// Gossip may still bring it.
     Grace,
-    /// It is missing.
-    Missing,
+    /// It is missing; `ends` where it keeps the node from being live for no longer than `waiting_ttl`.
+    Missing { ends: bool },
     /// Peers have been asked, and none of those whose word counts has it.
     Expired,
 }
@@ -30,10 +30,12 @@ pub(crate) fn phase(
 ) -> Phase {
     if !agenda.due(after(since, config.gap_grace)) {
         Phase::Grace
-    } else if agenda.due(after(since, config.waiting_ttl)) && asked.is_some_and(|asked| asked > since) {
+    } else if !agenda.due(after(since, config.waiting_ttl)) {
+        Phase::Missing { ends: true }
+    } else if asked.is_some_and(|asked| asked > since) {
         Phase::Expired
     } else {
-        Phase::Missing
+        Phase::Missing { ends: false }
     }
 }
 
@@ -48,7 +50,7 @@ pub(crate) struct Missing {
     pub(crate) sibling: bool,
     /// When the last of it began to wait: heads asked before that do not answer it.
     pub(crate) since: Option<Instant>,
-    /// Something is in its grace.
+    /// Time will tell of some of it: nobody has failed to deliver that.
     pub(crate) in_grace: bool,
 }
 
@@ -61,7 +63,8 @@ impl Missing {
                 self.in_grace = true;
                 self.seen = self.seen.max(height);
             }
-            Phase::Missing => {
+            Phase::Missing { ends } => {
+                self.in_grace |= ends;
                 self.seen = self.seen.max(height);
                 self.height = self.height.max(height);
                 self.since = self.since.max(Some(since));
@@ -138,7 +141,7 @@ impl Waiting {
             if agenda.due(after(since, config.seen_ttl)) && asked && claim < block {
                 self.unstored = None;
             } else {
-                missing.note(Phase::Missing, block, since);
+                missing.note(Phase::Missing { ends: false }, block, since);
             }
         }
         missing

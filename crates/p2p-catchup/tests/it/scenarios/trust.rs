@@ -482,3 +482,69 @@ fn an_l1_reorg_while_a_page_is_imported_makes_claims_doubtful() {
     rig.expect_page(4..);
     rig.expect_no_reports();
 }
+
+#[test]
+fn a_walk_that_gets_its_pages_is_not_pushed_out_by_another() {
+    // Ours and theirs part after 1: many pages below the head.
+    let other = branch(1, 44);
+    let mut rig = Rig::live(40, &[peer(1), peer(2)]);
+    rig.advance(13 * SECOND);
+    rig.all_claim(44);
+    let mut descended = Vec::new();
+    let mut walker = None;
+    for _ in 0..60 {
+        rig.advance(SECOND / 2);
+        rig.all_claim(44);
+        for ask in page_asks(&rig) {
+            let ask = rig.expect_page(ask.range().0..);
+            let from = ask.range().0;
+            if from <= 40 {
+                assert_eq!(*walker.get_or_insert(ask.to), ask.to);
+                descended.push(from);
+            }
+            deliver(&mut rig, &other, ask);
+            while let Some((id, page)) = rig.import_out() {
+                let links = page[0].block() <= 2;
+                let (to, verdict) = if links {
+                    (Some(head_of(page.last().unwrap())), ImportVerdict::Linked)
+                } else {
+                    (head(40), ImportVerdict::Unlinked { index: 0 })
+                };
+                rig.imported(id, to, verdict);
+                if links {
+                    assert_eq!(descended, [40, 39, 37, 33, 25, 9, 1]);
+                    return;
+                }
+            }
+        }
+    }
+    panic!("{descended:?}");
+}
+
+#[test]
+fn whoever_leaves_before_its_page_is_judged_does_not_get_away_with_it() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.peer_up(peer(2));
+    rig.all_claim(0);
+    rig.expect_live(0);
+    rig.advance(13 * SECOND);
+    let claims = |rig: &mut Rig| {
+        while rig.asks().iter().any(|ask| ask.request == Request::Head) {
+            let ask = rig.expect_head();
+            rig.claim(ask, if ask.to == peer(1) { 4 } else { 0 });
+        }
+    };
+    claims(&mut rig);
+    let ask = rig.expect_page(1..);
+    rig.deliver(ask, 4);
+    let (id, ..) = rig.expect_import();
+    rig.input(Input::PeerDown(peer(1)));
+    rig.imported(id, None, ImportVerdict::Unlinked { index: 0 });
+    rig.peer_up(peer(1));
+    for _ in 0..8 {
+        rig.advance(SECOND / 4);
+        claims(&mut rig);
+    }
+    rig.expect_live(0);
+}
