@@ -455,6 +455,98 @@ mod tests {
         assert_eq!(pick(&peers, now, &mut Rng::with_seed(1)), Some(id(1)));
     }
 
+    fn pause(times: u32) -> Duration {
+        Duration::from_secs(times.into())
+    }
+
+    #[test]
+    fn a_claim_that_was_one_too_high_counts_as_one_less_until_there_is_news() {
+        let (mut peer, now) = (Peer::default(), Instant::now());
+        peer.says(11);
+        assert_eq!(peer.counted_claim(10), Some(11));
+        peer.not_served(now, (11, 10), (true, true), pause);
+        assert_eq!((peer.likely_claim(10), peer.counted_claim(10)), (Some(10), Some(10)));
+        assert_eq!((peer.overstated, peer.retry_at(11)), (1, Some(now + pause(1))));
+        peer.not_served(now, (11, 10), (true, true), pause);
+        assert_eq!((peer.overstated, peer.retry_at(11)), (1, Some(now + pause(2))), "the same once more");
+        peer.says(11);
+        assert_eq!(peer.counted_claim(10), Some(10), "no news");
+        peer.not_served(now, (11, 10), (true, true), pause);
+        assert_eq!(peer.counted_claim(10), None, "three times in vain");
+        peer.says(12);
+        assert_eq!((peer.counted_claim(10), peer.retry_at(11)), (Some(12), None));
+    }
+
+    #[test]
+    fn whoever_is_one_too_high_again_and_again_is_not_believed_so_far_until_it_delivers() {
+        let (mut peer, now) = (Peer::default(), Instant::now());
+        for height in 11..=13 {
+            peer.says(height);
+            assert_eq!(peer.counted_claim(height - 1), Some(height));
+            peer.not_served(now, (height, height - 1), (true, true), pause);
+        }
+        peer.says(14);
+        assert_eq!((peer.counted_claim(13), peer.counted_claim(12)), (Some(13), Some(14)));
+        assert!(!peer.is_clean());
+        peer.delivered();
+        assert_eq!(peer.counted_claim(13), Some(14));
+        assert!(peer.is_clean());
+    }
+
+    #[test]
+    fn whoever_fails_to_serve_the_next_block_three_times_does_not_count_while_it_is_the_next() {
+        let (mut peer, now) = (Peer::default(), Instant::now());
+        peer.says(20);
+        for _ in 0..2 {
+            peer.not_served(now, (11, 10), (true, false), pause);
+        }
+        assert_eq!((peer.counted_claim(10), peer.overstated), (Some(20), 0));
+        peer.not_served(now, (11, 10), (true, false), pause);
+        assert_eq!((peer.counted_claim(10), peer.counted_claim(11)), (None, Some(20)));
+        peer.says(21);
+        assert_eq!(peer.counted_claim(10), None, "more of its claims is no block");
+    }
+
+    #[test]
+    fn what_we_could_not_judge_takes_nothing_from_a_claim() {
+        let (mut peer, now) = (Peer::default(), Instant::now());
+        peer.says(11);
+        for times in 1..=5 {
+            peer.not_served(now, (11, 10), (false, false), pause);
+            assert_eq!((peer.counted_claim(10), peer.retry_at(11)), (Some(11), Some(now + pause(times))));
+        }
+        peer.not_served(now, (11, 10), (true, false), pause);
+        assert_eq!(peer.retry_at(11), Some(now + pause(1)), "that is another reason");
+    }
+
+    #[test]
+    fn heights_that_a_peer_does_not_serve_are_remembered_within_bounds() {
+        let (mut peer, now) = (Peer::default(), Instant::now());
+        for height in 11..=40 {
+            peer.not_served(now, (height, 10), (true, false), pause);
+        }
+        assert_eq!(peer.unavailable.len(), UNAVAILABLE);
+        assert!(peer.retry_at(11).is_some() && peer.retry_at(40).is_none());
+        peer.not_served(now, (30, 20), (true, false), pause);
+        assert!(peer.retry_at(20).is_none() && peer.retry_at(21).is_some());
+    }
+
+    #[test]
+    fn broken_promises_are_forgiven_one_by_one() {
+        let (mut peers, start) = (Peers::default(), Instant::now());
+        peers.up(id(0));
+        let interval = Duration::from_secs(600);
+        peers.get_mut(&id(0)).unwrap().break_promises(start, 0);
+        assert_eq!(peers.get(&id(0)).unwrap().unkept_at, None);
+        peers.get_mut(&id(0)).unwrap().break_promises(start, 9);
+        let mut unkept = |seconds| {
+            let now = start + Duration::from_secs(seconds);
+            peers.readmit(&mut Agenda::new(now), 3, interval);
+            peers.get(&id(0)).unwrap().unkept
+        };
+        assert_eq!([599, 600, 1_199, 1_200, 1_800, 2_400].map(&mut unkept), [9, 2, 2, 1, 0, 0]);
+    }
+
     #[test]
     fn whoever_does_not_answer_is_asked_one_thing_at_a_time() {
         let (mut peers, now) = (Peers::default(), Instant::now());
