@@ -548,3 +548,25 @@ fn whoever_leaves_before_its_page_is_judged_does_not_get_away_with_it() {
     }
     rig.expect_live(0);
 }
+
+#[test]
+fn after_a_page_that_could_not_be_judged_and_one_that_could_the_node_can_be_stalled() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.all_claim(4);
+    let ask = rig.expect_page(1..);
+    rig.deliver(ask, 4);
+    let (id, ..) = rig.expect_import();
+    rig.imported(id, None, ImportVerdict::Deferred);
+    rig.advance(SECOND);
+    let ask = rig.wait_page(1.., 4);
+    rig.deliver(ask, 4);
+    rig.import(1..=4);
+    rig.wait_live(4);
+    rig.input(Input::Seen { block: 6 });
+    for _ in 0..30 {
+        rig.advance(SECOND);
+        rig.all_claim(4);
+    }
+    rig.expect_stalled(Stall::NothingDelivered);
+}

@@ -403,3 +403,34 @@ fn the_time_that_what_waits_keeps_from_live_can_be_set() {
     rig.all_claim(10);
     rig.expect_live(10);
 }
+
+fn head_asks(rig: &Rig) -> usize {
+    rig.asks().iter().filter(|ask| ask.request == Request::Head).count()
+}
+
+#[test]
+fn about_what_nobody_claims_heads_are_asked_again_soon() {
+    let mut rig = Rig::live(10, &[peer(1)]);
+    rig.input(Input::Seen { block: 12 });
+    let mut rounds = 0;
+    for _ in 0..24 {
+        rig.advance(SECOND / 4);
+        rounds += head_asks(&rig);
+        rig.all_claim(10);
+    }
+    assert!((3..=8).contains(&rounds), "{rounds} in six seconds");
+}
+
+#[test]
+fn about_a_missing_sibling_heads_are_asked_once() {
+    let mut rig = Rig::live(10, &[peer(1)]);
+    rig.advance(SECOND);
+    rig.waits(6, invented(1));
+    rig.advance(SECOND / 4);
+    assert_eq!(head_asks(&rig), 0, "gossip may bring it");
+    rig.advance(SECOND);
+    assert_eq!(head_asks(&rig), 1);
+    rig.all_claim(10);
+    rig.advance(3 * SECOND);
+    assert_eq!(head_asks(&rig), 0);
+}
