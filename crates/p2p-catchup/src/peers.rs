@@ -545,6 +545,14 @@ mod tests {
             peers.get(&id(0)).unwrap().unkept
         };
         assert_eq!([599, 600, 1_199, 1_200, 1_800, 2_400].map(&mut unkept), [9, 2, 2, 1, 0, 0]);
+        let mut agenda = Agenda::new(start + Duration::from_secs(3_000));
+        peers.readmit(&mut agenda, 3, interval);
+        assert_eq!(agenda.next(), None);
+        assert_eq!(
+            peers.get(&id(0)).unwrap().unkept_at,
+            Some(start + Duration::from_secs(1_800)),
+            "nothing to forgive"
+        );
     }
 
     #[test]
