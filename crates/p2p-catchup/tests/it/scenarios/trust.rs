@@ -570,3 +570,41 @@ fn after_a_page_that_could_not_be_judged_and_one_that_could_the_node_can_be_stal
     }
     rig.expect_stalled(Stall::NothingDelivered);
 }
+
+#[test]
+fn a_walk_steps_over_a_height_that_its_peer_cannot_use() {
+    let other = branch(5, 16);
+    let mut rig = Rig::live(12, &[peer(1)]);
+    rig.advance(13 * SECOND);
+    rig.all_claim(16);
+    let ask = rig.expect_page(13..);
+    deliver(&mut rig, &other, ask);
+    let (id, ..) = rig.expect_import();
+    rig.imported(id, head(12), ImportVerdict::Unlinked { index: 0 });
+    let ask = rig.expect_page(12..);
+    rig.reply(ask, Reply::Page(vec![Signer::new(7).handover(12, blocks(11, 11)[0].hash())]));
+    let ask = rig.expect_page(11..);
+    rig.reply(ask, Reply::Page(other[12..14].to_vec()));
+    rig.expect_page(9..);
+    assert_eq!(target(&rig), 16);
+    rig.expect_no_reports();
+}
+
+#[test]
+fn a_branch_beside_the_chain_that_breaks_off_is_not_looked_for_below() {
+    let other = branch(10, 24);
+    let mut rig = Rig::live(12, &[peer(1)]);
+    rig.advance(13 * SECOND);
+    rig.all_claim(18);
+    let first = rig.expect_page(13..);
+    let rest = rig.expect_page(17..);
+    deliver(&mut rig, &other, first);
+    let (id, ..) = rig.expect_import();
+    rig.imported(id, head(12), ImportVerdict::Linked);
+    rig.fail(rest);
+    let ask = rig.wait_page(17.., 18);
+    deliver(&mut rig, &other, ask);
+    let (id, ..) = rig.expect_import();
+    rig.imported(id, head(12), ImportVerdict::Unlinked { index: 0 });
+    assert!(page_asks(&rig).iter().all(|ask| ask.range().0 > 12));
+}
