@@ -138,15 +138,15 @@ impl Context {
     }
 
     /// The peer has not served `height`, although it claims to have it: others are asked, and it is asked again after a
-    /// pause, longer and longer. `one_too_high`: it has claimed no more than this.
+    /// pause, longer and longer. `top`: it has claimed no more than this.
     pub(crate) fn not_served(
         &mut self,
         now: Instant,
         id: &PeerId,
         (height, applied): (BlockNumber, BlockNumber),
-        one_too_high: bool,
+        top: bool,
     ) {
-        self.note_unavailable(now, id, (height, applied), (true, one_too_high));
+        self.note_unavailable(now, id, (height, applied), (true, top));
     }
 
     /// What the peer has served at `height` could not be judged: it is asked again after a pause, longer and longer, and

@@ -74,33 +74,32 @@ impl Heads {
         self.asked
     }
 
-    /// Whether the next round only waits for the pace, not for a peer or after a failure.
-    pub(crate) fn is_coming(&self, now: Instant) -> bool {
-        self.confirmed.is_none() && self.vain == 0 && self.not_before.is_some_and(|at| at > now)
-    }
-
     /// Asks, if it is time: after a doubt, when heads get old, or while something is missing, the last of it since
-    /// `gap`: once, and again while no peer claims it.
+    /// `gap`: once, and again while no peer claims it. Whether it only waits for the pace, not for a peer or after a
+    /// failure.
     pub(crate) fn plan(
         &mut self,
         ctx: &mut Context,
         agenda: &mut Agenda,
         stand: Stand,
         gap: Option<Instant>,
-    ) {
+    ) -> bool {
         if self.round.is_some() {
-            return;
+            return false;
         }
         let refresh = ctx.config.head_refresh;
-        let unasked = |since| self.asked.is_none_or(|asked| asked < since);
+        let unasked = |since| self.asked.is_none_or(|asked| asked <= since);
         let wanted = gap.is_some_and(|since| unasked(since) || nobody_claims(ctx, stand))
             || self.confirmed.is_none_or(|at| agenda.due(after(at, refresh)));
-        if !wanted || !self.not_before.is_none_or(|at| agenda.due(at)) {
-            return;
+        if !wanted {
+            return false;
+        }
+        if !self.not_before.is_none_or(|at| agenda.due(at)) {
+            return self.vain == 0;
         }
         let chosen = choose(ctx, agenda);
         if chosen.is_empty() {
-            return;
+            return false;
         }
         let now = agenda.now();
         let mut waiting = BTreeSet::new();
@@ -111,6 +110,7 @@ impl Heads {
             }
         }
         self.round = Some(Round { waiting, begun: now, heard: false, outdated: false });
+        false
     }
 
     /// Asks a peer that has just come, outside of rounds.
@@ -133,7 +133,7 @@ impl Heads {
     ) {
         let mut counts = false;
         if let Some(peer) = ctx.peers.get_mut(&peer) {
-            (peer.claim, peer.head, peer.head_due) = (Some(block), Some(block), false);
+            peer.says(block);
             peer.failures = peer.failures.saturating_sub(1);
             let applied = stand.applied;
             let agrees = peer.likely_claim(applied).is_some_and(|claim| claim <= applied);

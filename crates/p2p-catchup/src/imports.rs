@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Importing {
     id: RequestId,
-    peer: PeerId,
+    pub(crate) peer: PeerId,
     first: BlockNumber,
     hashes: Vec<B256>,
     /// It belongs to a walk below the head.
@@ -158,13 +158,14 @@ impl CatchUp {
         if applied >= page.last() || (linked == 0 && !unmoved) {
             return;
         }
-        let Some(peer) = self.ctx.peers.get(&page.peer).filter(|peer| peer.is_askable()) else {
-            // Of a peer that has left, nothing more can be asked.
-            return;
-        };
-        let more = peer.claims(page.last().saturating_add(1));
+        // Of a peer that has left, nothing more can be asked.
+        let there = self.ctx.peers.get(&page.peer).filter(|peer| peer.is_askable());
+        let more = there.is_some_and(|peer| peer.claims(page.last().saturating_add(1)));
         let config = &self.ctx.config;
         let begun = if linked == 0 && applied > self.chain.base {
+            if there.is_none() {
+                return;
+            }
             Some(self.walks.descend(config, now, &self.chain, page.peer))
         } else if linked == page.hashes.len() && unmoved && more {
             Some(self.walks.climb(config, now, page.last().saturating_add(1), page.peer))

@@ -37,38 +37,57 @@
 //! |---|---|---|
 //! | `Idle` | made, no input so far | the first input |
 //! | `WaitingForL2` | the L2 execution is not at the tip | [`Input::Start`] |
-//! | `Syncing` | behind, or not sure: heads, pages or transaction lists are on their way | all of *live* holds → `Live`; the last peer goes → `Stalled`; nothing is on its way and nothing came → `Stalled` |
-//! | `Live` | see below | a higher claim, [`Input::Seen`] or [`Input::Orphan`] above what is applied, [`Input::TxListWanted`], a head that fell, a claim withdrawn, heads too old → `Syncing` |
+//! | `Syncing` | behind, or not sure: heads, pages or transaction lists are on their way, or nobody has confirmed our head | all of *live* holds → `Live`; the last peer goes → `Stalled`; something is missing, nothing is on its way and nothing came → `Stalled` |
+//! | `Live` | see below | a higher claim, what [`Input::Waiting`] and [`Input::Orphan`] name after `gap_grace`, [`Input::Seen`], [`Input::TxListWanted`] (of a live block after `txlist_grace`), a head that fell, a claim withdrawn, heads too old → `Syncing` |
 //! | `Stalled(NoPeers)` | nobody can be asked: none is connected, or all are left out | [`Input::PeerUp`], a peer whose time out is over → `Syncing` |
 //! | `Stalled(WaitingForData)` | every commitment is here, and nobody has the list of some block; retried for ever | as the next |
-//! | `Stalled(NothingDelivered)` | everybody was asked in vain; retried for ever, with longer and longer pauses | anything that comes: a block, a list, a peer → `Syncing`; all of *live* holds → `Live` |
+//! | `Stalled(NothingDelivered)` | something is missing and everybody was asked in vain; retried for ever, with longer and longer pauses | anything that comes: a block, a list, a peer → `Syncing`; all of *live* holds → `Live` |
 //!
-//! **Live** holds while all of these do: what is applied reaches every claim that counts and everything
-//! seen; no transaction list is missing; no parent is being looked for; and a round of heads has ended since
-//! the last reason for doubt, not longer ago than `head_stale`, in which a peer was heard whose word counts.
+//! **Live** holds while all of these do: what is applied reaches every claim that counts, and everything
+//! that is missing beyond its grace; no transaction list is missing beyond its grace; no sibling is missing beyond its
+//! grace; and a round of heads has ended since the last reason for doubt, not longer ago than `head_stale`, in which a
+//! peer was heard whose word counts.
 //! Reasons for doubt are the start, a reorg, the end of a sync, a withdrawn claim and a peer that left with
-//! more than we have. So a node without peers is not live, as it cannot know; that keeps nobody from
-//! preconfirming, it only says so.
+//! more than we have. That the settled tip moves is none. A node without peers is not live, as it cannot know; nor is one
+//! whose peers answer no heads; that keeps nobody from preconfirming, it only says so.
+//!
+//! # What waits
+//!
+//! Commitments that wait for a parent may wait for one that their signer has invented. So they keep the node from being
+//! live only from `gap_grace` on, and until `waiting_ttl` is over, heads have been asked since, and no peer whose word
+//! counts claims the height. That time is counted from the first of a signer, and, for the level of all that waits
+//! ([`Input::Waiting`]), from when it was first above the head: raising it, or telling it again when the base moves,
+//! begins nothing anew.
+//!
+//! Missing siblings are looked for, one at a time and signers in turn: the first three peers one after the other, then
+//! with pauses that grow until something is found. Eight parents of a signer are remembered, and 128 in all; the lowest
+//! are kept. A search that takes long makes way for another signer's.
 //!
 //! # Claims
 //!
 //! A head is a claim. It counts towards the target until its peer fails to deliver; then the peer is asked
-//! on, behind the others and with growing pauses, and delivering one page that links wins its word back.
+//! on, behind the others and with growing pauses, and delivering one page that links wins its word back. One broken
+//! promise is forgiven each `leave_out`.
 //!
 //! | answer | what follows |
 //! |---|---|
 //! | a page that links | trust; pauses end |
 //! | a short page | what it has counts; the claim is lowered to it, and the head asked again |
+//! | a page with a gap, another height or an EOP-only commitment in place of a block | what is before that counts; the rest is asked of others, and of this peer after a growing pause; no penalty |
+//! | nothing of use at the height of its own claim | the claim was one too high (deployed peers count handovers) and counts as one less; whoever does so three times is not believed one height above ours |
+//! | nothing of use below its own claim | as a gap, and a broken promise |
 //! | an empty page below its own claim | the claim is withdrawn; no penalty |
-//! | no answer | a pause; after three in a row its claims do not count; no penalty |
+//! | no answer | a pause; after three its claims do not count; no penalty |
+//! | our own failure: not sent, not judged, an unknown schedule | a pause, and the peer is asked again; it costs the peer nothing |
 //! | a page whose first commitment does not link | earlier pages of the same peer, in doubling steps down to the base, while others are asked above; if they never meet ours, as an empty page |
-//! | a page of another shape, a list of another hash | reported, a strike |
+//! | a page that links beside the chain | the branch is followed to the end of the claim: it may win; if it does not, as an empty page |
+//! | a list of another hash | reported, a strike |
 //! | a page or list that the caller found faulty | reported (unless the network has done so), a strike |
-//! | an unknown schedule | a pause; no penalty |
 //! | *list not found* | the next peer; when all have said no, a pause; no penalty |
 //! | late, unknown, of another peer, twice | nothing |
 //!
-//! Three strikes leave a peer out for `leave_out`. A bad record is kept when a peer goes and comes back.
+//! Three broken promises, and a peer's claims do not count; three strikes leave it out for `leave_out`. A bad record is
+//! kept when a peer goes and comes back.
 //!
 //! # Whom to ask
 //!
@@ -93,6 +112,7 @@ mod message;
 mod orphans;
 mod pages;
 mod peers;
+mod plan;
 mod rate;
 mod time;
 mod txlists;

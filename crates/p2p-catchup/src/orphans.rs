@@ -176,7 +176,7 @@ impl Orphans {
             let phase = if *expired { Phase::Expired } else { phase(&ctx.config, agenda, *since, asked) };
             *expired |= phase == Phase::Expired;
             missing.note(phase, orphan.height, *since);
-            missing.sibling |= phase == Phase::Missing && orphan.height <= applied;
+            missing.sibling |= matches!(phase, Phase::Missing { .. }) && orphan.height <= applied;
         }
     }
 
@@ -243,7 +243,168 @@ impl Orphans {
         let Some(signer) = self.signers.get_mut(signer) else { return };
         signer.searches = signer.searches.saturating_add(1);
         signer.searched = Some(now);
-        let paused = signer.searches.checked_sub(FREE_SEARCHES).filter(|paused| *paused > 0);
-        signer.not_before = paused.map(|paused| after(now, ctx.config.backoff.pause(paused, &mut ctx.rng)));
+        let beyond = signer.searches.saturating_add(1).saturating_sub(FREE_SEARCHES);
+        signer.not_before = (beyond > 0).then(|| after(now, ctx.config.backoff.pause(beyond, &mut ctx.rng)));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // any moment will do
+mod tests {
+    use std::time::Duration;
+
+    use p2p_types::Head;
+
+    use super::*;
+    use crate::CatchUpConfig;
+
+    struct Rig {
+        ctx: Context,
+        chain: Chain,
+        orphans: Orphans,
+        now: Instant,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let mut chain = Chain::default();
+            chain.settle(10);
+            chain.move_head(Some(Head { number: 1_000, hash: B256::ZERO }));
+            let ctx = Context::new(CatchUpConfig::recommended(), 1);
+            Self { ctx, chain, orphans: Orphans::default(), now: Instant::now() }
+        }
+
+        /// The parent of each signer and height is another one.
+        fn add(&mut self, signer: u16, height: BlockNumber) -> bool {
+            self.orphans.add(
+                &self.ctx,
+                self.now,
+                &self.chain,
+                (height, address(signer), hash(signer, height)),
+            )
+        }
+
+        fn has(&self, signer: u16, height: BlockNumber) -> bool {
+            self.orphans.contains(&(address(signer), hash(signer, height)))
+        }
+
+        fn missing(&mut self, asked: Option<Instant>) -> Missing {
+            let mut missing = Missing::default();
+            let mut agenda = Agenda::new(self.now);
+            let applied = self.chain.applied();
+            self.orphans.missing(&self.ctx, &mut agenda, applied, asked, &mut missing);
+            missing
+        }
+    }
+
+    fn address(signer: u16) -> Address {
+        let mut address = Address::ZERO;
+        address[..2].copy_from_slice(&signer.to_be_bytes());
+        address
+    }
+
+    fn hash(signer: u16, height: BlockNumber) -> B256 {
+        let mut hash = B256::repeat_byte(1);
+        hash[..2].copy_from_slice(&signer.to_be_bytes());
+        hash[2..10].copy_from_slice(&height.to_be_bytes());
+        hash
+    }
+
+    #[test]
+    fn of_a_signer_the_lowest_are_kept() {
+        let mut rig = Rig::new();
+        for height in (100..200).rev() {
+            rig.add(1, height);
+        }
+        rig.add(1, 500);
+        assert_eq!(rig.orphans.orphans.len(), 8);
+        assert!((100..108).all(|height| rig.has(1, height)));
+    }
+
+    #[test]
+    fn with_too_many_in_all_whoever_has_most_loses_its_highest() {
+        let mut rig = Rig::new();
+        for signer in 0..16 {
+            for height in 100..if signer < 15 { 108 } else { 107 } {
+                rig.add(signer, height);
+            }
+        }
+        assert!(rig.add(16, 300), "there is room for one");
+        assert_eq!(rig.orphans.orphans.len(), 128);
+        rig.add(16, 301);
+        assert_eq!(rig.orphans.orphans.len(), 128);
+        assert!(rig.has(16, 300) && rig.has(16, 301) && rig.has(15, 106));
+        let lost = (0..15).filter(|signer| !rig.has(*signer, 107)).count();
+        assert_eq!(lost, 1);
+    }
+
+    #[test]
+    fn what_is_settled_or_is_the_head_is_no_orphan() {
+        let mut rig = Rig::new();
+        assert!(!rig.add(1, 10));
+        let head = (1_000, address(1), B256::ZERO);
+        assert!(!rig.orphans.add(&rig.ctx, rig.now, &rig.chain, head));
+        assert!(rig.add(1, 11));
+        assert!(!rig.add(1, 11), "known");
+        assert!(!rig.add(1, 12), "not the first of its signer");
+        rig.orphans.settle(11);
+        assert!(!rig.has(1, 11) && rig.has(1, 12));
+        rig.orphans.remove(&hash(1, 12));
+        assert!(rig.add(1, 13), "nothing is remembered of who has none and asked for nothing");
+    }
+
+    #[test]
+    fn a_signer_that_was_waited_for_in_vain_is_remembered_for_a_while() {
+        let mut rig = Rig::new();
+        assert!(rig.add(1, 1_500));
+        let since = rig.now;
+        rig.now += Duration::from_secs(1);
+        let missing = rig.missing(None);
+        assert_eq!((missing.height, missing.sibling, missing.since), (1_500, false, Some(since)));
+        rig.now += Duration::from_secs(9);
+        assert_eq!(rig.missing(Some(since)).height, 1_500, "not asked since");
+        assert_eq!(rig.missing(Some(since + Duration::from_secs(1))).height, 0);
+        rig.orphans.remove(&hash(1, 1_500));
+        assert!(!rig.add(1, 1_501));
+        assert_eq!(rig.missing(None).height, 0, "nothing begins anew");
+        rig.orphans.remove(&hash(1, 1_501));
+        rig.now = since + rig.ctx.config.leave_out;
+        assert!(rig.add(1, 1_502));
+        rig.now += Duration::from_secs(1);
+        assert_eq!(rig.missing(None).height, 1_502);
+    }
+
+    #[test]
+    fn a_bounded_number_of_signers_is_remembered_and_the_oldest_goes_first() {
+        let mut rig = Rig::new();
+        for signer in 0..100 {
+            rig.now += Duration::from_millis(1);
+            rig.add(signer, 100);
+            rig.orphans.begin(&mut rig.ctx, rig.now, &address(signer));
+            rig.orphans.remove(&hash(signer, 100));
+        }
+        rig.add(1_000, 100);
+        assert_eq!(rig.orphans.signers.len(), 64 + 1);
+        assert!(rig.orphans.signers.contains_key(&address(99)));
+        assert!(!rig.orphans.signers.contains_key(&address(35)));
+    }
+
+    #[test]
+    fn three_searches_are_free_and_then_pauses_grow_until_a_find() {
+        let mut rig = Rig::new();
+        rig.add(1, 100);
+        let (now, signer) = (rig.now, address(1));
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            rig.orphans.begin(&mut rig.ctx, now, &signer);
+            pauses.push(rig.orphans.signers[&signer].not_before.map(|at| (at - now).as_millis()));
+        }
+        assert_eq!(pauses[..2], [None, None]);
+        for (pause, full) in pauses[2..].iter().zip([500, 1_000, 2_000, 4_000]) {
+            assert!(pause.is_some_and(|pause| pause >= full / 2 && pause <= full), "{pauses:?}");
+        }
+        rig.orphans.found(&signer);
+        rig.orphans.begin(&mut rig.ctx, now, &signer);
+        assert_eq!(rig.orphans.signers[&signer].not_before, None);
     }
 }

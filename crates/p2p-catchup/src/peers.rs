@@ -32,6 +32,8 @@ struct Unavailable {
     times: u32,
     /// Its answers say so; otherwise we could not judge them.
     shown: bool,
+    /// It has claimed no more than this height.
+    top: bool,
     /// It is not asked for this height before.
     retry_at: Instant,
 }
@@ -93,6 +95,12 @@ impl Peer {
         self.claim.is_some_and(|claim| claim >= block)
     }
 
+    /// It says that its head is at `block`. If that is news, what was one too high before may be there now.
+    pub(crate) fn says(&mut self, block: BlockNumber) {
+        self.unavailable.retain(|&height, why| !why.top || height >= block);
+        (self.claim, self.head, self.head_due) = (Some(block), Some(block), false);
+    }
+
     /// Takes its claim back down to what it has shown. Its head is asked again.
     pub(crate) fn lower_claim(&mut self, to: BlockNumber) {
         self.claim = self.claim.map(|claim| claim.min(to));
@@ -118,23 +126,23 @@ impl Peer {
         if self.is_trusted() && !refused { self.likely_claim(applied) } else { None }
     }
 
-    /// It did not serve `height`, which is not looked for below `applied`. `shown`: its answer said so, and `one_too_high`
-    /// that all else that it claimed is there; otherwise we could not judge the answer.
+    /// It did not serve `height`, which is not looked for below `applied`. `shown`: its answer said so, otherwise we could
+    /// not judge it. `top`: it has claimed no more, so that its head may be one too high.
     pub(crate) fn not_served(
         &mut self,
         now: Instant,
         (height, applied): (BlockNumber, BlockNumber),
-        (shown, one_too_high): (bool, bool),
+        (shown, top): (bool, bool),
         pause: impl FnOnce(u32) -> Duration,
     ) {
         self.unavailable.retain(|&height, _| height > applied);
         let before = self.unavailable.get(&height).filter(|before| before.shown == shown);
         let times = before.map_or(0, |before| before.times).saturating_add(1);
-        if one_too_high && times == 1 {
+        if top && times == 1 {
             self.overstated = self.overstated.saturating_add(1);
         }
         let retry_at = after(now, pause(times));
-        self.unavailable.insert(height, Unavailable { times, shown, retry_at });
+        self.unavailable.insert(height, Unavailable { times, shown, top, retry_at });
         while self.unavailable.len() > UNAVAILABLE {
             self.unavailable.pop_last();
         }
@@ -239,14 +247,14 @@ impl Peers {
         new
     }
 
-    /// Forgets a peer that has gone, but for a bad record. A bounded number of those is kept: the one that
+    /// Forgets a peer that has gone, but for a bad record, or for one that may become so (`keep`). A bounded number of those is kept: the one that
     /// went first makes room.
-    pub(crate) fn down(&mut self, id: &PeerId, now: Instant) {
+    pub(crate) fn down(&mut self, id: &PeerId, now: Instant, keep: bool) {
         let Some(peer) = self.known.get_mut(id).filter(|peer| peer.gone.is_none()) else { return };
         (peer.claim, peer.head, peer.head_asked, peer.head_due) = (None, None, None, false);
         peer.unavailable.clear();
         peer.gone = Some(now);
-        if peer.is_clean() {
+        if peer.is_clean() && !keep {
             self.known.remove(id);
             return;
         }
@@ -363,17 +371,17 @@ mod tests {
             assert!(!peers.up(id));
         }
         peers.get_mut(&liar).unwrap().strikes = 2;
-        peers.down(&liar, now);
-        peers.down(&clean, now);
+        peers.down(&liar, now, false);
+        peers.down(&clean, now, false);
         assert!(peers.get(&clean).is_none());
         assert!(peers.up(liar));
         assert_eq!(peers.get(&liar).unwrap().strikes, 2);
-        peers.down(&liar, now);
+        peers.down(&liar, now, false);
         for after in 1..=u32::try_from(REMEMBERED).unwrap() {
             let id = id(after + 1);
             peers.up(id);
             peers.get_mut(&id).unwrap().strikes = 1;
-            peers.down(&id, now + Duration::from_millis(after.into()));
+            peers.down(&id, now + Duration::from_millis(after.into()), false);
         }
         assert!(peers.get(&liar).is_none(), "the oldest makes room");
         assert_eq!(peers.known.len(), REMEMBERED);
@@ -445,6 +453,106 @@ mod tests {
         lane(&mut peers, 0).closed();
         lane(&mut peers, 0).answered(Duration::from_millis(1));
         assert_eq!(pick(&peers, now, &mut Rng::with_seed(1)), Some(id(1)));
+    }
+
+    fn pause(times: u32) -> Duration {
+        Duration::from_secs(times.into())
+    }
+
+    #[test]
+    fn a_claim_that_was_one_too_high_counts_as_one_less_until_there_is_news() {
+        let (mut peer, now) = (Peer::default(), Instant::now());
+        peer.says(11);
+        assert_eq!(peer.counted_claim(10), Some(11));
+        peer.not_served(now, (11, 10), (true, true), pause);
+        assert_eq!((peer.likely_claim(10), peer.counted_claim(10)), (Some(10), Some(10)));
+        assert_eq!((peer.overstated, peer.retry_at(11)), (1, Some(now + pause(1))));
+        peer.not_served(now, (11, 10), (true, true), pause);
+        assert_eq!((peer.overstated, peer.retry_at(11)), (1, Some(now + pause(2))), "the same once more");
+        peer.says(11);
+        assert_eq!(peer.counted_claim(10), Some(10), "no news");
+        peer.not_served(now, (11, 10), (true, true), pause);
+        assert_eq!(peer.counted_claim(10), None, "three times in vain");
+        peer.says(12);
+        assert_eq!((peer.counted_claim(10), peer.retry_at(11)), (Some(12), None));
+    }
+
+    #[test]
+    fn whoever_is_one_too_high_again_and_again_is_not_believed_so_far_until_it_delivers() {
+        let (mut peer, now) = (Peer::default(), Instant::now());
+        for height in 11..=13 {
+            peer.says(height);
+            assert_eq!(peer.counted_claim(height - 1), Some(height));
+            peer.not_served(now, (height, height - 1), (true, true), pause);
+        }
+        peer.says(14);
+        assert_eq!((peer.counted_claim(13), peer.counted_claim(12)), (Some(13), Some(14)));
+        assert!(!peer.is_clean());
+        peer.delivered();
+        assert_eq!(peer.counted_claim(13), Some(14));
+        assert!(peer.is_clean());
+    }
+
+    #[test]
+    fn whoever_fails_to_serve_the_next_block_three_times_does_not_count_while_it_is_the_next() {
+        let (mut peer, now) = (Peer::default(), Instant::now());
+        peer.says(20);
+        for _ in 0..2 {
+            peer.not_served(now, (11, 10), (true, false), pause);
+        }
+        assert_eq!((peer.counted_claim(10), peer.overstated), (Some(20), 0));
+        peer.not_served(now, (11, 10), (true, false), pause);
+        assert_eq!((peer.counted_claim(10), peer.counted_claim(11)), (None, Some(20)));
+        peer.says(21);
+        assert_eq!(peer.counted_claim(10), None, "more of its claims is no block");
+    }
+
+    #[test]
+    fn what_we_could_not_judge_takes_nothing_from_a_claim() {
+        let (mut peer, now) = (Peer::default(), Instant::now());
+        peer.says(11);
+        for times in 1..=5 {
+            peer.not_served(now, (11, 10), (false, false), pause);
+            assert_eq!((peer.counted_claim(10), peer.retry_at(11)), (Some(11), Some(now + pause(times))));
+        }
+        peer.not_served(now, (11, 10), (true, false), pause);
+        assert_eq!(peer.retry_at(11), Some(now + pause(1)), "that is another reason");
+    }
+
+    #[test]
+    fn heights_that_a_peer_does_not_serve_are_remembered_within_bounds() {
+        let (mut peer, now) = (Peer::default(), Instant::now());
+        for height in 11..=40 {
+            peer.not_served(now, (height, 10), (true, false), pause);
+        }
+        assert_eq!(peer.unavailable.len(), UNAVAILABLE);
+        assert!(peer.retry_at(11).is_some() && peer.retry_at(40).is_none());
+        peer.not_served(now, (30, 20), (true, false), pause);
+        assert!(peer.retry_at(20).is_none() && peer.retry_at(21).is_some());
+    }
+
+    #[test]
+    fn broken_promises_are_forgiven_one_by_one() {
+        let (mut peers, start) = (Peers::default(), Instant::now());
+        peers.up(id(0));
+        let interval = Duration::from_secs(600);
+        peers.get_mut(&id(0)).unwrap().break_promises(start, 0);
+        assert_eq!(peers.get(&id(0)).unwrap().unkept_at, None);
+        peers.get_mut(&id(0)).unwrap().break_promises(start, 9);
+        let mut unkept = |seconds| {
+            let now = start + Duration::from_secs(seconds);
+            peers.readmit(&mut Agenda::new(now), 3, interval);
+            peers.get(&id(0)).unwrap().unkept
+        };
+        assert_eq!([599, 600, 1_199, 1_200, 1_800, 2_400].map(&mut unkept), [9, 2, 2, 1, 0, 0]);
+        let mut agenda = Agenda::new(start + Duration::from_secs(3_000));
+        peers.readmit(&mut agenda, 3, interval);
+        assert_eq!(agenda.next(), None);
+        assert_eq!(
+            peers.get(&id(0)).unwrap().unkept_at,
+            Some(start + Duration::from_secs(1_800)),
+            "nothing to forgive"
+        );
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::{
 pub(crate) enum Phase {
     /// Gossip may still bring it.
     Grace,
-    /// It is missing.
-    Missing,
+    /// It is missing; `ends` where it keeps the node from being live for no longer than `waiting_ttl`.
+    Missing { ends: bool },
     /// Peers have been asked, and none of those whose word counts has it.
     Expired,
 }
@@ -30,10 +30,12 @@ pub(crate) fn phase(
 ) -> Phase {
     if !agenda.due(after(since, config.gap_grace)) {
         Phase::Grace
-    } else if agenda.due(after(since, config.waiting_ttl)) && asked.is_some_and(|asked| asked >= since) {
+    } else if !agenda.due(after(since, config.waiting_ttl)) {
+        Phase::Missing { ends: true }
+    } else if asked.is_some_and(|asked| asked > since) {
         Phase::Expired
     } else {
-        Phase::Missing
+        Phase::Missing { ends: false }
     }
 }
 
@@ -48,7 +50,7 @@ pub(crate) struct Missing {
     pub(crate) sibling: bool,
     /// When the last of it began to wait: heads asked before that do not answer it.
     pub(crate) since: Option<Instant>,
-    /// Something is in its grace.
+    /// Time will tell of some of it: nobody has failed to deliver that.
     pub(crate) in_grace: bool,
 }
 
@@ -61,7 +63,8 @@ impl Missing {
                 self.in_grace = true;
                 self.seen = self.seen.max(height);
             }
-            Phase::Missing => {
+            Phase::Missing { ends } => {
+                self.in_grace |= ends;
                 self.seen = self.seen.max(height);
                 self.height = self.height.max(height);
                 self.since = self.since.max(Some(since));
@@ -134,13 +137,78 @@ impl Waiting {
             }
         }
         if let Some(Unstored { block, since }) = self.unstored {
-            let asked = asked.is_some_and(|asked| asked >= since);
+            let asked = asked.is_some_and(|asked| asked > since);
             if agenda.due(after(since, config.seen_ttl)) && asked && claim < block {
                 self.unstored = None;
             } else {
-                missing.note(Phase::Missing, block, since);
+                missing.note(Phase::Missing { ends: false }, block, since);
             }
         }
         missing
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // any moment will do
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn config() -> CatchUpConfig {
+        CatchUpConfig::recommended()
+    }
+
+    fn missing(waiting: &mut Waiting, now: Instant, applied: BlockNumber, asked: Option<Instant>) -> Missing {
+        waiting.missing(&config(), &mut Agenda::new(now), (applied, applied), asked)
+    }
+
+    #[test]
+    fn a_level_is_in_its_grace_then_missing_then_in_vain() {
+        let (mut waiting, start) = (Waiting::default(), Instant::now());
+        let at = |millis| start + Duration::from_millis(millis);
+        assert!(!waiting.set(start, 10, Some(10)), "not above the head");
+        assert!(waiting.set(start, 10, Some(12)));
+        assert!(!waiting.set(at(400), 10, Some(13)), "higher, and nothing begins");
+        let grace = missing(&mut waiting, at(499), 10, None);
+        assert_eq!((grace.seen, grace.height, grace.since, grace.in_grace), (13, 0, None, true));
+        let gap = missing(&mut waiting, at(500), 10, Some(start));
+        assert_eq!((gap.seen, gap.height, gap.since, gap.in_grace), (13, 13, Some(start), true));
+        let unasked = missing(&mut waiting, at(4_000), 10, Some(start));
+        assert_eq!((unasked.height, unasked.in_grace), (13, false));
+        let asked = missing(&mut waiting, at(4_000), 10, Some(at(600)));
+        assert_eq!((asked.seen, asked.height, asked.in_grace), (0, 0, false));
+        // Gone and told again, it stays in vain; what is higher begins anew.
+        waiting.set(at(5_000), 10, None);
+        waiting.set(at(5_000), 10, Some(13));
+        assert_eq!(missing(&mut waiting, at(6_000), 10, None).seen, 0);
+        waiting.set(at(6_000), 10, None);
+        waiting.set(at(6_000), 10, Some(14));
+        assert_eq!(missing(&mut waiting, at(7_000), 10, None).height, 14);
+        // What was in vain is forgotten when it is reached.
+        missing(&mut waiting, at(8_000), 14, None);
+        waiting.set(at(9_000), 12, Some(13));
+        assert_eq!(missing(&mut waiting, at(10_000), 12, None).height, 13);
+    }
+
+    #[test]
+    fn what_could_not_be_stored_is_missing_until_it_is_reached_or_asked_for_in_vain() {
+        let (mut waiting, start) = (Waiting::default(), Instant::now());
+        let ttl = config().seen_ttl;
+        assert!(!waiting.see(start, 10, 10));
+        assert_eq!(missing(&mut waiting, start, 10, None).height, 0);
+        assert!(waiting.see(start, 10, 12));
+        assert!(!waiting.see(start, 10, 12));
+        assert!(!waiting.see(start, 10, 11), "the highest stays");
+        let gap = missing(&mut waiting, start, 10, None);
+        assert_eq!((gap.seen, gap.height, gap.since, gap.in_grace), (12, 12, Some(start), false));
+        let asked = Some(start + ttl / 2);
+        assert_eq!(missing(&mut waiting, start + ttl - Duration::from_millis(1), 10, asked).height, 12);
+        assert_eq!(missing(&mut waiting, start + ttl, 10, Some(start)).height, 12, "not asked since");
+        let claimed = waiting.missing(&config(), &mut Agenda::new(start + ttl), (10, 12), asked);
+        assert_eq!(claimed.height, 12, "somebody claims it");
+        assert_eq!(missing(&mut waiting, start + ttl, 10, asked).height, 0);
+        assert!(waiting.see(start, 10, 11));
+        assert_eq!(missing(&mut waiting, start, 11, None).height, 0, "reached");
     }
 }

@@ -6,10 +6,7 @@
 //! it claims. Other peers are asked for pages above the head meanwhile, and a walk that takes long makes way for another,
 //! so that it holds up nobody.
 
-use std::{
-    num::NonZeroU32,
-    time::{Duration, Instant},
-};
+use std::{num::NonZeroU32, time::Instant};
 
 use p2p_types::{BlockNumber, PeerId};
 use p2p_validation::Authenticated;
@@ -37,6 +34,8 @@ enum Stage {
 struct Walk {
     peer: PeerId,
     begun: Instant,
+    /// When its last page was asked for.
+    asked: Instant,
     from: BlockNumber,
     step: BlockNumber,
     /// A page has linked: from here on upwards.
@@ -47,6 +46,14 @@ struct Walk {
 }
 
 impl Walk {
+    /// Whether it makes way for another one that waits: its page is long in coming, or it has taken long in all. Others may
+    /// take as long before it begins anew, so that the latter is far longer: a deep fork takes many pages.
+    fn makes_way(&self, config: &CatchUpConfig, agenda: &mut Agenda) -> bool {
+        let page = after(self.asked, config.hurry_after.saturating_mul(2));
+        let all = after(self.begun, config.hurry_after.saturating_mul(30));
+        matches!(self.stage, Stage::Asked(_)) && agenda.due(page) || agenda.due(all)
+    }
+
     /// To an earlier page; not if the base is reached, or if it rises already.
     fn descend(&mut self, chain: &Chain) -> bool {
         let bottom = chain.base.saturating_add(1);
@@ -78,11 +85,6 @@ pub(crate) enum Step {
 pub(crate) struct Walks {
     walk: Option<Walk>,
     pub(crate) orphans: Orphans,
-}
-
-/// How long a walk may take while another one waits.
-fn longest(config: &CatchUpConfig) -> Duration {
-    config.hurry_after.saturating_mul(2)
 }
 
 impl Walks {
@@ -154,10 +156,11 @@ impl Walks {
 
     fn begin(&mut self, config: &CatchUpConfig, now: Instant, walk: Walk) -> bool {
         // An orphan's walk makes way; the orphan waits for the next one.
+        let mut agenda = Agenda::new(now);
         let stays = self
             .walk
             .as_ref()
-            .is_some_and(|other| other.orphan.is_none() && after(other.begun, longest(config)) > now);
+            .is_some_and(|other| other.orphan.is_none() && !other.makes_way(config, &mut agenda));
         if !stays {
             self.walk = Some(walk);
         }
@@ -167,8 +170,8 @@ impl Walks {
     /// Starts a walk for an orphan if one can be looked for, and asks for the next page of the walk.
     pub(crate) fn plan(&mut self, ctx: &mut Context, agenda: &mut Agenda, chain: &Chain, heard: bool) {
         let applied = chain.applied();
-        if let Some(Walk { begun, orphan: Some((signer, _)), .. }) = &self.walk
-            && agenda.due(after(*begun, longest(&ctx.config)))
+        if let Some(walk @ Walk { orphan: Some((signer, _)), .. }) = &self.walk
+            && walk.makes_way(&ctx.config, agenda)
             && self.orphans.others_wait(ctx, agenda, applied, signer)
         {
             self.walk = None;
@@ -184,6 +187,7 @@ impl Walks {
             return;
         }
         let request = Request::Page { from: walk.from, count: ctx.config.page_size };
+        walk.asked = agenda.now();
         walk.stage = Stage::Asked(ctx.ask(agenda.now(), walk.peer, Purpose::Walk, request));
     }
 
@@ -270,5 +274,5 @@ impl Walks {
 }
 
 fn walk(begun: Instant, peer: PeerId) -> Walk {
-    Walk { peer, begun, from: 0, step: 1, rising: false, orphan: None, stage: Stage::ToAsk }
+    Walk { peer, begun, asked: begun, from: 0, step: 1, rising: false, orphan: None, stage: Stage::ToAsk }
 }

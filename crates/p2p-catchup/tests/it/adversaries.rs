@@ -6,7 +6,7 @@ use p2p_types::Offence;
 
 use crate::{
     chain::peer,
-    world::{ADVERSARIES, CALM, Kind, World},
+    world::{ADVERSARIES, CALM, Kind, Weather, World},
 };
 
 const HEIGHT: usize = 30;
@@ -88,7 +88,10 @@ fn liars_are_reported_for_what_they_did_and_left_out() {
 fn nobody_alone_makes_a_node_live_that_is_not_at_the_end() {
     // The Truncator brings us there. The Equivocator ends one block below what it claims, as deployed peers do whose
     // head counts a handover.
-    for kind in ADVERSARIES.into_iter().filter(|kind| !matches!(kind, Kind::Truncator | Kind::Equivocator)) {
+    for kind in ADVERSARIES
+        .into_iter()
+        .filter(|kind| !matches!(kind, Kind::Truncator | Kind::Equivocator | Kind::Deployed))
+    {
         let mut world = world(1, kind, 3, 0);
         world.run_until(Duration::from_secs(200), |_| false);
         assert_eq!(world.was_live, 0, "{kind:?}");
@@ -114,4 +117,48 @@ fn an_absurd_head_does_not_keep_a_live_node_from_being_live() {
 fn a_truncator_alone_brings_us_there_slowly() {
     let mut world = world(3, Kind::Truncator, 1, 0);
     assert!(world.run_until(Duration::from_secs(60), World::is_done), "{}", world.machine.status());
+}
+
+#[test]
+fn an_inventor_of_parents_costs_few_pages_and_live_comes_back_at_once() {
+    for seed in 0..8 {
+        let mut world = World::new(seed, HEIGHT, &[Kind::Honest; 6]);
+        world.weather = Weather { busy: false, invents: true, settles: true, ..CALM };
+        world.all_up();
+        world.start(HEIGHT, false);
+        let attack = Duration::from_secs(120);
+        world.run_until(attack, |_| false);
+        assert!(world.pages_asked <= 36, "seed {seed}: {} pages in two minutes", world.pages_asked);
+        world.weather.invents = false;
+        assert!(
+            world.run_until(attack + Duration::from_secs(15), World::is_done),
+            "seed {seed}: {}",
+            world.machine.status()
+        );
+        assert!(world.reports.is_empty(), "seed {seed}");
+    }
+}
+
+#[test]
+fn deployed_peers_bring_us_there_together_with_one_that_has_what_they_lack() {
+    for seed in 0..30 {
+        let mut world =
+            World::new(seed, HEIGHT, &[Kind::Deployed, Kind::Deployed, Kind::Deployed, Kind::Honest]);
+        world.all_up();
+        world.start(0, false);
+        assert!(
+            world.run_until(Duration::from_secs(60), World::is_done),
+            "seed {seed}: {}",
+            world.machine.status()
+        );
+        let (mut steps, mut live) = (0, 0);
+        let end = world.elapsed() + Duration::from_secs(300);
+        world.run_until(end, |world| {
+            steps += 1;
+            live += u32::from(world.machine.status().is_live());
+            false
+        });
+        assert!(live * 100 > steps * 95, "seed {seed}: live in {live} of {steps} steps");
+        assert!(world.reports.is_empty(), "seed {seed}");
+    }
 }

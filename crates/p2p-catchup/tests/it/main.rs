@@ -42,6 +42,8 @@ macro_rules! scenarios {
             mod rig;
             #[path = "states.rs"]
             mod states;
+            #[path = "trust.rs"]
+            mod trust;
             #[path = "txlists.rs"]
             mod txlists;
             #[path = "waiting.rs"]

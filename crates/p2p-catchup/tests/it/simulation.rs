@@ -25,6 +25,8 @@ fn run(mut world: World, seed: u64) -> World {
         loss: world.rng.f64() * 0.5,
         deferred: if world.rng.bool() { 0.05 } else { 0.0 },
         busy: true,
+        invents: world.rng.u8(..3) == 0,
+        settles: world.rng.bool(),
     };
     let forked = world.rng.u8(..4) == 0;
     // Heads are heights: a fork shows only when somebody builds on the other side.
@@ -39,6 +41,7 @@ fn run(mut world: World, seed: u64) -> World {
     let storm = Duration::from_secs(world.rng.u64(1..8));
     world.run_until(storm, |_| false);
     world.weather.busy = false;
+    world.weather.invents = false;
     world.weather.loss = world.weather.loss.min(0.1);
     world.weather.deferred = 0.0;
     world.set_up(peer(0), true);

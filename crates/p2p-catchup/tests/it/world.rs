@@ -2,7 +2,7 @@
 //! does what the client does around the machine.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
     sync::OnceLock,
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use fastrand::Rng;
 use p2p_catchup::{
     Backoff, CatchUp, CatchUpConfig, Failure, ImportVerdict, Input, Output, Reply, Request, RequestId,
 };
-use p2p_types::{B256, BlockNumber, Head, HeadSyncStatus, Offence, PeerId};
+use p2p_types::{Address, B256, BlockNumber, Head, HeadSyncStatus, Offence, PeerId};
 use p2p_validation::Authenticated;
 
 use crate::chain::{self, Signer, head_of, peer};
@@ -35,11 +35,13 @@ pub(crate) enum Kind {
     SlowLoris,
     /// Comes and goes, claims much and gives little.
     Flapper,
+    /// Honest, as deployed peers are: its head counts handovers, and its pages have gaps and handovers in place of blocks.
+    Deployed,
     /// Gives the other side of a fork that an elected preconfer signed near the end.
     Equivocator,
 }
 
-pub(crate) const ADVERSARIES: [Kind; 8] = [
+pub(crate) const ADVERSARIES: [Kind; 9] = [
     Kind::EmptyPager,
     Kind::FarFuture,
     Kind::Withholder,
@@ -47,6 +49,7 @@ pub(crate) const ADVERSARIES: [Kind; 8] = [
     Kind::Liar,
     Kind::SlowLoris,
     Kind::Flapper,
+    Kind::Deployed,
     Kind::Equivocator,
 ];
 
@@ -67,6 +70,8 @@ struct Blocks {
     lies: Vec<Authenticated>,
     /// For each height a pair that leaves the truth there.
     forks: Vec<Vec<Authenticated>>,
+    /// For each height a handover that declines it.
+    handovers: Vec<Authenticated>,
 }
 
 fn blocks() -> &'static Blocks {
@@ -78,6 +83,7 @@ fn blocks() -> &'static Blocks {
             truth.iter().map(|block| signer.chain(block.block(), block.block() + 1, block.parent_hash(), 1));
         Blocks {
             forks: forks.collect(),
+            handovers: (0..=LENGTH as u64).map(|below| signer.handover(below + 1, B256::ZERO)).collect(),
             lies: Signer::new(8).chain(1, LENGTH as u64 + 10, B256::ZERO, 2),
             truth,
         }
@@ -87,6 +93,19 @@ fn blocks() -> &'static Blocks {
 fn slice(blocks: &[Authenticated], from: BlockNumber, count: u64) -> Vec<Authenticated> {
     let end = from.saturating_add(count);
     blocks.iter().filter(|block| block.block() >= from && block.block() < end).cloned().collect()
+}
+
+/// As deployed peers answer: without every fifth block, with a handover in place of every seventh, and with one that comes
+/// after the last.
+fn deployed(truth: &[Authenticated], from: BlockNumber, count: u64) -> Vec<Authenticated> {
+    let handovers = &blocks().handovers;
+    let end = truth.len() as u64 + 1;
+    let kept = (from..=end).filter(|block| block % 5 != 0 || *block == end);
+    let items = kept.take(count as usize).filter_map(|block| {
+        let index = block.checked_sub(1)? as usize;
+        if block % 7 == 0 || block == end { handovers.get(index) } else { truth.get(index) }
+    });
+    items.cloned().collect()
 }
 
 #[derive(Debug)]
@@ -102,10 +121,22 @@ pub(crate) struct Actor {
 }
 
 enum Event {
-    Reply { id: RequestId, from: PeerId, reply: Reply },
-    Import { id: RequestId, from: PeerId, page: Vec<Authenticated> },
+    Reply {
+        id: RequestId,
+        from: PeerId,
+        reply: Reply,
+    },
+    Import {
+        id: RequestId,
+        from: PeerId,
+        page: Vec<Authenticated>,
+    },
     Gossip(usize),
     GossipTxList(BlockNumber),
+    /// An elected preconfer signs something on a parent that does not exist.
+    Invent,
+    /// The settled tip moves, or is told again.
+    Settle,
     Stored(B256),
     Grow,
     Toggle(PeerId),
@@ -120,9 +151,17 @@ pub(crate) struct Weather {
     pub(crate) deferred: f64,
     /// Whether blocks are made and peers come and go.
     pub(crate) busy: bool,
+    /// Whether an elected preconfer invents parents.
+    pub(crate) invents: bool,
+    /// Whether the base moves every second.
+    pub(crate) settles: bool,
 }
 
-pub(crate) const CALM: Weather = Weather { loss: 0.0, deferred: 0.0, busy: false };
+pub(crate) const CALM: Weather =
+    Weather { loss: 0.0, deferred: 0.0, busy: false, invents: false, settles: false };
+
+/// Most of what an inventor has in the pool.
+const INVENTED: usize = 20;
 
 pub(crate) struct World {
     pub(crate) rng: Rng,
@@ -140,6 +179,12 @@ pub(crate) struct World {
     /// Until when gossip may bring a list that is not here.
     fresh: BTreeMap<B256, Instant>,
     pool: BTreeMap<BlockNumber, Authenticated>,
+    /// Heights and parents of what an inventor has signed.
+    invented: VecDeque<(BlockNumber, B256)>,
+    inventions: u64,
+    pub(crate) base: BlockNumber,
+    /// Pages asked for in all.
+    pub(crate) pages_asked: usize,
     /// Since when something waits above the head.
     waits_since: Option<Instant>,
     /// What has waited there in vain.
@@ -187,6 +232,10 @@ impl World {
             lists: BTreeSet::new(),
             fresh: BTreeMap::new(),
             pool: BTreeMap::new(),
+            invented: VecDeque::new(),
+            inventions: 0,
+            base: 0,
+            pages_asked: 0,
             waits_since: None,
             in_vain: None,
             heads_asked: BTreeMap::new(),
@@ -231,6 +280,12 @@ impl World {
         if self.weather.busy {
             self.later(2_000, Event::Grow);
         }
+        if self.weather.invents {
+            self.later(500, Event::Invent);
+        }
+        if self.weather.settles {
+            self.later(1_000, Event::Settle);
+        }
         for (id, kind) in self.actors.iter().map(|(id, actor)| (*id, actor.kind)).collect::<Vec<_>>() {
             if kind == Kind::Flapper || self.weather.busy {
                 self.later(3_000, Event::Toggle(id));
@@ -239,14 +294,16 @@ impl World {
     }
 
     pub(crate) fn head(&self) -> Option<Head> {
-        self.chain.last().map(head_of)
+        self.chain.last().map(head_of).filter(|head| head.number > self.base)
     }
 
     pub(crate) fn set_up(&mut self, id: PeerId, up: bool) {
         self.heads_asked.retain(|_, (asked, _)| *asked != id);
         let actor = self.actors.get_mut(&id).unwrap();
         if actor.up != up {
-            (actor.up, actor.told, actor.pages_asked) = (up, None, 0);
+            // What it owes is remembered.
+            (actor.up, actor.told) = (up, None);
+            actor.pages_open.clear();
             self.input(if up { Input::PeerUp(id) } else { Input::PeerDown(id) });
         }
     }
@@ -323,6 +380,18 @@ impl World {
                     self.input(Input::TxListArrived { hash });
                 }
             }
+            Event::Invent => {
+                if self.weather.invents {
+                    self.invent();
+                    self.later(500, Event::Invent);
+                }
+            }
+            Event::Settle => {
+                if self.weather.settles {
+                    self.settle();
+                    self.later(1_000, Event::Settle);
+                }
+            }
             Event::Toggle(id) => {
                 let actor = &self.actors[&id];
                 if self.weather.busy || actor.kind == Kind::Flapper {
@@ -333,6 +402,38 @@ impl World {
                 }
             }
         }
+    }
+
+    /// A commitment on a parent that does not exist, at any height that is plausible; the oldest make room.
+    fn invent(&mut self) {
+        self.inventions += 1;
+        let mut parent = B256::repeat_byte(0xee);
+        parent[..8].copy_from_slice(&self.inventions.to_be_bytes());
+        let block = self.rng.u64(2..self.chain.len() as u64 + 20);
+        self.invented.push_back((block, parent));
+        if self.invented.len() > INVENTED
+            && let Some((_, parent)) = self.invented.pop_front()
+        {
+            self.input(Input::OrphanGone { parent });
+        }
+        self.input(Input::Orphan { block, parent, signer: Address::repeat_byte(0x66) });
+        self.tell_waiting();
+    }
+
+    /// The base moves, or is told once more; all that waits is judged anew. What may still be switched stays above it.
+    fn settle(&mut self) {
+        let truth =
+            self.chain.iter().zip(&blocks().truth).take_while(|(ours, truth)| ours.hash() == truth.hash());
+        let settled = (truth.count() as u64).min((self.height as u64).saturating_sub(8));
+        self.base = self.base.max(settled.min(self.base + self.rng.u64(..3)));
+        let (base, head) = (self.base, self.head());
+        self.input(Input::Settled { base });
+        self.input(Input::Applied { head });
+        for (block, parent) in self.invented.clone() {
+            self.input(Input::OrphanGone { parent });
+            self.input(Input::Orphan { block, parent, signer: Address::repeat_byte(0x66) });
+        }
+        self.tell_waiting();
     }
 
     /// Stores a block that links, with what its transaction list needs.
@@ -385,7 +486,8 @@ impl World {
     }
 
     fn level(&self) -> Option<BlockNumber> {
-        self.pool.last_key_value().map(|(&block, _)| block)
+        let invented = self.invented.iter().map(|(block, _)| *block).max();
+        invented.max(self.pool.last_key_value().map(|(&block, _)| block))
     }
 
     /// Tells the level of what waits.
@@ -490,6 +592,7 @@ impl World {
         }
         if matches!(request, Request::Page { .. }) {
             actor.pages_asked += 1;
+            self.pages_asked += 1;
             actor.pages_open.insert(id);
         }
         let kind = actor.kind;
@@ -510,6 +613,7 @@ impl World {
             (Request::Head, Kind::EmptyPager | Kind::Liar | Kind::SlowLoris) => {
                 Reply::Head { block: height + 3 }
             }
+            (Request::Head, Kind::Deployed) => Reply::Head { block: height + 1 },
             (Request::Head, _) => Reply::Head { block: height },
             (_, Kind::SlowLoris) => return None,
             (Request::Page { .. }, Kind::EmptyPager | Kind::FarFuture) => Reply::Page(Vec::new()),
@@ -524,8 +628,14 @@ impl World {
                 let other = [&truth[..fork], &blocks().forks[fork]].concat();
                 Reply::Page(slice(&other, from, count.get().into()))
             }
+            (Request::Page { from, count }, Kind::Deployed) => {
+                Reply::Page(deployed(truth, from, count.get().into()))
+            }
             (Request::Page { from, count }, _) => Reply::Page(slice(truth, from, count.get().into())),
-            (Request::TxList { hash }, Kind::Honest | Kind::Truncator | Kind::Equivocator) => {
+            (
+                Request::TxList { hash },
+                Kind::Honest | Kind::Truncator | Kind::Equivocator | Kind::Deployed,
+            ) => {
                 let found = truth.iter().find(|block| block.txlist_hash() == Some(hash));
                 found.map_or(Reply::TxListNotFound, |block| Reply::TxList(chain::txlist(block.block())))
             }

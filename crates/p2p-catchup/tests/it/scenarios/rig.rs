@@ -153,6 +153,12 @@ impl Rig {
         })
     }
 
+    /// An import, if one came out.
+    pub(crate) fn import_out(&mut self) -> Option<(RequestId, Vec<Authenticated>)> {
+        let out = self.outputs.iter().any(|output| matches!(output, Output::Import { .. }));
+        out.then(|| self.expect_import()).map(|(id, _, page)| (id, page))
+    }
+
     pub(crate) fn expect_stored_txlist(&mut self, block: BlockNumber) {
         self.take(&("stored txlist", block), |output| match output {
             Output::TxList { txlist, .. } if *txlist == chain::txlist(block) => Some(()),
