@@ -4,7 +4,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`store`] | the store that is copied, and what a node does with a copy |
-//! | [`harm`] | the ways to damage a copy |
+//! | [`mod@harm`] | the ways to damage a copy |
 
 mod harm;
 mod store;
