@@ -173,7 +173,7 @@ anew. `memory_mib`: resident memory of a process that opens it and reads all of 
 the bytes of the commitments on the wire. `reopen_killed_ms`: opening the file as a killed process leaves it.
 `insert_alone_…` and `insert_beside_pruning_…`: what one insert takes by itself, and while another thread prunes 200,000
 commitments without a pause; the middle one and the slowest in a hundred. `fdatasync_…`: the same of one page written and
-synced in a file of its own in between, twice of which an insert into a database of this size waits for.
+synced in a file of its own in between, which an insert waits for at least.
 ";
 
 /// What a bench prints: the figures asked for, and what they are made of.

@@ -19,6 +19,9 @@ pub(crate) struct Damage {
     /// Where the dice begin.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Only the ways of damage whose names contain this.
+    #[arg(long, default_value = "")]
+    only: String,
     /// Print the result as JSON, and nothing else on stdout.
     #[arg(long)]
     json: bool,
@@ -32,6 +35,6 @@ pub(crate) fn run(damage: &Damage) -> Result<(), Error> {
     let build = ["run", "--quiet", "--release", "--package", "xtask", "--features", "damage"];
     let mut run = cargo(build).arg("--bin").arg("storage-damage").arg("--");
     run = run.arg("--copies").arg(&damage.copies.to_string()).arg("--seed").arg(&damage.seed.to_string());
-    run = run.arg("--node").arg(&node.to_string_lossy());
+    run = run.arg("--node").arg(&node.to_string_lossy()).arg("--only").arg(&damage.only);
     if damage.json { run.arg("--json").run_quietly() } else { run.run() }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 fn a_damaged_store_is_refused_in_one_line_or_sound() {
     // Each way once.
     let out = Command::new(env!("CARGO_BIN_EXE_storage-damage"))
-        .args(["--copies", "29", "--seed", "7", "--json"])
+        .args(["--copies", "31", "--seed", "7", "--json"])
         .output()
         .unwrap();
     let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();

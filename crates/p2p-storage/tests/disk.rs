@@ -249,6 +249,60 @@ fn fill_up(folder: &Path) {
     assert!(store.verify().unwrap().is_sound());
 }
 
+/// Set in the process that may open few files only, to the folder of its store.
+const FEW: &str = "P2P_STORAGE_TEST_FEW_DESCRIPTORS";
+
+#[cfg(unix)]
+#[test]
+fn too_many_open_files_is_an_error_that_passes_and_costs_nothing_acknowledged() {
+    const NAME: &str = "too_many_open_files_is_an_error_that_passes_and_costs_nothing_acknowledged";
+    if let Some(folder) = std::env::var_os(FEW) {
+        return run_out_of_descriptors(folder.as_ref());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let few = Command::new("sh")
+        .args(["-c", "ulimit -n 48 && exec \"$@\"", "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", NAME, "--nocapture"])
+        .env(FEW, folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&few.stdout);
+    assert!(
+        few.status.success() && said.contains("1 passed"),
+        "{said}\n{}",
+        String::from_utf8_lossy(&few.stderr)
+    );
+}
+
+#[cfg(unix)]
+fn run_out_of_descriptors(folder: &Path) {
+    let store = DiskStorage::open(folder, config()).unwrap();
+    store.set_base(Base::at(0)).unwrap();
+    let blocks = chain(&store, 5);
+    let large = |fill| txlist(fill, 300_000);
+    assert!(store.put(1, large(1)).unwrap());
+    let mut all = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        all.push(file);
+    }
+    for failed in [store.put(2, large(2)).map(drop), store.get(&large(1).hash()).map(drop)] {
+        let error = failed.unwrap_err();
+        assert!(error.is_retryable() && error.to_string().contains("os error 24"), "{error}");
+    }
+    // What needs no file of its own goes on.
+    let next = block(6, 6, blocks[4].hash(), 1);
+    assert_eq!(Judge::default().insert(&store, next).unwrap(), Inserted::New);
+    assert!(store.put(3, txlist(3, 100)).unwrap());
+    drop(all);
+    assert!(store.put(2, large(2)).unwrap());
+    assert_eq!(store.get(&large(1).hash()).unwrap(), Some(large(1)));
+    drop(store);
+    let store = DiskStorage::open(folder, config()).unwrap();
+    assert_eq!((store.range(1, 9).unwrap().len(), store.stats().unwrap().txlists), (6, 3));
+    assert!(store.verify().unwrap().is_sound());
+}
+
 /// A random step, the same on both stores; their answers and all that can be seen of them must agree.
 #[test]
 fn both_stores_answer_alike_whatever_happens() {

@@ -71,7 +71,6 @@ fn is_there(store: &Store) -> Result<(), DbError> {
 }
 
 /// Without the limits that a node has: a tool evicts nothing.
-
 fn config(store: &Store) -> DiskConfig {
     let all = usize::MAX;
     let limits = StorageLimits { commitments: all, txlists: all, txlist_bytes: all, evidence: all };

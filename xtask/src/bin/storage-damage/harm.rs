@@ -65,6 +65,12 @@ const WAYS: &[Way] = &[
     ("a page filled with ones", |_, copy, dice| pages(copy, dice, |page, _| page.fill(0xff))),
     ("a page of noise", |_, copy, dice| pages(copy, dice, |page, dice| dice.fill(page))),
     ("flipped bits", |_, copy, dice| pages(copy, dice, flip)),
+    ("the database's own page zeroed", |original, copy, dice| {
+        own_page(original, copy, dice, |page, _| page.fill(0))
+    }),
+    ("the database's own page of noise", |original, copy, dice| {
+        own_page(original, copy, dice, |page, dice| dice.fill(page))
+    }),
     ("pages swapped", swap_pages),
     ("an old page", |original, copy, dice| {
         database(copy, |bytes| {
@@ -130,15 +136,16 @@ const WAYS: &[Way] = &[
     }),
 ];
 
-/// Damages a copy; says how.
+/// Damages a copy; says how. Only in the ways whose names contain `only`.
 pub(crate) fn harm(
     original: &Original,
     copy: &Path,
-    number: u32,
+    (number, only): (u32, &str),
     dice: &mut fastrand::Rng,
 ) -> Result<&'static str, Failure> {
-    let (name, way) =
-        usize::try_from(number).ok().and_then(|at| WAYS.get(at % WAYS.len())).ok_or("no such way")?;
+    let ways: Vec<_> = WAYS.iter().filter(|(name, _)| name.contains(only)).collect();
+    let at = usize::try_from(number)?.checked_rem(ways.len());
+    let (name, way) = at.and_then(|at| ways.get(at)).ok_or("no such way")?;
     way(original, copy, dice)?;
     Ok(name)
 }
@@ -178,6 +185,25 @@ fn pages(
             let page = dice.choice(&used).and_then(|at| bytes.chunks_mut(PAGE).nth(*at));
             change(page.unwrap_or_default(), dice);
         }
+    })
+}
+
+/// Changes one of the pages that an orderly end has written, which hold what the database needs to write more, and
+/// nothing that a reader sees.
+fn own_page(
+    original: &Original,
+    copy: &Path,
+    dice: &mut fastrand::Rng,
+    change: impl Fn(&mut [u8], &mut fastrand::Rng),
+) -> io::Result<()> {
+    let (closed, killed) =
+        (fs::read(original.closed.join(DATABASE))?, fs::read(original.killed.join(DATABASE))?);
+    let mut pages = closed.chunks(PAGE).zip(killed.chunks(PAGE)).enumerate().skip(1);
+    let own: Vec<usize> = pages.by_ref().filter(|(_, (one, other))| one != other).map(|(at, _)| at).collect();
+    fs::write(copy.join(DATABASE), closed)?;
+    database(copy, |bytes| {
+        let page = dice.choice(&own).and_then(|at| bytes.chunks_mut(PAGE).nth(*at));
+        change(page.unwrap_or_default(), dice);
     })
 }
 

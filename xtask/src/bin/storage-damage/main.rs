@@ -4,7 +4,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`store`] | the store that is copied, and what a node does with a copy |
-//! | [`harm`] | the ways to damage a copy |
+//! | [`mod@harm`] | the ways to damage a copy |
 
 mod harm;
 mod store;
@@ -38,6 +38,9 @@ struct Cli {
     /// The node whose `db verify` is asked; without, this program does the same.
     #[arg(long)]
     node: Option<PathBuf>,
+    /// Only the ways of damage whose names contain this.
+    #[arg(long, default_value = "")]
+    only: String,
     /// Verify the store in this folder.
     #[arg(long, hide = true)]
     verify: Option<PathBuf>,
@@ -58,7 +61,7 @@ struct Report {
     sound: u32,
     /// A process was killed by a signal.
     signals: u32,
-    /// A panic reached the exit code or stderr.
+    /// A panic reached stderr, though it may have been made an error afterwards.
     panics: u32,
     /// `verify` found nothing wrong, and opening, reading or writing it failed.
     false_sound: u32,
@@ -102,7 +105,7 @@ fn run(cli: &Cli) -> Result<bool, Failure> {
     for number in 0..cli.copies {
         let copy = folder.path().join("copy");
         original.copy(&copy, &mut dice)?;
-        let kind = harm(&original, &copy, number, &mut dice)?;
+        let kind = harm(&original, &copy, (number, &cli.only), &mut dice)?;
         let verified = end(verify(cli, &copy)?)?;
         let opened = end(Command::new(std::env::current_exe()?).arg("--open").arg(&copy))?;
         let before = (report.clean_errors, report.sound);

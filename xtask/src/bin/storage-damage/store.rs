@@ -70,7 +70,7 @@ pub(crate) fn verify(folder: &Path) -> Result<(), Failure> {
     let all = usize::MAX;
     let limits = StorageLimits { commitments: all, txlists: all, txlist_bytes: all, evidence: all };
     let config = DiskConfig { limits, ..DiskConfig::recommended(DOMAIN) };
-    let report = quietly(|| Ok(DiskStorage::open_read_only(folder, config)?.verify()?))?;
+    let report = DiskStorage::open_read_only(folder, config)?.verify()?;
     match report.problems.first() {
         None => Ok(()),
         Some(first) => Err(format!("{} problems: {first}", report.problems.len()).into()),
@@ -86,24 +86,42 @@ pub(crate) enum Opened {
 
 /// What a node does: opens the store, reads everything, fetches again what is rotten, and goes on.
 pub(crate) fn open(folder: &Path) -> Result<Opened, Failure> {
-    quietly(|| {
-        let store = DiskStorage::open(folder, config())?;
-        let rotten = read(&store)?;
-        let (judge, head) = (Judge::default(), store.head()?.ok_or("the store is empty")?);
-        let number = head.number + 1;
-        let made = block(number, number, head.hash, 5);
-        drop(judge.insert(&store, made.clone())?);
-        for number in [1_000_000, 1_000_000 * 16] {
-            store.put(number, list(number)?)?;
+    let store = DiskStorage::open(folder, config())?;
+    let rotten = read(&store)?;
+    let (judge, head) = (Judge::default(), store.head()?.ok_or("the store is empty")?);
+    let number = head.number + 1;
+    let made = block(number, number, head.hash, 5);
+    drop(judge.insert(&store, made.clone())?);
+    for number in [1_000_000, 1_000_000 * 16] {
+        store.put(number, list(number)?)?;
+    }
+    age(&store)?;
+    drop(store);
+    let store = DiskStorage::open(folder, config())?;
+    let there = store.head()?.is_some_and(|head| head.hash == made.hash());
+    if !there || read(&store)? {
+        return Err("what was written is not there".into());
+    }
+    Ok(if rotten { Opened::Rotten } else { Opened::Whole })
+}
+
+/// What a node does in a year: what was settled goes, lists go, and others take their room.
+fn age(store: &DiskStorage) -> Result<(), Failure> {
+    store.prune_below(u64::MAX)?;
+    let mut after = None;
+    loop {
+        let page = store.txlists_after(after, 64)?;
+        let Some(&last) = page.last() else { break };
+        after = Some(last);
+        for (number, hash) in page.iter().filter(|(number, _)| number % 8 == 1) {
+            store.discard(hash)?;
+            store.put(2_000_000 + number, list(2_000_000 + number)?)?;
         }
-        drop(store);
-        let store = DiskStorage::open(folder, config())?;
-        let there = store.head()?.is_some_and(|head| head.hash == made.hash());
-        if !there || read(&store)? {
-            return Err("what was written is not there".into());
+        if last.0 > 1_000_000 {
+            break;
         }
-        Ok(if rotten { Opened::Rotten } else { Opened::Whole })
-    })
+    }
+    Ok(())
 }
 
 /// Reads everything. Whether a list had to be put again.
@@ -140,15 +158,4 @@ fn read(store: &DiskStorage) -> Result<bool, Failure> {
             }
         }
     }
-}
-
-/// The store makes errors of the panics of its database: those say nothing, others are errors here.
-fn quietly<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    std::panic::set_hook(Box::new(|_| {}));
-    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    drop(std::panic::take_hook());
-    done.unwrap_or_else(|_| {
-        eprintln!("panicked");
-        std::process::exit(101)
-    })
 }
