@@ -5,8 +5,9 @@
 //! its topic, is refused by the [`Form`] that gossipsub asks before it computes the id: nothing of it is kept, gossipsub
 //! counts an invalid delivery where it knows the topic, and the sender is told to the service as a [`Refusal`].
 //!
-//! A connection on which streams have failed five times is given up by gossipsub's handler without a word: nobody reads
-//! the queue of its peer any more. The [`Handler`] counts along and tells, so that the connection can be closed.
+//! A connection is given up by gossipsub's handler where the protocol is refused, as it is by whoever resets a stream before
+//! it is agreed on, and without a word where streams have failed five times. Nobody reads the queue of its peer any more. The
+//! [`Handler`] sees both and tells, so that the connection can be closed as soon as something is queued for its peer.
 
 use std::{
     collections::VecDeque,
@@ -21,8 +22,9 @@ use libp2p::{
     gossipsub::{self, DataTransform, RawMessage, TopicHash, WhitelistSubscriptionFilter},
     swarm::{
         ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-        NetworkBehaviour, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
-        handler::ConnectionEvent,
+        NetworkBehaviour, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent,
+        ToSwarm,
+        handler::{ConnectionEvent, DialUpgradeError},
     },
 };
 use preconfirmation_types::{Bytes, Offence, Topic};
@@ -250,12 +252,13 @@ pub(crate) struct Handler<H> {
     inner: H,
     inbound: usize,
     outbound: usize,
+    refused: bool,
     told: bool,
 }
 
 impl<H> Handler<H> {
     const fn new(inner: H) -> Self {
-        Self { inner, inbound: 0, outbound: 0, told: false }
+        Self { inner, inbound: 0, outbound: 0, refused: false, told: false }
     }
 }
 
@@ -279,7 +282,8 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>> {
-        if !self.told && self.inbound.max(self.outbound) >= STREAM_ATTEMPTS {
+        let given_up = self.refused || self.inbound.max(self.outbound) >= STREAM_ATTEMPTS;
+        if given_up && !self.told {
             self.told = true;
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler::GivenUp));
         }
@@ -310,6 +314,13 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         if event.is_outbound() {
             self.outbound += 1;
         }
+        self.refused |= matches!(
+            event,
+            ConnectionEvent::DialUpgradeError(DialUpgradeError {
+                error: StreamUpgradeError::NegotiationFailed,
+                ..
+            })
+        );
         self.inner.on_connection_event(event);
     }
 }

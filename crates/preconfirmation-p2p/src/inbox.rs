@@ -77,6 +77,12 @@ impl Sender {
         self.0.news(lane).notify_one();
     }
 
+    /// Whether a message has not been read.
+    pub(crate) fn contains(&self, key: u64) -> bool {
+        let lanes = self.0.lanes();
+        lanes.first.contains_key(&key) || lanes.last.contains_key(&key)
+    }
+
     /// Takes a message back, if it has not been read.
     pub(crate) fn take(&self, key: u64) -> Option<NetworkEvent> {
         let mut lanes = self.0.lanes();

@@ -55,8 +55,9 @@
 //!
 //! | queue | when it is full |
 //! |---|---|
-//! | gossip events | the message is settled [`Verdict::Ignore`] |
-//! | open verdicts (count and bytes) | the same |
+//! | gossip whose verdict is owed, read or not (count and bytes) | whoever has most loses its newest, which is settled [`Verdict::Ignore`] |
+//! | the same, when gossipsub is about to forget it | settled [`Verdict::Ignore`] |
+//! | gossip of a peer beyond `gossip.unelected_per_minute` | read after everybody else's, within the same bounds |
 //! | request events, requests in work | the stream is closed without an answer, nobody is penalised |
 //! | peers coming and going | cannot be full: a set of at most all peers, turned into events when read |
 //! | settlements, answers | cannot be full: the permit of what is open travels with it |
@@ -65,25 +66,42 @@
 //! | reports | dropped |
 //! | finds of discovery | dropped; a later query finds them again |
 //! | the list of known peers | who was never connected makes room, then who was not seen for longest |
+//! | messages that gossip refuses before it knows them | not kept; told of as counts |
+//! | half a gossip frame of a peer (`max_frame_bytes`, `frame_time`) | the peer is disconnected |
 //! | messages being sent to a peer (count) | the newest is not sent to it |
 //! | the same (bytes) | the peer is disconnected |
 //! | gossip that a peer below the graylist threshold sends | the peer waits: it is not read |
 //! | inbound TCP handshakes (`max_pending`), which take turns | the connection is refused |
 //! | requests waiting for their turn | [`RequestError::QueueFull`] |
-//! | messages kept for peers to come (count and bytes) | [`PublishError::QueueFull`]; the stale are dropped |
+//! | messages kept for peers to come, or to take what was published before (count and bytes) | [`PublishError::QueueFull`]; the stale are dropped |
+//!
+//! # Memory
+//! What peers can make gossip hold, at most, with the default settings:
+//!
+//! | what | bound | MiB |
+//! |---|---|---|
+//! | messages whose verdict is owed | `open_verdict_bytes` | 128 |
+//! | the same in gossipsub's message cache, until the verdict | `open_verdict_bytes` | 128 |
+//! | what was accepted in `history` heartbeats | what elected signers sign, and the application lets pass of lists | – |
+//! | begun frames | 160 connections of `max_frame_bytes`, 3 MiB | 480 |
+//! | what waits to be sent | 32 MiB for each peer that does not read, 8 s long | – |
+//! | messages of ours that wait | `outbox.bytes` | 64 |
+//!
+//! Ids take some 300 bytes each for the time of the duplicate cache, and each has cost the check of a signature.
 //!
 //! # Metrics
 //! They go to the recorder of the [`metrics`](https://docs.rs/metrics) crate that is installed, if any.
 //!
 //! | metric | labels | counts |
 //! |---|---|---|
-//! | `p2p_gossip_received_total` | `topic`, `outcome` | messages: `accepted`, `ignored`, `rejected`, `late`, `dropped`, `own`, or their offence |
+//! | `p2p_gossip_received_total` | `topic`, `outcome` | messages: `accepted`, `forwarded`, `ignored`, `rejected`, `author_rejected`, `twin`, `late`, `dropped`, `own`, `unknown_topic` (of topic `unknown`), or their offence |
 //! | `p2p_gossip_publish_total` | `topic`, `outcome` | `sent`, `queued`, `sent_late`, `stale`, `duplicate`, `queue_full`, `refused` |
 //! | `p2p_reqresp_requests_total` | `protocol`, `direction`, `outcome` | requests of ours (`outbound`) and of peers (`inbound`) |
 //! | `p2p_reqresp_latency_seconds` | `protocol` | from a request's turn to its answer |
 //! | `p2p_peer_score_gauge` | `bound` | `least`, `mean` and `most` total of the connected peers |
 //! | `p2p_offences_total` | `offence` | offences that peers were charged with |
-//! | `p2p_bans_total` | `reason` | `application` or `gossip`: whose part was below the threshold |
+//! | `p2p_bans_total` | `reason` | bans: `application`, as gossipsub's own counters ban nobody |
+//! | `p2p_own_schedule_suspected` | | 1 while this node suspects its own lookahead or clock |
 //! | `p2p_queue_length` | `queue` | what waits: `outbox`, `pacing`, `answers`, `open_verdicts` |
 //! | `p2p_queue_dropped_total` | `queue` | what was dropped, and peers cut off because they do not read |
 //! | `p2p_peers` | `direction` | connected peers |
@@ -106,6 +124,7 @@ mod disk;
 mod error;
 mod event;
 mod filter;
+mod frames;
 mod gossip;
 mod handle;
 pub mod identity;

@@ -35,7 +35,7 @@ pub(crate) fn describe() {
     describe_counter!(DIALS, count, "Dials, by where the address came from and what became of them");
     describe_counter!(PRUNED, count, "Peers disconnected because there were too many");
     describe_counter!(RECORDS, count, "Node records that discovery has seen, by what they are good for");
-    describe_counter!(BANS, count, "Peers banned");
+    describe_counter!(BANS, count, "Peers banned, by why");
     describe_gauge!(SCORE, count, "Least, mean and most total score of the connected peers");
     describe_gauge!(SUSPECTED, count, "1 while several authors offend alike and no commitment passes");
     describe_gauge!(WAITING, count, "What waits in a queue, by queue");
@@ -78,8 +78,8 @@ pub(crate) fn offence(offence: Offence) {
     counter!(OFFENCES, "offence" => offence.label()).increment(1);
 }
 
-pub(crate) fn banned() {
-    counter!(BANS).increment(1);
+pub(crate) fn banned(reason: &'static str) {
+    counter!(BANS, "reason" => reason).increment(1);
 }
 
 pub(crate) fn dialled(source: Source, outcome: &'static str) {

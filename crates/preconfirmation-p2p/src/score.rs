@@ -44,8 +44,8 @@ struct Entry {
     /// The score at `at`; since then it has decayed.
     value: f64,
     at: Instant,
-    /// What it signed for gossip and only it could know to be wrong, as gossipsub counts invalid deliveries, at `at`.
-    authored: f64,
+    /// Its invalid deliveries, as gossipsub counts them, as far as gossipsub does not, at `at`.
+    invalid: f64,
     /// What was charged within the last window, oldest first. At most `offence_cap / smallest cost` long.
     charges: VecDeque<(Instant, f64)>,
     below: Option<Below>,
@@ -95,8 +95,13 @@ impl Scores {
     /// count an invalid delivery against whoever else has brought the message, too. So that count is kept here, and is
     /// part of what gossipsub is told as the [application score](Self::mirrored). Returns the score.
     pub(crate) fn author_offence(&mut self, peer: PeerId, offence: Offence, now: Instant) -> f64 {
-        self.entry(peer, now).authored += 1.0;
+        self.invalid_delivery(peer, now);
         self.offence(peer, offence, now)
+    }
+
+    /// Counts an invalid delivery as gossipsub would, and no offence.
+    pub(crate) fn invalid_delivery(&mut self, peer: PeerId, now: Instant) {
+        self.entry(peer, now).invalid += 1.0;
     }
 
     /// What gossipsub is told as the application score of a peer: the score, and what gossipsub itself would have
@@ -104,8 +109,8 @@ impl Scores {
     pub(crate) fn mirrored(&self, peer: &PeerId, now: Instant) -> f64 {
         let topic = &self.config.topic;
         self.peers.get(peer).map_or(0.0, |entry| {
-            let authored = self.config.authored(entry, now);
-            self.config.decayed(entry, now) + topic.weight * topic.invalid_deliveries * authored * authored
+            let invalid = self.config.invalid(entry, now);
+            self.config.decayed(entry, now) + topic.weight * topic.invalid_deliveries * invalid * invalid
         })
     }
 
@@ -167,7 +172,7 @@ impl Scores {
                 .is_some_and(|(at, _)| now.saturating_duration_since(*at) < config.offence_window);
             let below =
                 entry.below.is_some_and(|below| now.saturating_duration_since(below.last) < config.ban_for);
-            let scored = config.decayed(entry, now).abs().max(config.authored(entry, now)) >= FORGOTTEN;
+            let scored = config.decayed(entry, now).abs().max(config.invalid(entry, now)) >= FORGOTTEN;
             charged || below || scored
         });
     }
@@ -192,11 +197,11 @@ impl Scores {
         let entry = self.peers.entry(peer).or_insert_with(|| Entry {
             value: 0.0,
             at: now,
-            authored: 0.0,
+            invalid: 0.0,
             charges: VecDeque::new(),
             below: None,
         });
-        (entry.value, entry.authored) = (config.decayed(entry, now), config.authored(entry, now));
+        (entry.value, entry.invalid) = (config.decayed(entry, now), config.invalid(entry, now));
         entry.at = entry.at.max(now);
         entry
     }
@@ -208,9 +213,9 @@ impl ScoreConfig {
         entry.value * self.decay.powf(elapsed.as_secs_f64() / self.decay_interval.as_secs_f64())
     }
 
-    fn authored(&self, entry: &Entry, now: Instant) -> f64 {
+    fn invalid(&self, entry: &Entry, now: Instant) -> f64 {
         let elapsed = now.saturating_duration_since(entry.at);
-        entry.authored * self.topic.invalid_deliveries_decay.powf(elapsed.as_secs_f64())
+        entry.invalid * self.topic.invalid_deliveries_decay.powf(elapsed.as_secs_f64())
     }
 }
 

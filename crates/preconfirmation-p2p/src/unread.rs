@@ -9,6 +9,9 @@
 //! last had nothing to write. Both are seen on the connection's streams; what gossip was given is known to
 //! the service.
 //!
+//! **Half frames.** What a peer has sent of a frame is kept until the rest is there. One that takes longer than
+//! `frame_time` is no longer waited for.
+//!
 //! **By us.** Gossip of a graylisted peer would be dropped, but only after its signature was checked. It is
 //! left unread instead, so that a flood fills the window of its own stream and costs nothing more.
 
@@ -32,7 +35,7 @@ use libp2p::{
 };
 use tokio::time::Sleep;
 
-use crate::config::GossipConfig;
+use crate::{config::GossipConfig, frames::Frames};
 
 /// How long an orderly end of a connection may take. One whose other end does not read has none.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -68,8 +71,10 @@ impl Connections {
         for (peer, gauge) in locked(&self.0).iter() {
             if let Some(gauge) = gauge.upgrade()
                 && !gauge.cut.load(Ordering::Relaxed)
-                && let Some(waits) = gauge.waits()
-                && let Some(why) = unread.judge(waits, now)
+                && let Some(why) = gauge
+                    .waits()
+                    .and_then(|waits| unread.judge(waits, now))
+                    .or_else(|| gauge.begun().and_then(|begun| unread.judge_frame(begun, now)))
             {
                 gauge.cut();
                 cut.push((*peer, why));
@@ -112,6 +117,8 @@ pub(crate) enum Why {
     Stalled,
     /// More than `send_queue_bytes` may wait behind one message.
     TooMuch,
+    /// It began a frame and did not end it in `frame_time`.
+    HalfFrame,
 }
 
 impl Why {
@@ -119,6 +126,7 @@ impl Why {
         match self {
             Self::Stalled => "send_stalled",
             Self::TooMuch => "send_queue_bytes",
+            Self::HalfFrame => "half_frame",
         }
     }
 }
@@ -156,6 +164,10 @@ impl Unread {
         // What waits alone may be of any length.
         let fits = waiting.saturating_add(bytes) <= self.config.send_queue_bytes.get() / 2;
         messages < self.config.send_queue.get().div_ceil(2) && (messages == 0 || fits)
+    }
+
+    fn judge_frame(&self, begun: Instant, now: Instant) -> Option<Why> {
+        (now.saturating_duration_since(begun) >= self.config.frame_time).then_some(Why::HalfFrame)
     }
 
     fn judge(&self, Waits { since, drained }: Waits, now: Instant) -> Option<Why> {
@@ -201,6 +213,8 @@ struct Streams {
     drained: Option<Instant>,
     /// Those of the other end that are not read while it is silenced.
     unheard: HashMap<u64, Waker>,
+    /// Those of the other end in the middle of a frame, each with the frame's beginning.
+    begun: HashMap<u64, Instant>,
 }
 
 impl Streams {
@@ -217,6 +231,13 @@ impl Gauge {
         Some(Waits { since, drained: streams.drained })
     }
 
+    /// When the oldest unfinished frame began. What we leave unread has all the time there is.
+    fn begun(&self) -> Option<Instant> {
+        let streams = locked(&self.streams);
+        let silenced = self.silenced.load(Ordering::Acquire);
+        streams.begun.values().min().copied().filter(|_| !silenced)
+    }
+
     fn drained(&self) -> Option<Instant> {
         locked(&self.streams).drained
     }
@@ -231,8 +252,10 @@ impl Gauge {
 
     fn silence(&self, silenced: bool) {
         let mut streams = locked(&self.streams);
-        self.silenced.store(silenced, Ordering::Release);
-        if !silenced {
+        let before = self.silenced.swap(silenced, Ordering::AcqRel);
+        if before && !silenced {
+            let now = Instant::now();
+            streams.begun.values_mut().for_each(|begun| *begun = now);
             streams.unheard.drain().for_each(|(_, waker)| waker.wake());
         }
     }
@@ -335,12 +358,34 @@ struct Ear {
     number: u64,
     /// Bytes it has brought.
     read: usize,
+    frames: Frames,
+    /// Whether it is known to be in the middle of a frame.
+    begun: bool,
 }
 
 impl Ear {
     fn new(gauge: &Arc<Gauge>) -> Self {
         let number = locked(&gauge.streams).open();
-        Self { gauge: Arc::clone(gauge), number, read: 0 }
+        Self { gauge: Arc::clone(gauge), number, read: 0, frames: Frames::default(), begun: false }
+    }
+
+    fn hears(&mut self, bytes: &[u8], now: Instant) {
+        self.read = self.read.saturating_add(bytes.len());
+        let begun = self.frames.read(bytes, now);
+        if begun.is_some() || self.begun {
+            let mut streams = locked(&self.gauge.streams);
+            match begun {
+                // It may have been moved on when its peer was read again.
+                Some(begun) => {
+                    let known = streams.begun.entry(self.number).or_insert(begun);
+                    *known = begun.max(*known);
+                }
+                None => {
+                    streams.begun.remove(&self.number);
+                }
+            }
+            self.begun = begun.is_some();
+        }
     }
 
     /// Whether it is read. If not, the task is woken when it is again.
@@ -359,7 +404,9 @@ impl Ear {
 
 impl Drop for Ear {
     fn drop(&mut self) {
-        locked(&self.gauge.streams).unheard.remove(&self.number);
+        let mut streams = locked(&self.gauge.streams);
+        streams.unheard.remove(&self.number);
+        streams.begun.remove(&self.number);
     }
 }
 
@@ -400,7 +447,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
                     watch.waits(false);
                 }
                 End::Ours(_) => {}
-                End::Theirs(ear) => ear.read = ear.read.saturating_add(bytes),
+                End::Theirs(ear) => ear.hears(buf.get(..bytes).unwrap_or_default(), Instant::now()),
             }
         }
         read

@@ -4,7 +4,8 @@
 //! newest; who holds most itself is refused. So nobody takes what others need, however many it sends.
 //!
 //! **Time.** gossipsub forgets a message after `history` heartbeats. What is open until shortly before that is settled
-//! *ignore*, so that what waits for a verdict holds no room for longer.
+//! *ignore*, so that what waits for a verdict holds no room for longer. What has not been read yet keeps its room, because it
+//! is still in memory, and can be read.
 //!
 //! **Twins.** Anyone can make a second form of a genuine commitment, with s in the upper half (§4). It is judged as its
 //! low form, which the application then knows; the verdict on the promise is kept, and falls on the genuine message, which
@@ -56,8 +57,18 @@ pub(crate) enum Opened {
 struct Entry {
     received: Received,
     until: Instant,
+    /// Whether gossipsub has been told to ignore it. The message is still there to be read.
+    expired: bool,
     /// The genuine message that waits for the verdict on this twin.
     genuine: Option<u64>,
+}
+
+/// A message that had to be given up for another.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct GivenUp {
+    pub(crate) key: u64,
+    /// None if gossipsub has been told to ignore it already.
+    pub(crate) received: Option<Received>,
 }
 
 /// What one peer holds.
@@ -116,7 +127,7 @@ impl Verdicts {
 
     /// Takes note of a message, and says what is to be done with it and which others had to be given up for it.
     #[must_use]
-    pub(crate) fn open(&mut self, received: Received, now: Instant) -> (Opened, Vec<(u64, Received)>) {
+    pub(crate) fn open(&mut self, received: Received, now: Instant) -> (Opened, Vec<GivenUp>) {
         let twin = self.twins.get(&received.id).copied();
         if let Some(Twin::Accepted(verdict)) = twin {
             return (Opened::Judged(verdict), Vec::new());
@@ -133,10 +144,7 @@ impl Verdicts {
                 return (Opened::Refused, given_up);
             };
             let newest = *newest;
-            if let Some((received, waits)) = self.remove(newest) {
-                given_up.push((newest, received));
-                given_up.extend(waits.and_then(|key| Some((key, self.remove(key)?.0))));
-            }
+            self.give_up(newest, &mut given_up);
         }
         self.next += 1;
         let key = self.next;
@@ -157,7 +165,8 @@ impl Verdicts {
         if let Some(genuine) = &received.twin_of {
             self.twins.entry(genuine.clone()).or_insert(Twin::Open(key));
         }
-        self.open.insert(key, Entry { received, until: after(now, self.life), genuine: None });
+        let until = after(now, self.life);
+        self.open.insert(key, Entry { received, until, expired: false, genuine: None });
         (opened, given_up)
     }
 
@@ -165,7 +174,7 @@ impl Verdicts {
     /// expired.
     #[must_use]
     pub(crate) fn settle(&mut self, key: u64, verdict: Verdict, now: Instant) -> Vec<Received> {
-        let Some((received, waits)) = self.remove(key) else {
+        let Some(Entry { received, expired: false, genuine: waits, .. }) = self.remove(key) else {
             return Vec::new();
         };
         if let (Some(genuine), Verdict::Accept | Verdict::Forward) = (&received.twin_of, verdict) {
@@ -176,25 +185,41 @@ impl Verdicts {
             }
         }
         let genuine = waits.and_then(|key| self.remove(key));
-        std::iter::once(received).chain(genuine.map(|(genuine, _)| genuine)).collect()
+        std::iter::once(received).chain(genuine.map(|genuine| genuine.received)).collect()
     }
 
-    /// Takes out what gossipsub is about to forget.
+    /// Takes out what gossipsub is about to forget; what is still `unread` stays.
     #[must_use]
-    pub(crate) fn expired(&mut self, now: Instant) -> Vec<(u64, Received)> {
+    pub(crate) fn expired(&mut self, now: Instant, unread: impl Fn(u64) -> bool) -> Vec<Received> {
         while let Some((since, _)) = self.accepted_twins.front()
             && now.saturating_duration_since(*since) >= self.twin_life
         {
             self.forget_twin();
         }
+        let over = self.open.iter().take_while(|(_, entry)| entry.until <= now);
+        let over: Vec<_> = over.map(|(key, entry)| (*key, entry.expired)).collect();
         let mut expired = Vec::new();
-        while let Some((key, entry)) = self.open.first_key_value()
-            && entry.until <= now
-        {
-            let key = *key;
-            expired.extend(self.remove(key).map(|(received, _)| (key, received)));
+        for (key, before) in over {
+            if unread(key) {
+                if let Some(entry) = self.open.get_mut(&key).filter(|_| !before) {
+                    entry.expired = true;
+                    expired.push(entry.received.clone());
+                }
+            } else if let Some(entry) = self.remove(key) {
+                expired.extend(Some(entry.received).filter(|_| !before));
+            }
         }
         expired
+    }
+
+    fn give_up(&mut self, key: u64, given_up: &mut Vec<GivenUp>) {
+        let mut next = Some(key);
+        while let Some(key) = next
+            && let Some(entry) = self.remove(key)
+        {
+            given_up.push(GivenUp { key, received: Some(entry.received).filter(|_| !entry.expired) });
+            next = entry.genuine;
+        }
     }
 
     fn forget_twin(&mut self) {
@@ -203,8 +228,9 @@ impl Verdicts {
         }
     }
 
-    fn remove(&mut self, key: u64) -> Option<(Received, Option<u64>)> {
-        let Entry { received, genuine, .. } = self.open.remove(&key)?;
+    fn remove(&mut self, key: u64) -> Option<Entry> {
+        let entry = self.open.remove(&key)?;
+        let received = &entry.received;
         let bytes = received.bytes.min(self.most_bytes);
         self.bytes = self.bytes.saturating_sub(bytes);
         if let Some(share) = self.shares.get_mut(&received.from) {
@@ -219,6 +245,130 @@ impl Verdicts {
         {
             self.twins.remove(of);
         }
-        Some((received, genuine))
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::identity::Keypair;
+
+    use super::*;
+
+    struct Rig {
+        verdicts: Verdicts,
+        start: Instant,
+        sent: u8,
+    }
+
+    impl Rig {
+        fn new(most: usize, bytes: usize) -> Self {
+            let mut config = NetworkConfig::new(1, Keypair::generate_ed25519());
+            config.queues.open_verdicts = most.try_into().unwrap();
+            config.queues.open_verdict_bytes = bytes.try_into().unwrap();
+            let verdicts = Verdicts::new(&config, Duration::from_secs(1));
+            Self { verdicts, start: Instant::now(), sent: 0 }
+        }
+
+        fn at(&self, millis: u64) -> Instant {
+            self.start + Duration::from_millis(millis)
+        }
+
+        fn message(&mut self, from: PeerId, bytes: usize) -> Received {
+            self.sent += 1;
+            let id = MessageId::new(&[self.sent]);
+            Received { id, from, author: Some(from), topic: Topic::RawTxLists, bytes, twin_of: None }
+        }
+
+        /// Opens one; what it is to be done with it, and whose others were given up.
+        fn open(&mut self, from: PeerId, bytes: usize) -> (Opened, Vec<u64>) {
+            let message = self.message(from, bytes);
+            let (opened, given_up) = self.verdicts.open(message, self.start);
+            (opened, given_up.iter().map(|given_up| given_up.key).collect())
+        }
+    }
+
+    #[test]
+    fn whoever_holds_most_gives_up_its_newest_and_is_refused_itself() {
+        let (one, two) = (PeerId::random(), PeerId::random());
+        let mut rig = Rig::new(3, 1000);
+        for key in 1..=3 {
+            assert_eq!(rig.open(one, 1), (Opened::Ask(key), vec![]));
+        }
+        assert_eq!(rig.open(one, 1), (Opened::Refused, vec![]));
+        assert_eq!(rig.open(two, 1), (Opened::Ask(4), vec![3]));
+        // Two and one: the next would make it one and two.
+        assert_eq!(rig.open(two, 1), (Opened::Ask(5), vec![2]));
+        assert_eq!(rig.open(one, 1), (Opened::Ask(6), vec![5]));
+        assert_eq!(rig.verdicts.len(), 3);
+    }
+
+    #[test]
+    fn bytes_are_shared_as_the_count_is() {
+        let (one, two) = (PeerId::random(), PeerId::random());
+        let mut rig = Rig::new(100, 100);
+        assert_eq!(rig.open(one, 40), (Opened::Ask(1), vec![]));
+        assert_eq!(rig.open(one, 40), (Opened::Ask(2), vec![]));
+        assert_eq!(rig.open(two, 30), (Opened::Ask(3), vec![2]));
+        assert_eq!(rig.open(two, 30), (Opened::Ask(4), vec![]));
+        assert_eq!(rig.open(two, 1), (Opened::Refused, vec![]));
+        // One that is larger than everything gets everything, when it is there.
+        let (mut rig, key) = (Rig::new(100, 100), 1);
+        assert_eq!(rig.open(one, 1000), (Opened::Ask(key), vec![]));
+        assert_eq!(rig.verdicts.settle(key, Verdict::Ignore, rig.start).len(), 1);
+        assert_eq!((rig.verdicts.bytes, rig.verdicts.shares.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_open_when_gossip_is_about_to_forget_it_is_over_and_what_is_unread_keeps_its_room() {
+        let peer = PeerId::random();
+        let mut rig = Rig::new(2, 1000);
+        let (read, unread) = (rig.message(peer, 1), rig.message(peer, 1));
+        assert_eq!(rig.verdicts.open(read.clone(), rig.start).0, Opened::Ask(1));
+        assert_eq!(rig.verdicts.open(unread.clone(), rig.start).0, Opened::Ask(2));
+        // Eleven heartbeats less the time between two looks.
+        assert!(rig.verdicts.expired(rig.at(4_499), |_| false).is_empty());
+        assert_eq!(rig.verdicts.expired(rig.at(4_500), |key| key == 2), [read, unread]);
+        assert_eq!(rig.verdicts.len(), 1);
+        assert!(rig.verdicts.expired(rig.at(5_500), |key| key == 2).is_empty());
+        assert!(rig.verdicts.settle(2, Verdict::Accept, rig.at(6_000)).is_empty());
+        assert_eq!(rig.verdicts.len(), 0);
+    }
+
+    #[test]
+    fn the_verdict_on_a_twin_is_the_one_on_the_genuine_message_for_as_long_as_it_may_come() {
+        let (carrier, honest) = (PeerId::random(), PeerId::random());
+        for (verdict, remembered) in [
+            (Verdict::Accept, Some(Opened::Judged(Verdict::Accept))),
+            (Verdict::Ignore, None),
+            (Verdict::Reject(preconfirmation_types::Offence::WrongSigner), None),
+        ] {
+            let mut rig = Rig::new(8, 1000);
+            let genuine = rig.message(honest, 1);
+            let mut twin = rig.message(carrier, 1);
+            twin.twin_of = Some(genuine.id.clone());
+            assert_eq!(rig.verdicts.open(twin.clone(), rig.start).0, Opened::Ask(1));
+            assert_eq!(rig.verdicts.open(genuine.clone(), rig.start).0, Opened::WaitsForTwin);
+            assert_eq!(rig.verdicts.settle(1, verdict, rig.start), [twin, genuine.clone()]);
+            assert_eq!(rig.verdicts.len(), 0);
+            let again = rig.verdicts.open(genuine.clone(), rig.at(119_000)).0;
+            assert_eq!(again, remembered.unwrap_or(Opened::Ask(3)));
+            drop(rig.verdicts.expired(rig.at(200_000), |_| false));
+            assert_eq!(rig.verdicts.twins.len(), 0);
+            assert!(matches!(rig.verdicts.open(genuine, rig.at(200_000)).0, Opened::Ask(_)));
+        }
+    }
+
+    #[test]
+    fn twins_that_are_remembered_are_bounded() {
+        let mut rig = Rig::new(8, 1000);
+        for number in 0..TWINS + 10 {
+            let mut twin = rig.message(PeerId::random(), 1);
+            twin.twin_of = Some(MessageId::new(&number.to_be_bytes()));
+            rig.sent = 0;
+            let (Opened::Ask(key), _) = rig.verdicts.open(twin, rig.start) else { panic!("not asked") };
+            assert_eq!(rig.verdicts.settle(key, Verdict::Accept, rig.start).len(), 1);
+        }
+        assert_eq!((rig.verdicts.twins.len(), rig.verdicts.accepted_twins.len()), (TWINS, TWINS));
     }
 }

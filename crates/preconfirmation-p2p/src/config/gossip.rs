@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use preconfirmation_types::{MAX_GOSSIP_BYTES, Topic};
+use preconfirmation_types::{MAX_TXLIST_BYTES, Topic};
 
 use super::size;
 use crate::error::ConfigError;
@@ -67,7 +67,9 @@ pub struct GossipConfig {
     pub fanout_ttl: Duration,
     /// How long a message id is known as seen.
     pub duplicate_cache: Duration,
-    /// Largest gossip frame in bytes, with what surrounds a message.
+    /// Largest gossip frame in bytes, with what surrounds a message. So much can a peer make us keep of a frame that it
+    /// has not ended. The deployed peers allow 10 MiB and send one message a frame: by default it is the largest list
+    /// and a MiB for what comes with it.
     pub max_frame_bytes: usize,
     /// Most messages that wait to be written to one peer; one more is not sent to it.
     pub send_queue: NonZeroUsize,
@@ -78,6 +80,9 @@ pub struct GossipConfig {
     /// A peer that does not read a whole message in this time is disconnected; at most 9 s. 8 s for the
     /// largest list are 2.1 Mbit/s.
     pub send_stall: Duration,
+    /// A peer that has begun a frame and has not ended it in this time is disconnected. 10 s for the largest list are
+    /// 1.7 Mbit/s.
+    pub frame_time: Duration,
     /// A message that has waited this long to be written to a peer is not sent to it any more.
     pub queue_time: Duration,
     /// Messages of ours that no peer could be sent yet.
@@ -133,10 +138,11 @@ impl Default for GossipConfig {
             history_gossip: 3,
             fanout_ttl: Duration::from_secs(60),
             duplicate_cache: Duration::from_secs(120),
-            max_frame_bytes: MAX_GOSSIP_BYTES,
+            max_frame_bytes: MAX_TXLIST_BYTES + 1024 * 1024,
             send_queue: size(128),
             send_queue_bytes: size(32 * 1024 * 1024),
             send_stall: Duration::from_secs(8),
+            frame_time: Duration::from_secs(10),
             queue_time: Duration::from_secs(5),
             outbox: OutboxConfig::default(),
             unelected_per_minute: 64,

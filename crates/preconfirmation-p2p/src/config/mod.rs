@@ -190,6 +190,7 @@ impl NetworkConfig {
         for (setting, duration) in [
             ("gossip.heartbeat", self.gossip.heartbeat),
             ("gossip.queue_time", self.gossip.queue_time),
+            ("gossip.frame_time", self.gossip.frame_time),
             ("score.offence_window", score.offence_window),
             ("score.decay_interval", score.decay_interval),
             ("score.topic.time_in_mesh_quantum", topic.time_in_mesh_quantum),

@@ -22,13 +22,13 @@ use crate::{
     inbox::Lane,
     metrics,
     outbox::{Attempt, Kept, Outbox, State},
-    verdicts::{Opened, Received},
+    verdicts::{GivenUp, Opened, Received},
 };
 
 /// Between two looks whether peers have room for what waits for it.
 const DRAIN: Duration = Duration::from_millis(5);
 
-/// Most offences that the messages of one frame are charged as. More would cost nothing: there is a cap for ten seconds.
+/// Most messages of one frame that are charged. More change nothing: there is a cap for ten seconds, and a graylist.
 const MOST_CHARGES: u32 = 8;
 
 impl NetworkService {
@@ -37,9 +37,11 @@ impl NetworkService {
             filter::Event::Stack(event) => self.stack_event(event),
             filter::Event::Refused(refusal) => self.refused(refusal),
             filter::Event::GivenUp { peer, connection } => {
-                metrics::dropped("gossip_given_up");
-                tracing::debug!(%peer, "too many gossip streams have failed, closing the connection");
-                self.swarm.close_connection(connection);
+                // It may have been closed meanwhile.
+                if self.peers.get(&peer).is_some_and(|peer| peer.has(connection)) {
+                    self.given_up.insert(connection, peer);
+                    self.close_given_up();
+                }
             }
         }
     }
@@ -50,16 +52,9 @@ impl NetworkService {
                 self.received(propagation_source, message_id, message)
             }
             Event::Subscribed { topic, .. } => {
+                self.close_given_up();
                 if let Some(topic) = self.topics.topic(&topic) {
                     self.retry(&[topic], Instant::now());
-                }
-            }
-            Event::GossipsubNotSupported { peer_id } => {
-                tracing::debug!(peer = %peer_id, "peer does not speak gossipsub");
-                // One that subscribes all the same would be queued for and never read.
-                let gossip = &self.swarm.behaviour().gossip;
-                if gossip.all_peers().any(|(peer, topics)| *peer == peer_id && !topics.is_empty()) {
-                    self.cut_off(peer_id, "gossip_refused");
                 }
             }
             Event::SlowPeer { peer_id, failed_messages } => {
@@ -71,13 +66,31 @@ impl NetworkService {
         }
     }
 
+    /// Closes the connections that gossipsub has given up, of peers that subscribe all the same: what is queued for them
+    /// would never be read.
+    fn close_given_up(&mut self) {
+        if self.given_up.is_empty() {
+            return;
+        }
+        let peers = self.swarm.behaviour().gossip.all_peers();
+        let subscribed: HashSet<_> =
+            peers.filter(|(_, topics)| !topics.is_empty()).map(|(peer, _)| *peer).collect();
+        for (connection, peer) in self.given_up.extract_if(|_, peer| subscribed.contains(peer)) {
+            metrics::dropped("gossip_given_up");
+            tracing::debug!(%peer, "takes no gossip stream, closing the connection");
+            self.swarm.close_connection(connection);
+        }
+    }
+
     /// Messages that gossipsub was not shown. It has counted them where it knows their topic.
     fn refused(&mut self, Refusal { peer, topic, offence, messages }: Refusal) {
         tracing::debug!(%peer, ?topic, offence = offence.label(), messages, "refused");
         let outcome = if topic.is_some() { offence.label() } else { "unknown_topic" };
         metrics::refused(topic, outcome, messages);
-        // Beyond its cap an offence costs nothing.
         for _ in 0..messages.min(MOST_CHARGES) {
+            if topic.is_none() {
+                self.scores.invalid_delivery(peer, Instant::now());
+            }
             self.charge(peer, offence);
         }
     }
@@ -103,9 +116,11 @@ impl NetworkService {
         let (now, is_twin) = (Instant::now(), twin_of.is_some());
         let received = Received { id, from, author, topic, bytes, twin_of };
         let (opened, given_up) = self.verdicts.open(received.clone(), now);
-        for (key, received) in given_up {
+        for GivenUp { key, received } in given_up {
             drop(self.inbox.take(key));
-            self.drop_message(&received);
+            if let Some(received) = received {
+                self.drop_message(&received);
+            }
         }
         match opened {
             Opened::Ask(key) => {
@@ -175,13 +190,12 @@ impl NetworkService {
             }
             Verdict::Forward | Verdict::Ignore => {}
             Verdict::Reject(offence) => self.charge(from, offence),
-            Verdict::RejectAuthor(offence) if by_author => {
-                if self.may_charge(from, now) {
-                    metrics::offence(offence);
-                    let score = self.scores.author_offence(from, offence, now);
-                    self.charged(from, offence, score, now);
-                }
+            Verdict::RejectAuthor(offence) if by_author && self.may_charge(from, now) => {
+                metrics::offence(offence);
+                let score = self.scores.author_offence(from, offence, now);
+                self.charged(from, offence, score, now);
             }
+            // A relay, or an author who may be right.
             Verdict::RejectAuthor(_) => self.relays.passed_on(from, now),
         }
     }
@@ -213,8 +227,7 @@ impl NetworkService {
 
     /// Settles what gossipsub is about to forget.
     pub(super) fn expire_verdicts(&mut self, now: Instant) {
-        for (key, received) in self.verdicts.expired(now) {
-            drop(self.inbox.take(key));
+        for received in self.verdicts.expired(now, |key| self.inbox.contains(key)) {
             self.judge(&received.id, &received.from, MessageAcceptance::Ignore);
             metrics::received(received.topic, "late");
         }

@@ -19,7 +19,10 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, swarm::SwarmEvent};
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol, Swarm,
+    swarm::{ConnectionId, SwarmEvent},
+};
 use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, Topic};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, watch},
@@ -132,6 +135,7 @@ impl Network {
             connections,
             unread: Unread::new(config.gossip),
             slow: HashMap::new(),
+            given_up: HashMap::new(),
             accept_failed: None,
             drain: None,
             without_room: None,
@@ -191,6 +195,8 @@ pub struct NetworkService {
     unread: Unread,
     /// The peers that gossip told to be slow of late.
     slow: HashMap<PeerId, Slow>,
+    /// The connections that gossipsub's handlers have given up.
+    given_up: HashMap<ConnectionId, PeerId>,
     /// When accepting a connection failed last.
     accept_failed: Option<Instant>,
     /// When to look whether there is room for what waits for it.

@@ -61,6 +61,7 @@ impl NetworkService {
     }
 
     pub(super) fn disconnected(&mut self, peer: PeerId, id: ConnectionId) {
+        self.given_up.remove(&id);
         let Some(record) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -201,7 +202,7 @@ impl NetworkService {
         metrics::waiting("open_verdicts", self.verdicts.len());
         for (peer, score) in banned {
             tracing::warn!(%peer, score, "banned");
-            metrics::banned();
+            metrics::banned("application");
             self.ban(peer, now);
         }
         for peer in self.bans.expired(now) {
@@ -311,6 +312,11 @@ impl Peer {
 
     fn is_inbound(&self) -> bool {
         self.connections.first().is_some_and(|connection| connection.inbound)
+    }
+
+    /// Whether this is a connection with it.
+    pub(super) fn has(&self, id: ConnectionId) -> bool {
+        self.connections.iter().any(|connection| connection.id == id)
     }
 
     /// Whether it speaks the protocols of this chain.

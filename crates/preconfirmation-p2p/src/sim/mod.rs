@@ -39,8 +39,9 @@
 //!   [`gossip_id`](crate::gossip_id) for the time of the duplicate cache, and never comes back to its author.
 //! - Requests wait for their pace as they do in the real network, fail when the connection closes and time
 //!   out when a frame is lost. The server's rate limits, which follow a clock of their own, are left out.
-//! - Scores are the application's: what gossipsub adds to them of its own is left out. Thresholds, bans and
-//!   their end are those of the configuration.
+//! - Scores are the application's and gossipsub's count of invalid deliveries, which a rejection adds to for everybody
+//!   who has brought the message; what gossipsub grants is left out. Thresholds, bans and their end are those of the
+//!   configuration. Topics are the two that there are: what is on others is tried over sockets only.
 //! - A frame is lost where a real connection would be slow or gossip would fail; no connection closes for it.
 
 mod node;

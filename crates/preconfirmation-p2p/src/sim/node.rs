@@ -1,7 +1,7 @@
 //! One node of the simulated network: what the service of a real one does, without a swarm.
 
 use std::{
-    collections::{BTreeMap, BinaryHeap, HashMap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,7 +34,7 @@ use crate::{
     rpc::{Ask, Outgoing},
     score::{Scores, Standing},
     suspicion::Suspicion,
-    verdicts::{Opened, Received, Verdicts},
+    verdicts::{GivenUp, Opened, Received, Verdicts},
 };
 
 /// Between two looks at scores and bans.
@@ -48,6 +48,8 @@ struct Remembered {
     until: Instant,
     ssz: Bytes,
     author: PeerId,
+    /// Who else has sent it.
+    carriers: BTreeSet<PeerId>,
 }
 
 /// A request of ours without an answer.
@@ -320,10 +322,13 @@ impl SimService {
     fn received(&mut self, from: PeerId, topic: Topic, ssz: Bytes, author: PeerId) {
         let now = now();
         let id = MessageId::new(&id_on(topic, &ssz));
-        if self.scores.mirrored(&from, now) < self.config.score.graylist_threshold
-            || author == self.local
-            || self.seen.contains_key(&id)
-        {
+        if self.scores.mirrored(&from, now) < self.config.score.graylist_threshold || author == self.local {
+            return;
+        }
+        if self.seen.contains_key(&id) {
+            if let Some(message) = self.remembered.get_mut(&id) {
+                message.carriers.insert(from);
+            }
             return;
         }
         let bytes = ssz.len();
@@ -331,6 +336,7 @@ impl SimService {
             Ok(read) => read,
             Err(malformed) => {
                 metrics::received(topic, malformed.offence().label());
+                self.scores.invalid_delivery(from, now);
                 return self.charge(from, malformed.offence());
             }
         };
@@ -338,13 +344,15 @@ impl SimService {
         let gossip = self.config.gossip;
         let history = u32::try_from(gossip.history.get()).unwrap_or(u32::MAX);
         let until = after(now, gossip.heartbeat.saturating_mul(history));
-        self.remembered.insert(id.clone(), Remembered { until, ssz, author });
+        self.remembered.insert(id.clone(), Remembered { until, ssz, author, carriers: BTreeSet::new() });
         let is_twin = twin_of.is_some();
         let received = Received { id, from, author: Some(author), topic, bytes, twin_of };
         let (opened, given_up) = self.verdicts.open(received.clone(), now);
-        for (key, received) in given_up {
+        for GivenUp { key, received } in given_up {
             drop(self.gossip.take(key));
-            self.drop_message(&received);
+            if let Some(received) = received {
+                self.drop_message(&received);
+            }
         }
         match opened {
             Opened::Ask(key) => {
@@ -379,10 +387,17 @@ impl SimService {
         let message = self.remembered.remove(id).filter(|message| now() < message.until);
         metrics::received(*topic, if message.is_some() { verdict.label() } else { "late" });
         if twin_of.is_none() {
-            if let (Verdict::Accept | Verdict::Forward, Some(Remembered { ssz, author, .. })) =
-                (verdict, message)
-            {
-                self.send_gossip(&[*from, author], *topic, &ssz, author);
+            match (verdict, message) {
+                (Verdict::Accept | Verdict::Forward, Some(Remembered { ssz, author, .. })) => {
+                    self.send_gossip(&[*from, author], *topic, &ssz, author);
+                }
+                (Verdict::Reject(_), Some(Remembered { mut carriers, .. })) => {
+                    carriers.insert(*from);
+                    for peer in carriers {
+                        self.scores.invalid_delivery(peer, now());
+                    }
+                }
+                _ => {}
             }
             self.score(*from, received.author == Some(*from), verdict);
         }
@@ -397,11 +412,9 @@ impl SimService {
             Verdict::Accept => drop(self.scores.accepted(from, now())),
             Verdict::Forward | Verdict::Ignore => {}
             Verdict::Reject(offence) => self.charge(from, offence),
-            Verdict::RejectAuthor(offence) if by_author => {
-                if self.may_charge(from) {
-                    metrics::offence(offence);
-                    self.scores.author_offence(from, offence, now());
-                }
+            Verdict::RejectAuthor(offence) if by_author && self.may_charge(from) => {
+                metrics::offence(offence);
+                self.scores.author_offence(from, offence, now());
             }
             Verdict::RejectAuthor(_) => self.relays.passed_on(from, now()),
         }
@@ -525,8 +538,7 @@ impl SimService {
         }
         let _over = self.bans.expired(now);
         self.scores.prune(now);
-        for (key, received) in self.verdicts.expired(now) {
-            drop(self.gossip.take(key));
+        for received in self.verdicts.expired(now, |key| self.gossip.contains(key)) {
             self.remembered.remove(&received.id);
             metrics::received(received.topic, "late");
         }

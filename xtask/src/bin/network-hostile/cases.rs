@@ -59,6 +59,16 @@ impl Case {
         Self { asks, ..self }
     }
 
+    /// The honest nodes also gossip large lists.
+    pub(crate) const fn beside_lists(self) -> Self {
+        Self { lists: true, ..self }
+    }
+
+    /// So many do the same.
+    pub(crate) const fn by(self, crowd: u32) -> Self {
+        Self { crowd, ..self }
+    }
+
     pub(crate) fn named(name: &str) -> Option<&'static Self> {
         all().chain([&FOUR_OF_TWENTY]).find(|case| case.name == name)
     }

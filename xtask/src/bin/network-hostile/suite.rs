@@ -205,7 +205,7 @@ async fn ask(handle: preconfirmation_p2p::NetworkHandle, peer: libp2p::PeerId, a
 /// Whether the victim thinks of the adversary what the table says. What has to happen is given its time.
 async fn is_scored(victim: &Node, case: &Case, number: u32) -> Result<bool, Failure> {
     let adversary = cases::peer(number)?;
-    eventually(async || {
+    let scored = eventually(async || {
         let peers = victim.handle.peers().await?;
         let status = peers.iter().find(|status| status.peer == adversary);
         Ok(match (case.expected, status) {
@@ -218,7 +218,12 @@ async fn is_scored(victim: &Node, case: &Case, number: u32) -> Result<bool, Fail
             (Expected::Charged | Expected::Rejected, None) => false,
         })
     })
-    .await
+    .await?;
+    if !scored {
+        let peers = victim.handle.peers().await?;
+        eprintln!("{}: {:?}", case.name, peers.iter().find(|status| status.peer == adversary));
+    }
+    Ok(scored)
 }
 
 /// Sixteen honest nodes and four that flood four of them each.
