@@ -108,6 +108,7 @@ mod event;
 mod gossip;
 mod handle;
 pub mod identity;
+mod inbound;
 mod menu;
 mod metrics;
 mod outbox;
@@ -115,6 +116,7 @@ mod pacing;
 mod peer_book;
 mod quiet;
 mod redial;
+mod responder;
 mod rpc;
 mod score;
 mod service;
@@ -134,12 +136,11 @@ pub use config::{
 };
 pub use discovery::{Bootnode, BootnodeError, EnodePart};
 pub use error::{ConfigError, DiscoveryError, NetworkError, PublishError, RequestError};
-pub use event::{
-    GossipMessage, InboundRequest, NetworkEvent, NetworkEvents, Responder, Verdict, VerdictToken,
-};
+pub use event::{GossipMessage, NetworkEvent, NetworkEvents, Verdict, VerdictToken};
 pub use gossip::gossip_id;
 pub use handle::{NetworkHandle, PeerStatus, Published};
-pub use pacing::Pace;
+pub use pacing::RateLimit;
+pub use responder::{InboundRequest, Responder};
 pub use service::{Network, NetworkService};
 
 /// Compiles the example of the README.

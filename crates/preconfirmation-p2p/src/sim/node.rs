@@ -8,15 +8,17 @@ use std::{
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId, gossipsub::MessageId};
-use preconfirmation_types::{Bytes, GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, Rpc, Topic};
+use preconfirmation_types::{
+    Bytes, Container as _, GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, PreconfHead, Rpc, Topic,
+};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, oneshot, watch},
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::{MissedTickBehavior, interval, sleep_until, timeout},
 };
 
 use super::{
     address, addressee, now,
-    requests::{Finish, ask, asked},
+    requests::{Asked, Finish, ask, asked},
     wire::{Arrival, Frame, Hub},
 };
 use crate::{
@@ -26,10 +28,11 @@ use crate::{
     event::{NetworkEvent, NetworkEvents, Open, Ready, Settlement, Verdict, VerdictToken},
     gossip::{self, gossip_id},
     handle::{Command, NetworkHandle, PeerStatus, Published},
+    inbound::ANSWER_WITHIN,
     metrics,
     outbox::{Attempt, Outbox, State},
-    pacing::{Outcome, Pacer},
-    rpc::{Ask, Outgoing},
+    pacing::{OutboundRateLimiter, Outcome, Start},
+    rpc::{Ask, Outgoing, Served},
     score::{Scores, Standing},
 };
 
@@ -87,11 +90,13 @@ pub struct SimService {
     seen: HashMap<MessageId, Instant>,
     remembered: HashMap<MessageId, Remembered>,
     outbox: Outbox,
-    pacer: Pacer<Outgoing>,
+    limiter: OutboundRateLimiter<Outgoing>,
     /// In the order of their deadlines.
     unanswered: BTreeMap<u64, Unanswered>,
     asked: u64,
-    answering: FuturesUnordered<BoxFuture<'static, (PeerId, u64, Option<Bytes>)>>,
+    answering: FuturesUnordered<BoxFuture<'static, (PeerId, u64, &'static str, Bytes)>>,
+    /// The last head that the application has answered.
+    head: PreconfHead,
 }
 
 impl SimService {
@@ -108,10 +113,12 @@ impl SimService {
         let (_, record) = watch::channel(None);
         let shutdown = Arc::new(Notify::new());
         let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        let (inbox, returns) = hub.join(local);
+        let start = if returns { Start::Again } else { Start::First };
         let service = Self {
             local,
             start: now(),
-            inbox: hub.join(local),
+            inbox,
             hub,
             travelling: BinaryHeap::new(),
             commands: commands_receiver,
@@ -132,10 +139,11 @@ impl SimService {
             seen: HashMap::new(),
             remembered: HashMap::new(),
             outbox: Outbox::new(config.gossip.outbox),
-            pacer: Pacer::new(config.pacing),
+            limiter: OutboundRateLimiter::new(config.pacing, config.rate_limits.clone(), start, now()),
             unanswered: BTreeMap::new(),
             asked: 0,
             answering: FuturesUnordered::new(),
+            head: PreconfHead::default(),
             config,
         };
         let handle = NetworkHandle { local, commands, reports, listening, record, shutdown };
@@ -158,15 +166,18 @@ impl SimService {
         loop {
             let arrival = self.travelling.peek().map(|arrival| arrival.at);
             let deadline = self.unanswered.values().next().map(|unanswered| unanswered.deadline);
-            let turn = self.pacer.next_turn(now());
+            let allowed = self.limiter.next_allowed(now());
             tokio::select! {
                 // In a fixed order, so that a run can be repeated.
                 biased;
                 () = &mut shutdown => break,
                 Some(settlement) = self.settled.recv() => self.settle(settlement),
                 Some((peer, offence)) = self.reports.recv() => self.charge(peer, offence),
-                Some((to, id, ssz)) = self.answering.next() => {
-                    self.hub.send(self.local, to, &Frame::Response { id, ssz });
+                Some((to, id, protocol, ssz)) = self.answering.next() => {
+                    if protocol == GetHead::NAME && let Ok(head) = PreconfHead::from_ssz(&ssz) {
+                        self.head = head;
+                    }
+                    self.hub.send(self.local, to, &Frame::Response { id, ssz: Some(ssz) });
                 }
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command),
@@ -177,7 +188,7 @@ impl SimService {
                 }
                 () = until(arrival) => self.arrive(),
                 () = until(deadline) => self.time_out(),
-                () = until(turn) => self.send_requests(),
+                () = until(allowed) => self.send_requests(),
                 _ = tick.tick() => self.tick(),
             }
         }
@@ -250,7 +261,7 @@ impl SimService {
         for reply in self.dials.remove(&peer).unwrap_or_default() {
             drop(reply.send(Err(unreachable(address(peer)))));
         }
-        for outgoing in self.pacer.gone(&peer) {
+        for outgoing in self.limiter.gone(&peer, now()) {
             outgoing.fail(RequestError::Disconnected);
         }
         let own = self.unanswered.iter().filter(|(_, of)| of.peer == peer);
@@ -363,7 +374,7 @@ impl SimService {
         let (peer, protocol) = (outgoing.peer(), outgoing.protocol());
         if !self.peers.contains_key(&peer) {
             outgoing.fail(RequestError::NotConnected { peer });
-        } else if let Err(outgoing) = self.pacer.push((peer, protocol), outgoing) {
+        } else if let Err(outgoing) = self.limiter.push((peer, protocol), outgoing) {
             outgoing.fail(RequestError::QueueFull { limit: self.config.pacing.waiting.get() });
         } else {
             self.send_requests();
@@ -371,7 +382,7 @@ impl SimService {
     }
 
     fn send_requests(&mut self) {
-        while let Some(outgoing) = self.pacer.pop(now(), Outgoing::is_wanted) {
+        while let Some(outgoing) = self.limiter.pop(now(), Outgoing::is_wanted) {
             match outgoing {
                 Outgoing::Head(ask) => self.send_request(ask),
                 Outgoing::Commitments(ask) => self.send_request(ask),
@@ -380,7 +391,7 @@ impl SimService {
         }
     }
 
-    fn send_request<R: Rpc>(&mut self, request: Ask<R>) {
+    fn send_request<R: Served>(&mut self, request: Ask<R>) {
         let peer = request.peer;
         let (ssz, finish) = ask(request);
         let deadline = after(now(), self.config.pacing.timeout);
@@ -400,32 +411,35 @@ impl SimService {
     fn finish(&mut self, unanswered: Unanswered, answer: Result<Bytes, RequestError>) {
         let outcome = match &answer {
             Ok(_) => Outcome::Answered(now().saturating_duration_since(unanswered.sent)),
-            Err(RequestError::TimedOut) => Outcome::TimedOut,
             Err(RequestError::NoAnswer) => Outcome::Refused,
             Err(_) => Outcome::Failed,
         };
-        self.pacer.done((unanswered.peer, unanswered.protocol), outcome, now());
+        self.limiter.done((unanswered.peer, unanswered.protocol), outcome, now());
         if let Some(offence) = (unanswered.finish)(answer) {
             self.charge(unanswered.peer, offence);
         }
     }
 
-    fn asked_by(&mut self, from: PeerId, id: u64, protocol: &str, ssz: &Bytes) {
-        let request = match protocol {
-            GetHead::NAME => asked::<GetHead>(ssz),
-            GetCommitmentsByNumber::NAME => asked::<GetCommitmentsByNumber>(ssz),
-            _ => asked::<GetRawTxList>(ssz),
+    /// Whatever becomes of a request, it is answered: by the application, or without it if that takes too long.
+    fn asked_by(&mut self, from: PeerId, id: u64, protocol: &'static str, ssz: &Bytes) {
+        let asked = match protocol {
+            GetHead::NAME => asked::<GetHead>(ssz, self.head),
+            GetCommitmentsByNumber::NAME => asked::<GetCommitmentsByNumber>(ssz, self.head),
+            _ => asked::<GetRawTxList>(ssz, self.head),
         };
-        let Some((request, answer)) = request else {
+        let Some(Asked { request, answer, fallback }) = asked else {
             return self.charge(from, Offence::Malformed);
         };
         if self.answering.len() < self.config.serving.in_work.get()
             && let Ok(place) = self.requests.try_reserve()
         {
             place.send(NetworkEvent::Request { from, request });
-            self.answering.push(Box::pin(async move { (from, id, answer.await) }));
+            self.answering.push(Box::pin(async move {
+                let answer = timeout(ANSWER_WITHIN, answer).await.ok().flatten();
+                (from, id, protocol, answer.unwrap_or(fallback))
+            }));
         } else {
-            self.hub.send(self.local, from, &Frame::Response { id, ssz: None });
+            self.hub.send(self.local, from, &Frame::Response { id, ssz: Some(fallback) });
         }
     }
 
@@ -458,7 +472,7 @@ impl SimService {
         }
         let _over = self.bans.expired(now);
         self.scores.prune(now);
-        self.pacer.prune(now, |peer| self.peers.contains_key(peer));
+        self.limiter.prune(now);
         let _stale = self.outbox.stale(now);
         self.remembered.retain(|_, message| now < message.until);
         let cache = self.config.gossip.duplicate_cache;
@@ -477,6 +491,7 @@ impl SimService {
                 protocols: Vec::new(),
                 topics: since.map_or_else(Vec::new, |_| Topic::ALL.to_vec()),
                 round_trip: since.map(|_| self.hub.round_trip(self.local, *peer)),
+                rate_limit: self.limiter.known_limit(peer),
                 score,
                 application_score: score,
                 protected: false,
