@@ -268,6 +268,30 @@ mod tests {
         assert_eq!(block_on(read::<GetCommitmentsByNumberRequest>(&mut open, 512)).unwrap(), request);
     }
 
+    /// Begins, and goes on no further.
+    struct Half;
+
+    impl AsyncRead for Half {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+            // The length of a request, and then nothing.
+            if buf.len() > 1 {
+                return Poll::Pending;
+            }
+            buf.fill(4);
+            Poll::Ready(Ok(1))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_was_begun_has_a_deadline() {
+        use preconfirmation_types::GetHead;
+        use request_response::Codec as _;
+        let (protocol, start) = (StreamProtocol::new("/any"), tokio::time::Instant::now());
+        let read = SszCodec::<GetHead>::new().read_request(&protocol, &mut Half).await;
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed(), REQUEST_WITHIN);
+    }
+
     #[track_caller]
     fn refusal<C: Container>(bytes: &[u8], cap: usize) -> FrameError {
         let Err(error) = block_on(read::<C>(&mut Open(bytes), cap)) else {

@@ -13,3 +13,4 @@ mod raw;
 mod requests;
 mod rig;
 mod transports;
+mod unread;

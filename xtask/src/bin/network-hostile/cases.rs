@@ -8,6 +8,7 @@ use preconfirmation_types::{Container as _, SigningKey, Topic};
 use crate::{
     frames::{self, Author},
     peer::{Plan, Script},
+    request_cases,
     rig::{CHAIN, Failure, commitment, preconfer},
 };
 
@@ -46,7 +47,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    const fn new(
+    pub(crate) const fn new(
         name: &'static str,
         expected: Expected,
         plan: fn(&Keypair, u32) -> Result<Plan, Failure>,
@@ -58,8 +59,13 @@ impl Case {
         Self { asks, ..self }
     }
 
+    /// So many do the same.
+    pub(crate) const fn by(self, crowd: u32) -> Self {
+        Self { crowd, ..self }
+    }
+
     pub(crate) fn named(name: &str) -> Option<&'static Self> {
-        ALL.iter().chain([&FOUR_OF_TWENTY]).find(|case| case.name == name)
+        all().chain([&FOUR_OF_TWENTY]).find(|case| case.name == name)
     }
 
     /// What it does, as this peer; floods are prepared for so many seconds.
@@ -88,7 +94,11 @@ const STREAMS: usize = 200;
 const HEAD: [u8; 64] = [7; 64];
 
 /// One at a time on a victim between an author and a reader.
-pub(crate) static ALL: [Case; 14] = [
+pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
+    ALL.iter().chain(&request_cases::ALL)
+}
+
+static ALL: [Case; 14] = [
     Case::new("OversizePrefix", Expected::Charged, |_, _| {
         Ok(head_answer(vec![0xff, 0xff, 0xff, 0xff, 0x0f], false))
     })
@@ -102,7 +112,7 @@ pub(crate) static ALL: [Case; 14] = [
     })
     .asked(Asks::Head),
     Case::new("WrongOffsets", Expected::Charged, |_, _| page_answer(5, 1)).asked(Asks::Page),
-    Case::new("OtherRange", Expected::Charged, |_, _| page_answer(4, 999)).asked(Asks::Page),
+    Case::new("OtherRange", Expected::Untouched, |_, _| page_answer(4, 999)).asked(Asks::Page),
     Case::new("Dripper", Expected::Untouched, |_, _| {
         // A frame that takes for ever to come, a byte a second.
         let frames = [vec![vec![126]], vec![vec![0xff]; 100]].concat();

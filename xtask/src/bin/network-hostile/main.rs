@@ -10,6 +10,7 @@ mod cases;
 mod frames;
 mod measure;
 mod peer;
+mod request_cases;
 mod rig;
 mod suite;
 

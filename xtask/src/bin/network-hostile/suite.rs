@@ -98,8 +98,7 @@ impl Notes {
 /// All adversaries whose names contain this.
 pub(crate) async fn run(only: &str, extent: Extent) -> Result<BTreeMap<&'static str, Report>, Failure> {
     let wanted = |case: &&Case| case.name.contains(only);
-    let (first, others): (Vec<_>, Vec<_>) = cases::ALL
-        .iter()
+    let (first, others): (Vec<_>, Vec<_>) = cases::all()
         .zip(0..)
         .filter(|(case, _)| wanted(case))
         .partition(|(case, _)| extent.together && case.asks != Asks::Nothing);
