@@ -6,6 +6,7 @@
 mod bench;
 mod ci;
 mod crash;
+mod damage;
 mod error;
 mod hostile;
 mod layering;
@@ -54,6 +55,8 @@ enum Command {
     /// Kills a process that writes to the store on disk, again and again. Fails if anything that it
     /// acknowledged is lost.
     Crash(crash::Crash),
+    /// Damages copies of a store on disk in every way. Fails unless each is refused in one line, or is sound.
+    Damage(damage::Damage),
     /// Hostile peers against honest nodes, over real sockets. Fails if an honest message is lost.
     Hostile(hostile::Hostile),
     #[command(flatten)]
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
             bench::run(suite, json).inspect_err(|error| eprintln!("{error}")).is_ok()
         }
         Command::Crash(crash) => crash::run(&crash).inspect_err(|error| eprintln!("{error}")).is_ok(),
+        Command::Damage(damage) => damage::run(&damage).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Hostile(hostile) => hostile::run(&hostile).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::One(step) => ci::run_one(step),
     };

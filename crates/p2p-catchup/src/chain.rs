@@ -1,4 +1,4 @@
-//! Where this node stands: the base, what is applied, what has been seen above.
+//! Where this node stands: the base and what is applied above.
 
 use p2p_types::{BlockNumber, Head};
 
@@ -13,11 +13,11 @@ pub(crate) enum Moved {
     Back,
 }
 
-/// Applied and seen, kept apart.
+/// Where the chain stood at some moment.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stand {
-    pub(crate) applied: BlockNumber,
-    pub(crate) seen: BlockNumber,
+pub(crate) struct Mark {
+    applied: BlockNumber,
+    head: Option<Head>,
 }
 
 #[derive(Debug, Default)]
@@ -25,14 +25,15 @@ pub(crate) struct Chain {
     pub(crate) started: bool,
     pub(crate) base: BlockNumber,
     head: Option<Head>,
-    /// The highest height seen that is not reached so far.
-    ahead: Option<BlockNumber>,
 }
 
 impl Chain {
-    pub(crate) fn start(&mut self, base: BlockNumber, head: Option<Head>) {
+    /// Sets the base. The head falls or rises only where the base passes it.
+    pub(crate) fn settle(&mut self, base: BlockNumber) -> Moved {
+        let before = self.mark();
         (self.started, self.base) = (true, base);
-        self.move_head(head);
+        self.head = self.head.filter(|head| head.number > base);
+        self.moved_since(before)
     }
 
     pub(crate) const fn head(&self) -> Option<Head> {
@@ -50,45 +51,25 @@ impl Chain {
     }
 
     pub(crate) fn move_head(&mut self, head: Option<Head>) -> Moved {
-        let head = head.filter(|head| head.number > self.base);
-        let (before, was) = (self.applied(), self.head);
-        self.head = head;
+        let before = self.mark();
+        self.head = head.filter(|head| head.number > self.base);
+        self.moved_since(before)
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { applied: self.applied(), head: self.head }
+    }
+
+    /// How the head has moved since, in however many steps. That the base has reached it is no move.
+    pub(crate) fn moved_since(&self, before: Mark) -> Moved {
         let applied = self.applied();
-        self.ahead = self.ahead.filter(|&ahead| ahead > applied);
-        if applied > before {
+        let other = before.head.zip(self.head).is_some_and(|(before, now)| before != now);
+        if applied > before.applied {
             Moved::Up
-        } else if head == was {
-            Moved::No
-        } else {
+        } else if applied < before.applied || other {
             Moved::Back
+        } else {
+            Moved::No
         }
-    }
-
-    /// Whether this is news: higher than what was applied and seen before.
-    pub(crate) fn see(&mut self, block: BlockNumber) -> bool {
-        let news = block > self.seen();
-        if news {
-            self.ahead = Some(block);
-        }
-        news
-    }
-
-    pub(crate) fn unsee(&mut self, highest: Option<BlockNumber>) {
-        let applied = self.applied();
-        self.ahead = self.ahead.and(highest).filter(|&highest| highest > applied);
-    }
-
-    pub(crate) fn stand(&self) -> Stand {
-        Stand { applied: self.applied(), seen: self.seen() }
-    }
-
-    /// Whether something above the head has been seen.
-    pub(crate) const fn is_behind_seen(&self) -> bool {
-        self.ahead.is_some()
-    }
-
-    /// The highest height that an elected preconfer is known to have signed.
-    pub(crate) fn seen(&self) -> BlockNumber {
-        self.ahead.unwrap_or_else(|| self.applied())
     }
 }

@@ -44,9 +44,16 @@ pub struct CatchUpConfig {
     pub head_refresh: Duration,
     /// Heads heard longer ago than this do not make live any more. Longer than `head_refresh`.
     pub head_stale: Duration,
-    /// How long a gap below a commitment that was seen may close by gossip before heads are asked.
+    /// How long what a commitment waits for may come by gossip before it counts as missing and heads are asked.
     pub gap_grace: Duration,
-    /// How long a live block's transaction list may come by gossip before it is asked for.
+    /// How long commitments that wait for a parent can keep the node from being live, counted from the first one of
+    /// a signer, where heads have been asked since and no peer whose word counts claims the height. Their
+    /// parents are looked for all the same. A liar can invent parents; a real one is claimed by peers.
+    pub waiting_ttl: Duration,
+    /// How long a block that could not be stored ([`Input::Seen`](crate::Input::Seen)) keeps the node from being
+    /// live while no peer whose word counts claims its height.
+    pub seen_ttl: Duration,
+    /// How long a live block's transaction list may come by gossip before it counts as missing and is asked for.
     pub txlist_grace: Duration,
     /// A page that everybody waits for is asked of a second peer after this.
     pub hurry_after: Duration,
@@ -78,6 +85,8 @@ impl CatchUpConfig {
             head_refresh: Duration::from_secs(12),
             head_stale: Duration::from_secs(36),
             gap_grace: Duration::from_millis(500),
+            waiting_ttl: Duration::from_secs(4),
+            seen_ttl: Duration::from_secs(60),
             txlist_grace: Duration::from_millis(500),
             hurry_after: Duration::from_secs(2),
             request_deadline: Duration::from_secs(20),
@@ -112,6 +121,8 @@ impl CatchUpConfig {
             ("head_refresh", self.head_refresh, false),
             ("head_stale", self.head_stale, false),
             ("gap_grace", self.gap_grace, true),
+            ("waiting_ttl", self.waiting_ttl, true),
+            ("seen_ttl", self.seen_ttl, true),
             ("txlist_grace", self.txlist_grace, true),
             ("hurry_after", self.hurry_after, false),
             ("request_deadline", self.request_deadline, false),

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use p2p_types::{B256, BlockNumber, Offence, PeerId};
 
 use crate::{
-    CatchUpConfig, Output, Request, RequestId,
+    Backoff, CatchUpConfig, Output, Request, RequestId,
     lanes::Kind,
     peers::{PATIENCE, Peer, Peers},
     time::{Agenda, after},
@@ -125,16 +125,59 @@ impl Context {
         self.hold_back(now, id, |peer| {
             peer.failures = peer.failures.saturating_add(1);
             peer.misses = peer.misses.saturating_add(1);
-            peer.unkept = peer.unkept.saturating_add(u32::from(page));
+            peer.break_promises(now, u32::from(page));
         });
     }
 
     /// `promises` were not kept: a pause, and with [`PATIENCE`] of them its claims stop to count.
     pub(crate) fn unkept(&mut self, now: Instant, id: &PeerId, promises: u32) {
         if let Some(peer) = self.peers.get_mut(id) {
-            peer.unkept = peer.unkept.saturating_add(promises);
+            peer.break_promises(now, promises);
         }
         self.hold_back(now, id, |_| {});
+    }
+
+    /// The peer has not served `height`, although it claims to have it: others are asked, and it is asked again after a
+    /// pause, longer and longer. `one_too_high`: it has claimed no more than this.
+    pub(crate) fn not_served(
+        &mut self,
+        now: Instant,
+        id: &PeerId,
+        (height, applied): (BlockNumber, BlockNumber),
+        one_too_high: bool,
+    ) {
+        self.note_unavailable(now, id, (height, applied), (true, one_too_high));
+    }
+
+    /// What the peer has served at `height` could not be judged: it is asked again after a pause, longer and longer, and
+    /// it costs the peer nothing.
+    pub(crate) fn not_judged(&mut self, now: Instant, id: &PeerId, at: (BlockNumber, BlockNumber)) {
+        self.note_unavailable(now, id, at, (false, false));
+    }
+
+    fn note_unavailable(
+        &mut self,
+        now: Instant,
+        id: &PeerId,
+        at: (BlockNumber, BlockNumber),
+        why: (bool, bool),
+    ) {
+        let Self { peers, rng, config, .. } = self;
+        // The longest pause is far longer for what the peer itself has shown not to have.
+        let (shown, _) = why;
+        let max = if shown { config.leave_out.max(config.backoff.max) } else { config.backoff.max };
+        let backoff = Backoff { max, ..config.backoff };
+        if let Some(peer) = peers.get_mut(id) {
+            peer.not_served(now, at, why, |times| backoff.pause(times, rng));
+        }
+    }
+
+    /// A pause for this peer that is no fault of its own.
+    pub(crate) fn pause(&mut self, now: Instant, id: &PeerId) {
+        let until = after(now, self.config.backoff.pause(1, &mut self.rng));
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.backoff_until = peer.backoff_until.max(Some(until));
+        }
     }
 
     /// The peer has no more than `to` of what it claims.

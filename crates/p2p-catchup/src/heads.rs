@@ -6,7 +6,6 @@ use p2p_types::{BlockNumber, PeerId};
 
 use crate::{
     Request, RequestId,
-    chain::Stand,
     context::{Context, Purpose},
     lanes::Kind,
     peers::Peer,
@@ -24,11 +23,20 @@ struct Round {
     outdated: bool,
 }
 
+/// What is applied, and what is missing above it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stand {
+    pub(crate) applied: BlockNumber,
+    pub(crate) missing: BlockNumber,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Heads {
     round: Option<Round>,
     /// When the last round ended in which somebody was heard; none since the last reason for doubt.
     confirmed: Option<Instant>,
+    /// When the last round began in which somebody was heard whose word counts.
+    asked: Option<Instant>,
     /// No round before this, whatever happens: the pace.
     paced: Option<Instant>,
     /// Nor before this, unless something comes that may help.
@@ -61,19 +69,31 @@ impl Heads {
         self.confirmed.is_some()
     }
 
+    /// When heads were asked last that somebody has answered whose word counts.
+    pub(crate) const fn asked(&self) -> Option<Instant> {
+        self.asked
+    }
+
     /// Whether the next round only waits for the pace, not for a peer or after a failure.
     pub(crate) fn is_coming(&self, now: Instant) -> bool {
         self.confirmed.is_none() && self.vain == 0 && self.not_before.is_some_and(|at| at > now)
     }
 
-    /// Asks, if it is time: after a doubt, when heads get old, or while something has been seen for long
-    /// enough (`gap`) that no peer claims.
-    pub(crate) fn plan(&mut self, ctx: &mut Context, agenda: &mut Agenda, stand: Stand, gap: bool) {
+    /// Asks, if it is time: after a doubt, when heads get old, or while something is missing, the last of it since
+    /// `gap`: once, and again while no peer claims it.
+    pub(crate) fn plan(
+        &mut self,
+        ctx: &mut Context,
+        agenda: &mut Agenda,
+        stand: Stand,
+        gap: Option<Instant>,
+    ) {
         if self.round.is_some() {
             return;
         }
         let refresh = ctx.config.head_refresh;
-        let wanted = (gap && nobody_claims(ctx, stand))
+        let unasked = |since| self.asked.is_none_or(|asked| asked < since);
+        let wanted = gap.is_some_and(|since| unasked(since) || nobody_claims(ctx, stand))
             || self.confirmed.is_none_or(|at| agenda.due(after(at, refresh)));
         if !wanted || !self.not_before.is_none_or(|at| agenda.due(at)) {
             return;
@@ -113,9 +133,11 @@ impl Heads {
     ) {
         let mut counts = false;
         if let Some(peer) = ctx.peers.get_mut(&peer) {
-            (peer.claim, peer.head_due) = (Some(block), false);
+            (peer.claim, peer.head, peer.head_due) = (Some(block), Some(block), false);
             peer.failures = peer.failures.saturating_sub(1);
-            counts = peer.is_askable() && (peer.is_trusted() || block <= stand.applied);
+            let applied = stand.applied;
+            let agrees = peer.likely_claim(applied).is_some_and(|claim| claim <= applied);
+            counts = peer.is_askable() && (agrees || peer.counted_claim(applied).is_some());
         }
         self.end(ctx, now, id, counts, stand);
     }
@@ -133,6 +155,9 @@ impl Heads {
             return;
         }
         let Some(Round { begun, heard, outdated, .. }) = self.round.take() else { return };
+        if heard {
+            self.asked = Some(begun);
+        }
         if heard && !outdated {
             self.confirmed = Some(now);
         }
@@ -149,9 +174,10 @@ impl Heads {
     }
 }
 
-/// Whether something was seen above the head that no peer claims to have.
+/// Whether something is missing above the head that no peer whose word counts claims to have.
 fn nobody_claims(ctx: &Context, stand: Stand) -> bool {
-    stand.seen > stand.applied && ctx.peers.best_claim().is_none_or(|claim| claim <= stand.applied)
+    let Stand { applied, missing } = stand;
+    missing > applied && ctx.peers.best_claim(applied).is_none_or(|claim| claim <= applied)
 }
 
 fn ask(ctx: &mut Context, now: Instant, peer: PeerId) -> RequestId {

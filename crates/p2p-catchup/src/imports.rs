@@ -4,7 +4,13 @@ use std::time::Instant;
 
 use p2p_types::{B256, BlockNumber, Head, PeerId};
 
-use crate::{CatchUp, ImportVerdict, Output, RequestId, chain::Moved, peers::PATIENCE, walks::Step};
+use crate::{
+    CatchUp, ImportVerdict, Output, RequestId,
+    chain::{Mark, Moved},
+    peers::PATIENCE,
+    time::after,
+    walks::Step,
+};
 
 /// The page that is being imported.
 #[derive(Debug)]
@@ -15,8 +21,8 @@ pub(crate) struct Importing {
     hashes: Vec<B256>,
     /// It belongs to a walk below the head.
     walk: bool,
-    /// The head has been moved back since: only offences count.
-    outdated: bool,
+    /// Where the chain stood when it was handed out.
+    before: Mark,
 }
 
 impl Importing {
@@ -44,9 +50,9 @@ impl CatchUp {
         let Some(page) = page else { return };
         let Some(first) = page.items.first().map(p2p_validation::Authenticated::block) else { return };
         let hashes = page.items.iter().map(p2p_validation::Authenticated::hash).collect();
-        self.importing =
-            Some(Importing { id: page.id, peer: page.peer, first, hashes, walk, outdated: false });
-        self.ctx.outputs.push_back(Output::Import { id: page.id, from: page.peer, page: page.items });
+        let (id, peer, before) = (page.id, page.peer, self.chain.mark());
+        self.importing = Some(Importing { id, peer, first, hashes, walk, before });
+        self.ctx.outputs.push_back(Output::Import { id, from: peer, page: page.items });
     }
 
     /// The first height that is neither applied nor being imported.
@@ -55,13 +61,8 @@ impl CatchUp {
         self.chain.applied().max(above).checked_add(1)
     }
 
-    pub(crate) const fn outdate_import(&mut self) {
-        if let Some(page) = &mut self.importing {
-            page.outdated = true;
-        }
-    }
-
-    /// The caller has judged a page.
+    /// The caller has judged a page. What has come of it is measured against the head at the time when the page was
+    /// handed out, as [`Input::Applied`](crate::Input::Applied) may have told of the new one already.
     pub(crate) fn imported(
         &mut self,
         now: Instant,
@@ -70,20 +71,28 @@ impl CatchUp {
         verdict: ImportVerdict,
     ) {
         let Some(page) = self.importing.take_if(|page| page.id == id) else { return };
-        let moved = self.chain.move_head(head);
-        if moved != Moved::No {
-            self.progressed = true;
-            self.hope();
-        }
-        if moved == Moved::Back {
-            self.pages.clear();
-        }
+        self.chain.move_head(head);
+        let moved = self.chain.moved_since(page.before);
         let linked = match verdict {
             ImportVerdict::Linked => page.hashes.len(),
             ImportVerdict::Unlinked { index } => index.min(page.hashes.len()),
             ImportVerdict::Faulty(_) | ImportVerdict::Deferred => 0,
         };
-        self.walks.settle(page.hashes.iter().take(linked).copied());
+        if moved != Moved::No {
+            self.progressed = true;
+            self.hope();
+        }
+        self.walks.linked(page.hashes.get(..linked).unwrap_or_default());
+        if verdict != ImportVerdict::Deferred {
+            self.deferred = None;
+        }
+        match (moved, verdict) {
+            (Moved::Back, ImportVerdict::Linked | ImportVerdict::Unlinked { .. }) if linked > 0 => {
+                self.pages.clear();
+            }
+            (Moved::Back, _) => self.reorged(),
+            (Moved::Up | Moved::No, _) => {}
+        }
         if linked > 0
             && moved != Moved::No
             && let Some(peer) = self.ctx.peers.get_mut(&page.peer)
@@ -95,13 +104,7 @@ impl CatchUp {
                 self.ctx.report(now, page.peer, offence);
                 self.walks.stop_peer(&page.peer);
             }
-            ImportVerdict::Deferred => {
-                self.ctx.unanswered(now, &page.peer, false);
-                if page.walk {
-                    self.walks.stop_peer(&page.peer);
-                }
-            }
-            ImportVerdict::Linked | ImportVerdict::Unlinked { .. } if page.outdated => {}
+            ImportVerdict::Deferred => self.defer(now, &page),
             ImportVerdict::Linked | ImportVerdict::Unlinked { .. } if page.walk => {
                 self.walked(now, &page, linked, moved);
             }
@@ -109,7 +112,19 @@ impl CatchUp {
         }
     }
 
-    /// A page from below the head.
+    /// A page could not be judged: a pause for all pages, and a longer and longer one until the same peer is asked for the
+    /// same again. Another peer's page may be one that can be judged.
+    fn defer(&mut self, now: Instant, page: &Importing) {
+        self.deferred = Some(after(now, self.ctx.config.backoff.pause(1, &mut self.ctx.rng)));
+        if page.walk {
+            self.walks.deferred();
+        }
+        if let Some(next) = self.chain.next() {
+            self.ctx.not_judged(now, &page.peer, (next, self.chain.applied()));
+        }
+    }
+
+    /// A page from below the head, or from beside it.
     fn walked(&mut self, now: Instant, page: &Importing, linked: usize, moved: Moved) {
         if moved != Moved::No {
             // The fork is found and taken; from here on it goes up in pages again.
@@ -117,13 +132,23 @@ impl CatchUp {
             self.pages.clear();
             return;
         }
-        let promises = match self.walks.imported(&self.chain, page.height(linked)) {
+        let claim = self.ctx.peers.get(&page.peer).and_then(|peer| peer.claim);
+        let promises = match self.walks.imported(&self.chain, page.height(linked), claim) {
             Step::On => return,
-            Step::Nothing => 1,
-            Step::Elsewhere => PATIENCE,
+            Step::Broken => 1,
+            Step::Nothing | Step::Elsewhere => PATIENCE,
         };
-        self.ctx.lower_claim(&page.peer, self.chain.applied());
-        self.ctx.unkept(now, &page.peer, promises);
+        self.no_use(now, page.peer, promises);
+    }
+
+    /// What the peer has above the head is of no use now.
+    fn no_use(&mut self, now: Instant, peer: PeerId, promises: u32) {
+        let applied = self.chain.applied();
+        if let Some(next) = self.chain.next() {
+            self.ctx.not_served(now, &peer, (next, applied), false);
+        }
+        self.ctx.lower_claim(&peer, applied);
+        self.ctx.unkept(now, &peer, promises);
     }
 
     /// A page from above the head.
@@ -133,19 +158,27 @@ impl CatchUp {
         if applied >= page.last() || (linked == 0 && !unmoved) {
             return;
         }
-        let there = self.ctx.peers.get(&page.peer).is_some_and(|peer| peer.is_askable());
-        if linked == 0 && applied > self.chain.base {
-            // Of a peer that has left, the fork cannot be asked.
-            if there && !self.walks.descend(&self.chain, page.peer) {
-                // One fork at a time; this one comes up again after a pause.
-                self.ctx.unanswered(now, &page.peer, true);
-            }
+        let Some(peer) = self.ctx.peers.get(&page.peer).filter(|peer| peer.is_askable()) else {
+            // Of a peer that has left, nothing more can be asked.
             return;
-        }
-        self.ctx.lower_claim(&page.peer, applied);
-        if unmoved {
-            // It does not meet the base, or all of it links and yet the head stays.
-            self.ctx.unkept(now, &page.peer, PATIENCE);
+        };
+        let more = peer.claims(page.last().saturating_add(1));
+        let config = &self.ctx.config;
+        let begun = if linked == 0 && applied > self.chain.base {
+            Some(self.walks.descend(config, now, &self.chain, page.peer))
+        } else if linked == page.hashes.len() && unmoved && more {
+            Some(self.walks.climb(config, now, page.last().saturating_add(1), page.peer))
+        } else {
+            None
+        };
+        match begun {
+            Some(true) => {}
+            // One fork at a time; this one comes up again after a pause.
+            Some(false) => self.ctx.not_judged(now, &page.peer, (page.first, applied)),
+            // It does not meet the base, or all that the peer has links and yet the head stays.
+            None if unmoved => self.no_use(now, page.peer, PATIENCE),
+            // What comes next on the page does not link; others may have what does.
+            None => self.ctx.not_served(now, &page.peer, (applied.saturating_add(1), applied), false),
         }
     }
 }

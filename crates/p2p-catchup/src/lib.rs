@@ -90,11 +90,13 @@ mod imports;
 mod lanes;
 mod machine;
 mod message;
+mod orphans;
 mod pages;
 mod peers;
 mod rate;
 mod time;
 mod txlists;
+mod waiting;
 mod walks;
 
 pub use backoff::Backoff;

@@ -2,19 +2,20 @@
 
 use std::time::Instant;
 
-use p2p_types::{BlockNumber, HeadSyncStatus, Offence, PeerId, Stall, UnixSeconds};
+use p2p_types::{BlockNumber, Head, HeadSyncStatus, Offence, PeerId, Stall, UnixSeconds};
 
 use crate::{
     CatchUpConfig, ConfigError, Failure, Input, Output, Reply, RequestId,
     chain::{Chain, Moved},
     context::{Asked, Context, Purpose},
-    heads::Heads,
+    heads::{Heads, Stand},
     imports::Importing,
-    pages::{Answer, Page, Pages},
+    pages::{Pages, Prefix},
     peers::PATIENCE,
     rate::Rate,
-    time::{Agenda, after},
+    time::Agenda,
     txlists::TxLists,
+    waiting::{Missing, Waiting},
     walks::Walks,
 };
 
@@ -33,14 +34,17 @@ pub struct CatchUp {
     pub(crate) txlists: TxLists,
     /// The page that the caller is importing.
     pub(crate) importing: Option<Importing>,
+    /// The last page could not be judged: nothing is imported before.
+    pub(crate) deferred: Option<Instant>,
+    waiting: Waiting,
+    /// What was missing when it was last looked at.
+    missing: Missing,
     /// Pages have moved the head since heads were asked for the last time.
     pub(crate) progressed: bool,
-    /// The height to reach when it was last looked at.
-    last_target: BlockNumber,
+    /// The highest claim that counted when it was last looked at.
+    last_claim: BlockNumber,
     /// Everybody has been asked in vain, and nothing has come since.
     pub(crate) stuck: bool,
-    /// When something was first seen above the head, if it still is.
-    gap_since: Option<Instant>,
     rate: Rate,
     /// The wall clock's time at a moment.
     wall: Option<(Instant, UnixSeconds)>,
@@ -67,10 +71,12 @@ impl CatchUp {
             walks: Walks::default(),
             txlists: TxLists::default(),
             importing: None,
+            deferred: None,
+            waiting: Waiting::default(),
+            missing: Missing::default(),
             progressed: false,
-            last_target: 0,
+            last_claim: 0,
             stuck: false,
-            gap_since: None,
             rate: Rate::default(),
             wall: None,
             stalled_since: None,
@@ -135,13 +141,11 @@ impl CatchUp {
     fn take_in(&mut self, now: Instant, input: Input) {
         match input {
             Input::Start { base, head } => {
-                self.chain.start(base, head);
-                self.pages.clear();
-                self.walks.restart(base);
-                self.outdate_import();
-                self.heads.doubt();
-                self.hope();
+                self.settled(base);
+                self.applied(head);
             }
+            Input::Settled { base } if self.chain.started => self.settled(base),
+            Input::Settled { .. } => {}
             Input::PeerUp(peer) => {
                 if self.ctx.peers.up(peer) && self.chain.started {
                     self.hope();
@@ -151,39 +155,23 @@ impl CatchUp {
             Input::PeerDown(peer) => self.peer_down(now, peer),
             Input::Reply { id, from, reply } => self.reply(now, id, from, reply),
             Input::Imported { id, head, verdict } => self.imported(now, id, head, verdict),
-            Input::Applied { head } => {
-                let moved = self.chain.move_head(head);
-                if let Some(head) = self.chain.head() {
-                    self.walks.settle([head.hash]);
-                }
-                match moved {
-                    Moved::No => {}
-                    Moved::Up => self.hope(),
-                    Moved::Back => {
-                        self.pages.clear();
-                        self.walks.stop();
-                        self.ctx.peers.forget_claims();
-                        self.heads.doubt();
-                        self.hope();
-                        self.outdate_import();
-                    }
-                }
-            }
-            Input::Seen { block } => self.see(block),
-            Input::Orphan { block, parent } => {
-                self.see(block);
-                if self.walks.add_orphan(&self.chain, block, parent) {
+            Input::Applied { head } => self.applied(head),
+            Input::Seen { block } => {
+                if self.waiting.see(now, self.chain.applied(), block) {
                     self.hope();
-                    if block.saturating_sub(1) <= self.chain.applied() {
-                        // A sibling is missing: who has come that far by now?
-                        self.heads.doubt();
-                    }
                 }
             }
-            Input::Unseen { highest } => {
-                self.chain.unsee(highest);
-                self.walks.give_up_above(highest);
-                self.hope();
+            Input::Orphan { block, parent, signer } => {
+                let orphan = (block.saturating_sub(1), signer, parent);
+                if self.walks.orphans.add(&self.ctx, now, &self.chain, orphan) {
+                    self.hope();
+                }
+            }
+            Input::OrphanGone { parent } => self.walks.orphans.remove(&parent),
+            Input::Waiting { highest } => {
+                if self.waiting.set(now, self.chain.applied(), highest) {
+                    self.hope();
+                }
             }
             Input::TxListWanted { block, hash, live } => {
                 self.txlists.want(&mut self.ctx, now, block, hash, live);
@@ -210,10 +198,47 @@ impl CatchUp {
         self.heads.encourage();
     }
 
-    fn see(&mut self, block: BlockNumber) {
-        if self.chain.see(block) {
-            self.hope();
+    /// The base has moved. What is above it stays as it is.
+    fn settled(&mut self, base: BlockNumber) {
+        let moved = self.chain.settle(base);
+        self.walks.settle(base);
+        self.moved(moved);
+    }
+
+    /// The head is this now.
+    fn applied(&mut self, head: Option<Head>) {
+        let moved = self.chain.move_head(head);
+        if let Some(head) = self.chain.head() {
+            self.walks.linked(&[head.hash]);
         }
+        self.moved(moved);
+    }
+
+    fn moved(&mut self, moved: Moved) {
+        match moved {
+            Moved::No => {}
+            Moved::Up => self.hope(),
+            // The import may be the reason; its end will tell.
+            Moved::Back if self.importing.is_some() => {
+                self.pages.clear();
+                self.heads.doubt();
+                self.hope();
+            }
+            Moved::Back => self.reorged(),
+        }
+    }
+
+    /// The head has moved back, and not by a page: whatever peers have said is in doubt.
+    pub(crate) fn reorged(&mut self) {
+        self.pages.clear();
+        self.walks.stop();
+        self.ctx.peers.forget_claims();
+        self.heads.doubt();
+        self.hope();
+    }
+
+    fn stand(&self) -> Stand {
+        Stand { applied: self.chain.applied(), missing: self.missing.height }
     }
 
     fn peer_down(&mut self, now: Instant, peer: PeerId) {
@@ -232,18 +257,27 @@ impl CatchUp {
         self.ctx.answered(now, &asked);
         match (asked.purpose, reply) {
             (Purpose::Head, Reply::Head { block }) => {
-                let stand = self.chain.stand();
+                let stand = self.stand();
                 self.heads.heard(&mut self.ctx, now, (id, from), block, stand);
             }
             (Purpose::Page(first), Reply::Page(items)) => {
-                let answer = self.pages.fill(id, first, items);
-                self.weigh(now, from, first, answer);
+                let (prefix, promised) = self.pages.fill(id, first, items);
+                self.weigh(now, from, (first, promised), prefix);
             }
             (Purpose::Walk, Reply::Page(items)) => {
                 let first = self.walks.from().unwrap_or_default();
-                let page = Page { id, peer: from, items };
-                let answer = self.walks.fill(id, self.ctx.config.page_size, page);
-                self.weigh(now, from, first, answer);
+                let strayed = self.walks.strayed().is_some();
+                let count = self.ctx.config.page_size;
+                match self.walks.fill(&self.chain, (id, from), count, items) {
+                    Prefix::Empty => {
+                        self.ctx.lower_claim(&from, first.saturating_sub(1));
+                        self.ctx.unkept(now, &from, PATIENCE);
+                    }
+                    Prefix::Unusable if strayed && self.walks.strayed().is_none() => {
+                        self.ctx.unkept(now, &from, 1);
+                    }
+                    Prefix::Unusable | Prefix::Blocks { .. } | Prefix::Unwanted => {}
+                }
             }
             (Purpose::TxList(hash), Reply::TxList(txlist)) if txlist.hash() == hash => {
                 if self.txlists.hand(id, &hash, txlist.bytes().len().max(1)) {
@@ -267,19 +301,38 @@ impl CatchUp {
                 self.txlists.lost(id, &hash, from, true);
             }
             // A reply to another kind of question is the caller's mix-up, not the peer's.
-            (_, _) => self.end(now, id, &asked, Failure::NotAnswered),
+            (_, _) => self.end(now, id, &asked, Failure::Local),
         }
     }
 
-    fn weigh(&mut self, now: Instant, peer: PeerId, first: BlockNumber, answer: Answer) {
-        match answer {
-            Answer::Full | Answer::Unwanted => {}
-            Answer::Short(last) => self.ctx.lower_claim(&peer, last),
-            Answer::Empty => {
+    /// What a page above the head from `first` on says about its peer, which claimed to have it up to `promised`.
+    fn weigh(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        (first, promised): (BlockNumber, BlockNumber),
+        prefix: Prefix,
+    ) {
+        let applied = self.chain.applied();
+        match prefix {
+            Prefix::Unwanted => {}
+            Prefix::Empty if promised > first => {
                 self.ctx.lower_claim(&peer, first.saturating_sub(1));
                 self.ctx.unkept(now, &peer, PATIENCE);
             }
-            Answer::Wrong => self.ctx.report(now, peer, Offence::WrongAnswer),
+            Prefix::Empty | Prefix::Unusable => {
+                let one_too_high = promised <= first;
+                self.ctx.not_served(now, &peer, (first, applied), one_too_high);
+                if !one_too_high {
+                    self.ctx.unkept(now, &peer, 1);
+                }
+            }
+            Prefix::Blocks { last, cut: true } => {
+                let next = last.saturating_add(1);
+                self.ctx.not_served(now, &peer, (next, applied), promised == next);
+            }
+            Prefix::Blocks { last, cut: false } if last < promised => self.ctx.lower_claim(&peer, last),
+            Prefix::Blocks { .. } => {}
         }
     }
 
@@ -295,12 +348,13 @@ impl CatchUp {
         let page = matches!(asked.purpose, Purpose::Page(_) | Purpose::Walk);
         match failure {
             Failure::NotAnswered => self.ctx.unanswered(now, &peer, page),
+            Failure::Local => self.ctx.pause(now, &peer),
             Failure::Misbehaved(offence) => self.ctx.report(now, peer, offence),
             Failure::Charged(_) => self.ctx.strike(now, &peer),
         }
         match asked.purpose {
             Purpose::Head => {
-                let stand = self.chain.stand();
+                let stand = self.stand();
                 self.heads.lost(&mut self.ctx, now, id, stand);
             }
             Purpose::Page(from) => self.pages.lost(id, from),
@@ -308,14 +362,35 @@ impl CatchUp {
                 let trusted = self.ctx.peers.get(&peer).is_some_and(|peer| peer.is_trusted());
                 self.walks.lost(id, trusted);
             }
-            Purpose::TxList(hash) => self.txlists.lost(id, &hash, peer, failure != Failure::NotAnswered),
+            Purpose::TxList(hash) => {
+                let denied = matches!(failure, Failure::Misbehaved(_) | Failure::Charged(_));
+                self.txlists.lost(id, &hash, peer, denied);
+            }
         }
     }
 
-    /// The height to reach, by the claims that count and by what was seen.
+    /// The highest claim that counts, as far as the schedule allows it; 0 if none does.
+    fn claim(&self) -> BlockNumber {
+        let claim = self.ctx.peers.best_claim(self.chain.applied()).unwrap_or_default();
+        self.ceiling.map_or(claim, |ceiling| claim.min(ceiling))
+    }
+
+    /// The height to reach, by the claims that count and by what is missing.
     fn target(&self) -> BlockNumber {
-        let claim = self.ctx.peers.best_claim().unwrap_or_default();
-        self.chain.seen().max(self.ceiling.map_or(claim, |ceiling| claim.min(ceiling)))
+        self.chain.applied().max(self.missing.height).max(self.claim())
+    }
+
+    /// Looks at what is missing, and at whether claims are gone.
+    fn look(&mut self, agenda: &mut Agenda) {
+        let (applied, claim) = (self.chain.applied(), self.claim());
+        let (config, asked) = (&self.ctx.config, self.heads.asked());
+        self.missing = self.waiting.missing(config, agenda, (applied, claim), asked);
+        self.walks.orphans.missing(&self.ctx, agenda, applied, asked, &mut self.missing);
+        if claim < self.last_claim && self.last_claim > applied {
+            // A claim is gone that was to be reached: withdrawn, not kept, or its peer has left.
+            self.heads.doubt();
+        }
+        self.last_claim = claim;
     }
 
     /// Does what can be done, and says where that leaves us.
@@ -324,60 +399,67 @@ impl CatchUp {
             return HeadSyncStatus::WaitingForL2;
         }
         let now = agenda.now();
-        self.ctx.peers.readmit(agenda, self.ctx.config.max_strikes.get());
-        let target = self.target();
-        if target < self.last_target {
-            // A claim is gone that was to be reached: withdrawn, not kept, or its peer has left.
-            self.heads.doubt();
-        }
-        self.last_target = target;
-        if self.progressed && self.chain.applied() >= target {
+        let (strikes, interval) = (self.ctx.config.max_strikes.get(), self.ctx.config.leave_out);
+        self.ctx.peers.readmit(agenda, strikes, interval);
+        self.look(agenda);
+        if self.progressed && self.importing.is_none() && self.chain.applied() >= self.target() {
             // The end is reached that peers told of a while ago: is it still the end?
             self.progressed = false;
             self.heads.doubt();
         }
-        self.gap_since = self.chain.is_behind_seen().then(|| self.gap_since.unwrap_or(now));
-        let gap = self.gap_since.is_some_and(|since| agenda.due(after(since, self.ctx.config.gap_grace)));
-        self.heads.plan(&mut self.ctx, agenda, self.chain.stand(), gap);
+        let stand = self.stand();
+        self.heads.plan(&mut self.ctx, agenda, stand, self.missing.since);
 
-        if self.txlists.missing() < self.ctx.config.wanted_limit.get() {
+        let pausing = self.deferred.is_some_and(|until| !agenda.due(until));
+        if !pausing && self.txlists.wanted() < self.ctx.config.wanted_limit.get() {
             self.walks.plan(&mut self.ctx, agenda, &self.chain, self.heads.was_heard());
+            // An orphan that everybody was asked for is gone.
+            self.look(agenda);
             self.import_next();
             if let Some(from) = self.first_to_ask() {
-                self.pages.plan(&mut self.ctx, agenda, (from, target), self.walks.strayed());
+                let range = (from, self.target());
+                self.pages.plan(&mut self.ctx, agenda, range, self.walks.strayed());
             }
         }
         let txlists_in_grace = self.txlists.plan(&mut self.ctx, agenda);
-        let in_grace = txlists_in_grace || (self.gap_since.is_some() && !gap) || self.heads.is_coming(now);
+        // What we could not judge will be asked for again: nobody has failed to deliver.
+        let in_grace =
+            txlists_in_grace || self.missing.in_grace || self.deferred.is_some() || self.heads.is_coming(now);
         self.judge(agenda, in_grace)
     }
 
     fn judge(&mut self, agenda: &mut Agenda, in_grace: bool) -> HeadSyncStatus {
         let (applied, target) = (self.chain.applied(), self.target());
         let peers = self.ctx.peers.askable().count();
-        let complete = applied >= target && self.txlists.missing() == 0 && !self.walks.has_orphans();
-        if self.heads.are_confirmed(&self.ctx, agenda) && complete && self.walks.strayed().is_none() {
+        let txlists_missing = self.txlists.missing();
+        let complete = applied >= target && txlists_missing == 0 && !self.missing.sibling;
+        // The end of an import says whether it was the last one.
+        let ended = self.importing.is_none() || self.status.is_live();
+        let confirmed = self.heads.are_confirmed(&self.ctx, agenda);
+        if complete && confirmed && ended && self.walks.strayed().is_none() {
             (self.stuck, self.stalled_since) = (false, None);
             return HeadSyncStatus::Live { head: self.chain.head() };
         }
         let at_work = self.ctx.has_open() || self.importing.is_some() || self.txlists.is_storing();
         let idle = !at_work && !in_grace && !agenda.is_paced();
-        self.stuck |= idle && peers > 0;
+        // Without anything that is known to be missing, this is only not confirmed.
+        let short = !complete || self.ctx.peers.anybody_claims_above(applied);
+        self.stuck = short && (self.stuck || (idle && peers > 0));
         let why = match self.txlists.lowest() {
             _ if peers == 0 => Stall::NoPeers,
             _ if !self.stuck => {
                 self.stalled_since = None;
                 return HeadSyncStatus::Syncing {
                     applied,
-                    seen: self.chain.seen(),
+                    seen: applied.max(self.missing.seen),
                     target,
                     commitments_per_second: self.rate.per_second(agenda),
-                    txlists_missing: self.txlists.missing(),
+                    txlists_missing,
                     peers,
                 };
             }
-            Some(lowest) if applied >= target => {
-                Stall::WaitingForData { lowest, txlists: self.txlists.missing() }
+            Some(lowest) if applied >= target && txlists_missing > 0 => {
+                Stall::WaitingForData { lowest, txlists: txlists_missing }
             }
             _ => Stall::NothingDelivered,
         };

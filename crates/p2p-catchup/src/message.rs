@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use p2p_types::{B256, BlockNumber, Head, HeadSyncStatus, Offence, PeerId, TxList};
+use p2p_types::{Address, B256, BlockNumber, Head, HeadSyncStatus, Offence, PeerId, TxList};
 use p2p_validation::Authenticated;
 
 use crate::Pace;
@@ -14,13 +14,20 @@ pub struct RequestId(pub(crate) u64);
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// The L2 execution has reached the on-chain tip (§6): catch-up may begin. May come again with a
-    /// higher base.
+    /// The L2 execution has reached the on-chain tip (§6): catch-up may begin. Coming again, it acts as
+    /// [`Input::Settled`] followed by [`Input::Applied`].
     Start {
         /// The settled block. Nothing at or below it is asked for.
         base: BlockNumber,
         /// The head of what is stored above it; none while there is nothing.
         head: Option<Head>,
+    },
+    /// The settled tip has moved. What has been heard and fetched stays valid; the cost does not depend on the
+    /// length of the chain. If the head is another one because of it, [`Input::Applied`] follows. Ignored before
+    /// [`Input::Start`].
+    Settled {
+        /// The settled block. Nothing at or below it is asked for.
+        base: BlockNumber,
     },
     /// A peer can be asked.
     PeerUp(PeerId),
@@ -36,7 +43,8 @@ pub enum Input {
         reply: Reply,
     },
     /// The end of an [`Output::Import`]; each must get exactly one. Transaction lists that the page's
-    /// blocks lack are named with [`Input::TxListWanted`] *before* this.
+    /// blocks lack are named with [`Input::TxListWanted`] *before* this. [`Input::Applied`] may tell of the same
+    /// head before or after this.
     Imported {
         /// The import.
         id: RequestId,
@@ -45,31 +53,38 @@ pub enum Input {
         /// What came of the page.
         verdict: ImportVerdict,
     },
-    /// Live gossip, the application or a reorg moved the head; it may have fallen. What the new blocks
-    /// lack is named with [`Input::TxListWanted`] before this.
+    /// The head has moved: by live gossip, the application, a reorg or an import; it may have fallen. What the new
+    /// blocks lack is named with [`Input::TxListWanted`] before this.
     Applied {
         /// The store's head now.
         head: Option<Head>,
     },
-    /// An elected preconfer has signed this height. Needed for what does not link yet; for what links,
-    /// [`Input::Applied`] says enough. The caller bounds it to a plausible distance from the head.
+    /// A valid block that links could not be stored now, for instance because the store is full. Keeps the node
+    /// from being live until the height is reached, or until peers have been asked for it in vain for
+    /// [`CatchUpConfig::seen_ttl`](crate::CatchUpConfig::seen_ttl).
     Seen {
         /// The height.
         block: BlockNumber,
     },
-    /// A commitment by an elected preconfer waits for a parent that nobody gossiped. Counts as
-    /// [`Input::Seen`] too.
+    /// A commitment by an elected preconfer waits for a parent that is not stored. The parent is looked for.
     Orphan {
         /// The height of the commitment that waits. Its parent's, one less, may be one that is applied: a
         /// sibling is missing then.
         block: BlockNumber,
         /// The hash of the parent that it waits for.
         parent: B256,
+        /// Who has signed the commitment that waits. What is looked for is bounded for each signer.
+        signer: Address,
     },
-    /// Commitments that waited have been given up (too late, or pushed out): none above `highest` waits
-    /// any more. Takes back [`Input::Seen`] and [`Input::Orphan`] above it.
-    Unseen {
-        /// The highest that still waits; none if none does.
+    /// Nothing waits for this parent any more.
+    OrphanGone {
+        /// The hash of the parent.
+        parent: B256,
+    },
+    /// The highest block that elected, plausible commitments which wait promise now; a handover at a height counts
+    /// as the height before. A level: it replaces the one told before. Tell it after every change of what waits.
+    Waiting {
+        /// The height; none if nothing waits.
         highest: Option<BlockNumber>,
     },
     /// A stored block lacks its transaction list.
@@ -117,8 +132,10 @@ pub enum Reply {
         /// The height.
         block: BlockNumber,
     },
-    /// To [`Request::Page`]: commitments from the first height asked for, without gaps, at most as many as
-    /// asked for, each authenticated. (A page of another shape is charged as [`Offence::WrongAnswer`].)
+    /// To [`Request::Page`]: what came, each commitment authenticated, whatever the heights. What counts is the good
+    /// prefix: the blocks that follow each other from the first height asked for, no more than were asked for. It
+    /// ends at a gap, at an EOP-only commitment in place of a block, or at the end. That it is shorter than the
+    /// peer's claim, or empty, is an offence in no case.
     Page(Vec<Authenticated>),
     /// To [`Request::TxList`].
     TxList(TxList),
@@ -131,8 +148,11 @@ pub enum Reply {
 /// Why there is no usable answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// Time-out, closed stream, refusal, disconnect, no room of our own: nobody's fault.
+    /// Time-out, closed stream, refusal, disconnect: nobody's fault, but the peer is asked less while it goes on.
     NotAnswered,
+    /// Our own: the request could not be sent, or its answer could not be judged. Costs the peer nothing; it is
+    /// asked again after a pause.
+    Local,
     /// The caller found the answer faulty and has **not** charged the peer: the machine does, with an
     /// [`Output::Report`].
     Misbehaved(Offence),
@@ -154,9 +174,9 @@ pub enum ImportVerdict {
     },
     /// One of them breaks a rule: the peer that sent the page is charged.
     Faulty(Offence),
-    /// The schedule is not known for a window that has begun, or our own store or lookahead failed:
-    /// nobody's fault, to be tried again. (A window in the far future is no reason to wait: a peer
-    /// could hold us off live with it.)
+    /// The schedule is not known for a window that has begun, or our own store or lookahead failed. Costs the peer
+    /// nothing, whatever was stored of the page before; it is asked again after a pause. (A window that no
+    /// schedule will ever know is no reason to wait: a peer could hold us off live with it.)
     Deferred,
 }
 

@@ -21,10 +21,41 @@ pub(crate) struct Page {
     pub(crate) items: Vec<Authenticated>,
 }
 
-/// Whether `items` answer a request for up to `count` commitments from `from` on.
-pub(crate) fn answers(items: &[Authenticated], from: BlockNumber, count: NonZeroU32) -> bool {
-    items.len() <= usize::try_from(count.get()).unwrap_or(usize::MAX)
-        && (from..=BlockNumber::MAX).zip(items).all(|(block, item)| item.block() == block)
+/// The good prefix of a page: blocks that follow each other from the first height asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prefix {
+    /// Nobody waits for it any more.
+    Unwanted,
+    /// There was nothing on the page.
+    Empty,
+    /// There is no block at the first height: another height, or an EOP-only commitment.
+    Unusable,
+    /// Blocks up to `last`. `cut`: what comes next on the page does not follow.
+    Blocks { last: BlockNumber, cut: bool },
+}
+
+impl Prefix {
+    /// Keeps the good prefix of what came for up to `count` blocks from `from` on.
+    pub(crate) fn of(
+        mut items: Vec<Authenticated>,
+        from: BlockNumber,
+        count: NonZeroU32,
+    ) -> (Vec<Authenticated>, Self) {
+        if items.is_empty() {
+            return (items, Self::Empty);
+        }
+        items.truncate(usize::try_from(count.get()).unwrap_or(usize::MAX));
+        let follows =
+            |(block, item): &(BlockNumber, &Authenticated)| item.block() == *block && !item.is_eop_only();
+        let good = (from..=BlockNumber::MAX).zip(&items).take_while(follows).count();
+        let cut = good < items.len();
+        items.truncate(good);
+        let prefix = match items.last() {
+            Some(last) => Self::Blocks { last: last.block(), cut },
+            None => Self::Unusable,
+        };
+        (items, prefix)
+    }
 }
 
 /// A range of heights, assigned to a peer, and to a second one if the first keeps everybody waiting.
@@ -43,20 +74,6 @@ struct Asked {
     promised: BlockNumber,
 }
 
-/// What a page was worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// Not what was asked for.
-    Wrong,
-    /// Nothing, where the peer claimed to have something.
-    Empty,
-    /// Something, but less than the peer claimed: this is the last height it has shown.
-    Short(BlockNumber),
-    Full,
-    /// Nobody waits for it any more.
-    Unwanted,
-}
-
 /// At most `pages_in_flight` ranges, none overlapping.
 #[derive(Debug, Default)]
 pub(crate) struct Pages {
@@ -68,27 +85,27 @@ impl Pages {
         self.slots.clear();
     }
 
-    /// A page has come for the slot at `from`. One that is worth nothing frees the range, unless a second peer
-    /// has been asked too.
-    pub(crate) fn fill(&mut self, id: RequestId, from: BlockNumber, items: Vec<Authenticated>) -> Answer {
+    /// A page has come for the slot at `from`: what it is worth, and up to where its peer claimed to have this range.
+    /// One that is worth nothing frees the range, unless a second peer has been asked too.
+    pub(crate) fn fill(
+        &mut self,
+        id: RequestId,
+        from: BlockNumber,
+        items: Vec<Authenticated>,
+    ) -> (Prefix, BlockNumber) {
         let Some(slot) = self.slots.get_mut(&from).filter(|slot| slot.page.is_none()) else {
-            return Answer::Unwanted;
+            return (Prefix::Unwanted, from);
         };
-        let Some(Asked { peer, promised, .. }) = slot.asked.iter().find(|asked| asked.id == id) else {
-            return Answer::Unwanted;
+        let Some(&Asked { peer, promised, .. }) = slot.asked.iter().find(|asked| asked.id == id) else {
+            return (Prefix::Unwanted, from);
         };
-        let answer = match items.last().map(Authenticated::block) {
-            _ if !answers(&items, from, slot.count) => Answer::Wrong,
-            None => Answer::Empty,
-            Some(last) if last < *promised => Answer::Short(last),
-            Some(_) => Answer::Full,
-        };
-        if matches!(answer, Answer::Wrong | Answer::Empty) {
-            self.lost(id, from);
+        let (items, prefix) = Prefix::of(items, from, slot.count);
+        if matches!(prefix, Prefix::Blocks { .. }) {
+            slot.page = Some(Page { id, peer, items });
         } else {
-            slot.page = Some(Page { id, peer: *peer, items });
+            self.lost(id, from);
         }
-        answer
+        (prefix, promised)
     }
 
     /// A request ended without a page: the range is free again, unless a second peer has been asked too.
@@ -151,7 +168,7 @@ impl Pages {
         }
         if self.covers(from).is_none() {
             let end = self.end_of_gap(from, ctx.config.page_size);
-            self.assign(ctx, agenda, (from, end), |id, peer| !peer.is_trusted() && except != Some(*id));
+            self.assign(ctx, agenda, (from, end), |id, _| except != Some(*id));
         } else {
             self.hurry(ctx, agenda, from, except);
         }
@@ -192,8 +209,16 @@ impl Pages {
         (from, end): (BlockNumber, BlockNumber),
         may: impl Fn(&PeerId, &Peer) -> bool,
     ) -> bool {
+        for (_, peer) in ctx.peers.askable().filter(|(id, peer)| may(id, peer) && peer.claims(from)) {
+            // Whoever could not serve this is asked again after a pause.
+            if let Some(at) = peer.retry_at(from) {
+                agenda.due(at);
+            }
+        }
+        let now = agenda.now();
         let chosen = ctx.peers.pick(&ctx.config, Kind::Page, agenda, &mut ctx.rng, |id, peer| {
-            (may(id, peer) && peer.claims(from)).then(|| !peer.claims(end))
+            let serves = peer.claims(from) && peer.retry_at(from).is_none_or(|at| at <= now);
+            (may(id, peer) && serves).then(|| !peer.claims(end))
         });
         let Some(peer) = chosen else { return false };
         let count = count_of(from, end);

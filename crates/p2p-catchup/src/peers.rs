@@ -1,6 +1,9 @@
 //! What is known of each peer, and who is asked next.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use fastrand::Rng;
 use p2p_types::{BlockNumber, PeerId};
@@ -9,15 +12,29 @@ use crate::{
     CatchUpConfig,
     backoff::Spent,
     lanes::{Kind, Lane, Pace},
-    time::Agenda,
+    time::{Agenda, after},
 };
 
 /// Unkept promises after which a peer's claims do not count. A page that is not answered is one; an empty
 /// page where the peer claims to have commitments is all of them at once.
 pub(crate) const PATIENCE: u32 = 3;
 
+/// Heights at which a peer is remembered not to serve a block; the highest is forgotten first.
+const UNAVAILABLE: usize = 16;
+
 /// Peers with a bad record that are remembered after they have gone.
 const REMEMBERED: usize = 1024;
+
+/// A peer has not served a height, although it claims to have it.
+#[derive(Debug, Clone, Copy)]
+struct Unavailable {
+    /// How often.
+    times: u32,
+    /// Its answers say so; otherwise we could not judge them.
+    shown: bool,
+    /// It is not asked for this height before.
+    retry_at: Instant,
+}
 
 /// One peer.
 #[derive(Debug, Default)]
@@ -26,12 +43,21 @@ pub(crate) struct Peer {
     gone: Option<Instant>,
     /// The height that it claims, lowered to what it delivered when it delivered less.
     pub(crate) claim: Option<BlockNumber>,
+    /// The head that it said last.
+    pub(crate) head: Option<BlockNumber>,
     /// When its head was last asked.
     pub(crate) head_asked: Option<Instant>,
     /// Its head must be asked in the next round, whoever else is.
     pub(crate) head_due: bool,
-    /// Promises in a row that it did not keep. Delivering commitments that link clears it.
+    /// Promises that it did not keep. Delivering commitments that link clears it, and time takes one after the other
+    /// away.
     pub(crate) unkept: u32,
+    /// When the last of these was noted or taken away.
+    pub(crate) unkept_at: Option<Instant>,
+    /// Heads that turned out to be one too high, since it last delivered.
+    pub(crate) overstated: u32,
+    /// Heights that it did not serve.
+    unavailable: BTreeMap<BlockNumber, Unavailable>,
     /// Requests in a row that it did not answer.
     pub(crate) failures: u32,
     /// No request before this.
@@ -73,14 +99,85 @@ impl Peer {
         self.head_due = true;
     }
 
+    /// What it claims, less one where that has turned out to be one too high: deployed peers count EOP-only commitments
+    /// in their head. Whoever has said so several times is not believed one height above `applied`.
+    pub(crate) fn likely_claim(&self, applied: BlockNumber) -> Option<BlockNumber> {
+        self.claim.map(|claim| self.likely(claim, applied))
+    }
+
+    fn likely(&self, claim: BlockNumber, applied: BlockNumber) -> BlockNumber {
+        let shown = self.unavailable.get(&claim).is_some_and(|height| height.shown);
+        let noise = self.overstated >= PATIENCE && claim.checked_sub(1) == Some(applied);
+        if shown || noise { claim.saturating_sub(1) } else { claim }
+    }
+
+    /// What it claims, if that counts: not while it has failed again and again to serve what comes after `applied`.
+    pub(crate) fn counted_claim(&self, applied: BlockNumber) -> Option<BlockNumber> {
+        let next = applied.checked_add(1).and_then(|next| self.unavailable.get(&next));
+        let refused = next.is_some_and(|next| next.shown && next.times >= PATIENCE);
+        if self.is_trusted() && !refused { self.likely_claim(applied) } else { None }
+    }
+
+    /// It did not serve `height`, which is not looked for below `applied`. `shown`: its answer said so, and `one_too_high`
+    /// that all else that it claimed is there; otherwise we could not judge the answer.
+    pub(crate) fn not_served(
+        &mut self,
+        now: Instant,
+        (height, applied): (BlockNumber, BlockNumber),
+        (shown, one_too_high): (bool, bool),
+        pause: impl FnOnce(u32) -> Duration,
+    ) {
+        self.unavailable.retain(|&height, _| height > applied);
+        let before = self.unavailable.get(&height).filter(|before| before.shown == shown);
+        let times = before.map_or(0, |before| before.times).saturating_add(1);
+        if one_too_high && times == 1 {
+            self.overstated = self.overstated.saturating_add(1);
+        }
+        let retry_at = after(now, pause(times));
+        self.unavailable.insert(height, Unavailable { times, shown, retry_at });
+        while self.unavailable.len() > UNAVAILABLE {
+            self.unavailable.pop_last();
+        }
+    }
+
+    /// When it can be asked for `height` again, if it did not serve it.
+    pub(crate) fn retry_at(&self, height: BlockNumber) -> Option<Instant> {
+        self.unavailable.get(&height).map(|height| height.retry_at)
+    }
+
+    /// `promises` were not kept.
+    pub(crate) fn break_promises(&mut self, now: Instant, promises: u32) {
+        if promises > 0 {
+            self.unkept = self.unkept.saturating_add(promises);
+            self.unkept_at = Some(now);
+        }
+    }
+
+    /// One broken promise is forgiven each `interval`.
+    fn forgive(&mut self, agenda: &mut Agenda, interval: Duration) {
+        if self.unkept > 0
+            && let Some(at) = self.unkept_at
+            && agenda.due(after(at, interval))
+        {
+            self.unkept = self.unkept.min(PATIENCE).saturating_sub(1);
+            self.unkept_at = Some(agenda.now());
+        }
+    }
+
+    /// A page of it links.
     pub(crate) const fn delivered(&mut self) {
         self.unkept = 0;
+        self.overstated = 0;
         self.failures = 0;
         self.misses /= 2;
     }
 
     const fn is_clean(&self) -> bool {
-        self.unkept == 0 && self.failures == 0 && self.strikes == 0 && self.left_out.is_none()
+        self.unkept == 0
+            && self.overstated == 0
+            && self.failures == 0
+            && self.strikes == 0
+            && self.left_out.is_none()
     }
 
     pub(crate) const fn lane(&self, kind: Kind) -> &Lane {
@@ -146,7 +243,8 @@ impl Peers {
     /// went first makes room.
     pub(crate) fn down(&mut self, id: &PeerId, now: Instant) {
         let Some(peer) = self.known.get_mut(id).filter(|peer| peer.gone.is_none()) else { return };
-        (peer.claim, peer.head_asked, peer.head_due) = (None, None, false);
+        (peer.claim, peer.head, peer.head_asked, peer.head_due) = (None, None, None, false);
+        peer.unavailable.clear();
         peer.gone = Some(now);
         if peer.is_clean() {
             self.known.remove(id);
@@ -173,25 +271,33 @@ impl Peers {
         self.known.iter().filter(|(_, peer)| peer.is_askable())
     }
 
-    /// The highest claim that counts.
-    pub(crate) fn best_claim(&self) -> Option<BlockNumber> {
-        self.askable().filter(|(_, peer)| peer.is_trusted()).filter_map(|(_, peer)| peer.claim).max()
+    /// The highest claim that counts, of a node that has reached `applied`.
+    pub(crate) fn best_claim(&self, applied: BlockNumber) -> Option<BlockNumber> {
+        self.askable().filter_map(|(_, peer)| peer.counted_claim(applied)).max()
+    }
+
+    /// Whether anybody has said that there is more than `applied`, whether that counts or not.
+    pub(crate) fn anybody_claims_above(&self, applied: BlockNumber) -> bool {
+        self.askable().any(|(_, peer)| peer.head.is_some_and(|head| peer.likely(head, applied) > applied))
     }
 
     /// A reorg has made every claim doubtful: all are asked again.
     pub(crate) fn forget_claims(&mut self) {
         for peer in self.known.values_mut() {
             peer.head_due |= peer.claim.take().is_some();
+            peer.head = None;
+            peer.unavailable.clear();
         }
     }
 
-    /// Lets those back in whose time is over, with one strike left.
-    pub(crate) fn readmit(&mut self, agenda: &mut Agenda, max_strikes: u32) {
+    /// Lets those back in whose time is over, with one strike left, and forgives broken promises, one an `interval`.
+    pub(crate) fn readmit(&mut self, agenda: &mut Agenda, max_strikes: u32, interval: Duration) {
         for peer in self.known.values_mut() {
             if peer.left_out.is_some_and(|until| agenda.due(until)) {
                 peer.left_out = None;
                 peer.strikes = max_strikes.saturating_sub(1);
             }
+            peer.forgive(agenda, interval);
         }
     }
 

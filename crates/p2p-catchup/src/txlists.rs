@@ -27,6 +27,8 @@ enum Stage {
 #[derive(Debug)]
 struct Want {
     blocks: BTreeSet<BlockNumber>,
+    /// The end of its grace, while that lasts.
+    grace: Option<Instant>,
     /// Not before this: the time that gossip has to bring it, or a pause because it could not be stored.
     not_before: Instant,
     stage: Stage,
@@ -44,14 +46,22 @@ pub(crate) struct TxLists {
     wants: BTreeMap<B256, Want>,
     /// By the lowest block that wants it.
     order: BTreeSet<(BlockNumber, B256)>,
+    /// Those that gossip may still bring, by the end of their grace.
+    in_grace: BTreeSet<(Instant, B256)>,
     asked: usize,
     /// Bytes of the lists that the caller is storing.
     handed: usize,
 }
 
 impl TxLists {
-    pub(crate) fn missing(&self) -> usize {
+    /// How many are not here.
+    pub(crate) fn wanted(&self) -> usize {
         self.wants.len()
+    }
+
+    /// How many are missing: not here, and their grace is over.
+    pub(crate) fn missing(&self) -> usize {
+        self.wants.len() - self.in_grace.len()
     }
 
     /// The lowest block that lacks its list.
@@ -81,8 +91,10 @@ impl TxLists {
         live: bool,
     ) {
         let not_before = if live { after(now, ctx.config.txlist_grace) } else { now };
+        let new = !self.wants.contains_key(&hash);
         let want = self.wants.entry(hash).or_insert_with(|| Want {
             blocks: BTreeSet::new(),
+            grace: None,
             not_before,
             stage: Stage::ToAsk,
             denied: BTreeSet::new(),
@@ -90,6 +102,12 @@ impl TxLists {
             rounds: 0,
         });
         want.not_before = want.not_before.min(not_before);
+        if new && not_before > now {
+            want.grace = Some(not_before);
+            self.in_grace.insert((not_before, hash));
+        } else if let Some(grace) = want.grace.take_if(|_| !live) {
+            self.in_grace.remove(&(grace, hash));
+        }
         if let Some(&first) = want.blocks.first() {
             self.order.remove(&(first, hash));
         }
@@ -110,6 +128,9 @@ impl TxLists {
         let Some(want) = self.wants.remove(hash) else { return false };
         if let Some(&first) = want.blocks.first() {
             self.order.remove(&(first, *hash));
+        }
+        if let Some(grace) = want.grace {
+            self.in_grace.remove(&(grace, *hash));
         }
         match want.stage {
             Stage::ToAsk => {}
@@ -162,12 +183,26 @@ impl TxLists {
         self.wants.get_mut(hash).filter(|want| want.stage == Stage::Asked(id))
     }
 
-    /// Asks for what can be asked for. Says whether one is only waiting for its grace.
+    /// Counts as missing what gossip has not brought in its grace. Whether something is left in its grace.
+    fn end_grace(&mut self, agenda: &mut Agenda) -> bool {
+        while let Some(&(grace, hash)) = self.in_grace.first() {
+            if !agenda.due(grace) {
+                return true;
+            }
+            self.in_grace.pop_first();
+            if let Some(want) = self.wants.get_mut(&hash) {
+                want.grace = None;
+            }
+        }
+        false
+    }
+
+    /// Asks for what can be asked for. Says whether one is only waiting for its grace, or for a pause of our own.
     pub(crate) fn plan(&mut self, ctx: &mut Context, agenda: &mut Agenda) -> bool {
         let (limit, largest) = (ctx.config.txlists_in_flight.get(), ctx.config.max_txlist_bytes.get());
         let room = ctx.config.txlist_bytes();
         let now = agenda.now();
-        let mut in_grace = false;
+        let mut in_grace = self.end_grace(agenda);
         for (block, hash) in &self.order {
             if self.asked >= limit || self.bytes(largest).saturating_add(largest) > room {
                 break;

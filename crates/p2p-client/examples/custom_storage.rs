@@ -106,6 +106,10 @@ impl<S: TxListStore> TxListStore for Audited<S> {
         self.store.contains(hash)
     }
 
+    fn discard(&self, hash: &B256) -> Result<bool, StorageError> {
+        self.store.discard(hash)
+    }
+
     fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
         self.store.txlist_usage()
     }

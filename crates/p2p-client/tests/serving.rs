@@ -230,6 +230,10 @@ impl TxListStore for Gated {
         self.store.contains(hash)
     }
 
+    fn discard(&self, hash: &B256) -> Result<bool, StorageError> {
+        self.store.discard(hash)
+    }
+
     fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
         self.store.txlist_usage()
     }

@@ -18,6 +18,8 @@ mod domain;
 mod hexadecimal;
 mod inspect;
 mod lines;
+mod log_limit;
+mod panics;
 mod run;
 mod signals;
 
@@ -28,7 +30,11 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+use log_limit::LogLimit;
 
 /// What the user wants.
 #[derive(Debug, Parser)]
@@ -51,6 +57,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr();
+    panics::tell_in_one_line();
     match cli.command {
         Command::Db(args) => db::run(&args).unwrap_or_else(fail),
         Command::Devnet(args) => on_runtime(devnet::run(args)),
@@ -83,6 +90,8 @@ fn log_to_stderr() {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .log_internal_errors(false)
+        .finish()
+        .with(LogLimit::default())
         .init();
 }
 

@@ -7,8 +7,10 @@
 )]
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
@@ -94,7 +96,103 @@ fn a_flipped_bit_in_a_list_makes_verify_fail_and_name_it() {
     assert_eq!(output.status.code(), Some(1));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(report["problems"][0].as_str().unwrap().contains(&hash), "{report}");
-    assert!(text(&output.stderr).contains(&hash));
+    let said = one_line(&output);
+    assert!(said.contains(&hash) && said.contains("fetches the list again"), "{said}");
+}
+
+/// The one line on stderr of a command that failed.
+#[track_caller]
+fn one_line(output: &Output) -> String {
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error: ") && said.lines().count() == 1, "{said}");
+    said
+}
+
+/// All files below a folder, and their bytes.
+fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(tree(&path));
+        } else {
+            let bytes = fs::read(&path).unwrap();
+            found.insert(path, bytes);
+        }
+    }
+    found
+}
+
+#[test]
+fn looking_at_a_store_changes_nothing_in_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = filled(folder.path());
+    // As a node leaves it that is killed: the database wants to be put in order.
+    let store = open(&path);
+    store.note_sent(&[B256::repeat_byte(1)]).unwrap();
+    let database = fs::read(path.join("store.redb")).unwrap();
+    drop(store);
+    fs::write(path.join("store.redb"), &database).unwrap();
+    fs::remove_file(path.join("owner")).unwrap();
+    let before = tree(&path);
+    for folder in [path.join("txlists"), path.clone()] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    assert_eq!(answer("stats", &path, &[], "")["commitments"], 15);
+    assert_eq!(answer("verify", &path, &[], "")["problems"], json!([]));
+    assert_eq!(text(&db("export", &path, &[], "").stdout).lines().count(), 1 + 15 + 2 + 1);
+    assert_eq!(tree(&path), before);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    drop(open(&path));
+    assert_ne!(tree(&path), before, "who writes puts it in order");
+}
+
+/// What `run` says of a store in a data directory.
+fn run(datadir: &Path) -> Output {
+    let mut run = Command::new(env!("CARGO_BIN_EXE_p2p-node"));
+    run.args(["run", "--slasher", "0x5151515151515151515151515151515151515151", "--lookahead", "open"]);
+    run.args(["--p2p.listen.ip", "127.0.0.1", "--p2p.listen.tcp", "0", "--datadir"]).arg(datadir);
+    // Should it start, its stdout is closed: that ends it.
+    let child = run.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    drop(child.stdout.take());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_damaged_database_is_told_in_one_line_by_whoever_opens_it() {
+    type Harm = fn(&mut Vec<u8>);
+    let harms: [(&str, Harm); 6] = [
+        ("pages zeroed", |bytes| bytes[2 * 4096..12 * 4096].fill(0)),
+        ("pages swapped", |bytes| {
+            for at in (4096..bytes.len() / 2).rev().step_by(3) {
+                let other = bytes.len() - at;
+                bytes.swap(at, other);
+            }
+        }),
+        ("header", |bytes| bytes[70..200].fill(0x5a)),
+        ("cut", |bytes| bytes.truncate(9_000)),
+        ("cut to nothing", Vec::clear),
+        ("appended", |bytes| bytes.extend([7; 5_000])),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(folder.path());
+    let database = fs::read(store.join("store.redb")).unwrap();
+    fs::rename(&store, folder.path().join("chain")).unwrap();
+    let store = folder.path().join("chain");
+    for (name, harm) in harms {
+        let mut bytes = database.clone();
+        harm(&mut bytes);
+        fs::write(store.join("store.redb"), bytes).unwrap();
+        for command in ["verify", "stats", "export", "compact"] {
+            let said = one_line(&db(command, &store, &[], ""));
+            assert!(said.contains("chain: the store is corrupt"), "{name}, {command}: {said}");
+            assert!(said.contains("move the folder away"), "{name}, {command}: {said}");
+        }
+        let said = one_line(&run(folder.path()));
+        assert!(said.contains("--datadir") && said.contains("the store is corrupt"), "{name}: {said}");
+    }
 }
 
 #[test]

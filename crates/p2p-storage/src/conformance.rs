@@ -13,11 +13,11 @@
     reason = "a suite of tests fails by panicking"
 )]
 
-use p2p_types::{B256, Base, Head, Preconfirmation};
+use p2p_types::{Address, B256, Base, Head, Preconfirmation, U256, UnixSeconds};
 
 use crate::{
-    Inserted, SdkStorage, StorageError, StorageLimits, StorageStats,
-    fixtures::{Judge, block, chain, equivocation, insert, txlist},
+    Inserted, Promise, SdkStorage, StorageError, StorageLimits, StorageStats,
+    fixtures::{Judge, block, chain, equivocation, insert, successor, successor_of_two, txlist},
 };
 
 /// Gives an empty store with these limits.
@@ -55,19 +55,24 @@ macro_rules! cases {
 cases! {
     a_chain_is_found_by_number_by_hash_by_range_and_by_parent,
     without_a_base_nothing_is_stored,
-    of_two_leaves_the_latest_seen_stands_and_the_other_is_kept,
-    the_block_that_was_built_on_stands_against_a_latecomer,
+    of_two_leaves_the_later_stands_whichever_came_first,
+    the_longer_branch_of_a_turn_stands_against_a_latecomer,
     a_block_that_builds_on_the_loser_brings_it_back,
-    the_branch_with_the_later_last_block_wins_in_any_order_and_the_head_may_fall,
+    the_branch_of_most_turns_stands_in_any_order_and_the_head_may_fall,
     handovers_are_kept_beside_the_chain_and_never_become_it,
     a_newer_base_keeps_the_chain_above_it,
     a_base_that_contradicts_the_chain_removes_what_stood_on_the_wrong_block,
+    a_base_on_another_branch_makes_that_the_chain,
+    a_base_beyond_the_chain_gives_way_to_a_branch_that_reaches_it,
+    a_base_whose_hash_becomes_known_drops_what_does_not_stand_on_it,
+    a_base_that_moves_up_drops_branches_from_below_it,
     a_base_below_the_chain_with_a_gap_removes_what_is_no_longer_linked,
     pruning_takes_what_is_settled_and_nothing_else,
     a_full_store_evicts_what_is_settled_first_and_then_says_full,
     txlists_are_bounded_by_bytes_and_settled_ones_go_first,
     a_list_that_a_later_block_shares_stays_for_it,
     txlists_are_bounded_by_count,
+    a_discarded_list_is_missing_and_can_be_put_again,
     handovers_and_rivals_of_one_height_keep_their_order_of_arrival,
     what_is_read_is_what_was_inserted,
     many_at_once_are_inserted_in_order_and_each_is_answered,
@@ -78,16 +83,19 @@ cases! {
     evidence_is_kept_once_for_signer_height_and_kind_and_can_be_verified_again,
     evidence_is_bounded_and_who_misbehaves_most_loses_first,
     evidence_outlives_what_is_pruned_and_dropped,
-    a_rewound_chain_ends_lower_and_what_left_it_is_kept,
-    a_rewound_block_that_comes_again_returns_one_by_one,
-    a_block_on_a_rewound_one_brings_back_all_that_it_stands_on,
-    another_block_takes_the_place_of_a_rewound_one,
-    nothing_at_or_below_the_base_is_rewound,
+    blocks_beside_the_chain_are_bounded_and_the_chain_goes_before_them,
+    a_withdrawn_chain_ends_lower_and_what_left_it_is_kept,
+    a_withdrawn_block_that_comes_again_stays_out,
+    a_block_on_a_withdrawn_one_brings_back_all_that_it_stands_on,
+    another_branch_takes_the_place_of_a_withdrawn_one,
+    what_is_reinstated_counts_as_before,
+    nothing_at_or_below_the_base_is_withdrawn,
+    promises_outlive_the_chain_until_their_window_is_pruned,
 }
 
 fn based(make: Make<'_>) -> Box<dyn SdkStorage> {
     let store = make(StorageLimits::default());
-    store.set_base(Base::at(0)).unwrap();
+    assert!(store.set_base(Base::at(0)).unwrap().is_empty());
     store
 }
 
@@ -119,74 +127,73 @@ fn without_a_base_nothing_is_stored(make: Make<'_>) {
     assert!(matches!(without.insert(linked), Err(StorageError::NoBase)));
 }
 
-fn of_two_leaves_the_latest_seen_stands_and_the_other_is_kept(make: Make<'_>) {
+fn of_two_leaves_the_later_stands_whichever_came_first(make: Make<'_>) {
     let store = based(make);
     let blocks = chain(&*store, 2);
-    let rival = block(2, 2, blocks[0].hash(), 9);
+    let rival = block(2, 3, blocks[0].hash(), 9);
     let Inserted::Superseded { previous, dropped, adopted } = insert(&*store, rival.clone()).unwrap() else {
         panic!()
     };
     assert_eq!((previous, dropped), (blocks[1].hash(), vec![blocks[1].hash()]));
-    assert_eq!(adopted.iter().map(|b| b.hash()).collect::<Vec<_>>(), [rival.hash()]);
+    assert_eq!(hashes(&adopted), [rival.hash()]);
     assert_eq!(head(&*store), Some((2, rival.hash())));
-    assert!(store.by_hash(&blocks[1].hash()).unwrap().is_some(), "history");
+    assert!(store.by_hash(&blocks[1].hash()).unwrap().is_some(), "kept beside the chain");
     assert_eq!(insert(&*store, blocks[1].clone()).unwrap(), Inserted::Known);
     assert_eq!(head(&*store), Some((2, rival.hash())), "an old acquaintance does not switch back");
+    assert_eq!(insert(&*store, block(2, 2, blocks[0].hash(), 8)).unwrap(), Inserted::Side);
 }
 
-fn the_block_that_was_built_on_stands_against_a_latecomer(make: Make<'_>) {
+fn the_longer_branch_of_a_turn_stands_against_a_latecomer(make: Make<'_>) {
     let store = based(make);
     let blocks = chain(&*store, 3);
-    assert_eq!(insert(&*store, block(2, 2, blocks[0].hash(), 9)).unwrap(), Inserted::Side);
+    assert_eq!(insert(&*store, block(2, 9, blocks[0].hash(), 9)).unwrap(), Inserted::Side);
     assert_eq!(head(&*store), Some((3, blocks[2].hash())));
 }
 
 fn a_block_that_builds_on_the_loser_brings_it_back(make: Make<'_>) {
     let store = based(make);
     let blocks = chain(&*store, 2);
-    let rival = block(2, 2, blocks[0].hash(), 9);
+    let rival = block(2, 3, blocks[0].hash(), 9);
     assert!(matches!(insert(&*store, rival.clone()).unwrap(), Inserted::Superseded { .. }));
     let child = block(3, 3, blocks[1].hash(), 1);
     let Inserted::Superseded { previous, dropped, adopted } = insert(&*store, child.clone()).unwrap() else {
         panic!()
     };
     assert_eq!((previous, dropped), (rival.hash(), vec![rival.hash()]));
-    assert_eq!(adopted.iter().map(|b| b.hash()).collect::<Vec<_>>(), [blocks[1].hash(), child.hash()]);
+    assert_eq!(hashes(&adopted), [blocks[1].hash(), child.hash()]);
     assert_eq!(head(&*store), Some((3, child.hash())));
 }
 
-fn the_branch_with_the_later_last_block_wins_in_any_order_and_the_head_may_fall(make: Make<'_>) {
-    // 1 ─ 2 ─ 3 ─ 4 (time 4) and 1 ─ 2' ─ 3' (time 5).
-    let parent = block(1, 1, B256::ZERO, 1);
-    let long: Vec<_> = [2, 3, 4]
-        .iter()
-        .scan(parent.hash(), |parent, &n| {
-            let next = block(n, n, *parent, 1);
-            *parent = next.hash();
-            Some(next)
-        })
-        .collect();
-    let rival = block(2, 2, parent.hash(), 9);
-    let later = block(3, 5, rival.hash(), 9);
-    let orders: [&[&Preconfirmation]; 4] = [
-        &[&long[0], &long[1], &long[2], &rival, &later],
-        &[&rival, &later, &long[0], &long[1], &long[2]],
-        &[&long[0], &rival, &long[1], &later, &long[2]],
-        &[&rival, &long[0], &later, &long[1], &long[2]],
+fn the_branch_of_most_turns_stands_in_any_order_and_the_head_may_fall(make: Make<'_>) {
+    // Of one signer 1 ─ 2 ─ 3 ─ 4, and of the next one 3' on 2: later, lower.
+    let judge = Judge::default();
+    let mut long = Vec::new();
+    for number in 1..=4 {
+        let parent = long.last().map_or(B256::ZERO, Preconfirmation::hash);
+        long.push(block(number, number, parent, 1));
+    }
+    let next = successor(3, long[1].hash(), 9);
+    let orders: [&[&Preconfirmation]; 3] = [
+        &[&long[0], &long[1], &long[2], &long[3], &next],
+        &[&long[0], &long[1], &next, &long[2], &long[3]],
+        &[&long[0], &long[1], &long[2], &next, &long[3]],
     ];
     for order in orders {
         let store = based(make);
-        assert_eq!(insert(&*store, parent.clone()).unwrap(), Inserted::New);
-        let mut highest = 0;
         for next in order {
-            assert_ne!(insert(&*store, (*next).clone()).unwrap(), Inserted::Known);
-            highest = highest.max(head(&*store).unwrap().0);
+            assert_ne!(judge.insert(&*store, (*next).clone()).unwrap(), Inserted::Known);
         }
-        assert_eq!(head(&*store), Some((3, later.hash())));
+        assert_eq!(head(&*store), Some((3, next.hash())));
         assert_eq!(store.range(1, 9).unwrap().len(), 3);
-        let reached = if std::ptr::eq(order[2], &raw const long[2]) { 4 } else { 3 };
-        assert_eq!(highest, reached, "the first order had reached block 4 and fell");
     }
+    // Once the first signer's long branch is built on by the next turn as well, it has as many turns, and is longer.
+    let store = based(make);
+    for next in [&long[0], &long[1], &long[2], &long[3], &next] {
+        drop(judge.insert(&*store, next.clone()).unwrap());
+    }
+    let fifth = successor(5, long[3].hash(), 9);
+    assert!(matches!(judge.insert(&*store, fifth.clone()).unwrap(), Inserted::Superseded { .. }));
+    assert_eq!(head(&*store), Some((5, fifth.hash())));
 }
 
 fn handovers_are_kept_beside_the_chain_and_never_become_it(make: Make<'_>) {
@@ -209,6 +216,7 @@ fn a_newer_base_keeps_the_chain_above_it(make: Make<'_>) {
     let blocks = chain(&*store, 4);
     let base = Base { number: 2, hash: Some(blocks[1].hash()) };
     assert!(store.set_base(base).unwrap().is_empty());
+    assert!(store.set_base(base).unwrap().is_empty(), "said again");
     assert_eq!(head(&*store), Some((4, blocks[3].hash())));
     assert!(store.set_base(Base::at(4)).unwrap().is_empty());
     assert_eq!(head(&*store), None, "nothing stands above the base");
@@ -220,18 +228,19 @@ fn a_base_that_contradicts_the_chain_removes_what_stood_on_the_wrong_block(make:
     let side = block(3, 9, blocks[1].hash(), 9);
     assert!(matches!(insert(&*store, side.clone()).unwrap(), Inserted::Side));
     let base = Base { number: 2, hash: Some(B256::repeat_byte(0xee)) };
-    let dropped: Vec<_> = store.set_base(base).unwrap().iter().map(|block| block.hash()).collect();
-    assert_eq!(dropped, blocks[1..].iter().map(Preconfirmation::hash).collect::<Vec<_>>());
+    let update = store.set_base(base).unwrap();
+    assert_eq!(hashes(&update.dropped), blocks[1..].iter().map(Preconfirmation::hash).collect::<Vec<_>>());
+    assert_eq!(update.adopted, []);
     assert_eq!(head(&*store), None);
     assert!(store.by_hash(&side.hash()).unwrap().is_none(), "nothing may link to it any more");
 }
 
 fn a_base_below_the_chain_with_a_gap_removes_what_is_no_longer_linked(make: Make<'_>) {
     let store = make(StorageLimits::default());
-    store.set_base(Base::at(10)).unwrap();
+    assert!(store.set_base(Base::at(10)).unwrap().is_empty());
     let first = block(11, 1, B256::ZERO, 1);
     assert_eq!(insert(&*store, first.clone()).unwrap(), Inserted::New);
-    let dropped = store.set_base(Base::at(8)).unwrap();
+    let dropped = store.set_base(Base::at(8)).unwrap().dropped;
     assert_eq!(
         dropped.iter().map(|block| block.head()).collect::<Vec<_>>(),
         [Head { number: 11, hash: first.hash() }]
@@ -239,10 +248,104 @@ fn a_base_below_the_chain_with_a_gap_removes_what_is_no_longer_linked(make: Make
     assert_eq!(head(&*store), None);
 }
 
+/// Two branches on block 1: the chain, up to 4 and of two turns, and beside it two blocks of the first turn.
+fn forked(store: &dyn SdkStorage) -> [Vec<Preconfirmation>; 2] {
+    let mut ours = chain(store, 3);
+    ours.push(successor(4, ours[2].hash(), 1));
+    let mut theirs = vec![block(2, 5, ours[0].hash(), 9)];
+    theirs.push(block(3, 6, theirs[0].hash(), 9));
+    assert_eq!(insert(store, ours[3].clone()).unwrap(), Inserted::New);
+    for block in &theirs {
+        assert_eq!(insert(store, block.clone()).unwrap(), Inserted::Side);
+    }
+    [ours, theirs]
+}
+
+fn a_base_on_another_branch_makes_that_the_chain(make: Make<'_>) {
+    let store = based(make);
+    let [ours, theirs] = forked(&*store);
+    let update = store.set_base(Base { number: 2, hash: Some(theirs[0].hash()) }).unwrap();
+    assert_eq!(hashes(&update.dropped), [ours[1].hash(), ours[2].hash(), ours[3].hash()]);
+    assert_eq!(hashes(&update.adopted), [theirs[1].hash()]);
+    assert_eq!(head(&*store), Some((3, theirs[1].hash())));
+    assert_eq!(hashes(&store.range(1, 9).unwrap()), [ours[0].hash(), theirs[0].hash(), theirs[1].hash()]);
+    assert!(store.by_hash(&ours[2].hash()).unwrap().is_none(), "nothing may link to it any more");
+}
+
+fn a_base_beyond_the_chain_gives_way_to_a_branch_that_reaches_it(make: Make<'_>) {
+    let store = based(make);
+    let mut blocks = chain(&*store, 5);
+    // The next signer has taken the chain back to a height below the base to come.
+    let rival = successor(2, blocks[0].hash(), 1);
+    assert!(matches!(insert(&*store, rival.clone()).unwrap(), Inserted::Superseded { .. }));
+    let update = store.set_base(Base::at(3)).unwrap();
+    assert_eq!(hashes(&update.adopted), [blocks[3].hash(), blocks[4].hash()]);
+    assert_eq!(head(&*store), Some((5, blocks[4].hash())));
+    let next = block(6, 6, blocks.remove(4).hash(), 1);
+    assert_eq!(insert(&*store, next).unwrap(), Inserted::New);
+}
+
+fn a_base_whose_hash_becomes_known_drops_what_does_not_stand_on_it(make: Make<'_>) {
+    let store = based(make);
+    let blocks = chain(&*store, 2);
+    let settled = B256::repeat_byte(0xee);
+    let update = store.set_base(Base { number: 0, hash: Some(settled) }).unwrap();
+    assert_eq!(hashes(&update.dropped), [blocks[0].hash(), blocks[1].hash()]);
+    assert_eq!((head(&*store), store.commitment_count().unwrap()), (None, 0));
+    let right = block(1, 1, settled, 1);
+    assert_eq!(insert(&*store, right.clone()).unwrap(), Inserted::New);
+    assert!(store.set_base(Base::at(0)).unwrap().is_empty(), "forgotten again, it still stands");
+    assert_eq!(head(&*store), Some((1, right.hash())));
+}
+
+fn a_base_that_moves_up_drops_branches_from_below_it(make: Make<'_>) {
+    let store = based(make);
+    let [ours, theirs] = forked(&*store);
+    let handover = block(4, 7, theirs[1].hash(), 0);
+    assert_eq!(insert(&*store, handover.clone()).unwrap(), Inserted::New);
+    assert!(store.set_base(Base::at(2)).unwrap().is_empty());
+    assert_eq!(head(&*store), Some((4, ours[3].hash())));
+    for gone in [theirs[1].hash(), handover.hash()] {
+        assert!(store.by_hash(&gone).unwrap().is_none(), "it stands on what was not settled");
+    }
+    // What is left is decided as before.
+    let rival = successor(3, ours[1].hash(), 9);
+    assert_eq!(insert(&*store, rival.clone()).unwrap(), Inserted::Side);
+    let two = successor_of_two(4, rival.hash(), 9);
+    assert!(matches!(insert(&*store, two.clone()).unwrap(), Inserted::Superseded { .. }));
+    assert_eq!(head(&*store), Some((4, two.hash())));
+}
+
+fn blocks_beside_the_chain_are_bounded_and_the_chain_goes_before_them(make: Make<'_>) {
+    let limits = StorageLimits { commitments: 9, non_canonical: 4, ..StorageLimits::default() };
+    let store = make(limits);
+    assert!(store.set_base(Base::at(0)).unwrap().is_empty());
+    let blocks = chain(&*store, 3);
+    // One honest block that lost, and many of a signer that signs what it likes.
+    let honest = successor(2, blocks[0].hash(), 1);
+    let third = successor_of_two(4, blocks[2].hash(), 1);
+    assert_eq!(insert(&*store, third.clone()).unwrap(), Inserted::New);
+    assert_eq!(insert(&*store, honest.clone()).unwrap(), Inserted::Side);
+    for salt in 2..60 {
+        assert_eq!(insert(&*store, block(2, 2, blocks[0].hash(), salt)).unwrap(), Inserted::Side);
+        assert!(store.commitment_count().unwrap() <= 8);
+    }
+    assert!(store.by_hash(&honest.hash()).unwrap().is_some(), "the flooder has pushed out its own");
+    let mut parent = third.hash();
+    for number in 5..10 {
+        let next = successor_of_two(number, parent, 1);
+        parent = next.hash();
+        assert_eq!(insert(&*store, next).unwrap(), Inserted::New, "the chain goes on");
+    }
+    assert_eq!(store.commitment_count().unwrap(), 9);
+    let full = insert(&*store, successor_of_two(10, parent, 1)).unwrap_err();
+    assert!(matches!(full, StorageError::Full { what: "commitments", .. }));
+}
+
 fn pruning_takes_what_is_settled_and_nothing_else(make: Make<'_>) {
     let store = based(make);
     let blocks = chain(&*store, 6);
-    store.set_base(Base::at(4)).unwrap();
+    assert!(store.set_base(Base::at(4)).unwrap().is_empty());
     assert_eq!(store.prune_below(3).unwrap(), 2);
     assert_eq!(store.prune_below(u64::MAX).unwrap(), 1, "up to the base, which stays");
     assert!(store.by_block(3).unwrap().is_none() && store.by_hash(&blocks[2].hash()).unwrap().is_none());
@@ -253,7 +356,7 @@ fn pruning_takes_what_is_settled_and_nothing_else(make: Make<'_>) {
 fn a_full_store_evicts_what_is_settled_first_and_then_says_full(make: Make<'_>) {
     let store =
         make(StorageLimits { commitments: 3, txlists: 100, txlist_bytes: 10, ..StorageLimits::default() });
-    store.set_base(Base::at(0)).unwrap();
+    assert!(store.set_base(Base::at(0)).unwrap().is_empty());
     let blocks = chain(&*store, 3);
     let next = block(4, 4, blocks[2].hash(), 1);
     assert!(matches!(
@@ -261,7 +364,7 @@ fn a_full_store_evicts_what_is_settled_first_and_then_says_full(make: Make<'_>) 
         Err(StorageError::Full { what: "commitments", used: 4, limit: 3 })
     ));
     assert_eq!(head(&*store), Some((3, blocks[2].hash())), "nothing was changed");
-    store.set_base(Base::at(2)).unwrap();
+    assert!(store.set_base(Base::at(2)).unwrap().is_empty());
     assert_eq!(insert(&*store, next.clone()).unwrap(), Inserted::New);
     assert!(store.by_block(1).unwrap().is_none());
     assert_eq!(head(&*store), Some((4, next.hash())));
@@ -270,7 +373,7 @@ fn a_full_store_evicts_what_is_settled_first_and_then_says_full(make: Make<'_>) 
 fn txlists_are_bounded_by_bytes_and_settled_ones_go_first(make: Make<'_>) {
     let store =
         make(StorageLimits { commitments: 100, txlists: 100, txlist_bytes: 10, ..StorageLimits::default() });
-    store.set_base(Base::at(0)).unwrap();
+    assert!(store.set_base(Base::at(0)).unwrap().is_empty());
     let list = txlist;
     assert!(store.put(1, list(1, 4)).unwrap());
     assert!(!store.put(1, list(1, 4)).unwrap());
@@ -278,7 +381,7 @@ fn txlists_are_bounded_by_bytes_and_settled_ones_go_first(make: Make<'_>) {
     assert_eq!(store.get(&list(2, 6).hash()).unwrap(), Some(list(2, 6)));
     let full = StorageError::Full { what: "bytes of transaction lists", used: 11, limit: 10 };
     assert_eq!(store.put(3, list(3, 1)).unwrap_err().to_string(), full.to_string());
-    store.set_base(Base::at(1)).unwrap();
+    assert!(store.set_base(Base::at(1)).unwrap().is_empty());
     assert!(store.put(3, list(3, 1)).unwrap());
     assert!(!store.contains(&list(1, 4).hash()).unwrap());
     assert_eq!(store.stats().unwrap().txlist_bytes, 7);
@@ -287,12 +390,12 @@ fn txlists_are_bounded_by_bytes_and_settled_ones_go_first(make: Make<'_>) {
 fn a_list_that_a_later_block_shares_stays_for_it(make: Make<'_>) {
     let store =
         make(StorageLimits { commitments: 100, txlists: 100, txlist_bytes: 10, ..StorageLimits::default() });
-    store.set_base(Base::at(0)).unwrap();
+    assert!(store.set_base(Base::at(0)).unwrap().is_empty());
     let list = |fill: u8| txlist(fill, 5);
     assert!(store.put(1, list(1)).unwrap());
     assert!(store.put(2, list(2)).unwrap());
     assert!(!store.put(3, list(1)).unwrap());
-    store.set_base(Base::at(2)).unwrap();
+    assert!(store.set_base(Base::at(2)).unwrap().is_empty());
     assert!(store.put(4, list(4)).unwrap());
     assert!(store.contains(&list(1).hash()).unwrap(), "block 3 still needs it");
     assert!(!store.contains(&list(2).hash()).unwrap());
@@ -301,12 +404,12 @@ fn a_list_that_a_later_block_shares_stays_for_it(make: Make<'_>) {
 fn txlists_are_bounded_by_count(make: Make<'_>) {
     let store =
         make(StorageLimits { commitments: 100, txlists: 2, txlist_bytes: 100, ..StorageLimits::default() });
-    store.set_base(Base::at(0)).unwrap();
+    assert!(store.set_base(Base::at(0)).unwrap().is_empty());
     assert!(store.put(1, txlist(1, 1)).unwrap() && store.put(2, txlist(2, 1)).unwrap());
     let full = store.put(3, txlist(3, 1)).unwrap_err();
     assert!(matches!(full, StorageError::Full { what: "transaction lists", used: 3, limit: 2 }));
     assert!(full.is_retryable());
-    store.set_base(Base::at(1)).unwrap();
+    assert!(store.set_base(Base::at(1)).unwrap().is_empty());
     assert!(store.put(3, txlist(3, 1)).unwrap());
     assert!(!store.contains(&txlist(1, 1).hash()).unwrap());
 }
@@ -340,6 +443,35 @@ fn what_is_read_is_what_was_inserted(make: Make<'_>) {
     assert_eq!(store.range(1, 1).unwrap(), [stored]);
 }
 
+fn a_discarded_list_is_missing_and_can_be_put_again(make: Make<'_>) {
+    let limits = StorageLimits { txlists: 2, txlist_bytes: 1_000_000, ..StorageLimits::default() };
+    let store = make(limits);
+    store.set_base(Base::at(0)).unwrap();
+    // A small one and a large one, for stores that keep them apart.
+    for list in [txlist(1, 100), txlist(2, 600_000)] {
+        let hash = list.hash();
+        assert!(!store.discard(&hash).unwrap(), "not there");
+        assert!(store.put(5, list.clone()).unwrap());
+        assert!(store.discard(&hash).unwrap());
+        assert!(!store.contains(&hash).unwrap());
+        assert_eq!((store.get(&hash), store.txlist_usage()), (Ok(None), Ok((0, 0))));
+        assert!(!store.discard(&hash).unwrap());
+        assert!(store.put(7, list.clone()).unwrap(), "it is new again");
+        assert_eq!(store.get(&hash).unwrap(), Some(list));
+        assert!(store.discard(&hash).unwrap());
+    }
+    // What was discarded takes no room and no place in the order of eviction.
+    for fill in 3..5 {
+        assert!(store.put(u64::from(fill), txlist(fill, 100)).unwrap());
+    }
+    assert!(matches!(store.put(9, txlist(9, 100)), Err(StorageError::Full { .. })));
+    store.set_base(Base::at(3)).unwrap();
+    assert!(store.put(9, txlist(9, 100)).unwrap());
+    assert!(
+        !store.contains(&txlist(3, 100).hash()).unwrap() && store.contains(&txlist(4, 100).hash()).unwrap()
+    );
+}
+
 fn many_at_once_are_inserted_in_order_and_each_is_answered(make: Make<'_>) {
     let (judge, store, scratch) = (Judge::default(), based(make), based(make));
     let blocks = chain(&*scratch, 3);
@@ -357,7 +489,7 @@ fn many_at_once_are_inserted_in_order_and_each_is_answered(make: Make<'_>) {
 fn many_lists_at_once_are_put_in_order_and_each_is_answered(make: Make<'_>) {
     let limits = StorageLimits { txlists: 4, ..StorageLimits::default() };
     let (store, list) = (make(limits), |fill| txlist(fill, 100));
-    store.set_base(Base::at(0)).unwrap();
+    assert!(store.set_base(Base::at(0)).unwrap().is_empty());
     let put = store.put_all([1, 2, 1, 3, 4, 5, 2].map(|fill| (u64::from(fill), list(fill))).into());
     let put: Vec<_> = put.into_iter().map(|answer| answer.map_err(|error| error.is_retryable())).collect();
     // What is there already is no news, and what has no room does not stop those after it.
@@ -365,7 +497,7 @@ fn many_lists_at_once_are_put_in_order_and_each_is_answered(make: Make<'_>) {
     assert!((1..=4).all(|fill| store.get(&list(fill).hash()).unwrap() == Some(list(fill))));
     assert!(!store.contains(&list(5).hash()).unwrap());
     // As soon as some are settled they make room.
-    store.set_base(Base::at(2)).unwrap();
+    assert!(store.set_base(Base::at(2)).unwrap().is_empty());
     let put = store.put_all([6, 7].map(|fill| (u64::from(fill), list(fill))).into());
     assert!(put.iter().all(|answer| matches!(answer, Ok(true))), "{put:?}");
     assert_eq!(store.txlist_usage().unwrap().0, 4);
@@ -390,7 +522,7 @@ fn counts_follow_what_is_held(make: Make<'_>) {
     assert_eq!(stats.commitment_bytes(), 5 * 382);
     assert_eq!((store.commitment_count(), store.txlist_usage()), (Ok(5), Ok((2, 30))));
     assert_eq!(store.evidence_count(), Ok(1));
-    store.set_base(Base { number: 1, hash: Some(B256::repeat_byte(0xee)) }).unwrap();
+    assert!(!store.set_base(Base { number: 1, hash: Some(B256::repeat_byte(0xee)) }).unwrap().is_empty());
     let stats = store.stats().unwrap();
     assert_eq!((stats.commitments, stats.txlists), (0, 2));
 }
@@ -419,7 +551,8 @@ fn the_list_of_a_block_follows_the_chain(make: Make<'_>) {
     assert_eq!(store.txlist_of(1).unwrap(), None, "not there");
     assert!(store.put(1, ours.clone()).unwrap() && store.put(1, theirs.clone()).unwrap());
     assert_eq!(store.txlist_of(1).unwrap(), Some(ours));
-    assert!(matches!(insert(&*store, naming(&theirs, 2)).unwrap(), Inserted::Superseded { .. }));
+    let later = Preconfirmation { timestamp: U256::from(2), ..naming(&theirs, 2) };
+    assert!(matches!(insert(&*store, later).unwrap(), Inserted::Superseded { .. }));
     assert_eq!(store.txlist_of(1).unwrap(), Some(theirs));
     assert_eq!(store.txlist_of(2).unwrap(), None, "no such block");
 }
@@ -464,7 +597,7 @@ fn evidence_outlives_what_is_pruned_and_dropped(make: Make<'_>) {
     chain(&*store, 4);
     assert!(store.put_evidence(&equivocation(1, 2, [1, 2])).unwrap());
     assert!(store.put_evidence(&equivocation(1, 4, [1, 2])).unwrap());
-    store.set_base(Base { number: 3, hash: Some(B256::repeat_byte(0xee)) }).unwrap();
+    assert!(!store.set_base(Base { number: 3, hash: Some(B256::repeat_byte(0xee)) }).unwrap().is_empty());
     assert_eq!(store.prune_below(u64::MAX).unwrap(), 2);
     assert_eq!(store.evidence_count(), Ok(2));
 }
@@ -473,62 +606,121 @@ fn hashes(stored: &[crate::StoredCommitment]) -> Vec<B256> {
     stored.iter().map(crate::StoredCommitment::hash).collect()
 }
 
-fn a_rewound_chain_ends_lower_and_what_left_it_is_kept(make: Make<'_>) {
+/// As [`chain`], where each block is anchored to the L1 block of its own number.
+fn anchored(store: &dyn SdkStorage, n: u64) -> Vec<Preconfirmation> {
+    let mut blocks: Vec<Preconfirmation> = Vec::new();
+    for number in 1..=n {
+        let parent = blocks.last().map_or(B256::ZERO, Preconfirmation::hash);
+        let next =
+            Preconfirmation { anchor_block_number: U256::from(number), ..block(number, number, parent, 1) };
+        assert_eq!(insert(store, next.clone()).unwrap(), Inserted::New);
+        blocks.push(next);
+    }
+    blocks
+}
+
+fn a_withdrawn_chain_ends_lower_and_what_left_it_is_kept(make: Make<'_>) {
     let store = based(make);
-    let blocks = chain(&*store, 5);
+    let blocks = anchored(&*store, 5);
     let gone: Vec<B256> = blocks[2..].iter().map(Preconfirmation::hash).collect();
-    assert_eq!(hashes(&store.rewind(3).unwrap()), gone);
+    assert_eq!(hashes(&store.withdraw(3).unwrap().dropped), gone);
     assert_eq!(head(&*store), Some((2, blocks[1].hash())));
     assert!(store.by_block(3).unwrap().is_none());
     assert!(store.range(3, 9).unwrap().is_empty());
-    assert_eq!(hashes(&store.at(3).unwrap()), [blocks[2].hash()], "history");
+    assert_eq!(hashes(&store.at(3).unwrap()), [blocks[2].hash()], "kept beside the chain");
     assert!(store.by_hash(&blocks[4].hash()).unwrap().is_some());
-    assert!(store.rewind(3).unwrap().is_empty());
+    assert!(store.withdraw(3).unwrap().is_empty());
     assert_eq!(store.commitment_count().unwrap(), 5);
 }
 
-fn a_rewound_block_that_comes_again_returns_one_by_one(make: Make<'_>) {
+fn a_withdrawn_block_that_comes_again_stays_out(make: Make<'_>) {
     let store = based(make);
-    let blocks = chain(&*store, 3);
-    store.rewind(1).unwrap();
-    assert_eq!(head(&*store), None);
-    assert_eq!(insert(&*store, blocks[1].clone()).unwrap(), Inserted::Known, "its parent is not there");
-    for (number, block) in (1..).zip(&blocks) {
-        let Inserted::Restored { adopted } = insert(&*store, block.clone()).unwrap() else { panic!() };
-        assert_eq!(hashes(&adopted), [block.hash()]);
-        assert_eq!(head(&*store), Some((number, block.hash())));
+    let blocks = anchored(&*store, 3);
+    assert_eq!(hashes(&store.withdraw(2).unwrap().dropped), [blocks[1].hash(), blocks[2].hash()]);
+    for block in &blocks {
         assert_eq!(insert(&*store, block.clone()).unwrap(), Inserted::Known);
     }
-    assert_eq!(store.commitment_count().unwrap(), 3);
+    assert_eq!(head(&*store), Some((1, blocks[0].hash())));
 }
 
-fn a_block_on_a_rewound_one_brings_back_all_that_it_stands_on(make: Make<'_>) {
+fn a_block_on_a_withdrawn_one_brings_back_all_that_it_stands_on(make: Make<'_>) {
     let store = based(make);
-    let blocks = chain(&*store, 3);
-    store.rewind(2).unwrap();
-    let next = block(4, 4, blocks[2].hash(), 4);
+    let blocks = anchored(&*store, 3);
+    assert!(!store.withdraw(2).unwrap().is_empty());
+    let next = Preconfirmation { anchor_block_number: U256::from(3), ..block(4, 4, blocks[2].hash(), 4) };
     let Inserted::Restored { adopted } = insert(&*store, next.clone()).unwrap() else { panic!() };
     assert_eq!(hashes(&adopted), [blocks[1].hash(), blocks[2].hash(), next.hash()]);
     assert_eq!(head(&*store), Some((4, next.hash())));
+    assert_eq!(hashes(&store.withdraw(3).unwrap().dropped), [blocks[2].hash(), next.hash()], "and again");
 }
 
-fn another_block_takes_the_place_of_a_rewound_one(make: Make<'_>) {
+fn another_branch_takes_the_place_of_a_withdrawn_one(make: Make<'_>) {
     let store = based(make);
-    let blocks = chain(&*store, 3);
-    store.rewind(2).unwrap();
-    let other = block(2, 2, blocks[0].hash(), 9);
+    let blocks = anchored(&*store, 3);
+    // It lost, and L1 has not touched its anchor.
+    let side = block(2, 2, blocks[0].hash(), 9);
+    assert!(matches!(
+        insert(&*store, Preconfirmation { anchor_block_number: U256::from(1), ..side.clone() }).unwrap(),
+        Inserted::Side
+    ));
+    let side = Preconfirmation { anchor_block_number: U256::from(1), ..side };
+    let update = store.withdraw(2).unwrap();
+    assert_eq!(hashes(&update.dropped), [blocks[1].hash(), blocks[2].hash()]);
+    assert_eq!(hashes(&update.adopted), [side.hash()]);
+    let next = Preconfirmation { anchor_block_number: U256::from(4), ..block(3, 3, side.hash(), 1) };
+    assert_eq!(insert(&*store, next.clone()).unwrap(), Inserted::New);
+    assert_eq!(head(&*store), Some((3, next.hash())));
+}
+
+fn what_is_reinstated_counts_as_before(make: Make<'_>) {
+    let store = based(make);
+    let blocks = anchored(&*store, 4);
+    assert!(!store.withdraw(3).unwrap().is_empty());
+    let other = Preconfirmation { anchor_block_number: U256::from(2), ..block(3, 3, blocks[1].hash(), 9) };
     assert_eq!(insert(&*store, other.clone()).unwrap(), Inserted::New);
-    assert_eq!(head(&*store), Some((2, other.hash())));
-    assert_eq!(insert(&*store, blocks[1].clone()).unwrap(), Inserted::Known);
-    assert_eq!(head(&*store), Some((2, other.hash())));
+    assert!(store.reinstate(5).unwrap().is_empty(), "of a later anchor nothing was withdrawn");
+    let update = store.reinstate(3).unwrap();
+    assert_eq!(hashes(&update.dropped), [other.hash()]);
+    assert_eq!(hashes(&update.adopted), [blocks[2].hash(), blocks[3].hash()], "the longer branch");
+    assert_eq!(head(&*store), Some((4, blocks[3].hash())));
+    assert!(store.reinstate(3).unwrap().is_empty());
 }
 
-fn nothing_at_or_below_the_base_is_rewound(make: Make<'_>) {
+fn nothing_at_or_below_the_base_is_withdrawn(make: Make<'_>) {
     let store = based(make);
-    let blocks = chain(&*store, 4);
-    store.set_base(Base::at(2)).unwrap();
+    let blocks = anchored(&*store, 4);
+    assert!(store.set_base(Base::at(2)).unwrap().is_empty());
     let gone: Vec<B256> = blocks[2..].iter().map(Preconfirmation::hash).collect();
-    assert_eq!(hashes(&store.rewind(0).unwrap()), gone);
+    assert_eq!(hashes(&store.withdraw(0).unwrap().dropped), gone);
     assert_eq!(store.by_block(2).unwrap().unwrap().hash(), blocks[1].hash());
     assert_eq!(head(&*store), None);
+}
+
+fn promises_outlive_the_chain_until_their_window_is_pruned(make: Make<'_>) {
+    let store = based(make);
+    chain(&*store, 3);
+    let promise = |window_end, signer, block, hash| Promise {
+        window_end: UnixSeconds::new(window_end),
+        signer: Address::repeat_byte(signer),
+        block,
+        hash: B256::repeat_byte(hash),
+        eop: hash > 8,
+        eop_only: hash == 9,
+    };
+    let (one, two, eop) = (promise(50, 1, 2, 1), promise(50, 1, 2, 2), promise(50, 1, 4, 9));
+    let (other, next) = (promise(50, 2, 2, 1), promise(60, 1, 3, 10));
+    for kept in [eop, two, one, one, other, next] {
+        store.put_promise(kept).unwrap();
+    }
+    let of = |signer, window_end| {
+        store.promises(&Address::repeat_byte(signer), UnixSeconds::new(window_end)).unwrap()
+    };
+    assert_eq!(of(1, 50), [one, two, eop]);
+    assert_eq!((of(2, 50), of(1, 60), of(1, 55), of(3, 50)), (vec![other], vec![next], vec![], vec![]));
+    store.set_base(Base { number: 2, hash: Some(B256::repeat_byte(0xee)) }).unwrap();
+    store.prune_below(u64::MAX).unwrap();
+    assert_eq!(of(1, 50), [one, two, eop], "neither a base nor pruning takes them");
+    assert_eq!(store.prune_promises(UnixSeconds::new(50)).unwrap(), 0);
+    assert_eq!(store.prune_promises(UnixSeconds::new(51)).unwrap(), 4);
+    assert_eq!((of(1, 50), of(1, 60)), (vec![], vec![next]));
 }

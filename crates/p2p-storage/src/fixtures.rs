@@ -18,14 +18,53 @@ use crate::{CommitmentStore, Inserted, StorageError};
 pub const SLASHER: Address = Address::repeat_byte(0x51);
 /// What all blocks are signed under.
 pub const DOMAIN: SigningDomain = SigningDomain::PLACEHOLDER;
-/// One preconfer with one endless window: stores care for branches, not for elections.
+/// Preconfers with endless windows: stores care for branches, not for elections.
 const WINDOW: u64 = 1_000_000_000;
 
-/// Who signs everything.
+/// Who signs everything but what [`successor`]s sign.
 #[must_use]
 pub fn key() -> SigningKey {
-    SigningKey::from_bytes([7; 32]).unwrap()
+    signer(0)
 }
+
+/// The preconfer of a window, by its number.
+#[must_use]
+pub fn signer(window: u8) -> SigningKey {
+    SigningKey::from_bytes([7 + window; 32]).unwrap()
+}
+
+/// A block in the window of the next preconfer.
+#[must_use]
+pub fn successor(number: u64, parent: B256, salt: u8) -> Preconfirmation {
+    in_window(1, block(number, number, parent, salt))
+}
+
+/// A block in the window of the one after that.
+#[must_use]
+pub fn successor_of_two(number: u64, parent: B256, salt: u8) -> Preconfirmation {
+    in_window(2, block(number, number, parent, salt))
+}
+
+/// The same block in the window of another preconfer, as many seconds after its beginning.
+#[must_use]
+pub fn in_window(window: u8, block: Preconfirmation) -> Preconfirmation {
+    let start = u64::from(window) * WINDOW;
+    Preconfirmation {
+        timestamp: block.timestamp + U256::from(start),
+        submission_window_end: U256::from(start + WINDOW - 1),
+        ..block
+    }
+}
+
+/// Who signs a block, by its window.
+#[must_use]
+pub fn signer_of(preconf: &Preconfirmation) -> SigningKey {
+    let window: u64 = preconf.submission_window_end.to::<u64>() / WINDOW;
+    signer(u8::try_from(window).unwrap())
+}
+
+/// Preconfers that take turns.
+const PRECONFERS: u8 = 8;
 
 /// A block, or a handover where `salt` is 0. The salt makes it differ from others like it.
 #[must_use]
@@ -66,7 +105,8 @@ pub struct Judge(Validator);
 impl Default for Judge {
     fn default() -> Self {
         let window = NonZeroU64::new(WINDOW).unwrap();
-        let schedule = RotatingSchedule::new(vec![key().address()], UnixSeconds::new(0), window).unwrap();
+        let preconfers = (0..PRECONFERS).map(|window| signer(window).address()).collect();
+        let schedule = RotatingSchedule::new(preconfers, UnixSeconds::new(0), window).unwrap();
         Self(Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(schedule)))
     }
 }
@@ -87,11 +127,16 @@ impl Judge {
         let parent = store.by_hash(&preconf.parent_preconfirmation_hash).unwrap();
         let parent =
             parent.as_ref().map(|p| Parent { block: p.block, preconf: p.recovered.signed().preconf() });
-        let facts = Facts { base: store.base().unwrap().unwrap(), parent, before: None };
-        let signed = PreconfCommitment { preconf, slasher_address: SLASHER }.sign(&key(), &DOMAIN);
+        let base = store.base().unwrap().unwrap();
+        let before = store.by_block(base.number).unwrap();
+        let before =
+            before.as_ref().map(|p| Parent { block: p.block, preconf: p.recovered.signed().preconf() });
+        let facts = Facts { base, parent, before };
+        let key = signer_of(&preconf);
+        let signed = PreconfCommitment { preconf, slasher_address: SLASHER }.sign(&key, &DOMAIN);
         let commitment = self.0.authenticate_signed(signed).unwrap();
         self.0
-            .elect(commitment, Arrival::History(UnixSeconds::new(WINDOW)))
+            .elect(commitment, Arrival::History(UnixSeconds::new(u64::from(PRECONFERS) * WINDOW)))
             .and_then(|elected| self.0.link(elected, &facts))
     }
 

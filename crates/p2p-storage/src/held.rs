@@ -1,65 +1,147 @@
 //! Transaction lists that no commitment has asked for yet.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use p2p_types::{B256, TxList};
-use schnellru::{LruMap, UnlimitedCompact};
+use hashbrown::HashMap;
+use p2p_types::{B256, PeerId, TxList};
+
+/// How much of them is held, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldLimits {
+    /// Bytes of all. Each list counts 128 bytes more than it has, so that a flood of tiny ones is bounded as well.
+    pub bytes: usize,
+    /// Bytes of those that one peer brought.
+    pub bytes_per_peer: usize,
+    /// How long each is held.
+    pub ttl: Duration,
+}
+
+/// What [`HeldTxLists::insert`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Held {
+    /// It is held.
+    New,
+    /// It was held already.
+    Known,
+    /// Its sender has used up its budget, or there is no room and nobody has brought more.
+    OverBudget,
+}
 
 /// A preconfer publishes the list before the commitment that names it (§6), and anybody can publish lists
 /// that nothing ever names. So a list waits here, bounded by bytes and age, until a linked commitment
-/// names it: only then is it stored and shown. The least recently added goes first.
+/// names it: only then is it stored and shown.
+///
+/// Each peer has a budget. Where there is no room for all budgets, the peer that has brought most makes some: whoever
+/// floods loses their own lists, not those of others.
+#[derive(Debug)]
 pub struct HeldTxLists {
-    lists: LruMap<B256, (TxList, Instant), UnlimitedCompact>,
+    limits: HeldLimits,
+    lists: HashMap<B256, Entry>,
+    /// In order of arrival, which is also the order in which they expire.
+    order: BTreeMap<u64, B256>,
+    next: u64,
     bytes: usize,
-    limit: usize,
-    ttl: Duration,
+    by_peer: HashMap<PeerId, usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    txlist: TxList,
+    seq: u64,
+    since: Instant,
+    /// Whose budget it is held in; none if a commitment that waits names it, or the application brought it.
+    peer: Option<PeerId>,
 }
 
 impl HeldTxLists {
-    /// A place for at most `limit` bytes of lists, each for at most `ttl`. Each list counts 128 bytes more
-    /// than it has, so that a flood of tiny ones is bounded as well.
+    /// Holds nothing yet.
     #[must_use]
-    pub fn new(limit: usize, ttl: Duration) -> Self {
-        Self { lists: LruMap::new(UnlimitedCompact), bytes: 0, limit, ttl }
+    pub fn new(limits: HeldLimits) -> Self {
+        Self {
+            limits,
+            lists: HashMap::new(),
+            order: BTreeMap::new(),
+            next: 0,
+            bytes: 0,
+            by_peer: HashMap::new(),
+        }
     }
 
     fn cost(txlist: &TxList) -> usize {
         txlist.bytes().len().saturating_add(128)
     }
 
-    /// Holds a list; returns how many older ones had to go for it. One that alone exceeds the limit is not
-    /// held and counts as gone.
-    pub fn insert(&mut self, now: Instant, txlist: TxList) -> usize {
+    /// Holds a list in the budget of a peer; in nobody's if a commitment that waits names it, or the application has
+    /// brought it. Says also how many others had to go for it.
+    pub fn insert(&mut self, now: Instant, peer: Option<PeerId>, txlist: TxList) -> (Held, usize) {
         let cost = Self::cost(&txlist);
-        if cost > self.limit {
-            return 1;
-        }
-        if self.lists.peek(&txlist.hash()).is_some() {
-            return 0;
+        if self.lists.contains_key(&txlist.hash()) {
+            return (Held::Known, 0);
         }
         let mut gone = self.expire(now);
-        while self.bytes + cost > self.limit && self.pop_oldest() {
+        let own = peer.map_or(0, |peer| self.by_peer.get(&peer).copied().unwrap_or(0));
+        let over = peer.is_some() && own.saturating_add(cost) > self.limits.bytes_per_peer;
+        if over || cost > self.limits.bytes {
+            return (Held::OverBudget, gone);
+        }
+        while self.bytes.saturating_add(cost) > self.limits.bytes {
+            // Ties go to the higher id, so that the choice does not depend on hashing.
+            let fullest = self.by_peer.iter().map(|(peer, bytes)| (*bytes, *peer)).max();
+            let make_room = fullest.filter(|(bytes, _)| peer.is_none() || *bytes > own.saturating_add(cost));
+            let oldest = match make_room {
+                Some((_, fullest)) => self.oldest_of(Some(fullest)),
+                None if peer.is_none() => self.order.values().next().copied(),
+                None => None,
+            };
+            let Some(oldest) = oldest else { return (Held::OverBudget, gone) };
+            self.take(&oldest);
             gone += 1;
         }
+        let (hash, seq) = (txlist.hash(), self.next);
+        self.next += 1;
         self.bytes += cost;
-        self.lists.insert(txlist.hash(), (txlist, now));
-        gone
+        self.order.insert(seq, hash);
+        if let Some(peer) = peer {
+            *self.by_peer.entry(peer).or_default() += cost;
+        }
+        self.lists.insert(hash, Entry { txlist, seq, since: now, peer });
+        (Held::New, gone)
+    }
+
+    fn oldest_of(&self, peer: Option<PeerId>) -> Option<B256> {
+        let of_peer = |hash: &&B256| self.lists.get(*hash).is_some_and(|entry| entry.peer == peer);
+        self.order.values().find(of_peer).copied()
     }
 
     /// Takes a list out because a commitment names it.
     pub fn take(&mut self, hash: &B256) -> Option<TxList> {
-        let (txlist, _) = self.lists.remove(hash)?;
-        self.bytes -= Self::cost(&txlist);
+        let Entry { txlist, seq, peer, .. } = self.lists.remove(hash)?;
+        let cost = Self::cost(&txlist);
+        self.order.remove(&seq);
+        self.bytes -= cost;
+        if let Some(peer) = peer
+            && let Some(bytes) = self.by_peer.get_mut(&peer)
+        {
+            *bytes -= cost;
+            if *bytes == 0 {
+                self.by_peer.remove(&peer);
+            }
+        }
         Some(txlist)
     }
 
     /// Drops what is too old; returns how many.
     pub fn expire(&mut self, now: Instant) -> usize {
         let mut gone = 0;
-        while let Some((_, (_, since))) = self.lists.peek_oldest()
-            && now.saturating_duration_since(*since) >= self.ttl
-            && self.pop_oldest()
+        while let Some(hash) = self.order.values().next().copied()
+            && let Some(entry) = self.lists.get(&hash)
+            && now.saturating_duration_since(entry.since) >= self.limits.ttl
         {
+            self.take(&hash);
             gone += 1;
         }
         gone
@@ -69,20 +151,6 @@ impl HeldTxLists {
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    fn pop_oldest(&mut self) -> bool {
-        let Some((_, (txlist, _))) = self.lists.pop_oldest() else {
-            return false;
-        };
-        self.bytes -= Self::cost(&txlist);
-        true
-    }
-}
-
-impl std::fmt::Debug for HeldTxLists {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HeldTxLists").field("lists", &self.lists.len()).field("bytes", &self.bytes).finish()
     }
 }
 
@@ -94,35 +162,74 @@ mod tests {
         TxList::new(vec![fill; len].into(), len).unwrap()
     }
 
-    #[test]
-    fn a_list_is_taken_once() {
-        let mut held = HeldTxLists::new(1_000, Duration::from_secs(1));
-        let one = list(1, 100);
-        assert_eq!(held.insert(Instant::now(), one.clone()), 0);
-        assert_eq!(held.insert(Instant::now(), one.clone()), 0);
-        assert_eq!(held.take(&one.hash()), Some(one.clone()));
-        assert_eq!(held.take(&one.hash()), None);
-        assert_eq!(held.bytes(), 0);
+    fn peer(n: u8) -> Option<PeerId> {
+        Some(PeerId::from_bytes(&[0, 1, n]).unwrap())
+    }
+
+    fn held(bytes: usize, bytes_per_peer: usize) -> HeldTxLists {
+        HeldTxLists::new(HeldLimits { bytes, bytes_per_peer, ttl: Duration::from_secs(1) })
     }
 
     #[test]
-    fn the_oldest_go_when_bytes_run_out_and_the_too_large_is_not_held() {
-        let (mut held, now) = (HeldTxLists::new(1_000, Duration::from_secs(1)), Instant::now());
-        for fill in 0..4 {
-            assert_eq!(held.insert(now, list(fill, 122)), 0);
+    fn a_list_is_taken_once() {
+        let (mut held, now) = (held(1_000, 1_000), Instant::now());
+        let one = list(1, 100);
+        assert_eq!(held.insert(now, peer(1), one.clone()), (Held::New, 0));
+        assert_eq!(held.insert(now, peer(2), one.clone()), (Held::Known, 0));
+        assert_eq!(held.take(&one.hash()), Some(one.clone()));
+        assert_eq!(held.take(&one.hash()), None);
+        assert!(held.bytes() == 0 && held.by_peer.is_empty() && held.order.is_empty());
+    }
+
+    #[test]
+    fn a_peer_has_a_budget_that_age_gives_back() {
+        let (mut held, now) = (held(10_000, 500), Instant::now());
+        for fill in 0..2 {
+            assert_eq!(held.insert(now, peer(1), list(fill, 122)), (Held::New, 0));
         }
+        assert_eq!(held.insert(now, peer(1), list(2, 1)), (Held::OverBudget, 0));
+        assert_eq!(held.insert(now, peer(2), list(2, 1)), (Held::New, 0), "another one has its own");
+        assert_eq!(held.insert(now, None, list(3, 5_000)), (Held::New, 0), "a commitment names it");
+        let later = now + Duration::from_secs(1);
+        assert_eq!(held.insert(later, peer(1), list(4, 122)), (Held::New, 4));
+    }
+
+    #[test]
+    fn who_has_brought_most_makes_room_and_nobody_else() {
+        let (mut held, now) = (held(1_000, 1_000), Instant::now());
+        for fill in 0..3 {
+            assert_eq!(held.insert(now, peer(1), list(fill, 122)), (Held::New, 0));
+        }
+        assert_eq!(held.insert(now, peer(2), list(10, 122)), (Held::New, 0));
+        assert_eq!(held.insert(now, peer(3), list(11, 122)), (Held::New, 1), "the flooder's oldest");
+        assert_eq!(held.take(&list(0, 122).hash()), None);
+        // Nobody has more than this one would: two lists each are fair.
+        assert_eq!(held.insert(now, peer(2), list(12, 122)), (Held::OverBudget, 0));
+        assert_eq!(held.insert(now, peer(1), list(13, 122)), (Held::OverBudget, 0));
+        for (fill, there) in [(1, true), (2, true), (10, true), (11, true), (12, false)] {
+            assert_eq!(held.take(&list(fill, 122).hash()).is_some(), there, "{fill}");
+        }
+    }
+
+    #[test]
+    fn what_is_named_has_room_before_what_is_not() {
+        let (mut held, now) = (held(1_000, 1_000), Instant::now());
+        for fill in 0..4 {
+            assert_eq!(held.insert(now, peer(fill), list(fill, 122)), (Held::New, 0));
+        }
+        for fill in 10..14 {
+            assert_eq!(held.insert(now, None, list(fill, 122)), (Held::New, 1));
+        }
+        assert_eq!(held.insert(now, peer(9), list(20, 122)), (Held::OverBudget, 0));
+        assert_eq!(held.insert(now, None, list(21, 122)), (Held::New, 1), "of the named, the oldest");
+        assert_eq!(held.insert(now, None, list(22, 2_000)), (Held::OverBudget, 0));
         assert_eq!(held.bytes(), 1_000);
-        assert_eq!(held.insert(now, list(9, 200)), 2);
-        assert_eq!(held.take(&list(1, 122).hash()), None);
-        assert!(held.take(&list(2, 122).hash()).is_some());
-        assert_eq!(held.insert(now, list(10, 873)), 1);
-        assert!(held.take(&list(9, 200).hash()).is_some());
     }
 
     #[test]
     fn what_is_too_old_goes() {
-        let (mut held, now) = (HeldTxLists::new(1_000, Duration::from_secs(1)), Instant::now());
-        assert_eq!(held.insert(now, list(1, 10)), 0);
+        let (mut held, now) = (held(1_000, 1_000), Instant::now());
+        assert_eq!(held.insert(now, peer(1), list(1, 10)), (Held::New, 0));
         assert_eq!(held.expire(now + Duration::from_millis(999)), 0);
         assert_eq!(held.expire(now + Duration::from_secs(1)), 1);
         assert_eq!(held.bytes(), 0);

@@ -49,18 +49,22 @@ mod held;
 mod limits;
 mod memory;
 mod pending;
+mod promises;
 mod seen;
 mod sent;
+mod system;
 mod traits;
 
 #[cfg(feature = "disk")]
 pub use disk::{DiskConfig, DiskStorage, Durability, Problem, VerifyReport};
-pub use held::HeldTxLists;
+pub use held::{Held, HeldLimits, HeldTxLists};
 pub use limits::StorageLimits;
 pub use memory::MemoryStorage;
-pub use pending::{Added, PendingLimits, PendingPool};
+pub use pending::{Added, Pending, PendingLimits, PendingPool};
+pub use promises::Promise;
 pub use seen::SeenCache;
+pub use system::SystemError;
 pub use traits::{
-    CommitmentStore, EvidenceStore, Inserted, SENT, SdkStorage, StorageError, StorageStats, StoredCommitment,
-    StoredEvidence, TxListStore,
+    ChainUpdate, CommitmentStore, EvidenceStore, Inserted, PromiseStore, SENT, SdkStorage, StorageError,
+    StorageStats, StoredCommitment, StoredEvidence, TxListStore,
 };

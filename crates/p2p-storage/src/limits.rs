@@ -10,6 +10,9 @@ use crate::StorageError;
 pub struct StorageLimits {
     /// Commitments: chain, history and handovers. Each has 382 bytes on the wire, about 700 in memory.
     pub commitments: usize,
+    /// Of these, blocks above the base that are not in the chain. Of the signer who has most of them, one on which
+    /// nothing stands goes first, and the chain goes before all of them where `commitments` is reached.
+    pub non_canonical: usize,
     /// Transaction lists.
     pub txlists: usize,
     /// Bytes of transaction lists.
@@ -19,10 +22,16 @@ pub struct StorageLimits {
 }
 
 impl Default for StorageLimits {
-    /// 100,000 commitments (about 70 MiB in memory), as many transaction lists, 1 GiB of those, 1,024 pieces
-    /// of evidence.
+    /// 100,000 commitments (about 70 MiB in memory), 4,096 of them not in the chain, as many transaction lists as
+    /// commitments, 1 GiB of those, 1,024 pieces of evidence.
     fn default() -> Self {
-        Self { commitments: 100_000, txlists: 100_000, txlist_bytes: 1024 * 1024 * 1024, evidence: 1024 }
+        Self {
+            commitments: 100_000,
+            non_canonical: 4096,
+            txlists: 100_000,
+            txlist_bytes: 1024 * 1024 * 1024,
+            evidence: 1024,
+        }
     }
 }
 

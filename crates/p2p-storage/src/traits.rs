@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use p2p_types::{Address, B256, Base, BlockNumber, Head, Recovered, TxList};
+use p2p_types::{Address, B256, Base, BlockNumber, Head, Recovered, TxList, UnixSeconds};
 use p2p_validation::{Evidence, EvidenceRecord, Linked};
 use preconfirmation_types::SIGNED_COMMITMENT_BYTES;
+
+use crate::{Promise, SystemError};
 
 /// Hashes that [`CommitmentStore::note_sent`] remembers: of some dozens of blocks and their lists.
 pub const SENT: usize = 64;
@@ -34,9 +36,10 @@ pub enum StorageError {
     /// The disk has no room for this. Nothing was changed; reading goes on.
     #[error("there is no space left on the disk")]
     NoSpace,
-    /// The file system failed. What was asked for may or may not have been done.
+    /// The operating system failed. What was asked for may or may not have been done; asked for again, a store says
+    /// that it is there already where it has been done.
     #[error("cannot read or write the store: {0}")]
-    Io(std::io::ErrorKind),
+    Io(SystemError),
     /// What the store kept is not what it was given. It is not served.
     #[error("the store is corrupt: {what}")]
     Corrupt {
@@ -63,6 +66,9 @@ pub enum StorageError {
         /// Whose data it holds.
         found: B256,
     },
+    /// The store was opened for reading only.
+    #[error("the store was opened for reading only")]
+    ReadOnly,
     /// A thread panicked while it held the store.
     #[error("the store was left behind by a panicking thread")]
     Poisoned,
@@ -72,7 +78,11 @@ impl StorageError {
     /// Whether the same call can succeed later without anybody changing the configuration.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::NoSpace)
+        match self {
+            Self::Full { .. } | Self::NoSpace => true,
+            Self::Io(error) => error.is_transient(),
+            _ => false,
+        }
     }
 }
 
@@ -101,6 +111,12 @@ impl StoredCommitment {
         self.recovered.signed().preconf().raw_tx_list_hash
     }
 
+    /// Whether it hands over without a block (EOP-only).
+    #[must_use]
+    pub fn is_handover(&self) -> bool {
+        self.recovered.signed().preconf().is_eop_only()
+    }
+
     /// Its number and hash.
     #[must_use]
     pub fn head(&self) -> Head {
@@ -126,23 +142,40 @@ pub enum Inserted {
     New,
     /// It was there already; nothing changed.
     Known,
-    /// It is linked, but its height belongs to another block that has been built on. Kept as history.
+    /// It is linked, but another branch is the chain. Kept beside it.
     Side,
-    /// It and what it stands on had been taken out of the chain by [`CommitmentStore::rewind`], and are its end
-    /// again.
+    /// What it stands on had been taken out of the chain by [`CommitmentStore::withdraw`], and stands again with it.
     Restored {
         /// The blocks that came back, lowest first, up to the new head.
         adopted: Vec<StoredCommitment>,
     },
-    /// Its branch has taken the place of another (§7). What was there is kept as history.
+    /// With it another branch is the chain (§7). What was there is kept beside it.
     Superseded {
         /// The block that stood where the winning branch begins.
         previous: B256,
         /// Hashes that are no longer in the chain, lowest first, `previous` included.
         dropped: Vec<B256>,
-        /// The blocks that took their place, lowest first, up to the new head.
+        /// The blocks that took their place, lowest first, up to the new head. The one that was inserted need not be
+        /// among them.
         adopted: Vec<StoredCommitment>,
     },
+}
+
+/// How the chain has changed, other than by an insert.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChainUpdate {
+    /// What is no longer in the chain, lowest first.
+    pub dropped: Vec<StoredCommitment>,
+    /// What has come into the chain, lowest first.
+    pub adopted: Vec<StoredCommitment>,
+}
+
+impl ChainUpdate {
+    /// Whether the chain is as before.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.dropped.is_empty() && self.adopted.is_empty()
+    }
 }
 
 /// How much a store holds.
@@ -184,10 +217,13 @@ impl From<&Evidence> for StoredEvidence {
 }
 
 /// Commitments: one chain above the base, the branches that it won against, and handovers.
+///
+/// Which branch is the chain (§7) follows from the set of blocks, not from their arrival: at each fork, from the base
+/// upwards, the child whose subtree has the most turns (runs of blocks of one signer) along a path; then the one of the
+/// later window, with the highest block, the later timestamp, the lower hash. Nothing at or below the base is changed by
+/// an insert.
 pub trait CommitmentStore: Send + Sync {
-    /// Adds what validation has linked, be it a block or a handover, and decides between branches (§7):
-    /// the branch that has been built on wins; of two that have, the one whose last block is later; of two
-    /// that have not, the one that arrived last. Nothing at or below the base ever changes.
+    /// Adds what validation has linked, be it a block or a handover, and decides between branches.
     ///
     /// # Errors
     /// [`StorageError`]; nothing was changed then.
@@ -258,20 +294,30 @@ pub trait CommitmentStore: Send + Sync {
     /// [`StorageError`] if the store cannot be read.
     fn base(&self) -> Result<Option<Base>, StorageError>;
 
-    /// Declares what the contracts have settled. Blocks above that do not stand on it, because another
-    /// block was settled or because there is a gap now, are removed for good and returned, lowest first.
+    /// Declares what the contracts have settled. Blocks above that do not stand on it are removed for good: those of
+    /// another block at its height, where its hash is known or the chain has a block there, and those above a gap.
+    /// Where that takes the chain with it, the best of what is left is the chain.
+    ///
+    /// A base that moves along the chain costs what it settles, not what is above.
     ///
     /// # Errors
     /// [`StorageError`]; nothing was changed then.
-    fn set_base(&self, base: Base) -> Result<Vec<StoredCommitment>, StorageError>;
+    fn set_base(&self, base: Base) -> Result<ChainUpdate, StorageError>;
 
-    /// Takes the blocks of the chain from a height on, above the base only, out of it. They stay as history,
-    /// with which the chain goes on as soon as one of them, or a block that builds on one, is inserted. Returns
-    /// them, lowest first.
+    /// L1 has replaced its blocks from `anchor` on: the blocks above the base that are anchored to them, and what stands
+    /// on those, leave the chain. They are kept beside it and count again below a block that is inserted later, or after
+    /// [`reinstate`](Self::reinstate); the same block again does not bring them back.
     ///
     /// # Errors
     /// [`StorageError`]; nothing was changed then.
-    fn rewind(&self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError>;
+    fn withdraw(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError>;
+
+    /// The L1 blocks from `anchor` on are canonical again: what [`withdraw`](Self::withdraw) has taken out for their sake
+    /// counts as before.
+    ///
+    /// # Errors
+    /// [`StorageError`]; nothing was changed then.
+    fn reinstate(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError>;
 
     /// Removes commitments below a height, which is taken down to the settled height where it is above:
     /// what is not settled is never pruned. Returns how many went. Works in small steps, between which
@@ -307,7 +353,8 @@ pub trait CommitmentStore: Send + Sync {
 
 /// Transaction lists, by hash.
 pub trait TxListStore: Send + Sync {
-    /// Keeps a list for the block at `block`. Returns whether it is new.
+    /// Keeps a list for the block at `block`. Returns whether it is new: it was not there, or what was there was not it
+    /// any more and has been replaced.
     ///
     /// # Errors
     /// [`StorageError::Full`] when only lists of unsettled blocks are left and the limit is reached.
@@ -325,11 +372,19 @@ pub trait TxListStore: Send + Sync {
     /// [`StorageError`] if the store cannot be read.
     fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError>;
 
-    /// Whether a list is there.
+    /// Whether a list is there. Its bytes are not read: [`get`](Self::get) may still find that they are not those
+    /// that were put.
     ///
     /// # Errors
     /// [`StorageError`] if the store cannot be read.
     fn contains(&self, hash: &B256) -> Result<bool, StorageError>;
+
+    /// Forgets a list, of whatever block. Returns whether it was there. For one that [`get`](Self::get) finds
+    /// [`Corrupt`](StorageError::Corrupt): it is missing from then on, and can be fetched and put again.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be written.
+    fn discard(&self, hash: &B256) -> Result<bool, StorageError>;
 
     /// How many there are, and how many bytes they have together.
     ///
@@ -364,8 +419,34 @@ pub trait EvidenceStore: Send + Sync {
     fn evidence_count(&self) -> Result<usize, StorageError>;
 }
 
+/// What the application's own signers have promised, kept apart from the chain: no base, branch, reorg or pruning of
+/// commitments takes it away.
+pub trait PromiseStore: Send + Sync {
+    /// Keeps a promise. Where [`keeps_promises`](Self::keeps_promises) holds, it is there after a crash once this has
+    /// returned.
+    ///
+    /// # Errors
+    /// [`StorageError`]; then it must not be counted on, and nothing may be signed or sent for it.
+    fn put_promise(&self, promise: Promise) -> Result<(), StorageError>;
+
+    /// What a signer has promised for the window that ends then, in order of height.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn promises(&self, signer: &Address, window_end: UnixSeconds) -> Result<Vec<Promise>, StorageError>;
+
+    /// Forgets the promises for windows that ended before this. Returns how many went.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be written.
+    fn prune_promises(&self, before: UnixSeconds) -> Result<usize, StorageError>;
+
+    /// Whether a promise that was kept is there after the process has been killed, or the machine has lost power.
+    fn keeps_promises(&self) -> bool;
+}
+
 /// All that the client needs of a store; whatever has the parts is one.
-pub trait SdkStorage: CommitmentStore + TxListStore + EvidenceStore + 'static {
+pub trait SdkStorage: CommitmentStore + TxListStore + EvidenceStore + PromiseStore + 'static {
     /// How much it holds.
     ///
     /// # Errors
@@ -387,4 +468,4 @@ pub trait SdkStorage: CommitmentStore + TxListStore + EvidenceStore + 'static {
     }
 }
 
-impl<S: CommitmentStore + TxListStore + EvidenceStore + 'static> SdkStorage for S {}
+impl<S: CommitmentStore + TxListStore + EvidenceStore + PromiseStore + 'static> SdkStorage for S {}

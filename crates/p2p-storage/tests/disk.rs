@@ -13,9 +13,9 @@ use std::{
 use p2p_storage::{
     CommitmentStore, DiskConfig, DiskStorage, Durability, EvidenceStore, Inserted, MemoryStorage, SdkStorage,
     StorageError, StorageLimits, TxListStore,
-    fixtures::{DOMAIN, Judge, block, chain, equivocation, txlist},
+    fixtures::{DOMAIN, Judge, block, chain, equivocation, in_window, txlist},
 };
-use p2p_types::{B256, Base, Preconfirmation, SigningDomain, TxList};
+use p2p_types::{B256, Base, Preconfirmation, SigningDomain, TxList, U256};
 use p2p_validation::ValidationOutcome;
 
 fn config() -> DiskConfig {
@@ -29,7 +29,7 @@ fn what_was_stored_is_there_after_reopening() {
     store.set_base(Base { number: 0, hash: Some(B256::ZERO) }).unwrap();
     let blocks = chain(&store, 5);
     let judge = Judge::default();
-    let rival = block(5, 5, blocks[3].hash(), 9);
+    let rival = block(5, 6, blocks[3].hash(), 9);
     assert!(matches!(judge.insert(&store, rival.clone()).unwrap(), Inserted::Superseded { .. }));
     assert_eq!(judge.insert(&store, block(6, 6, rival.hash(), 0)).unwrap(), Inserted::New);
     assert!(store.put(3, txlist(3, 1_000)).unwrap());
@@ -252,10 +252,16 @@ fn fill_up(folder: &Path) {
 /// A random step, the same on both stores; their answers and all that can be seen of them must agree.
 #[test]
 fn both_stores_answer_alike_whatever_happens() {
-    for seed in 0..6 {
+    for seed in 0..12 {
         let mut dice = fastrand::Rng::with_seed(seed);
         let folder = tempfile::tempdir().unwrap();
-        let limits = StorageLimits { commitments: 40, txlists: 12, txlist_bytes: 2_000, evidence: 5 };
+        let limits = StorageLimits {
+            commitments: 40,
+            non_canonical: 9,
+            txlists: 12,
+            txlist_bytes: 2_000,
+            evidence: 5,
+        };
         let relaxed = DiskConfig { limits, durability: Durability::Relaxed, ..config() };
         let (memory, mut disk) =
             (MemoryStorage::new(limits), DiskStorage::open(folder.path(), relaxed).unwrap());
@@ -272,7 +278,11 @@ fn both_stores_answer_alike_whatever_happens() {
                         at if at < known.len() => (known[at].block_number.to::<u64>() + 1, known[at].hash()),
                         _ => (lowest, B256::repeat_byte(dice.u8(0..3))),
                     };
-                    let made = block(number, number + dice.u64(0..3), parent, dice.u8(0..4));
+                    let made = Preconfirmation {
+                        anchor_block_number: U256::from(number),
+                        ..block(number, number + dice.u64(0..3), parent, dice.u8(0..4))
+                    };
+                    let made = in_window(dice.u8(0..3), made);
                     if let ValidationOutcome::Accept(linked) = judge.judge(&memory, made.clone()) {
                         let eop = made.is_eop_only();
                         let answer = memory.insert(linked.clone());
@@ -298,6 +308,16 @@ fn both_stores_answer_alike_whatever_happens() {
                     let made = equivocation(dice.u8(1..4), dice.u64(0..20), [1, 2]);
                     assert_eq!(memory.put_evidence(&made), disk.put_evidence(&made));
                     assert_eq!(memory.evidence(), disk.evidence(), "seed {seed} step {step}");
+                }
+                18 if step % 3 == 0 => {
+                    let head = memory.head().unwrap().map_or(0, |head| head.number);
+                    let anchor = head.saturating_sub(dice.u64(0..4));
+                    let (ours, theirs) = if dice.bool() {
+                        (memory.withdraw(anchor), disk.withdraw(anchor))
+                    } else {
+                        (memory.reinstate(anchor), disk.reinstate(anchor))
+                    };
+                    assert_eq!(ours, theirs, "seed {seed} step {step}");
                 }
                 18 => {
                     let below = dice.u64(0..60);

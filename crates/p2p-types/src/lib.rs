@@ -42,6 +42,6 @@ pub use chain::{Base, BlockNumber, Head};
 pub use message::MessageId;
 pub use misbehaviour::Misbehaviour;
 pub use peer::{Origin, PeerInfo};
-pub use sdk::{SdkCommand, SdkEvent, WaitedFor};
+pub use sdk::{SdkCommand, SdkEvent, StorageTrouble, WaitedFor};
 pub use status::{HeadSyncStatus, Stall};
 pub use time::{Clock, UnixSeconds};

@@ -101,6 +101,12 @@ pub enum SdkEvent {
         /// Events that wait for the slowest handler beyond its queue.
         waiting: usize,
     },
+    /// The store cannot take everything, or can again. Nothing that was told as stored is lost, and what it did not take
+    /// is fetched again.
+    Storage {
+        /// What is wrong; none when it is over.
+        trouble: Option<StorageTrouble>,
+    },
     /// The head moved; after a `Reorg` or an `L1Reorg` it may have fallen.
     Head {
         /// The head; none while the chain above the base is empty.
@@ -137,12 +143,33 @@ impl SdkEvent {
             Self::Evidence { .. } => "evidence",
             Self::DeferredTooLong { .. } => "deferred_too_long",
             Self::Backpressure { .. } => "backpressure",
+            Self::Storage { .. } => "storage",
             Self::Head { .. } => "head",
             Self::Status { .. } => "status",
             Self::PeerConnected { .. } => "peer_connected",
             Self::PeerDisconnected { .. } => "peer_disconnected",
         }
     }
+}
+
+/// What is wrong with the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StorageTrouble {
+    /// Something could not be stored or read now: the disk is full, the system has no file descriptors left, or the like.
+    Failing {
+        /// What the system says.
+        reason: String,
+    },
+    /// Most of what it may hold are blocks above the base, which it never gives up. Declare a newer base, or raise the
+    /// limit, before it takes no more.
+    NearlyFull {
+        /// Commitments that it holds.
+        used: usize,
+        /// Commitments that it may hold.
+        limit: usize,
+    },
 }
 
 /// What a commitment can wait for.
@@ -154,6 +181,8 @@ pub enum WaitedFor {
     Parent(B256),
     /// The schedule of the window that ends then.
     Schedule(UnixSeconds),
+    /// The moment at which it is due.
+    Time(UnixSeconds),
 }
 
 /// What the client can be told to do, for those who drive it by a channel; `P2pClient` has a typed method

@@ -27,6 +27,12 @@ impl UnixSeconds {
     pub const fn saturating_add(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by.as_secs()))
     }
+
+    /// This moment less `by`; stays at the epoch rather than wrapping.
+    #[must_use]
+    pub const fn saturating_sub(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by.as_secs()))
+    }
 }
 
 impl fmt::Display for UnixSeconds {

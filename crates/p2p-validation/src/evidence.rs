@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
-use p2p_types::{Address, BlockNumber, Misbehaviour, SignedCommitment, UnixSeconds};
+use p2p_types::{Address, B256, BlockNumber, Misbehaviour, SignedCommitment, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use crate::{Authenticated, Elected, Rejection, Validator};
@@ -86,8 +86,8 @@ impl Evidence {
         EvidenceRecord { kind: self.kind, first: signed(&self.first), second: signed(&self.second) }
     }
 
-    const fn key(&self) -> (Address, BlockNumber, Misbehaviour) {
-        (self.signer(), self.block(), self.kind)
+    const fn key(&self) -> Key {
+        (self.signer(), self.second.window_end(), self.kind)
     }
 }
 
@@ -131,7 +131,7 @@ pub enum EvidenceError {
 pub struct WitnessLimits {
     /// Commitments to compare new ones with. Full: those of the oldest window go.
     pub commitments: NonZeroUsize,
-    /// Pieces of evidence. Full: the signer with most of them loses the one of its lowest height.
+    /// Pieces of evidence. Full: the signer with most of them loses the one of its oldest window.
     pub evidence: NonZeroUsize,
 }
 
@@ -143,11 +143,13 @@ impl Default for WitnessLimits {
     }
 }
 
-/// A turn of a preconfer.
+/// The window of a preconfer.
 type Turn = (UnixSeconds, Address);
+/// There is one piece of evidence for each of these: more of the same proves nothing more.
+type Key = (Address, UnixSeconds, Misbehaviour);
 
 /// Sees every elected commitment and notices when two of them should not both be, in whatever order they
-/// come. Keeps one piece of evidence for each signer, height and kind. Only elected preconfers, in windows
+/// come. Keeps one piece of evidence for each signer, window and kind. Only elected preconfers, in windows
 /// that have begun, can fill it.
 #[derive(Debug, Default)]
 pub struct Witness {
@@ -156,7 +158,7 @@ pub struct Witness {
     seen: BTreeMap<(Turn, BlockNumber), Authenticated>,
     /// The EOP of each turn that leaves its signer least.
     over: BTreeMap<Turn, Authenticated>,
-    evidence: BTreeMap<(Address, BlockNumber, Misbehaviour), Evidence>,
+    evidence: BTreeMap<Key, Evidence>,
 }
 
 impl Witness {
@@ -173,19 +175,19 @@ impl Witness {
         let forbids = first_forbidden(commitment);
         let twin = self.seen.get(&(turn, commitment.block()));
         let before = self.over.get(&turn);
-        let after = forbids.map(|lowest| self.seen.range((turn, lowest)..=(turn, BlockNumber::MAX)));
-        let pairs = twin
-            .map(|first| (Misbehaviour::Equivocation, first, commitment))
-            .into_iter()
-            .chain(before.map(|eop| (Misbehaviour::BlockAfterEop, eop, commitment)))
-            .chain(
-                after
-                    .into_iter()
-                    .flatten()
-                    .map(|(_, block)| (Misbehaviour::BlockAfterEop, commitment, block)),
+        let mut found = Vec::new();
+        if let Some(first) = twin {
+            found.extend(self.prove(Misbehaviour::Equivocation, first, commitment));
+        }
+        if let Some(eop) = before {
+            found.extend(self.prove(Misbehaviour::BlockAfterEop, eop, commitment));
+        }
+        if let Some(lowest) = forbids {
+            let mut after = self.seen.range((turn, lowest)..=(turn, BlockNumber::MAX));
+            found.extend(
+                after.find_map(|(_, block)| self.prove(Misbehaviour::BlockAfterEop, commitment, block)),
             );
-        let mut found: Vec<Evidence> =
-            pairs.filter_map(|(kind, first, second)| self.prove(kind, first, second)).collect();
+        }
         found.retain(|evidence| self.keep(evidence.clone()));
         self.remember(turn, commitment, forbids);
         found
@@ -193,7 +195,7 @@ impl Witness {
 
     /// The evidence, if it is one that has not been kept.
     fn prove(&self, kind: Misbehaviour, first: &Authenticated, second: &Authenticated) -> Option<Evidence> {
-        let key = (second.recovered().signer(), second.block(), kind);
+        let key = (second.recovered().signer(), second.window_end(), kind);
         (!self.evidence.contains_key(&key) && prove(kind, first, second)).then(|| Evidence {
             kind,
             first: first.clone(),
@@ -211,8 +213,29 @@ impl Witness {
         shrink(&mut self.over, self.limits.commitments);
     }
 
+    /// What a new commitment would contradict of all that was seen: the misbehaviour that both would prove, and the
+    /// preconfirmation hash of the other.
+    #[must_use]
+    pub fn conflict(&self, new: &Authenticated) -> Option<(Misbehaviour, B256)> {
+        let turn = (new.window_end(), new.recovered().signer());
+        let twin = self.seen.get(&(turn, new.block())).filter(|twin| twin.hash() != new.hash());
+        if let Some(twin) = twin {
+            return Some((Misbehaviour::Equivocation, twin.hash()));
+        }
+        let forbidden = self.over.get(&turn).filter(|eop| {
+            !new.is_eop_only() && first_forbidden(eop).is_some_and(|lowest| new.block() >= lowest)
+        });
+        let mut above = first_forbidden(new)
+            .into_iter()
+            .flat_map(|lowest| self.seen.range((turn, lowest)..=(turn, BlockNumber::MAX)))
+            .map(|(_, block)| block)
+            .filter(|block| !block.is_eop_only() && block.hash() != new.hash());
+        let other = forbidden.filter(|eop| eop.hash() != new.hash()).or_else(|| above.next())?;
+        Some((Misbehaviour::BlockAfterEop, other.hash()))
+    }
+
     /// Keeps evidence, of one's own or from elsewhere. Returns whether it is the first for its signer,
-    /// height and kind.
+    /// window and kind.
     pub fn keep(&mut self, evidence: Evidence) -> bool {
         let key = evidence.key();
         if self.evidence.contains_key(&key) {
@@ -220,19 +243,19 @@ impl Witness {
         }
         self.evidence.insert(key, evidence);
         if self.evidence.len() > self.limits.evidence.get()
-            && let Some(key) = self.lowest_of_the_worst()
+            && let Some(key) = self.oldest_of_the_worst()
         {
             self.evidence.remove(&key);
         }
         true
     }
 
-    /// All evidence, by signer and height.
+    /// All evidence, by signer and window.
     pub fn evidence(&self) -> impl Iterator<Item = &Evidence> {
         self.evidence.values()
     }
 
-    fn lowest_of_the_worst(&self) -> Option<(Address, BlockNumber, Misbehaviour)> {
+    fn oldest_of_the_worst(&self) -> Option<Key> {
         let keys: Vec<_> = self.evidence.keys().copied().collect();
         let worst = keys.chunk_by(|a, b| a.0 == b.0).max_by_key(|of_signer| of_signer.len())?;
         worst.first().copied()

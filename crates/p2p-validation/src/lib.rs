@@ -19,14 +19,16 @@
 //! | the chain's slasher | 4 | [`Rejection::Slasher`] | `invalid_commitment` | `slasher` |
 //! | a fee recipient, where the chain asks for one | 5 | [`Rejection::ZeroCoinbase`] | `invalid_commitment` | `zero_coinbase` |
 //! | `gasLimit` and `proposalId` within the chain's limits | 5 | [`Rejection::Parameter`] | `invalid_commitment` | `block_parameter` |
-//! | the schedule is known | 4 | [`Missing::Schedule`] | none | `pending_schedule` |
+//! | the schedule is known, or the window ends beyond the horizon | 4 | [`Missing::Schedule`] | none | `pending_schedule` |
+//! | the schedule is known, or the window ends within the horizon | 4 | [`IgnoreReason::BeyondHorizon`] | none | `beyond_horizon` |
 //! | our lookahead answers | 4 | [`IgnoreReason::Lookahead`] | none | `lookahead` |
 //! | a slot ends at `submissionWindowEnd` | 4 | [`Rejection::WindowEnd`] | `invalid_commitment` | `window_end` |
 //! | `timestamp` in that window | 4 | [`Rejection::OutsideWindow`] | `invalid_commitment` | `outside_window` |
 //! | the signature recovers: low s, v 0 or 1 | 4 | [`Rejection::Signature`] | `bad_signature` | `bad_signature` |
 //! | the elected preconfer signed | 4 | [`Rejection::WrongSigner`] | `wrong_signer` | `wrong_signer` |
-//! | `timestamp` is not ahead of our clock by more than the drift | 5 | [`IgnoreReason::Early`] | none | `early` |
+//! | `timestamp` is less than a slot and the drift ahead of our clock | 5 | [`IgnoreReason::Early`] | none | `early` |
 //! | came live before the window's end and the grace | 5 | [`IgnoreReason::Late`] | none | `late` |
+//! | `timestamp` is not ahead of our clock by more than the drift | 5 | [`Missing::Time`] | none | `pending_time` |
 //! | above the base | 5 | [`IgnoreReason::Settled`] | none | `settled` |
 //! | live: the anchor is not too far behind the head of L1 | 5 | [`Rejection::StaleAnchor`] | `invalid_commitment` | `stale_anchor` |
 //! | on the settled block, where its hash is known | 5 | [`Rejection::Parent`] | `invalid_commitment` | `parent` |
@@ -34,6 +36,8 @@
 //! | the parent made a block | 5 | [`Rejection::EopOnlyParent`] | `invalid_commitment` | `eop_only_parent` |
 //! | the parent is the block before | 5 | [`Rejection::BlockNumber`] | `invalid_commitment` | `block_number` |
 //! | `timestamp`, anchor, proposal and gas limit follow the parent's ([`BlockRules`]) | 5 | [`Rejection::Block`] | `invalid_commitment` | `block_rule` |
+//!
+//! While the schedule is not known, *early* and *late* are judged before it is waited for.
 //!
 //! The penalty is what [`Rejection::offence`] charges the peer that delivered it with. What only an elected
 //! preconfer can break (from `stale_anchor` on) is that preconfer's fault; a caller who forwards before it

@@ -46,6 +46,8 @@ pub enum Missing {
     Parent(B256),
     /// The lookahead for the window with this end.
     Schedule(UnixSeconds),
+    /// This moment: its block time is less than a slot ahead of our clock.
+    Time(UnixSeconds),
 }
 
 impl Missing {
@@ -55,6 +57,7 @@ impl Missing {
         match self {
             Self::Parent(_) => "pending_parent",
             Self::Schedule(_) => "pending_schedule",
+            Self::Time(_) => "pending_time",
         }
     }
 }
@@ -72,14 +75,21 @@ pub enum IgnoreReason {
         /// When it arrived.
         arrived: UnixSeconds,
     },
-    /// Its block time has not come yet by our clock.
+    /// Its block time is a slot or more ahead of our clock (§5, rule 7).
     Early {
         /// Its block time.
         timestamp: UnixSeconds,
         /// Our clock.
         now: UnixSeconds,
     },
-    /// Its height is settled by the contracts.
+    /// Its window is not in the schedule that we know, and ends beyond the horizon up to which one can be expected.
+    BeyondHorizon {
+        /// End of its window.
+        window_end: UnixSeconds,
+        /// The latest end that it may have to wait.
+        horizon: UnixSeconds,
+    },
+    /// Its height is settled by the contracts, or it stands on a block that was not.
     Settled {
         /// Its height.
         block: BlockNumber,
@@ -97,6 +107,7 @@ impl IgnoreReason {
         match self {
             Self::Late { .. } => "late",
             Self::Early { .. } => "early",
+            Self::BeyondHorizon { .. } => "beyond_horizon",
             Self::Settled { .. } => "settled",
             Self::Lookahead(_) => "lookahead",
         }

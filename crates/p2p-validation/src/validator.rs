@@ -59,12 +59,19 @@ pub struct ValidationConfig {
     /// How far a block's time may be ahead of our clock, in whole seconds. Keeps an elected preconfer from
     /// filling its future windows today.
     pub clock_drift: Duration,
+    /// An L1 slot, in whole seconds: a block that is ahead by less than this beyond the drift waits until it is due, one
+    /// that is further ahead is ignored.
+    pub slot: Duration,
+    /// How far the end of a window may be ahead of our clock while its schedule is not known, in whole seconds; what is
+    /// further ahead is ignored, as no schedule can be expected to tell.
+    pub horizon: Duration,
     /// What a zero parent hash means.
     pub zero_parent: ZeroParent,
 }
 
 impl ValidationConfig {
-    /// The rules of the protocol for a chain, with 4 s of grace and 2 s of drift.
+    /// The rules of the protocol for a chain, with 4 s of grace, 2 s of drift, slots of 12 s, and a horizon of two epochs
+    /// of 32 slots: the end of the next epoch is never further away.
     #[must_use]
     pub const fn new(domain: SigningDomain, slasher: Address) -> Self {
         Self {
@@ -72,6 +79,8 @@ impl ValidationConfig {
             slasher,
             executor_slot_grace: Duration::from_secs(4),
             clock_drift: Duration::from_secs(2),
+            slot: Duration::from_secs(12),
+            horizon: Duration::from_secs(2 * 32 * 12),
             zero_parent: ZeroParent::Unknown,
         }
     }
@@ -84,6 +93,15 @@ pub enum Arrival {
     Live(UnixSeconds),
     /// From a peer's history.
     History(UnixSeconds),
+}
+
+impl Arrival {
+    /// The moment, by the caller's clock.
+    #[must_use]
+    pub const fn now(self) -> UnixSeconds {
+        let (Self::Live(now) | Self::History(now)) = self;
+        now
+    }
 }
 
 /// A block that a commitment may build on.
@@ -102,7 +120,9 @@ pub struct Facts<'a> {
     pub base: Base,
     /// The known commitment whose hash is the commitment's parent hash.
     pub parent: Option<Parent<'a>>,
-    /// The block at the height before, whatever its hash. Only [`ZeroParent::FollowsHeight`] looks at it.
+    /// The block of the chain at the height before, whatever its hash. [`ZeroParent::FollowsHeight`] looks at it, and
+    /// so does the first block above a base whose hash is not known: where the chain has a block there, it must be that
+    /// one.
     pub before: Option<Parent<'a>>,
 }
 
@@ -227,11 +247,15 @@ impl Validator {
     /// Step 2: was its signer elected for its window, does its time fall in it, did it come neither early
     /// nor late?
     /// What passes may be forwarded.
+    ///
+    /// While the schedule is not known, only what it could still make valid waits for it: neither far ahead of our clock
+    /// nor late, and of a window that ends before the horizon.
     pub fn elect(&self, commitment: Authenticated, arrival: Arrival) -> ValidationOutcome<Elected> {
         let claimed = commitment.window_end();
+        let untimely = self.untimely(&commitment, arrival);
         let slot = match self.lookahead.slot(claimed) {
             Ok(Some(slot)) => slot,
-            Ok(None) => return ValidationOutcome::Defer(Missing::Schedule(claimed)),
+            Ok(None) => return self.awaiting_schedule(claimed, arrival, untimely),
             Err(error) => return ValidationOutcome::Ignore(IgnoreReason::Lookahead(error)),
         };
         let window = slot.window;
@@ -242,18 +266,54 @@ impl Validator {
         if elected != signer && !self.lookahead.elects_anyone() {
             return Rejection::WrongSigner { elected, signer }.into();
         }
-        let timestamp = commitment.timestamp();
-        let (Arrival::Live(now) | Arrival::History(now)) = arrival;
-        if timestamp > now.saturating_add(self.config.clock_drift) {
-            return ValidationOutcome::Ignore(IgnoreReason::Early { timestamp, now });
+        if let Some(reason) = untimely {
+            return ValidationOutcome::Ignore(reason);
         }
-        let grace = self.config.executor_slot_grace;
+        let due = commitment.timestamp().saturating_sub(self.config.clock_drift);
+        if due > arrival.now() {
+            return ValidationOutcome::Defer(Missing::Time(due));
+        }
+        ValidationOutcome::Accept(Elected::new(commitment, window, arrival))
+    }
+
+    /// Why a commitment comes too early to be kept, or too late.
+    fn untimely(&self, commitment: &Authenticated, arrival: Arrival) -> Option<IgnoreReason> {
+        let ValidationConfig { clock_drift, slot, executor_slot_grace: grace, .. } = self.config;
+        let (timestamp, window_end, now) = (commitment.timestamp(), commitment.window_end(), arrival.now());
+        let due = timestamp.saturating_sub(clock_drift);
+        if due > now && due >= now.saturating_add(slot) {
+            return Some(IgnoreReason::Early { timestamp, now });
+        }
         match arrival {
-            Arrival::Live(arrived) if arrived > claimed.saturating_add(grace) => {
-                ValidationOutcome::Ignore(IgnoreReason::Late { window_end: claimed, grace, arrived })
+            Arrival::Live(arrived) if arrived > window_end.saturating_add(grace) => {
+                Some(IgnoreReason::Late { window_end, grace, arrived })
             }
-            _ => ValidationOutcome::Accept(Elected::new(commitment, window, arrival)),
+            Arrival::Live(_) | Arrival::History(_) => None,
         }
+    }
+
+    fn awaiting_schedule(
+        &self,
+        window_end: UnixSeconds,
+        arrival: Arrival,
+        untimely: Option<IgnoreReason>,
+    ) -> ValidationOutcome<Elected> {
+        if let Some(reason) = untimely {
+            return ValidationOutcome::Ignore(reason);
+        }
+        let horizon = arrival.now().saturating_add(self.config.horizon);
+        if window_end > horizon {
+            return ValidationOutcome::Ignore(IgnoreReason::BeyondHorizon { window_end, horizon });
+        }
+        ValidationOutcome::Defer(Missing::Schedule(window_end))
+    }
+
+    /// Whether the lookahead elects the signer of a commitment for the window that it claims, as far as is known.
+    #[must_use]
+    pub fn elects(&self, commitment: &Authenticated) -> bool {
+        let slot = self.lookahead.slot(commitment.window_end());
+        matches!(slot, Ok(Some(slot)) if slot.signer == commitment.recovered().signer())
+            || self.lookahead.elects_anyone()
     }
 
     /// Whether the lookahead knows the schedule at a moment: what waits for it can be judged again.
@@ -273,46 +333,65 @@ impl Validator {
     /// A parent that is not known defers, even where another block is known at that height: its signer may
     /// have equivocated, and the block that a later one builds on wins, wherever it arrived (§7).
     pub fn link(&self, commitment: Elected, facts: &Facts<'_>) -> ValidationOutcome<Linked> {
-        let block = commitment.block();
-        let Facts { base, parent, before } = *facts;
+        let (block, Facts { base, parent, before }) = (commitment.block(), *facts);
         if block <= base.number {
             return ValidationOutcome::Ignore(IgnoreReason::Settled { block, base: base.number });
         }
         if let Err(rejection) = self.check_anchor(&commitment) {
             return rejection.into();
         }
-        let actual = commitment.parent_hash();
-        let mut follows = actual;
-        let parent = if block == base.next() {
-            match base.hash {
-                Some(expected) if expected != actual => return Rejection::Parent { expected, actual }.into(),
-                // Where the application has the settled block itself, its parameters are checked as well.
-                _ => parent.filter(|parent| parent.block == base.number),
-            }
-        } else {
-            let by_height = self.follows_height(&commitment);
-            let Some(parent) = (if by_height { before } else { parent }) else {
-                return ValidationOutcome::Defer(Missing::Parent(actual));
-            };
-            if by_height {
-                follows = parent.preconf.hash();
-            }
-            Some(parent)
+        let by_height = self.follows_height(&commitment);
+        let parent = match if by_height { before } else { parent } {
+            _ if block == base.next() => self.on_base(&commitment, facts),
+            Some(parent) => ValidationOutcome::Accept(Some(parent)),
+            None => ValidationOutcome::Defer(Missing::Parent(commitment.parent_hash())),
         };
-        if let Some(parent) = parent {
-            if parent.preconf.is_eop_only() {
-                return Rejection::EopOnlyParent.into();
-            }
-            if parent.block.checked_add(1) != Some(block) {
-                return Rejection::BlockNumber { block, parent: parent.block }.into();
-            }
-            if !commitment.is_eop_only()
-                && let Err(rejection) = self.rules.check(commitment.preconf(), parent.preconf)
+        parent.and_then(|parent| {
+            if let Some(parent) = parent
+                && let Err(rejection) = self.check_on(&commitment, parent)
             {
                 return rejection.into();
             }
+            let follows = match parent {
+                Some(parent) if by_height => parent.preconf.hash(),
+                None if by_height => base.hash.unwrap_or_default(),
+                _ => commitment.parent_hash(),
+            };
+            ValidationOutcome::Accept(Linked::new(commitment, follows))
+        })
+    }
+
+    /// The rules for a block on its parent.
+    fn check_on(&self, commitment: &Elected, parent: Parent<'_>) -> Result<(), Rejection> {
+        let block = commitment.block();
+        if parent.preconf.is_eop_only() {
+            return Err(Rejection::EopOnlyParent);
         }
-        ValidationOutcome::Accept(Linked::new(commitment, follows))
+        if parent.block.checked_add(1) != Some(block) {
+            return Err(Rejection::BlockNumber { block, parent: parent.block });
+        }
+        if commitment.is_eop_only() { Ok(()) } else { self.rules.check(commitment.preconf(), parent.preconf) }
+    }
+
+    /// The settled block that the first one above the base stands on, where the caller has it.
+    fn on_base<'f>(&self, commitment: &Elected, facts: &Facts<'f>) -> ValidationOutcome<Option<Parent<'f>>> {
+        let (block, actual) = (commitment.block(), commitment.parent_hash());
+        let Facts { base, parent, before } = *facts;
+        let settled = before.filter(|before| before.block == base.number);
+        if self.follows_height(commitment) {
+            return ValidationOutcome::Accept(settled);
+        }
+        match (base.hash, settled.map(|settled| settled.preconf.hash())) {
+            (Some(expected), _) if expected != actual => Rejection::Parent { expected, actual }.into(),
+            // The chain has a block there and this names another one: one that was left behind, or one that we have
+            // not seen, which only the application can say to be the settled one.
+            (None, Some(ours)) if ours != actual => match parent {
+                Some(_) => ValidationOutcome::Ignore(IgnoreReason::Settled { block, base: base.number }),
+                None => ValidationOutcome::Defer(Missing::Parent(actual)),
+            },
+            // Where the caller has the settled block itself, its parameters are checked as well.
+            _ => ValidationOutcome::Accept(parent.filter(|parent| parent.block == base.number)),
+        }
     }
 
     fn check_anchor(&self, commitment: &Elected) -> Result<(), Rejection> {

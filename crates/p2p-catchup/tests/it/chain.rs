@@ -1,11 +1,11 @@
 //! Real commitments, made once: signing is the slow part.
 
-use std::{num::NonZeroU64, sync::Arc};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use p2p_catchup::CatchUpConfig;
 use p2p_types::{
-    Address, B256, BlockNumber, Head, PreconfCommitment, Preconfirmation, SigningDomain, SigningKey, TxList,
-    U256, UnixSeconds,
+    Address, B256, BlockNumber, Head, PeerId, PreconfCommitment, Preconfirmation, SigningDomain, SigningKey,
+    TxList, U256, UnixSeconds,
 };
 use p2p_validation::{Authenticated, RotatingSchedule, ValidationConfig, Validator};
 
@@ -25,14 +25,29 @@ impl Signer {
     }
 
     pub(crate) fn block(&self, block: BlockNumber, parent: B256, branch: u64) -> Authenticated {
-        let preconf = Preconfirmation {
+        self.sign(Preconfirmation {
             block_number: U256::from(block),
             timestamp: U256::from(1_000 + branch),
             submission_window_end: U256::from(1_011),
             raw_tx_list_hash: txlist(block).hash(),
             parent_preconfirmation_hash: parent,
             ..Default::default()
-        };
+        })
+    }
+
+    /// Declines `block`: EOP-only.
+    pub(crate) fn handover(&self, block: BlockNumber, parent: B256) -> Authenticated {
+        self.sign(Preconfirmation {
+            eop: true,
+            block_number: U256::from(block),
+            timestamp: U256::from(1_000),
+            submission_window_end: U256::from(1_011),
+            parent_preconfirmation_hash: parent,
+            ..Default::default()
+        })
+    }
+
+    fn sign(&self, preconf: Preconfirmation) -> Authenticated {
         let signed = PreconfCommitment { preconf, slasher_address: Address::ZERO }
             .sign(&self.key, &SigningDomain::PLACEHOLDER);
         self.validator.authenticate_signed(signed).unwrap()
@@ -86,3 +101,12 @@ pub(crate) fn config() -> CatchUpConfig {
         ..Default::default()
     }
 }
+
+/// Distinct peers, the same in each run.
+pub(crate) fn peer(n: u8) -> PeerId {
+    let mut bytes = vec![0x00, 0x20];
+    bytes.extend([n; 32]);
+    PeerId::from_bytes(&bytes).unwrap()
+}
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);

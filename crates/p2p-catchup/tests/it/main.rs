@@ -11,13 +11,44 @@
 )]
 
 mod adversaries;
-mod backoff;
 mod chain;
-mod forks;
 mod paced;
-mod pages;
-mod rig;
 mod simulation;
-mod states;
-mod txlists;
 mod world;
+
+/// In which order the caller tells of what an import has done. The client tells of the head first; the machine is right
+/// in either order, so the scenarios run in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    AppliedFirst,
+    ImportedFirst,
+}
+
+/// The scenarios, with the order that the modules find in `super::ORDER`.
+macro_rules! scenarios {
+    ($name:ident, $order:expr) => {
+        #[path = "scenarios"]
+        #[allow(clippy::duplicate_mod, reason = "the same scenarios, in either order")]
+        mod $name {
+            const ORDER: super::Order = $order;
+
+            #[path = "backoff.rs"]
+            mod backoff;
+            #[path = "forks.rs"]
+            mod forks;
+            #[path = "pages.rs"]
+            mod pages;
+            #[path = "rig.rs"]
+            mod rig;
+            #[path = "states.rs"]
+            mod states;
+            #[path = "txlists.rs"]
+            mod txlists;
+            #[path = "waiting.rs"]
+            mod waiting;
+        }
+    };
+}
+
+scenarios!(applied_first, super::Order::AppliedFirst);
+scenarios!(imported_first, super::Order::ImportedFirst);

@@ -9,10 +9,7 @@ use fastrand::Rng;
 use p2p_catchup::{CatchUp, CatchUpConfig, Failure, Input, Output, Pace, Reply, Request, RequestId};
 use p2p_types::{B256, PeerId};
 
-use crate::{
-    chain::{head, txlist},
-    rig::peer,
-};
+use crate::chain::{head, peer, txlist};
 
 /// What the deployed servers answer in one of their windows, per protocol.
 const ALLOWED: usize = 8;

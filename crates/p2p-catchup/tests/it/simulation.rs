@@ -5,7 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use crate::{
-    rig::peer,
+    chain::peer,
     world::{ADVERSARIES, Kind, Weather, World},
 };
 

@@ -15,10 +15,7 @@ use p2p_catchup::{
 use p2p_types::{B256, BlockNumber, Head, HeadSyncStatus, Offence, PeerId};
 use p2p_validation::Authenticated;
 
-use crate::{
-    chain::{self, Signer, head_of},
-    rig::peer,
-};
+use crate::chain::{self, Signer, head_of, peer};
 
 /// Who answers how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +51,13 @@ pub(crate) const ADVERSARIES: [Kind; 8] = [
 ];
 
 pub(crate) const LENGTH: usize = 40;
+
+/// How long gossip may take to bring a list.
+const TXLIST_GRACE: Duration = Duration::from_millis(500);
+
+/// How long gossip may take to bring a parent, and for how long a parent keeps us from being live that nobody has.
+const GAP_GRACE: Duration = Duration::from_millis(500);
+const WAITING_TTL: Duration = Duration::from_secs(4);
 
 /// After which a reply does not count.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -91,8 +95,10 @@ pub(crate) struct Actor {
     pub(crate) up: bool,
     /// What it last told the machine since it came.
     told: Option<BlockNumber>,
-    /// Pages asked of it since one of its pages moved the head.
-    pages_asked: u32,
+    /// Pages asked of it that can have failed since one of its pages moved the head.
+    pages_asked: usize,
+    /// Those of them without a reply.
+    pages_open: BTreeSet<RequestId>,
 }
 
 enum Event {
@@ -131,7 +137,13 @@ pub(crate) struct World {
     /// The node's store.
     pub(crate) chain: Vec<Authenticated>,
     lists: BTreeSet<B256>,
+    /// Until when gossip may bring a list that is not here.
+    fresh: BTreeMap<B256, Instant>,
     pool: BTreeMap<BlockNumber, Authenticated>,
+    /// Since when something waits above the head.
+    waits_since: Option<Instant>,
+    /// What has waited there in vain.
+    in_vain: Option<BlockNumber>,
     /// Whose head was asked when, of those that have not left since.
     heads_asked: BTreeMap<RequestId, (PeerId, Instant)>,
     events: BTreeMap<(Instant, u64), Event>,
@@ -154,6 +166,9 @@ impl World {
             head_refresh: Duration::from_secs(4),
             head_stale: Duration::from_secs(12),
             request_deadline: DEADLINE,
+            txlist_grace: TXLIST_GRACE,
+            gap_grace: GAP_GRACE,
+            waiting_ttl: WAITING_TTL,
             backoff: Backoff { max: Duration::from_secs(10), ..Backoff::recommended() },
             leave_out: Duration::from_secs(60),
             ..Default::default()
@@ -170,7 +185,10 @@ impl World {
             height,
             chain: Vec::new(),
             lists: BTreeSet::new(),
+            fresh: BTreeMap::new(),
             pool: BTreeMap::new(),
+            waits_since: None,
+            in_vain: None,
             heads_asked: BTreeMap::new(),
             events: BTreeMap::new(),
             count: 0,
@@ -180,7 +198,10 @@ impl World {
             trace: None,
         };
         for (n, &kind) in kinds.iter().enumerate() {
-            world.actors.insert(peer(n as u8), Actor { kind, up: false, told: None, pages_asked: 0 });
+            world.actors.insert(
+                peer(n as u8),
+                Actor { kind, up: false, told: None, pages_asked: 0, pages_open: BTreeSet::new() },
+            );
         }
         world
     }
@@ -264,6 +285,9 @@ impl World {
         match event {
             Event::Reply { id, from, reply } => {
                 let asked = self.heads_asked.remove(&id);
+                for actor in self.actors.values_mut() {
+                    actor.pages_open.remove(&id);
+                }
                 if let Reply::Head { block } = reply
                     && asked.is_some_and(|(_, at)| self.now < at + DEADLINE)
                     && let Some(actor) = self.actors.get_mut(&from).filter(|actor| actor.up)
@@ -316,11 +340,15 @@ impl World {
         let index = block.block() as usize - 1;
         for dropped in self.chain.drain(index..).collect::<Vec<_>>() {
             let hash = dropped.txlist_hash().unwrap();
+            self.fresh.remove(&hash);
             self.input(Input::TxListUnwanted { block: dropped.block(), hash });
         }
         self.chain.push(block.clone());
         let hash = block.txlist_hash().unwrap();
         if !self.lists.contains(&hash) {
+            if live {
+                self.fresh.entry(hash).or_insert(self.now + TXLIST_GRACE);
+            }
             self.input(Input::TxListWanted { block: block.block(), hash, live });
         }
     }
@@ -346,7 +374,35 @@ impl World {
             self.store(&block, live);
         }
         let reached = self.chain.len() as u64;
-        self.pool.retain(|&number, _| number > reached);
+        let waiting = self.pool.split_off(&(reached + 1));
+        let gone = std::mem::replace(&mut self.pool, waiting);
+        for block in gone.values() {
+            self.input(Input::OrphanGone { parent: block.parent_hash() });
+        }
+        if !gone.is_empty() {
+            self.tell_waiting();
+        }
+    }
+
+    fn level(&self) -> Option<BlockNumber> {
+        self.pool.last_key_value().map(|(&block, _)| block)
+    }
+
+    /// Tells the level of what waits.
+    fn tell_waiting(&mut self) {
+        let highest = self.level();
+        self.input(Input::Waiting { highest });
+    }
+
+    /// Notes since when something waits above the head, unless that was in vain before.
+    fn note_waiting(&mut self) {
+        let above = self.level().filter(|level| *level > self.chain.len() as u64);
+        let in_vain = self.waits_since.is_some_and(|since| self.now >= since + WAITING_TTL);
+        if in_vain {
+            self.in_vain = self.in_vain.max(above);
+        }
+        let anew = above.is_some() && above > self.in_vain;
+        self.waits_since = above.and(self.waits_since.or(anew.then_some(self.now)));
     }
 
     fn gossip(&mut self, block: &Authenticated) {
@@ -360,7 +416,9 @@ impl World {
             self.input(Input::Applied { head });
         } else {
             self.pool.insert(block.block(), block.clone());
-            self.input(Input::Orphan { block: block.block(), parent: block.parent_hash() });
+            let signer = block.recovered().signer();
+            self.input(Input::Orphan { block: block.block(), parent: block.parent_hash(), signer });
+            self.tell_waiting();
         }
     }
 
@@ -390,12 +448,20 @@ impl World {
         if head != before
             && let Some(actor) = self.actors.get_mut(&from)
         {
-            actor.pages_asked = 0;
+            actor.pages_asked = actor.pages_open.len();
+        }
+        let applied_first = self.rng.bool();
+        if head != before && applied_first {
+            self.input(Input::Applied { head });
         }
         self.input(Input::Imported { id, head, verdict });
+        if head != before && !applied_first {
+            self.input(Input::Applied { head });
+        }
     }
 
     pub(crate) fn input(&mut self, input: Input) {
+        self.note_waiting();
         self.machine.handle(self.now, input);
         while let Some(output) = self.machine.poll_output() {
             if let Some(trace) = &mut self.trace {
@@ -422,7 +488,10 @@ impl World {
         if request == Request::Head {
             self.heads_asked.insert(id, (to, self.now));
         }
-        actor.pages_asked += u32::from(matches!(request, Request::Page { .. }));
+        if matches!(request, Request::Page { .. }) {
+            actor.pages_asked += 1;
+            actor.pages_open.insert(id);
+        }
         let kind = actor.kind;
         let lost = self.rng.f64() < self.weather.loss;
         if let Some(reply) = self.answer(kind, request).filter(|_| !lost) {
@@ -469,10 +538,18 @@ impl World {
     pub(crate) fn check(&self) {
         let HeadSyncStatus::Live { head } = self.machine.status() else { return };
         assert_eq!(head, self.head(), "the head told is the head stored");
-        let lacks = self.chain.iter().find(|block| !self.lists.contains(&block.txlist_hash().unwrap()));
+        let fresh = |hash| self.fresh.get(&hash).is_some_and(|until| *until >= self.now);
+        let lacks = self.chain.iter().find(|block| {
+            let hash = block.txlist_hash().unwrap();
+            !self.lists.contains(&hash) && !fresh(hash)
+        });
         assert!(lacks.is_none(), "live without the txlist of {:?}", lacks.map(Authenticated::block));
         let applied = self.chain.len() as u64;
-        assert!(self.pool.keys().all(|&seen| seen <= applied), "live below what was seen");
+        if let Some(since) = self.waits_since {
+            let waits = self.now - since;
+            let missing = waits > GAP_GRACE && waits < WAITING_TTL;
+            assert!(!missing, "live at {applied} while {:?} waits since {waits:?}", self.level());
+        }
         for (id, actor) in self.actors.iter().filter(|(_, actor)| actor.up && actor.kind == Kind::Honest) {
             // A peer that left pages unanswered again and again has lost its say for a while.
             assert!(

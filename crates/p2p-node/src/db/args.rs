@@ -9,8 +9,9 @@ use crate::domain::Domain;
 
 /// Look after a store on disk: count, check, copy, prune
 ///
-/// The store must not be in use: a node that has it open is named in the error. Nothing is evicted, whatever
-/// limits the node has.
+/// The store must not be in use: a node that has it open is named in the error. `stats`, `verify` and `export` change
+/// nothing, be the store of an older version, left behind by a crash, or on a read-only file system. Nothing is
+/// evicted, whatever limits the node has.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit code: 0 if all is well, 1 if something is wrong with the store or a line, 2 for a bad command line.
@@ -43,6 +44,17 @@ pub(super) enum DbCommand {
     Prune(Prune),
     /// Make the database file smaller and remove what a crash has left
     Compact(Store),
+}
+
+impl DbCommand {
+    /// Which store.
+    pub(super) const fn store(&self) -> &Store {
+        match self {
+            Self::Stats(store) | Self::Verify(store) | Self::Export(store) | Self::Compact(store) => store,
+            Self::Import(import) => &import.store,
+            Self::Prune(prune) => &prune.store,
+        }
+    }
 }
 
 /// Which store, and how the answer looks.

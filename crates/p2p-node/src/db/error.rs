@@ -19,6 +19,31 @@ pub(crate) enum DbError {
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The same, with the folder that it is in.
+    #[error("{}: {source}{}", folder.display(), advice(source))]
+    Store {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong.
+        source: StorageError,
+    },
+    /// What the store holds is not what it was given.
+    #[error(
+        "{}: the store is damaged: {first}{}; {}",
+        folder.display(),
+        if *more > 0 { format!(", and {more} more") } else { String::new() },
+        if *only_lists { "a node that runs on it fetches the list again" } else { RESTORE },
+    )]
+    Damaged {
+        /// The folder.
+        folder: PathBuf,
+        /// The first problem.
+        first: String,
+        /// How many there are beyond that.
+        more: usize,
+        /// Whether all of them are transaction lists.
+        only_lists: bool,
+    },
     /// What was read is no export of ours.
     #[error("line 1 is not the head of an export: {0}")]
     Header(#[source] serde_json::Error),
@@ -52,6 +77,22 @@ pub(crate) enum DbError {
         /// Where it ended.
         expected: Option<Head>,
     },
+}
+
+const RESTORE: &str = "restore a copy, or move the folder away and let a node fetch the chain from its peers";
+
+/// What to do, where that is clear.
+fn advice(error: &StorageError) -> String {
+    let advice = match error {
+        StorageError::Corrupt { .. } => RESTORE,
+        StorageError::Locked { .. } => "stop that first",
+        StorageError::NewerSchema { .. } => "use a newer version of this program",
+        StorageError::OtherDomain { .. } => "name it with --domain",
+        StorageError::NoSpace => "make room and try again",
+        error if error.is_retryable() => "try again",
+        _ => return String::new(),
+    };
+    format!("; {advice}")
 }
 
 fn head(head: Option<Head>) -> String {

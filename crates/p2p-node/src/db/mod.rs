@@ -19,7 +19,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use p2p_storage::{CommitmentStore, DiskConfig, DiskStorage, Durability, SdkStorage, StorageLimits};
+use p2p_storage::{CommitmentStore, DiskConfig, DiskStorage, Durability, Problem, SdkStorage, StorageLimits};
 use p2p_types::UnixSeconds;
 use p2p_validation::ZeroParent;
 use serde_json::{Map, Value, json};
@@ -35,27 +35,42 @@ use import::{Imported, Rules};
 /// # Errors
 /// [`DbError`].
 pub(crate) fn run(args: &DbArgs) -> Result<ExitCode, DbError> {
-    let good = match &args.command {
-        DbCommand::Stats(store) => stats(store)?,
-        DbCommand::Verify(store) => verify(store)?,
+    let done = match &args.command {
+        DbCommand::Stats(store) => stats(store),
+        DbCommand::Verify(store) => verify(store),
         DbCommand::Export(args) => {
-            export::run(&open(args)?, &args.domain.0)?;
-            true
+            look(args).and_then(|store| export::run(&store, &args.domain.0)).map(|()| true)
         }
-        DbCommand::Import(args) => import(args)?,
-        DbCommand::Prune(args) => prune(args)?,
-        DbCommand::Compact(store) => compact(store)?,
+        DbCommand::Import(args) => import(args),
+        DbCommand::Prune(args) => prune(args),
+        DbCommand::Compact(store) => compact(store),
     };
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    match done {
+        Ok(good) => Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Err(DbError::Storage(source)) => {
+            Err(DbError::Store { folder: args.command.store().folder.clone(), source })
+        }
+        Err(error) => Err(error),
+    }
 }
 
-/// Opens what is there, without the limits that a node has: a tool evicts nothing.
+/// Opens what is there to look at it: nothing is created, put in order or taken over from an older version.
+fn look(store: &Store) -> Result<DiskStorage, DbError> {
+    is_there(store)?;
+    Ok(DiskStorage::open_read_only(&store.folder, config(store))?)
+}
+
+/// Opens what is there to change it.
 fn open(store: &Store) -> Result<DiskStorage, DbError> {
-    if !DiskStorage::exists(&store.folder) {
-        return Err(DbError::NoStore(store.folder.clone()));
-    }
+    is_there(store)?;
     Ok(DiskStorage::open(&store.folder, config(store))?)
 }
+
+fn is_there(store: &Store) -> Result<(), DbError> {
+    if DiskStorage::exists(&store.folder) { Ok(()) } else { Err(DbError::NoStore(store.folder.clone())) }
+}
+
+/// Without the limits that a node has: a tool evicts nothing.
 
 fn config(store: &Store) -> DiskConfig {
     let all = usize::MAX;
@@ -64,7 +79,7 @@ fn config(store: &Store) -> DiskConfig {
 }
 
 fn stats(args: &Store) -> Result<bool, DbError> {
-    let store = open(args)?;
+    let store = look(args)?;
     let stats = store.stats()?;
     say(
         args.json,
@@ -83,11 +98,8 @@ fn stats(args: &Store) -> Result<bool, DbError> {
 }
 
 fn verify(args: &Store) -> Result<bool, DbError> {
-    let report = open(args)?.verify()?;
+    let report = look(args)?.verify()?;
     let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
-    for problem in &problems {
-        writeln!(io::stderr(), "{problem}").ok();
-    }
     say(
         args.json,
         json!({
@@ -98,7 +110,9 @@ fn verify(args: &Store) -> Result<bool, DbError> {
             "problems": problems,
         }),
     )?;
-    Ok(report.is_sound())
+    let Some(first) = problems.first().cloned() else { return Ok(true) };
+    let only_lists = report.problems.iter().all(|problem| matches!(problem, Problem::TxList(_)));
+    Err(DbError::Damaged { folder: args.folder.clone(), first, more: problems.len() - 1, only_lists })
 }
 
 fn import(args: &Import) -> Result<bool, DbError> {
@@ -149,7 +163,10 @@ fn say(json: bool, answer: Value) -> Result<(), DbError> {
 fn lines(fields: &Map<String, Value>, output: &mut impl io::Write) -> io::Result<()> {
     for (name, value) in fields {
         match value {
-            Value::Array(items) => writeln!(output, "{name} {}", items.len())?,
+            Value::Array(items) => {
+                writeln!(output, "{name} {}", items.len())?;
+                items.iter().filter_map(Value::as_str).try_for_each(|item| writeln!(output, "- {item}"))?;
+            }
             Value::Null => writeln!(output, "{name} none")?,
             value => writeln!(output, "{name} {value}")?,
         }

@@ -9,16 +9,21 @@ use std::{
     collections::HashSet,
     fs,
     io::{self, Read as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
-        Condvar, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use p2p_types::B256;
 
-use super::{fault::io_fault, group::lock};
+use super::{
+    backend::Unsynced,
+    fault::{io_fault, retried},
+    group::lock,
+    owner::Owner,
+};
 use crate::StorageError;
 
 /// The file system, as far as the lists need it. Paths are relative to the store's folder.
@@ -37,24 +42,40 @@ pub(super) trait FileSystem: Send + Sync {
 }
 
 /// A folder of the operating system's.
-pub(super) struct Folder(pub(super) PathBuf);
+pub(super) struct Folder {
+    pub(super) root: PathBuf,
+    pub(super) owner: Arc<Owner>,
+    pub(super) unsynced: Arc<Mutex<Unsynced>>,
+}
 
 impl Folder {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), owner: Arc::new(Owner::new(root)), unsynced: Arc::default() }
+    }
+
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.root.join(name)
     }
 }
 
 impl FileSystem for Folder {
     fn create_folder(&self, path: &str) -> io::Result<bool> {
-        match fs::create_dir(self.path(path)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            created => created.map(|()| true),
+        let path = self.path(path);
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(false),
+            // Nothing of ours: no list could be put there.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::remove_file(&path)?,
+            created => return created.map(|()| true),
         }
+        fs::create_dir(path).map(|()| true)
     }
 
     fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
-        let mut file = fs::File::create(self.path(path))?;
+        let path = self.path(path);
+        if path.is_dir() {
+            fs::remove_dir_all(&path)?;
+        }
+        let mut file = fs::File::create(path)?;
         file.write_all(bytes)?;
         file.sync_data()
     }
@@ -80,7 +101,7 @@ impl FileSystem for Folder {
 }
 
 /// The folder of all lists.
-const ROOT: &str = "txlists";
+pub(super) const ROOT: &str = "txlists";
 /// Its folders, by the first digit of the hash: some thousand files in each even of a large store.
 const FOLDERS: [&str; 16] = [
     "txlists/0",
@@ -101,6 +122,12 @@ const FOLDERS: [&str; 16] = [
     "txlists/f",
 ];
 
+/// Whether there is no file, or something else in its place.
+fn is_no_file(error: &io::Error) -> bool {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | IsADirectory)
+}
+
 fn folder(hash: &B256) -> &'static str {
     let [first, ..] = hash.0;
     FOLDERS.get(usize::from(first >> 4)).copied().unwrap_or(ROOT)
@@ -109,6 +136,9 @@ fn folder(hash: &B256) -> &'static str {
 fn path(hash: &B256) -> String {
     format!("{}/{hash:x}", folder(hash))
 }
+
+/// Files that wait to be removed, of lists that the database has forgotten: some megabytes of names, were it more.
+const MAX_DOOMED: usize = 64 * 1024;
 
 /// What is known about the files beyond what the database says.
 #[derive(Default)]
@@ -119,6 +149,8 @@ pub(super) struct Files {
     released: Condvar,
     /// Lists that the database has forgotten, whose files are still there.
     doomed: Mutex<Vec<B256>>,
+    /// Whether the last one that was to be removed could not be.
+    failing: AtomicBool,
     /// Folders that have been looked through since the opening.
     swept: AtomicUsize,
 }
@@ -169,8 +201,11 @@ impl Files {
         claim: &Claim<'_>,
         bytes: &[u8],
     ) -> Result<(), StorageError> {
-        let written =
-            system.write(&path(&claim.hash), bytes).and_then(|()| system.sync_folder(folder(&claim.hash)));
+        // Each try writes all of it: after a failed sync the system may take for written what it has lost.
+        let written = retried(|| {
+            system.write(&path(&claim.hash), bytes)?;
+            system.sync_folder(folder(&claim.hash))
+        });
         written.map_err(|error| {
             // What is left of it would be removed later all the same.
             drop(system.remove(&path(&claim.hash)));
@@ -184,24 +219,50 @@ impl Files {
         hash: &B256,
         len: usize,
     ) -> Result<Option<Vec<u8>>, StorageError> {
-        match system.read(&path(hash), (len as u64).saturating_add(1)) {
+        match retried(|| system.read(&path(hash), (len as u64).saturating_add(1))) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_no_file(&error) => Ok(None),
             Err(error) => Err(io_fault(&error)),
         }
     }
 
-    /// The database has forgotten these; their files go when that is on disk.
-    pub(super) fn doom(&self, hashes: Vec<B256>) {
-        lock(&self.doomed).extend(hashes);
-    }
-
-    pub(super) fn take_doomed(&self) -> Vec<B256> {
-        std::mem::take(&mut *lock(&self.doomed))
+    /// The database has forgotten these; their files go when that is on disk. Of more than [`MAX_DOOMED`] the rest is
+    /// found when the folders are looked through after the next opening.
+    pub(super) fn doom(&self, hashes: impl IntoIterator<Item = B256>) {
+        let mut doomed = lock(&self.doomed);
+        let room = MAX_DOOMED.saturating_sub(doomed.len());
+        doomed.extend(hashes.into_iter().take(room));
     }
 
     pub(super) fn doomed(&self) -> usize {
         lock(&self.doomed).len()
+    }
+
+    /// Removes the files of lists that the database has forgotten. What cannot be removed now waits for the next time;
+    /// that is said once until it works again.
+    pub(super) fn remove_doomed(
+        &self,
+        system: &dyn FileSystem,
+        is_named: impl Fn(&B256) -> Result<bool, StorageError>,
+    ) {
+        let mut doomed = std::mem::take(&mut *lock(&self.doomed));
+        if doomed.is_empty() {
+            return;
+        }
+        while let Some(hash) = doomed.last() {
+            if let Err(error) = self.remove(system, hash, || is_named(hash)) {
+                let waiting = doomed.len();
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, waiting, "cannot remove files of evicted transaction lists; trying again later");
+                }
+                self.doom(doomed);
+                return;
+            }
+            doomed.pop();
+        }
+        if self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("files of evicted transaction lists are removed again");
+        }
     }
 
     /// Removes the file of a list, unless somebody is writing it or the database names it.
@@ -215,8 +276,8 @@ impl Files {
         if claimed.contains(hash) || is_named()? {
             return Ok(());
         }
-        match system.remove(&path(hash)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_fault(&error)),
+        match retried(|| system.remove(&path(hash))) {
+            Err(error) if !is_no_file(&error) => Err(io_fault(&error)),
             _ => Ok(()),
         }
     }
@@ -232,7 +293,7 @@ impl Files {
             self.swept.store(FOLDERS.len(), Ordering::Relaxed);
             return Ok(false);
         };
-        for name in system.list(folder).map_err(|error| io_fault(&error))? {
+        for name in retried(|| system.list(folder)).map_err(|error| io_fault(&error))? {
             if let Ok(hash) = name.parse::<B256>() {
                 self.remove(system, &hash, || is_named(&hash))?;
             }

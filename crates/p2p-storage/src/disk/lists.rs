@@ -14,15 +14,17 @@ use super::{
 use crate::{StorageError, TxListStore};
 
 impl DiskStorage {
-    /// Removes files that the database does not name any more.
-    pub(super) fn remove_files(&self, hashes: Vec<B256>) -> Result<(), StorageError> {
-        hashes.iter().try_for_each(|hash| self.files.remove(&*self.source, hash, || self.contains(hash)))
+    /// Removes files that the database does not name any more, now or later.
+    pub(super) fn remove_files(&self) {
+        self.files.remove_doomed(&*self.source, |hash| self.contains(hash));
     }
 
     /// Puts a list into a file of its own.
     fn put_file(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError> {
+        self.changeable()?;
         let (hash, len) = (txlist.hash(), txlist.bytes().len());
         let claim = self.files.claim(hash);
+        self.discard_rotten(&txlist)?;
         if self.contains(&hash)? && self.write(move |writer| writer.renew_txlist(block, &hash))? {
             return Ok(false);
         }
@@ -32,11 +34,29 @@ impl DiskStorage {
         drop(claim);
         if put.is_err() {
             // The error that matters is the first.
-            drop(self.files.remove(&*self.source, &hash, || self.contains(&hash)));
+            if self.files.remove(&*self.source, &hash, || self.contains(&hash)).is_err() {
+                self.files.doom([hash]);
+            }
         } else if self.config.durability == Durability::Immediate {
-            self.files.sweep(&*self.source, |hash| self.contains(hash))?;
+            // The list is stored, whatever becomes of what a crash has left.
+            if let Err(error) = self.files.sweep(&*self.source, |hash| self.contains(hash)) {
+                tracing::debug!(%error, "cannot look for files that a crash has left");
+            }
         }
         put
+    }
+
+    /// Forgets what is kept under the hash of a list if it is not that list any more.
+    fn discard_rotten(&self, txlist: &TxList) -> Result<(), StorageError> {
+        match self.get(&txlist.hash()) {
+            Err(StorageError::Corrupt { .. }) => self.discard_txlist(&txlist.hash()).map(drop),
+            found => found.map(drop),
+        }
+    }
+
+    fn discard_txlist(&self, hash: &B256) -> Result<bool, StorageError> {
+        let hash = *hash;
+        self.write(move |writer| writer.discard_txlist(&hash))
     }
 
     /// Whether a list of so many bytes has room, or would have if settled ones went; asked before it is written.
@@ -184,16 +204,37 @@ impl Writer<'_> {
         if self.state.base.is_none_or(|base| block > base.number) {
             return Ok(false);
         }
+        self.forget(lists, block, &hash)?;
+        Ok(true)
+    }
+
+    /// As [`TxListStore::discard`].
+    fn discard_txlist(&mut self, hash: &B256) -> Result<bool, StorageError> {
+        let mut lists = Lists::open(self.transaction)?;
+        let Some((block, _)) = lists.blocks.get(&hash.0).map_err(fault)?.map(|info| info.value()) else {
+            return Ok(false);
+        };
+        self.forget(&mut lists, block, &hash.0)?;
+        Ok(true)
+    }
+
+    /// Removes a list that stands at this block.
+    fn forget(
+        &mut self,
+        lists: &mut Lists<'_>,
+        block: BlockNumber,
+        hash: &[u8; 32],
+    ) -> Result<(), StorageError> {
         self.changed = true;
-        lists.order.remove((block, &hash)).map_err(fault)?;
-        let info = lists.blocks.remove(&hash).map_err(fault)?.map(|info| info.value());
-        if lists.bytes.remove(&hash).map_err(fault)?.is_none() {
-            self.files.push(B256::from(hash));
+        lists.order.remove((block, hash)).map_err(fault)?;
+        let info = lists.blocks.remove(hash).map_err(fault)?.map(|info| info.value());
+        if lists.bytes.remove(hash).map_err(fault)?.is_none() {
+            self.files.push(B256::from(*hash));
         }
         let bytes = info.and_then(|(_, bytes)| usize::try_from(bytes).ok()).unwrap_or(0);
         self.state.txlists = self.state.txlists.saturating_sub(1);
         self.state.txlist_bytes = self.state.txlist_bytes.saturating_sub(bytes);
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -209,7 +250,11 @@ impl TxListStore for DiskStorage {
                 [(block, large)] if !self.is_small(large) => {
                     answers.push(self.put_file(*block, large.clone()));
                 }
-                small => answers.extend(self.name(small.to_vec(), false)),
+                small => {
+                    // What cannot be read now is not known to be rotten; the writing says what is wrong.
+                    small.iter().for_each(|(_, list)| drop(self.discard_rotten(list)));
+                    answers.extend(self.name(small.to_vec(), false));
+                }
             }
         }
         answers
@@ -240,6 +285,10 @@ impl TxListStore for DiskStorage {
             let blocks = file.open_table(TXLIST_BLOCKS).map_err(fault)?;
             Ok(blocks.get(&hash.0).map_err(fault)?.is_some())
         })
+    }
+
+    fn discard(&self, hash: &B256) -> Result<bool, StorageError> {
+        self.discard_txlist(hash)
     }
 
     fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {

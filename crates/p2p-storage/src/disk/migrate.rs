@@ -8,7 +8,7 @@ use super::{
     fault::fault,
     rows::{CHECKSUM_BYTES, record},
     state::{STATE_KEY, State},
-    tables::{COMMITMENTS, EVIDENCE, HEIGHTS, META, Place, entry},
+    tables::{COMMITMENTS, EVIDENCE, HEIGHTS, META, PROMISES, Place, entry},
 };
 use crate::StorageError;
 
@@ -16,11 +16,16 @@ use crate::StorageError;
 pub(super) type Migration = fn(&WriteTransaction) -> Result<(), StorageError>;
 
 /// The way from schema `n + 1` to `n + 2` is at index `n`. Nothing is older than the first.
-pub(super) const MIGRATIONS: &[Migration] = &[evidence, packed];
+pub(super) const MIGRATIONS: &[Migration] = &[evidence, packed, promises];
 
 /// Schema 2 keeps evidence, and lists that have no row among the bytes are files.
 fn evidence(transaction: &WriteTransaction) -> Result<(), StorageError> {
     transaction.open_table(EVIDENCE).map(drop).map_err(fault)
+}
+
+/// Schema 4 keeps promises.
+fn promises(transaction: &WriteTransaction) -> Result<(), StorageError> {
+    transaction.open_table(PROMISES).map(drop).map_err(fault)
 }
 
 /// The commitments of schema 1 and 2.

@@ -1,23 +1,25 @@
 //! Opening the file: whose it is, how old it is, and who has it.
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use p2p_types::{B256, SigningDomain};
-use redb::{Database, ReadableDatabase, TableError};
+use redb::{Database, ReadableDatabase, StorageBackend, TableError, backends::FileBackend};
 
 use super::{
-    fault::{fault, io_fault},
-    files::{FileSystem, Folder},
+    backend::DatabaseFile,
+    fault::{fault, io_fault, retried},
+    files::{FileSystem, Folder, ROOT},
     migrate::{MIGRATIONS, Migration},
+    owner::Owner,
     tables::{
-        COMMITMENTS, DOMAIN_KEY, EVIDENCE, HEIGHTS, META, ROOTS, SCHEMA_KEY, TXLIST_BLOCKS, TXLIST_ORDER,
-        TXLISTS,
+        COMMITMENTS, DOMAIN_KEY, EVIDENCE, HEIGHTS, META, PROMISES, ROOTS, SCHEMA_KEY, TXLIST_BLOCKS,
+        TXLIST_ORDER, TXLISTS,
     },
 };
 use crate::StorageError;
 
 /// The schema that this version writes.
-pub(super) const SCHEMA: u32 = 3;
+pub(super) const SCHEMA: u32 = 4;
 const _: () = assert!(MIGRATIONS.len() + 1 == SCHEMA as usize);
 
 /// Where the database comes from, and the folder around it; asked again when it has to be opened anew.
@@ -25,36 +27,59 @@ pub(super) trait Source: FileSystem {
     fn open(&self, builder: &redb::Builder) -> Result<Database, StorageError>;
     /// Bytes of the database.
     fn len(&self) -> Result<u64, StorageError>;
+    /// Whether nothing is written, neither to the database nor beside it.
+    fn is_read_only(&self) -> bool {
+        false
+    }
 }
 
 pub(super) const DATABASE: &str = "store.redb";
-/// The process id of who has it open.
-const OWNER: &str = "owner";
 
 impl Source for Folder {
     fn open(&self, builder: &redb::Builder) -> Result<Database, StorageError> {
-        fs::create_dir_all(&self.0).map_err(|error| io_fault(&error))?;
-        let file = self.path(DATABASE);
-        let is_new = !file.exists();
-        match builder.create(file) {
-            Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
-                let owner = fs::read_to_string(self.path(OWNER)).ok();
-                Err(StorageError::Locked { owner: owner.and_then(|pid| pid.trim().parse().ok()) })
-            }
-            Err(error) => Err(fault(error)),
-            Ok(database) => {
-                // The lock is the database's; this only says whose it is, so a failure costs the name alone.
-                drop(fs::write(self.path(OWNER), std::process::id().to_string()));
-                if is_new {
-                    sync_folder(&self.0)?;
-                }
-                Ok(database)
-            }
-        }
+        self.open_as(builder, |file| file)
     }
 
     fn len(&self) -> Result<u64, StorageError> {
         fs::metadata(self.path(DATABASE)).map(|file| file.len()).map_err(|error| io_fault(&error))
+    }
+}
+
+impl Folder {
+    /// Opens the database by way of a backend around its file.
+    pub(super) fn open_as<B: StorageBackend>(
+        &self,
+        builder: &redb::Builder,
+        backend: impl FnOnce(FileBackend) -> B,
+    ) -> Result<Database, StorageError> {
+        let open = || {
+            fs::create_dir_all(&self.root)?;
+            let mut how = fs::OpenOptions::new();
+            let file = how.read(true).write(true).create(true).truncate(false).open(self.path(DATABASE))?;
+            let is_empty = file.metadata()?.len() == 0;
+            Ok((file, is_empty))
+        };
+        let (file, is_new) = retried(open).map_err(|error: io::Error| io_fault(&error))?;
+        // The folders of the lists come after the database. One that has lost its bytes is not a new one.
+        if is_new && self.path(ROOT).exists() {
+            return Err(StorageError::Corrupt { what: "the database, which is missing or empty" });
+        }
+        let file = backend(FileBackend::new(file).map_err(fault)?);
+        let file = DatabaseFile::new(file, self.unsynced.clone(), self.owner.clone());
+        let database = builder.create_with_backend(file).map_err(|error| locked(error, &self.owner))?;
+        self.owner.tell();
+        if is_new {
+            sync_folder(&self.root)?;
+        }
+        Ok(database)
+    }
+}
+
+/// Why a database cannot be opened, with its owner where somebody has it open.
+pub(super) fn locked(error: redb::DatabaseError, owner: &Owner) -> StorageError {
+    match fault(error) {
+        StorageError::Locked { .. } => StorageError::Locked { owner: owner.read().map(|owner| owner.pid) },
+        other => other,
     }
 }
 
@@ -144,6 +169,7 @@ fn create(database: &Database, domain: &SigningDomain, schema: u32) -> Result<()
         transaction.open_table(TXLIST_BLOCKS).map_err(fault)?;
         transaction.open_table(TXLIST_ORDER).map_err(fault)?;
         transaction.open_table(EVIDENCE).map_err(fault)?;
+        transaction.open_table(PROMISES).map_err(fault)?;
     }
     transaction.commit().map_err(fault)
 }

@@ -6,7 +6,7 @@ use p2p_types::{Address, B256, BlockNumber, Recovered, SigningDomain};
 use preconfirmation_types::{Container as _, SIGNED_COMMITMENT_BYTES};
 use twox_hash::XxHash3_64;
 
-use super::tables::{CHAIN, Place};
+use super::tables::{CHAIN, Place, WITHDRAWN};
 use crate::{StorageError, StoredCommitment};
 
 /// Bytes of the checksum at the end of each record.
@@ -100,6 +100,13 @@ impl Row {
         record(self.stored.block, &body)
     }
 
+    /// Who signed the commitment of a record.
+    pub(super) fn signer(block: BlockNumber, bytes: &[u8]) -> Result<Address, StorageError> {
+        const WHAT: StorageError = StorageError::Corrupt { what: "a commitment" };
+        let body = checked(block, bytes).and_then(|packed| unpack(packed, MAX_ROW_BYTES)).ok_or(WHAT)?;
+        Ok(Address::from_slice(body.get(8..28).ok_or(WHAT)?))
+    }
+
     pub(super) fn decode(place: Place, bytes: &[u8], domain: &SigningDomain) -> Result<Self, StorageError> {
         const WHAT: StorageError = StorageError::Corrupt { what: "a commitment" };
         let (block, slot) = place;
@@ -108,7 +115,7 @@ impl Row {
         let (signer, body) = body.split_first_chunk::<20>().ok_or(WHAT)?;
         let (ssz, parent) = body.split_at_checked(SIGNED_COMMITMENT_BYTES).ok_or(WHAT)?;
         let arrival = u64::from_be_bytes(*arrival);
-        if slot != CHAIN && slot != arrival {
+        if slot != CHAIN && slot & !WITHDRAWN != arrival {
             return Err(WHAT);
         }
         let recovered =

@@ -14,7 +14,7 @@ use super::{
     sent::sent,
     tables::{CHAIN, COMMITMENTS, HEIGHTS, ROOTS, find, row, rows_at},
 };
-use crate::{CommitmentStore, Inserted, StorageError, StoredCommitment};
+use crate::{ChainUpdate, CommitmentStore, Inserted, StorageError, StoredCommitment};
 
 impl DiskStorage {
     /// The lowest height from `from` on at which something is stored.
@@ -81,7 +81,7 @@ impl CommitmentStore for DiskStorage {
             Some(parent) => self.at(parent.block.saturating_add(1))?,
             None => self.orphans()?,
         };
-        children.retain(|child| child.parent == *parent && !child.recovered.signed().preconf().is_eop_only());
+        children.retain(|child| child.parent == *parent && !child.is_handover());
         Ok(children.iter().map(StoredCommitment::hash).collect())
     }
 
@@ -120,12 +120,16 @@ impl CommitmentStore for DiskStorage {
         Ok(self.state()?.base)
     }
 
-    fn set_base(&self, base: Base) -> Result<Vec<StoredCommitment>, StorageError> {
+    fn set_base(&self, base: Base) -> Result<ChainUpdate, StorageError> {
         self.write(move |writer| writer.set_base(base))
     }
 
-    fn rewind(&self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
-        self.write(move |writer| writer.rewind(from))
+    fn withdraw(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError> {
+        self.write(move |writer| writer.withdraw(anchor))
+    }
+
+    fn reinstate(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError> {
+        self.write(move |writer| writer.reinstate(anchor))
     }
 
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {

@@ -7,16 +7,21 @@ use redb::{ReadableTable, TableDefinition};
 use super::{fault::fault, rows::Row};
 use crate::StorageError;
 
-/// Where a commitment stands: its height, and [`CHAIN`] or its number of arrival.
+/// Where a commitment stands: its height, and [`CHAIN`] or its number of arrival, which may have the mark
+/// [`WITHDRAWN`].
 pub(super) type Place = (BlockNumber, u64);
 /// The second half of the place of the one block of a height that is in the chain. Arrivals begin at 1.
 pub(super) const CHAIN: u64 = 0;
+/// L1 has replaced the anchor of the block.
+pub(super) const WITHDRAWN: u64 = 1 << 63;
 
 pub(super) type Commitments = TableDefinition<'static, Place, &'static [u8]>;
 pub(super) type Heights = TableDefinition<'static, (u64, u64), ()>;
 pub(super) type TxLists = TableDefinition<'static, &'static [u8; 32], &'static [u8]>;
 pub(super) type TxListBlocks = TableDefinition<'static, &'static [u8; 32], (BlockNumber, u64)>;
 pub(super) type TxListOrder = TableDefinition<'static, (BlockNumber, &'static [u8; 32]), ()>;
+/// End of the window, signer, height and preconfirmation hash.
+pub(super) type PromisePlace<'a> = (u64, &'a [u8; 20], BlockNumber, &'a [u8; 32]);
 /// Signer, height and label of the kind.
 pub(super) type EvidencePlace<'a> = (&'a [u8; 20], BlockNumber, &'a str);
 
@@ -39,6 +44,10 @@ pub(super) const TXLIST_ORDER: TxListOrder = TableDefinition::new("txlist_order"
 /// Evidence: both commitments and a checksum.
 pub(super) const EVIDENCE: TableDefinition<'static, EvidencePlace<'static>, &'static [u8]> =
     TableDefinition::new("evidence");
+
+/// What the application's own signers have promised.
+pub(super) const PROMISES: TableDefinition<'static, PromisePlace<'static>, &'static [u8]> =
+    TableDefinition::new("promises");
 
 pub(super) const SCHEMA_KEY: &str = "schema";
 pub(super) const DOMAIN_KEY: &str = "domain";

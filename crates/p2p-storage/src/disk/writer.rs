@@ -1,18 +1,18 @@
 //! Changes, inside one write transaction.
 
-use p2p_types::{B256, Base, BlockNumber, SigningDomain};
+use p2p_types::{B256, BlockNumber, SigningDomain};
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
     STEP,
     fault::{fault, spoils},
     rows::Row,
-    state::{State, last_of_chain},
+    state::State,
     tables::{CHAIN, COMMITMENTS, HEIGHTS, Place, ROOTS, entry, find, find_at, row, rows_at},
 };
 use crate::{
     Inserted, StorageError, StorageLimits, StoredCommitment,
-    fork::{Branches, Choice, choose, returns},
+    fork::{Blocks as _, Choice, ForkChoice, Node, choose},
 };
 
 /// A write transaction in work. A call that fails with an error that does not spoil
@@ -20,13 +20,15 @@ use crate::{
 /// those: each costs a microsecond or two.
 pub(super) struct Writer<'t> {
     pub(super) transaction: &'t WriteTransaction,
-    commitments: Table<'t, Place, &'static [u8]>,
+    pub(super) commitments: Table<'t, Place, &'static [u8]>,
     heights: Table<'t, (u64, u64), ()>,
     pub(super) state: State,
+    /// As of this transaction: it must not be used any more if the transaction fails.
+    pub(super) fork: &'t mut Option<ForkChoice>,
     /// As it was before.
     before: State,
     pub(super) limits: StorageLimits,
-    domain: SigningDomain,
+    pub(super) domain: SigningDomain,
     pub(super) changed: bool,
     /// What has been evicted so far.
     pub(super) evicted: usize,
@@ -41,33 +43,11 @@ pub(super) enum Progress<T> {
     More,
 }
 
-impl Branches for Writer<'_> {
-    fn canonical(&self, block: BlockNumber) -> Result<Option<B256>, StorageError> {
-        match self.state.tip {
-            None => Ok(None),
-            Some(tip) if tip.number < block => Ok(None),
-            Some(tip) if tip.number == block => Ok(Some(tip.hash)),
-            Some(_) => Ok(self.row((block, CHAIN))?.map(|row| row.stored.hash())),
-        }
-    }
-
-    fn block(&self, hash: &B256) -> Result<Option<StoredCommitment>, StorageError> {
-        Ok(self.find(hash)?.map(|(_, row)| row.stored))
-    }
-
-    fn head(&self) -> Option<BlockNumber> {
-        self.state.head().map(|head| head.number)
-    }
-
-    fn lowest(&self) -> BlockNumber {
-        self.state.lowest()
-    }
-}
-
 impl<'t> Writer<'t> {
     pub(super) fn new(
         transaction: &'t WriteTransaction,
         state: State,
+        fork: &'t mut Option<ForkChoice>,
         limits: StorageLimits,
         domain: SigningDomain,
     ) -> Result<Self, StorageError> {
@@ -76,6 +56,7 @@ impl<'t> Writer<'t> {
             commitments: transaction.open_table(COMMITMENTS).map_err(fault)?,
             heights: transaction.open_table(HEIGHTS).map_err(fault)?,
             state,
+            fork,
             before: state,
             limits,
             domain,
@@ -95,11 +76,11 @@ impl<'t> Writer<'t> {
         Ok(Some((self.state, self.files)))
     }
 
-    fn row(&self, place: Place) -> Result<Option<Row>, StorageError> {
+    pub(super) fn row(&self, place: Place) -> Result<Option<Row>, StorageError> {
         row(&self.commitments, place, &self.domain)
     }
 
-    fn find(&self, hash: &B256) -> Result<Option<(Place, Row)>, StorageError> {
+    pub(super) fn find(&self, hash: &B256) -> Result<Option<(Place, Row)>, StorageError> {
         find(&self.commitments, &self.heights, hash, &self.domain)
     }
 
@@ -117,23 +98,30 @@ impl<'t> Writer<'t> {
     }
 
     /// Takes a row from one place to another of its height.
-    fn shift(&mut self, from: Place, slot: u64, row: &Row) -> Result<(), StorageError> {
+    pub(super) fn shift(&mut self, from: Place, slot: u64, row: &Row) -> Result<(), StorageError> {
         self.commitments.remove(from).map_err(fault)?;
         self.write((from.0, slot), row)
     }
 
-    /// Removes rows: all of each height, so that no entry of the index leads to one that stays.
-    fn erase<'a>(
+    /// Removes rows.
+    pub(super) fn erase<'a>(
         &mut self,
         rows: impl IntoIterator<Item = (Place, &'a StoredCommitment)>,
     ) -> Result<(), StorageError> {
         let mut roots = self.transaction.open_table(ROOTS).map_err(fault)?;
-        for (place, stored) in rows {
+        for (place @ (block, _), stored) in rows {
             self.changed = true;
             self.commitments.remove(place).map_err(fault)?;
-            self.heights.remove(entry(&stored.hash(), place.0)).map_err(fault)?;
-            roots.remove(place.0).map_err(fault)?;
             self.state.commitments = self.state.commitments.saturating_sub(1);
+            let index = entry(&stored.hash(), block);
+            // One that stays may begin alike, and is found by the same entry.
+            let stay = rows_at(&self.commitments, block, &self.domain)?;
+            if !stay.iter().any(|(_, row)| entry(&row.stored.hash(), block) == index) {
+                self.heights.remove(index).map_err(fault)?;
+            }
+            if stay.is_empty() {
+                roots.remove(block).map_err(fault)?;
+            }
         }
         Ok(())
     }
@@ -175,64 +163,77 @@ impl<'t> Writer<'t> {
             return Err(StorageError::NoBase);
         }
         let hash = new.hash();
-        if let Some((place, row)) = self.find_at(new.block, &hash)? {
-            if !returns(self, &row.stored)? {
-                return Ok(Progress::Done(Inserted::Known));
-            }
-            self.note_root(&row.stored)?;
-            self.shift(place, CHAIN, &row)?;
-            self.state.tip = Some(row.stored.head());
-            return Ok(Progress::Done(Inserted::Restored { adopted: vec![row.stored] }));
+        if self.find_at(new.block, &hash)?.is_some() {
+            return Ok(Progress::Done(Inserted::Known));
         }
         while let Some(full) = self.limits.commitments_full(self.state.commitments) {
             if self.is_tired() {
                 return Ok(Progress::More);
             }
             match self.prune_lowest(BlockNumber::MAX)? {
+                0 if self.evict(&new.parent)? => self.evicted += 1,
                 0 => return Err(full),
                 gone => self.evicted += gone,
             }
         }
-        if new.recovered.signed().preconf().is_eop_only() {
+        if new.is_handover() {
             self.add(None, new)?;
             return Ok(Progress::Done(Inserted::New));
         }
         let head = new.head();
-        let choice = choose(self, new)?;
-        self.note_root(new)?;
-        Ok(Progress::Done(match choice {
+        let mut fork = self.fork.take();
+        let choice = choose(&mut fork, self, Node::new(new, false));
+        *self.fork = fork;
+        let inserted = match choice? {
             Choice::Side => {
+                self.note_root(new)?;
                 self.add(None, new)?;
                 Inserted::Side
             }
             Choice::Extend => {
+                self.note_root(new)?;
                 self.add(Some(CHAIN), new)?;
                 self.state.tip = Some(head);
-                Inserted::New
+                return Ok(Progress::Done(Inserted::New));
             }
-            Choice::Switch { from, through } => {
+            Choice::Switch { from, adopted } => {
+                self.note_root(new)?;
                 let dropped = self.leave_chain(from)?;
-                let mut adopted = Vec::with_capacity(through.len() + 1);
-                for hash in &through {
-                    let (place, row) = self.find(hash)?.ok_or(StorageError::UnknownParent(*hash))?;
-                    self.note_root(&row.stored)?;
-                    self.shift(place, CHAIN, &row)?;
-                    adopted.push(row.stored);
-                }
-                self.add(Some(CHAIN), new)?;
-                adopted.push(new.clone());
-                self.state.tip = Some(head);
+                self.add(None, new)?;
+                let adopted = self.enter_chain(&adopted)?;
                 match dropped.first() {
-                    Some(&previous) => Inserted::Superseded { previous, dropped, adopted },
+                    Some(previous) => {
+                        let dropped = dropped.iter().map(StoredCommitment::hash).collect();
+                        Inserted::Superseded { previous: previous.hash(), dropped, adopted }
+                    }
                     None => Inserted::Restored { adopted },
                 }
             }
-        }))
+        };
+        while self.fork.as_ref().is_some_and(|fork| fork.len() > self.limits.non_canonical)
+            && self.evict(&hash)?
+        {}
+        Ok(Progress::Done(inserted))
+    }
+
+    /// Gives up a block beside the chain, but not `keep`; says whether there was one.
+    fn evict(&mut self, keep: &B256) -> Result<bool, StorageError> {
+        let mut fork = match self.fork.take() {
+            Some(fork) => fork,
+            None => ForkChoice::build(self)?,
+        };
+        let gone = fork.evict(keep);
+        *self.fork = Some(fork);
+        let Some((block, hash)) = gone else { return Ok(false) };
+        if let Some((place, row)) = self.find_at(block, &hash)? {
+            self.erase([(place, &row.stored)])?;
+        }
+        Ok(true)
     }
 
     /// Remembers the height if this is the first block above the base and does not stand on the chain's block
     /// below: where the hash of the settled block is not known, it may follow anything.
-    fn note_root(&mut self, first: &StoredCommitment) -> Result<(), StorageError> {
+    pub(super) fn note_root(&mut self, first: &StoredCommitment) -> Result<(), StorageError> {
         if first.block != self.state.lowest() {
             return Ok(());
         }
@@ -245,69 +246,6 @@ impl<'t> Writer<'t> {
             roots.insert(first.block, ()).map_err(fault)?;
         }
         Ok(())
-    }
-
-    /// As [`CommitmentStore::rewind`](crate::CommitmentStore::rewind).
-    pub(super) fn rewind(&mut self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
-        let from = from.max(self.state.lowest());
-        let gone: Vec<_> = self.chain_from(from)?.into_iter().map(|row| row.stored).collect();
-        if !gone.is_empty() {
-            self.leave_chain(from)?;
-            self.state.tip = last_of_chain(&self.commitments, &self.domain)?;
-        }
-        Ok(gone)
-    }
-
-    /// Makes history of the chain from a height on; says what it was.
-    fn leave_chain(&mut self, from: BlockNumber) -> Result<Vec<B256>, StorageError> {
-        let mut dropped = Vec::new();
-        for row in self.chain_from(from)? {
-            dropped.push(row.stored.hash());
-            self.shift((row.stored.block, CHAIN), row.arrival, &row)?;
-        }
-        Ok(dropped)
-    }
-
-    /// The chain from a height on.
-    fn chain_from(&self, from: BlockNumber) -> Result<Vec<Row>, StorageError> {
-        let mut rows = Vec::new();
-        for entry in self.commitments.range((from, CHAIN)..).map_err(fault)? {
-            let (place, bytes) = entry.map_err(fault)?;
-            if let place @ (_, CHAIN) = place.value() {
-                rows.push(Row::decode(place, bytes.value(), &self.domain)?);
-            }
-        }
-        Ok(rows)
-    }
-
-    /// As [`CommitmentStore::set_base`](crate::CommitmentStore::set_base).
-    pub(super) fn set_base(&mut self, base: Base) -> Result<Vec<StoredCommitment>, StorageError> {
-        let settled = self.canonical(base.number)?;
-        let contradicted = matches!((base.hash, settled), (Some(ours), Some(theirs)) if ours != theirs);
-        let gap = self.lowest_of_chain(base.next())?.is_some_and(|lowest| lowest > base.next());
-        let from = if contradicted { Some(base.number) } else { gap.then(|| base.next()) };
-        self.changed |= self.state.base != Some(base);
-        self.state.base = Some(base);
-        let Some(from) = from else { return Ok(Vec::new()) };
-        let mut gone = Vec::new();
-        for entry in self.commitments.range((from, CHAIN)..).map_err(fault)? {
-            let (place, bytes) = entry.map_err(fault)?;
-            let place = place.value();
-            gone.push((place, Row::decode(place, bytes.value(), &self.domain)?.stored));
-        }
-        self.erase(gone.iter().map(|(place, stored)| (*place, stored)))?;
-        self.state.tip = last_of_chain(&self.commitments, &self.domain)?;
-        Ok(gone.into_iter().filter(|((_, slot), _)| *slot == CHAIN).map(|(_, stored)| stored).collect())
-    }
-
-    /// The lowest height of the chain from a height on.
-    fn lowest_of_chain(&self, from: BlockNumber) -> Result<Option<BlockNumber>, StorageError> {
-        for entry in self.commitments.range((from, CHAIN)..).map_err(fault)? {
-            if let (block, CHAIN) = entry.map_err(fault)?.0.value() {
-                return Ok(Some(block));
-            }
-        }
-        Ok(None)
     }
 
     /// Removes heights below `below`, lowest first, as far as one step comes; says how many commitments went, zero

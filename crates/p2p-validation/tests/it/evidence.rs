@@ -71,7 +71,7 @@ fn two_contents_for_one_height_of_one_window_are_an_equivocation() {
     assert_eq!(found(&[(0, block(42, 1)), (1, block(42, 2))]), [], "another signer");
     assert_eq!(found(&[(0, block(42, 1)), (2, block(42, 2))]), [], "another window of the same signer");
     let three = [(0, block(42, 1)), (0, block(42, 2)), (0, block(42, 3))];
-    assert_eq!(found(&three), [(Equivocation, 42)], "once for a height");
+    assert_eq!(found(&three), [(Equivocation, 42)], "once for a window");
 }
 
 #[test]
@@ -92,22 +92,22 @@ fn a_block_after_a_handover_is_misbehaviour_from_the_first_forbidden_height_on()
 }
 
 #[test]
-fn the_handover_that_leaves_least_counts_and_each_height_once() {
-    let all = [(0, last_block(50)), (0, last_block(42)), (0, block(45, 1)), (0, block(47, 1))];
-    assert_eq!(found(&all), [(BlockAfterEop, 45), (BlockAfterEop, 47), (BlockAfterEop, 50)]);
+fn the_handover_that_leaves_least_counts_and_one_proof_is_enough() {
+    let all = [last_block(50), last_block(42), block(45, 1), block(47, 1), block(47, 2), block(48, 2)];
+    for order in [all.iter().collect::<Vec<_>>(), all.iter().rev().collect()] {
+        let mut witness = Witness::default();
+        let mut kinds: Vec<_> =
+            order.into_iter().flat_map(|preconf| witness.note(&signed(0, preconf.clone()))).collect();
+        kinds.sort_unstable_by_key(Evidence::kind);
+        let kinds: Vec<_> = kinds.iter().map(Evidence::kind).collect();
+        assert_eq!(kinds, [Equivocation, BlockAfterEop]);
+    }
     let mut witness = Witness::default();
     for preconf in [declines(43), last_block(42)] {
         assert!(witness.note(&signed(0, preconf)).is_empty());
     }
     let [evidence] = &witness.note(&signed(0, block(44, 1)))[..] else { panic!() };
     assert!(evidence.first().is_eop_only(), "of two that leave the same, the first");
-
-    let mut witness = Witness::default();
-    for preconf in [last_block(50), last_block(42)] {
-        drop(witness.note(&signed(0, preconf)));
-    }
-    assert_eq!(witness.note(&signed(0, block(45, 1))).len(), 1);
-    assert_eq!(witness.note(&signed(0, block(45, 1))).len(), 0);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_record_that_proves_nothing_is_refused() {
 }
 
 #[test]
-fn a_full_witness_forgets_the_oldest_window_and_the_worst_signers_lowest_height() {
+fn a_full_witness_forgets_the_oldest_window_and_the_worst_signers_oldest() {
     let nz = |n| NonZeroUsize::new(n).unwrap();
     let mut witness = Witness::new(WitnessLimits { commitments: nz(2), evidence: nz(3) });
     let mut note = |turn, preconf| witness.note(&signed(turn, preconf)).len();
@@ -181,4 +181,26 @@ fn handovers_are_forgotten_with_their_window_too() {
     assert_eq!([note(0, last_block(1)), note(2, last_block(2))], [0; 2]);
     assert_eq!(note(0, block(3, 1)), 0, "forgotten");
     assert_eq!(note(2, block(3, 1)), 1, "not forgotten");
+}
+
+#[test]
+fn a_new_commitment_is_held_against_all_that_was_seen() {
+    let mut witness = Witness::default();
+    drop(witness.note(&signed(0, block(41, 1))));
+    drop(witness.note(&signed(0, last_block(42))));
+    drop(witness.note(&signed(2, block(50, 1))));
+    let conflict = |turn, preconf: Preconfirmation| witness.conflict(&signed(turn, preconf));
+    let eop = last_block(42).hash();
+    assert_eq!(conflict(0, block(41, 1)), None, "the same again");
+    assert_eq!(conflict(0, last_block(42)), None, "the same again");
+    assert_eq!(conflict(0, block(41, 2)), Some((Equivocation, block(41, 1).hash())));
+    assert_eq!(conflict(0, declines(41)), Some((Equivocation, block(41, 1).hash())));
+    assert_eq!(conflict(0, block(42, 2)), Some((Equivocation, eop)));
+    assert_eq!(conflict(0, block(43, 1)), Some((BlockAfterEop, eop)));
+    assert_eq!(conflict(0, declines(43)), None, "no block");
+    assert_eq!(conflict(0, block(40, 1)), None);
+    assert_eq!(conflict(0, declines(40)), Some((BlockAfterEop, block(41, 1).hash())), "a block above");
+    assert_eq!(conflict(2, last_block(49)), Some((BlockAfterEop, signed(2, block(50, 1)).hash())));
+    assert_eq!(conflict(2, last_block(51)), None);
+    assert_eq!(conflict(1, block(41, 2)), None, "another signer's window");
 }

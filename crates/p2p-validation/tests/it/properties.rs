@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use p2p_storage::{Added, PendingLimits, PendingPool};
+use p2p_storage::{Added, Pending, PendingLimits, PendingPool};
 use p2p_types::{B256, Base, BlockNumber, PreconfCommitment, Preconfirmation, U256, UnixSeconds};
 use p2p_validation::{
     Arrival, Authenticated, CachedSchedule, Facts, Parent, Rejection, RotatingSchedule, Slot,
@@ -100,13 +100,15 @@ impl Node {
                     queue.extend(self.waiting.take_parent(linked.hash()));
                 }
                 ValidationOutcome::Defer(missing) => {
-                    let added = self.waiting.insert(
-                        self.now,
-                        (commitment.block(), commitment.hash()),
+                    let pending = Pending {
+                        block: commitment.block(),
+                        hash: commitment.hash(),
                         missing,
-                        None,
-                        commitment,
-                    );
+                        peer: None,
+                        known_signer: false,
+                        since: self.now,
+                    };
+                    let added = self.waiting.insert(pending, commitment);
                     assert_eq!(added, Added::Waiting);
                 }
                 other => panic!("{other:?}"),

@@ -146,13 +146,18 @@ fn late_is_ignored_after_the_grace_and_never_in_history() {
 }
 
 #[test]
-fn a_time_that_has_not_come_is_ignored_beyond_the_drift_also_in_history() {
+fn a_time_that_has_not_come_waits_less_than_a_slot_also_in_history() {
     let commitment = authenticated(sign(preconf()));
     let drift = config().clock_drift.as_secs();
     let elect = |arrival| validator().elect(commitment.clone(), arrival);
     for arrive in [Arrival::Live, Arrival::History] {
         accepts(elect(arrive(UnixSeconds::new(GENESIS + 3 - drift))));
-        let early = elect(arrive(UnixSeconds::new(GENESIS + 3 - drift - 1)));
+        let (due, slot) = (UnixSeconds::new(GENESIS + 3 - drift), config().slot.as_secs());
+        for early in [1, slot - 1] {
+            let outcome = elect(arrive(UnixSeconds::new(GENESIS + 3 - drift - early)));
+            assert_eq!(outcome, ValidationOutcome::Defer(Missing::Time(due)));
+        }
+        let early = elect(arrive(UnixSeconds::new(GENESIS + 3 - drift - slot)));
         assert!(matches!(early, ValidationOutcome::Ignore(IgnoreReason::Early { .. })));
     }
 }
@@ -169,6 +174,22 @@ fn an_unknown_schedule_defers_and_a_failing_one_ignores() {
     let elect = |answer| Validator::new(config(), Arc::new(Source(answer))).elect(commitment.clone(), LIVE);
     let end = UnixSeconds::new(GENESIS + WINDOW - 1);
     assert_eq!(elect(Ok(None)), ValidationOutcome::Defer(Missing::Schedule(end)));
+    let validator = Validator::new(config(), Arc::new(Source(Ok(None))));
+    let elect_with = |timestamp: u64, horizon| {
+        let commitment = Preconfirmation {
+            timestamp: U256::from(timestamp),
+            submission_window_end: U256::from(GENESIS + 4 + horizon),
+            ..preconf()
+        };
+        validator.elect(authenticated(sign(commitment)), LIVE)
+    };
+    let within = ValidationOutcome::Defer(Missing::Schedule(UnixSeconds::new(GENESIS + 4 + 768)));
+    assert_eq!(elect_with(0, 768), within);
+    assert_eq!(elect_with(GENESIS + 4 + 2 + 11, 768), within, "it may be due before its schedule is known");
+    let early = elect_with(GENESIS + 4 + 2 + 12, 768);
+    assert!(matches!(early, ValidationOutcome::Ignore(IgnoreReason::Early { .. })), "{early:?}");
+    let beyond = elect_with(0, 769);
+    assert!(matches!(beyond, ValidationOutcome::Ignore(IgnoreReason::BeyondHorizon { .. })), "{beyond:?}");
     let error = LookaheadError::Unavailable;
     assert_eq!(elect(Err(error)), ValidationOutcome::Ignore(IgnoreReason::Lookahead(error)));
 }
@@ -343,4 +364,43 @@ fn what_the_schedule_knows_can_be_asked() {
     assert!(validator().knows(UnixSeconds::new(GENESIS)));
     let nothing = StaticSchedule::new(vec![]).unwrap();
     assert!(!Validator::new(config(), Arc::new(nothing)).knows(UnixSeconds::new(GENESIS)));
+}
+
+#[test]
+fn the_first_block_above_a_base_stands_on_the_block_that_the_chain_has_there() {
+    let settled = Preconfirmation { block_number: U256::from(41), ..Default::default() };
+    let left_behind = Preconfirmation { proposal_id: U256::from(7), ..settled.clone() };
+    let unseen = B256::repeat_byte(0xcc);
+    let on = |hash, parent, before, known| {
+        let child = Preconfirmation { parent_preconfirmation_hash: hash, ..preconf() };
+        link_with(&validator(), &child, Base { number: 41, hash: known }, parent, before)
+    };
+    let ours = Some((41, &settled));
+    accepts(on(settled.hash(), ours, ours, None));
+    let outcome = on(left_behind.hash(), Some((41, &left_behind)), ours, None);
+    assert_eq!(outcome, ValidationOutcome::Ignore(IgnoreReason::Settled { block: 42, base: 41 }));
+    assert_eq!(on(unseen, None, ours, None), ValidationOutcome::Defer(Missing::Parent(unseen)));
+    // Where the chain has no block there, any will do; where the hash is known, only that.
+    accepts(on(unseen, None, None, None));
+    accepts(on(unseen, None, ours, Some(unseen)));
+}
+
+#[test]
+fn a_zero_parent_follows_the_settled_block_whatever_its_hash() {
+    let lenient = ValidationConfig { zero_parent: ZeroParent::FollowsHeight, ..config() };
+    let child = Preconfirmation { parent_preconfirmation_hash: B256::ZERO, ..preconf() };
+    let settled = Preconfirmation { block_number: U256::from(41), ..Default::default() };
+    let hash = B256::repeat_byte(9);
+    for (before, known, follows) in [
+        (None, None, B256::ZERO),
+        (None, Some(hash), hash),
+        (Some((41, &settled)), None, settled.hash()),
+        (Some((41, &settled)), Some(settled.hash()), settled.hash()),
+    ] {
+        let base = Base { number: 41, hash: known };
+        match link_with(&validator_with(lenient), &child, base, None, before) {
+            ValidationOutcome::Accept(linked) => assert_eq!(linked.parent(), follows),
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -146,6 +146,14 @@ const ROWS: &[Row] = &[
             c.preconf.submission_window_end = n(END + 1);
         }],
     ),
+    (
+        "beyond_horizon",
+        |c| c.schedule = known_until(END),
+        &[|c| {
+            c.schedule = known_until(END);
+            c.preconf.submission_window_end = n(NOW + 768 + 1);
+        }],
+    ),
     ("lookahead", |_| {}, &[|c| c.schedule = Arc::new(Failing)]),
     (
         "window_end",
@@ -181,9 +189,22 @@ const ROWS: &[Row] = &[
     (
         "early",
         |c| c.arrival = live(GENESIS + 1),
-        &[|c| c.arrival = live(GENESIS), |c| c.arrival = Arrival::History(UnixSeconds::new(GENESIS))],
+        &[
+            |c| c.arrival = live(GENESIS - 11),
+            |c| c.arrival = Arrival::History(UnixSeconds::new(GENESIS - 11)),
+            |c| (c.schedule, c.arrival) = (known_until(END - 1), live(GENESIS - 11)),
+        ],
     ),
-    ("late", |c| c.arrival = live(END + 4), &[|c| c.arrival = live(END + 5)]),
+    (
+        "late",
+        |c| c.arrival = live(END + 4),
+        &[|c| c.arrival = live(END + 5), |c| (c.schedule, c.arrival) = (known_until(END - 1), live(END + 5))],
+    ),
+    (
+        "pending_time",
+        |c| c.arrival = live(GENESIS + 1),
+        &[|c| c.arrival = live(GENESIS), |c| c.arrival = Arrival::History(UnixSeconds::new(GENESIS - 10))],
+    ),
     ("settled", |_| {}, &[|c| c.base = Base::at(42), |c| c.base = Base::at(u64::MAX)]),
     (
         "stale_anchor",
@@ -266,7 +287,7 @@ fn documented() -> Vec<(&'static str, &'static str)> {
 #[test]
 fn every_row_of_the_documentation_holds_at_its_boundary_and_fails_beyond() {
     let documented = documented();
-    assert_eq!(documented.len(), 21);
+    assert_eq!(documented.len(), 23);
     let mut tested = BTreeSet::new();
     for (label, holds, breaks) in ROWS {
         let judge = |change: &fn(&mut Case)| {
@@ -287,7 +308,8 @@ fn every_row_of_the_documentation_holds_at_its_boundary_and_fails_beyond() {
 
 #[test]
 fn what_needs_no_signer_is_judged_before_the_signature() {
-    let needs_more = ["malformed", "bad_signature", "pending_schedule", "lookahead", "wrong_signer"];
+    let needs_more =
+        ["malformed", "bad_signature", "pending_schedule", "beyond_horizon", "lookahead", "wrong_signer"];
     let rows = ROWS.iter().take_while(|row| row.0 != "early").filter(|row| !needs_more.contains(&row.0));
     for (label, _, breaks) in rows {
         for broken in *breaks {

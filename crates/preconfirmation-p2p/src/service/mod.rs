@@ -20,7 +20,7 @@ use std::{
 
 use futures::StreamExt as _;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, swarm::SwarmEvent};
-use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence};
+use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, Topic};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, watch},
     time::{Interval, MissedTickBehavior},
@@ -36,12 +36,15 @@ use crate::{
     event::{NetworkEvent, NetworkEvents, Ready, Settlement},
     gossip::Topics,
     handle::{Command, NetworkHandle},
-    metrics,
+    inbox, metrics,
     outbox::Outbox,
+    relays::Relays,
     responder::Answer,
     rpc::InboundKey,
     score::Scores,
+    suspicion::Suspicion,
     unread::{Connections, Unread},
+    verdicts::Verdicts,
 };
 use addresses::Listener;
 use keeping::Keeping;
@@ -51,8 +54,8 @@ use requests::Requests;
 /// Between two looks at scores and bans.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Unit of the permits for bytes of open messages: so that any configured amount fits a semaphore.
-const PERMIT_BYTES: usize = 1024;
+/// After so long without an error, accepting connections works again.
+const OUTAGE_OVER: Duration = Duration::from_secs(60);
 
 /// Builds networks.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +85,7 @@ impl Network {
         let queues = config.queues;
         let (commands, commands_receiver) = mpsc::channel(queues.commands.get());
         let (reports, reports_receiver) = mpsc::channel(queues.reports.get());
-        let (gossip, gossip_receiver) = mpsc::channel(queues.gossip_events.get());
+        let (inbox, gossip_receiver) = inbox::inbox();
         let (request_events, requests_receiver) = mpsc::channel(queues.request_events.get());
         let (settlements, settled) = mpsc::channel(queues.open_verdicts.get());
         let (ready, ready_receiver) = watch::channel(Ready::new());
@@ -95,7 +98,7 @@ impl Network {
 
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let open_bytes = queues.open_verdict_bytes.get().div_ceil(PERMIT_BYTES).min(u32::MAX as usize);
+        let (suspected, suspected_receiver) = watch::channel(false);
         let mut service = NetworkService {
             local,
             topics,
@@ -108,11 +111,12 @@ impl Network {
             commands: commands_receiver,
             reports: reports_receiver,
             shutdown: Arc::clone(&shutdown),
-            gossip,
+            inbox,
             request_events,
-            open: Arc::new(Semaphore::new(queues.open_verdicts.get())),
-            open_bytes: Arc::new(Semaphore::new(open_bytes)),
-            open_bytes_total: open_bytes,
+            verdicts: Verdicts::new(&config, TICK),
+            relays: Relays::new(config.gossip.unelected_per_minute),
+            suspicion: Suspicion::default(),
+            suspected,
             settlements,
             settled,
             ready,
@@ -127,6 +131,9 @@ impl Network {
             connections,
             unread: Unread::new(config.gossip),
             slow: HashMap::new(),
+            accept_failed: None,
+            drain: None,
+            without_room: None,
             requests,
             tick,
             alarm: Alarm::new(),
@@ -137,7 +144,8 @@ impl Network {
         }
         service.listen()?;
         let (listening, record) = (listening_receiver, record_receiver);
-        let handle = NetworkHandle { local, commands, reports, listening, record, shutdown };
+        let suspected = suspected_receiver;
+        let handle = NetworkHandle { local, commands, reports, listening, record, suspected, shutdown };
         let events = NetworkEvents::new(ready_receiver, gossip_receiver, requests_receiver);
         Ok((handle, events, service))
     }
@@ -156,11 +164,12 @@ pub struct NetworkService {
     reports: mpsc::Receiver<(PeerId, Offence)>,
     shutdown: Arc<Notify>,
 
-    gossip: mpsc::Sender<NetworkEvent>,
+    inbox: inbox::Sender,
     request_events: mpsc::Sender<NetworkEvent>,
-    open: Arc<Semaphore>,
-    open_bytes: Arc<Semaphore>,
-    open_bytes_total: usize,
+    verdicts: Verdicts,
+    relays: Relays,
+    suspicion: Suspicion,
+    suspected: watch::Sender<bool>,
     settlements: mpsc::Sender<Settlement>,
     settled: mpsc::Receiver<Settlement>,
 
@@ -178,6 +187,12 @@ pub struct NetworkService {
     unread: Unread,
     /// The peers that gossip told to be slow of late.
     slow: HashMap<PeerId, Slow>,
+    /// When accepting a connection failed last.
+    accept_failed: Option<Instant>,
+    /// When to look whether there is room for what waits for it.
+    drain: Option<Instant>,
+    /// Since when half of a mesh has no room.
+    without_room: Option<Instant>,
     requests: Requests,
     tick: Interval,
     /// Rings when a channel or the tick has something.
@@ -203,6 +218,7 @@ enum Input {
     Command(Command),
     SendRequests,
     Redial,
+    Drain,
     Found(Result<Found, DiscoveryError>),
     Tick,
     Swarm(SwarmEvent<BehaviourEvent>),
@@ -241,6 +257,7 @@ impl NetworkService {
     async fn input(&mut self) -> Input {
         let allowed = self.requests.limiter.next_allowed(Instant::now());
         let redial = self.keeping.redial.next_deadline();
+        let drain = self.drain;
         let Self { alarm, settled, requests, reports, commands, tick, .. } = self;
         let Requests { protocols, throttle, .. } = requests;
         // The swarm wakes this task many times for each of these, and each of them keeps the waker of whoever asked
@@ -267,6 +284,7 @@ impl NetworkService {
             told = told => told,
             paid = throttle.paid() => Input::Paid(paid),
             () = until(allowed), if allowed.is_some() => Input::SendRequests,
+            () = until(drain), if drain.is_some() => Input::Drain,
             () = until(redial), if redial.is_some() => Input::Redial,
             found = Keeping::found(&mut self.keeping.discovery) => Input::Found(found),
             event = self.swarm.select_next_some() => Input::Swarm(event),
@@ -281,9 +299,10 @@ impl NetworkService {
             Input::CommitmentsAnswer(answer) => self.answer(answer),
             Input::TxListAnswer(answer) => self.answer(answer),
             Input::Paid(paid) => self.paid(paid),
-            Input::Report(peer, offence) => self.charge(peer, offence),
+            Input::Report(peer, offence) => self.report(peer, offence),
             Input::Command(command) => self.command(command),
             Input::SendRequests => self.send_requests(),
+            Input::Drain => self.retry(&Topic::ALL, Instant::now()),
             Input::Redial => self.dial_static(Instant::now()),
             Input::Found(found) => self.on_found(found?),
             Input::Tick => self.on_tick(),
@@ -336,10 +355,21 @@ impl NetworkService {
                     });
                 }
             }
-            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener"),
+            SwarmEvent::ListenerError { error, .. } => self.accept_failed(&error, Instant::now()),
             _ => {}
         }
         Ok(())
+    }
+
+    /// A connection could not be accepted. Where descriptors have run out that happens ten times a second, and is told
+    /// once: when it begins, after a minute without.
+    fn accept_failed(&mut self, error: &std::io::Error, now: Instant) {
+        let last = self.accept_failed.replace(now);
+        if last.is_none_or(|last| now.saturating_duration_since(last) >= OUTAGE_OVER) {
+            tracing::warn!(%error, "connections cannot be accepted");
+        } else {
+            tracing::debug!(%error, "connections still cannot be accepted");
+        }
     }
 
     fn behaviour_event(&mut self, event: BehaviourEvent) {

@@ -5,6 +5,7 @@
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "this is how tests fail")]
 
 mod finding;
+mod forms;
 mod gossip;
 mod hostile;
 mod limits;
@@ -12,5 +13,6 @@ mod lives;
 mod raw;
 mod requests;
 mod rig;
+mod stranger;
 mod transports;
 mod unread;

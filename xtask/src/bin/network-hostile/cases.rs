@@ -7,6 +7,7 @@ use preconfirmation_types::{Container as _, SigningKey, Topic};
 
 use crate::{
     frames::{self, Author},
+    gossip_cases,
     peer::{Plan, Script},
     request_cases,
     rig::{CHAIN, Failure, commitment, preconfer},
@@ -86,7 +87,7 @@ pub(crate) fn peer(number: u32) -> Result<PeerId, Failure> {
 }
 
 /// How hard the floods are, a second, on each connection.
-const FLOOD: u32 = 2000;
+pub(crate) const FLOOD: u32 = 2000;
 
 /// Streams of requests at a time.
 const STREAMS: usize = 200;
@@ -95,7 +96,7 @@ const HEAD: [u8; 64] = [7; 64];
 
 /// One at a time on a victim between an author and a reader.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
-    ALL.iter().chain(&request_cases::ALL)
+    ALL.iter().chain(&gossip_cases::ALL).chain(&request_cases::ALL)
 }
 
 static ALL: [Case; 14] = [
@@ -192,6 +193,6 @@ fn flood(key: &Keypair, seconds: u32, write: impl Fn(&str, u64, &[u8]) -> Vec<u8
     Ok(Plan { gossip: Some(Script::new(frames, FLOOD)), ..Plan::default() })
 }
 
-fn join() -> Vec<u8> {
+pub(crate) fn join() -> Vec<u8> {
     frames::join(&Topic::ALL.map(|topic| topic.on_chain(CHAIN)))
 }

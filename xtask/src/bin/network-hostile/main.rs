@@ -8,7 +8,9 @@
 mod attack;
 mod cases;
 mod frames;
+mod gossip_cases;
 mod measure;
+mod newcomer;
 mod peer;
 mod request_cases;
 mod rig;

@@ -75,6 +75,8 @@ pub(crate) struct Plan {
     pub(crate) gossip: Option<Script>,
     /// Whether it leaves unread what gossip sends it.
     pub(crate) deaf: bool,
+    /// Whether it resets each stream on which gossip sends it something.
+    pub(crate) resets: bool,
     /// Written to each request stream that it opens, and how many of these are open at a time.
     pub(crate) requests: Option<(Script, usize)>,
     /// The protocol of these, by the last part of its name; heads without.
@@ -106,6 +108,9 @@ impl request_response::Codec for Codec {
         if protocol.as_ref() == MESHSUB {
             if self.0.deaf {
                 pending::<()>().await;
+            }
+            if self.0.resets {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
             futures::io::copy(io, &mut futures::io::sink()).await?;
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -117,7 +117,11 @@ async fn judge(mut events: NetworkEvents, seen: Arc<Mutex<Seen>>, honest: Signin
                     }
                     Err(offence) => {
                         *seen.invalid.entry(from).or_default() += 1;
-                        verdict.settle(Verdict::Reject(offence));
+                        // Who is elected is no question to a relay.
+                        verdict.settle(match offence {
+                            Offence::WrongSigner => Verdict::RejectAuthor(offence),
+                            offence => Verdict::Reject(offence),
+                        });
                     }
                 }
             }

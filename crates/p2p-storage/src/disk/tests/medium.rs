@@ -3,12 +3,21 @@
 use std::{
     collections::{BTreeMap, HashSet},
     io,
+    ops::Bound,
+    path::Path,
     sync::{Arc, Mutex},
 };
 
-use redb::{Database, StorageBackend};
+use redb::{BackendError, Database, StorageBackend};
 
-use super::super::{fault::fault, files::FileSystem, group::lock, open::Source};
+use super::super::{
+    backend::{DatabaseFile, Unsynced},
+    fault::fault,
+    files::FileSystem,
+    group::lock,
+    open::Source,
+    owner::Owner,
+};
 use crate::StorageError;
 
 const PAGE: usize = 4096;
@@ -17,10 +26,18 @@ const SECTOR: usize = 512;
 /// Something that happened to the database, or to the files beside it.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
-    Write { offset: usize, data: Vec<u8> },
+    Write {
+        offset: usize,
+        data: Vec<u8>,
+    },
     SetLen(usize),
     Sync,
-    Create { path: String, data: Vec<u8> },
+    /// What was written before it and after the last sync never reaches the disk, whatever is synced later.
+    FailedSync,
+    Create {
+        path: String,
+        data: Vec<u8>,
+    },
     SyncFile(String),
     Remove(String),
     SyncFolder(String),
@@ -33,10 +50,24 @@ impl Event {
     }
 }
 
+/// What can be asked of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    /// Of the database, or of a file beside it.
+    Read,
+    Write,
+    Sync,
+    WriteFile,
+    Remove,
+}
+
+/// Decides whether a call fails, and with which of the system's numbers.
+type Fails = Box<dyn FnMut(Call) -> Option<i32> + Send>;
+
 /// Files by name.
 pub(super) type Tree = BTreeMap<String, Vec<u8>>;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inner {
     bytes: Vec<u8>,
     tree: Tree,
@@ -44,11 +75,19 @@ struct Inner {
     /// Pages that have room on the disk: a file that is made longer has none until it is written.
     allocated: HashSet<usize>,
     room: Option<usize>,
+    fails: Option<Fails>,
+    unsynced: Arc<Mutex<Unsynced>>,
 }
 
 /// Shared with whoever looks at it from outside.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Medium(Arc<Mutex<Inner>>);
+
+impl std::fmt::Debug for Medium {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Medium")
+    }
+}
 
 impl Medium {
     pub(super) fn of(bytes: Vec<u8>, tree: Tree) -> Self {
@@ -79,6 +118,39 @@ impl Medium {
     /// How many bytes have been written to at least once.
     pub(super) fn used(&self) -> usize {
         lock(&self.0).used()
+    }
+
+    /// A bit of the database changes by itself.
+    pub(super) fn flip(&self, at: usize, bit: u8) {
+        lock(&self.0).bytes[at] ^= 1 << bit;
+    }
+
+    /// From now on some calls fail.
+    pub(super) fn set_fails(&self, fails: impl FnMut(Call) -> Option<i32> + Send + 'static) {
+        lock(&self.0).fails = Some(Box::new(fails));
+    }
+
+    /// Lets the next so many calls of a kind fail.
+    pub(super) fn fail(&self, call: Call, mut times: usize, code: i32) {
+        self.set_fails(move |asked| {
+            let fails = asked == call && times > 0;
+            times -= usize::from(fails);
+            fails.then_some(code)
+        });
+    }
+
+    /// What would be there had the power gone now: whatever a sync that succeeded made certain.
+    pub(super) fn certain(&self) -> Vec<u8> {
+        let (mut bytes, mut unsynced) = (Vec::new(), Vec::new());
+        for event in self.events() {
+            match event {
+                Event::Write { .. } | Event::SetLen(_) => unsynced.push(event),
+                Event::FailedSync => unsynced.clear(),
+                Event::Sync => unsynced.drain(..).for_each(|event| apply(&mut bytes, &event, || true)),
+                _ => {}
+            }
+        }
+        bytes
     }
 
     /// The size of the disk.
@@ -193,6 +265,13 @@ impl Inner {
         (self.allocated.len() + files) * PAGE
     }
 
+    fn ask(&mut self, call: Call) -> io::Result<()> {
+        match self.fails.as_mut().and_then(|fails| fails(call)) {
+            Some(code) => Err(io::Error::from_raw_os_error(code)),
+            None => Ok(()),
+        }
+    }
+
     fn note(&mut self, event: Event) {
         apply(&mut self.bytes, &event, || true);
         if let Some(log) = &mut self.log {
@@ -207,7 +286,8 @@ impl StorageBackend for Medium {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let inner = lock(&self.0);
+        let mut inner = lock(&self.0);
+        inner.ask(Call::Read)?;
         let from = inner.bytes.get(at(offset)..).and_then(|rest| rest.get(..out.len()));
         out.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
@@ -221,12 +301,15 @@ impl StorageBackend for Medium {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        lock(&self.0).note(Event::Sync);
-        Ok(())
+        let mut inner = lock(&self.0);
+        let asked = inner.ask(Call::Sync);
+        inner.note(if asked.is_ok() { Event::Sync } else { Event::FailedSync });
+        asked
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut inner = lock(&self.0);
+        inner.ask(Call::Write)?;
         let pages = at(offset) / PAGE..(at(offset) + data.len()).div_ceil(PAGE);
         for page in pages {
             let full = inner.room.is_some_and(|room| inner.used() + PAGE > room);
@@ -238,11 +321,21 @@ impl StorageBackend for Medium {
         inner.note(Event::Write { offset: at(offset), data: data.to_vec() });
         Ok(())
     }
+
+    fn try_lock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, BackendError> {
+        Ok(true)
+    }
+
+    fn unlock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<(), BackendError> {
+        Ok(())
+    }
 }
 
 impl Source for Medium {
     fn open(&self, builder: &redb::Builder) -> Result<Database, StorageError> {
-        builder.create_with_backend(self.clone()).map_err(fault)
+        let owner = Arc::new(Owner::new(Path::new("")));
+        let unsynced = lock(&self.0).unsynced.clone();
+        builder.create_with_backend(DatabaseFile::new(self.clone(), unsynced, owner)).map_err(fault)
     }
 
     fn len(&self) -> Result<u64, StorageError> {
@@ -257,6 +350,7 @@ impl FileSystem for Medium {
 
     fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let mut inner = lock(&self.0);
+        inner.ask(Call::WriteFile)?;
         let free = inner.room.map_or(usize::MAX, |room| room.saturating_sub(inner.used()));
         // A full disk takes what it has room for.
         let data = bytes[..bytes.len().min(free)].to_vec();
@@ -276,13 +370,15 @@ impl FileSystem for Medium {
     }
 
     fn read(&self, path: &str, limit: u64) -> io::Result<Vec<u8>> {
-        let inner = lock(&self.0);
+        let mut inner = lock(&self.0);
+        inner.ask(Call::Read)?;
         let bytes = inner.tree.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(bytes[..bytes.len().min(at(limit))].to_vec())
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
         let mut inner = lock(&self.0);
+        inner.ask(Call::Remove)?;
         inner.tree.remove(path).ok_or(io::ErrorKind::NotFound)?;
         inner.note(Event::Remove(path.to_owned()));
         Ok(())

@@ -26,8 +26,7 @@ fn keccak_sealed(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// Makes of a file what an older version would have written.
-fn take_back(medium: &Medium, schema: u32) {
-    let database = Database::builder().create_with_backend(medium.clone()).unwrap();
+pub(super) fn take_back(database: Database, schema: u32) {
     let state = State::load(&database.begin_read().unwrap(), &DOMAIN).unwrap();
     let transaction = database.begin_write().unwrap();
     let mut last = 0;
@@ -111,7 +110,7 @@ fn a_file_of_an_older_schema_is_taken_over_with_all_that_is_in_it() {
         };
         let before = seen(&store);
         drop(store);
-        take_back(&medium, schema);
+        take_back(Database::builder().create_with_backend(medium.clone()).unwrap(), schema);
         let store = open();
         assert_eq!(seen(&store), before, "schema {schema}");
         assert!(store.verify().unwrap().is_sound());
@@ -129,7 +128,7 @@ fn a_file_of_an_older_schema_that_is_corrupt_is_left_as_it_is() {
     store.set_base(Base { number: 0, hash: Some(B256::ZERO) }).unwrap();
     let last = chain(&store, 3).pop().unwrap().hash();
     drop(store);
-    take_back(&medium, 2);
+    take_back(Database::builder().create_with_backend(medium.clone()).unwrap(), 2);
     let harm = || {
         let database = Database::builder().create_with_backend(medium.clone()).unwrap();
         let transaction = database.begin_write().unwrap();

@@ -8,10 +8,14 @@ use std::{
 };
 
 use p2p_catchup::{CatchUp, CatchUpConfig, Failure, ImportVerdict, Input, Output, Reply, Request, RequestId};
-use p2p_types::{B256, BlockNumber, Head, HeadSyncStatus, Offence, PeerId, Stall};
+use p2p_types::{Address, B256, BlockNumber, Head, HeadSyncStatus, Offence, PeerId, Stall};
 use p2p_validation::Authenticated;
 
-use crate::chain::{self, blocks, head};
+use super::ORDER;
+use crate::{
+    Order,
+    chain::{self, SECOND, blocks, head},
+};
 
 /// A request that came out.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +38,10 @@ impl Ask {
 pub(crate) struct Rig {
     pub(crate) machine: CatchUp,
     pub(crate) now: Instant,
+    /// The head that the machine has been told of.
+    head: Option<Head>,
+    /// What waits: its height and its parent.
+    pool: Vec<(BlockNumber, B256)>,
     outputs: Vec<Output>,
     reports: Vec<(PeerId, Offence)>,
 }
@@ -41,7 +49,7 @@ pub(crate) struct Rig {
 impl Rig {
     pub(crate) fn with(config: CatchUpConfig) -> Self {
         let machine = CatchUp::new(config, 1).unwrap();
-        Self { machine, now: Instant::now(), outputs: Vec::new(), reports: Vec::new() }
+        Self { machine, now: Instant::now(), head: None, pool: Vec::new(), outputs: Vec::new(), reports: Vec::new() }
     }
 
     pub(crate) fn new() -> Self {
@@ -67,6 +75,9 @@ impl Rig {
     }
 
     pub(crate) fn input(&mut self, input: Input) {
+        if let Input::Start { head, .. } | Input::Applied { head } | Input::Imported { head, .. } = input {
+            self.head = head;
+        }
         self.machine.handle(self.now, input);
         while let Some(output) = self.machine.poll_output() {
             match output {
@@ -257,8 +268,16 @@ impl Rig {
         self.reply(ask, Reply::Failed(Failure::NotAnswered));
     }
 
+    /// Ends an import as the client does: it tells of the head too, if that has moved.
     pub(crate) fn imported(&mut self, id: RequestId, head: Option<Head>, verdict: ImportVerdict) {
+        let moved = self.head != head;
+        if moved && ORDER == Order::AppliedFirst {
+            self.input(Input::Applied { head });
+        }
         self.input(Input::Imported { id, head, verdict });
+        if moved && ORDER == Order::ImportedFirst {
+            self.input(Input::Applied { head });
+        }
     }
 
     /// Imports the next page; all of it links.
@@ -275,6 +294,29 @@ impl Rig {
         self.input(Input::TxListWanted { block, hash, live });
     }
 
+    /// A commitment at `block` by the `n`th signer waits for a parent, as the client tells it.
+    pub(crate) fn waits_by(&mut self, n: u8, block: BlockNumber, parent: B256) {
+        self.pool.push((block, parent));
+        self.input(Input::Orphan { block, parent, signer: Address::repeat_byte(n) });
+        self.tell_waiting();
+    }
+
+    pub(crate) fn waits(&mut self, block: BlockNumber, parent: B256) {
+        self.waits_by(1, block, parent);
+    }
+
+    /// Nothing waits for a parent any more, as the client tells it.
+    pub(crate) fn waits_no_more(&mut self, parent: B256) {
+        self.pool.retain(|(_, waited_for)| *waited_for != parent);
+        self.input(Input::OrphanGone { parent });
+        self.tell_waiting();
+    }
+
+    fn tell_waiting(&mut self) {
+        let highest = self.pool.iter().map(|(block, _)| *block).max();
+        self.input(Input::Waiting { highest });
+    }
+
     /// How many commitments a page request asks for.
     pub(crate) fn count(ask: Ask) -> u32 {
         match ask.request {
@@ -283,12 +325,3 @@ impl Rig {
         }
     }
 }
-
-/// Distinct peers, the same in each run.
-pub(crate) fn peer(n: u8) -> PeerId {
-    let mut bytes = vec![0x00, 0x20];
-    bytes.extend([n; 32]);
-    PeerId::from_bytes(&bytes).unwrap()
-}
-
-pub(crate) const SECOND: Duration = Duration::from_secs(1);

@@ -1,12 +1,10 @@
 //! Each state, and the event that leaves it.
 
-use p2p_catchup::{CatchUp, CatchUpConfig, ConfigError, Input, Output, Reply, Request};
+use p2p_catchup::{CatchUp, CatchUpConfig, ConfigError, Input, Reply, Request};
 use p2p_types::{HeadSyncStatus, Stall, UnixSeconds};
 
-use crate::{
-    chain::{blocks, head},
-    rig::{Rig, SECOND, peer},
-};
+use super::rig::Rig;
+use crate::chain::{config, SECOND, blocks, head, peer};
 
 #[test]
 fn settings_that_do_not_go_together_make_no_machine() {
@@ -115,14 +113,15 @@ fn heads_that_nobody_repeats_get_stale() {
 fn a_gap_below_a_seen_commitment_is_given_a_moment_then_heads_are_asked() {
     let mut rig = Rig::live(3, &[peer(1)]);
     rig.advance(SECOND);
-    rig.input(Input::Seen { block: 5 });
+    rig.waits(5, blocks(4, 4)[0].hash());
+    rig.expect_live(3);
+    rig.expect_quiet();
+    rig.advance(SECOND);
     assert!(
         matches!(rig.status(), HeadSyncStatus::Syncing { applied: 3, seen: 5, target: 5, .. }),
         "{}",
         rig.status()
     );
-    rig.expect_quiet();
-    rig.advance(SECOND);
     rig.all_claim(5);
     let page = rig.expect_page(4..);
     rig.deliver(page, 5);
@@ -135,20 +134,29 @@ fn a_gap_below_a_seen_commitment_is_given_a_moment_then_heads_are_asked() {
 #[test]
 fn a_gap_that_gossip_closes_costs_no_request_and_no_status() {
     let mut rig = Rig::live(3, &[peer(1)]);
-    rig.machine.handle(rig.now, Input::Seen { block: 4 });
-    rig.machine.handle(rig.now, Input::Applied { head: head(4) });
-    assert_eq!(rig.machine.poll_output(), Some(Output::Status(HeadSyncStatus::Live { head: head(4) })));
-    assert_eq!(rig.machine.poll_output(), None);
+    rig.waits(5, blocks(4, 4)[0].hash());
+    rig.expect_live(3);
+    rig.advance(SECOND / 4);
+    rig.input(Input::Applied { head: head(4) });
+    rig.expect_live(4);
+    rig.input(Input::Applied { head: head(5) });
+    rig.waits_no_more(blocks(4, 4)[0].hash());
+    rig.expect_live(5);
     rig.advance(2 * SECOND);
     rig.expect_quiet();
 }
 
 #[test]
-fn what_nobody_has_stalls_is_retried_for_ever_and_can_be_taken_back() {
-    let mut rig = Rig::live(3, &[peer(1), peer(2)]);
+fn what_could_not_be_stored_stalls_until_it_was_asked_for_in_vain_for_long() {
+    let seen_ttl = 600 * SECOND;
+    let mut rig = Rig::with(CatchUpConfig { seen_ttl, ..config() });
+    rig.input(Input::Start { base: 0, head: head(3) });
+    (1..=2).for_each(|n| rig.peer_up(peer(n)));
+    rig.all_claim(3);
+    rig.expect_live(3);
     rig.input(Input::Seen { block: 5 });
     let mut rounds = 0;
-    for _ in 0..600 {
+    for _ in 0..598 {
         rig.advance(SECOND);
         rounds += usize::from(!rig.asks().is_empty());
         rig.all_claim(3);
@@ -156,7 +164,7 @@ fn what_nobody_has_stalls_is_retried_for_ever_and_can_be_taken_back() {
     }
     rig.expect_stalled(Stall::NothingDelivered);
     assert!((20..80).contains(&rounds), "{rounds}: neither silent nor hot");
-    rig.input(Input::Unseen { highest: None });
+    rig.advance(40 * SECOND);
     rig.wait_live(3);
     rig.expect_no_reports();
 }
@@ -205,7 +213,7 @@ fn late_foreign_unknown_and_mixed_up_replies_change_nothing() {
     rig.reply(again, Reply::Page(blocks(1, 4)));
     rig.import(1..=4);
     let (id, ..) = (again.id, 0);
-    rig.imported(id, head(2), p2p_catchup::ImportVerdict::Linked);
+    rig.input(Input::Imported { id, head: head(2), verdict: p2p_catchup::ImportVerdict::Linked });
     assert!(
         matches!(rig.status(), HeadSyncStatus::Syncing { applied: 4, .. }),
         "a second verdict counts for nothing"
@@ -225,7 +233,7 @@ fn the_highest_number_overflows_nothing() {
     let page = rig.expect_page(u64::MAX - 1..);
     assert_eq!(Rig::count(page), 2);
     rig.input(Input::Seen { block: u64::MAX });
-    rig.input(Input::Orphan { block: u64::MAX, parent: blocks(1, 1)[0].hash() });
+    rig.waits(u64::MAX, blocks(1, 1)[0].hash());
     rig.reply(page, Reply::Page(Vec::new()));
     rig.input(Input::Start { base: u64::MAX, head: None });
     rig.wait_live(u64::MAX);

@@ -5,10 +5,8 @@ use std::num::NonZeroUsize;
 use p2p_catchup::{CatchUpConfig, Failure, Input, Pace, Reply};
 use p2p_types::{HeadSyncStatus, Offence, Stall};
 
-use crate::{
-    chain::{config, txlist},
-    rig::{Rig, SECOND, peer},
-};
+use super::rig::Rig;
+use crate::chain::{SECOND, config, peer, txlist};
 
 #[test]
 fn a_missing_txlist_is_asked_for_and_live_waits_for_it() {
@@ -27,13 +25,16 @@ fn a_missing_txlist_is_asked_for_and_live_waits_for_it() {
 fn a_live_block_leaves_gossip_a_moment() {
     let mut rig = Rig::live(3, &[peer(1)]);
     rig.want(3, true);
-    rig.expect_syncing();
+    rig.expect_live(3);
+    rig.advance(SECOND / 4);
+    rig.expect_live(3);
     rig.expect_quiet();
     rig.input(Input::TxListArrived { hash: txlist(3).hash() });
     rig.expect_live(3);
     rig.want(2, true);
     rig.advance(SECOND);
     rig.expect_txlist(2);
+    assert!(matches!(rig.status(), HeadSyncStatus::Syncing { txlists_missing: 1, .. }), "{}", rig.status());
 }
 
 #[test]
@@ -132,6 +133,8 @@ fn a_list_is_wanted_while_any_block_wants_it() {
     rig.input(Input::TxListWanted { block: 3, hash, live: true });
     rig.input(Input::TxListUnwanted { block: 2, hash });
     rig.input(Input::TxListUnwanted { block: 2, hash });
+    rig.advance(SECOND);
+    rig.expect_txlist(3);
     rig.expect_syncing();
     rig.input(Input::TxListUnwanted { block: 3, hash });
     rig.expect_live(3);

@@ -3,10 +3,8 @@
 use p2p_catchup::{Backoff, CatchUpConfig, Input, Reply};
 use p2p_types::{BlockNumber, PeerId};
 
-use crate::{
-    chain::{self, head, txlist},
-    rig::{Rig, SECOND, peer},
-};
+use super::rig::Rig;
+use crate::chain::{self, SECOND, head, peer, txlist};
 
 const BACKOFF: Backoff = Backoff {
     budget: std::num::NonZeroU32::new(3).unwrap(),

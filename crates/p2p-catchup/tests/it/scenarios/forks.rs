@@ -1,13 +1,11 @@
 //! Chains that part below the head, and commitments that wait for a parent.
 
-use p2p_catchup::{ImportVerdict, Input, Reply};
+use p2p_catchup::{ImportVerdict, Reply};
 use p2p_types::{HeadSyncStatus, Stall};
 use p2p_validation::Authenticated;
 
-use crate::{
-    chain::{Signer, blocks, head, head_of},
-    rig::{Ask, Rig, SECOND, peer},
-};
+use super::rig::{Ask, Rig};
+use crate::chain::{SECOND, Signer, blocks, head, head_of, peer};
 
 /// A chain that leaves ours after `fork`, up to `to`, with ours below.
 fn branch(fork: u64, to: u64) -> Vec<Authenticated> {
@@ -137,7 +135,9 @@ fn a_first_page_that_does_not_meet_the_base_is_not_looked_for_below_it() {
 #[test]
 fn an_orphan_above_the_head_is_a_gap() {
     let mut rig = Rig::live(3, &[peer(1)]);
-    rig.input(Input::Orphan { block: 6, parent: blocks(5, 5)[0].hash() });
+    rig.waits(6, blocks(5, 5)[0].hash());
+    rig.expect_live(3);
+    rig.advance(SECOND);
     rig.expect_syncing();
     rig.advance(SECOND);
     rig.all_claim(6);
@@ -153,7 +153,7 @@ fn an_orphan_above_the_head_is_a_gap() {
 fn a_missing_sibling_is_fetched_from_who_has_it() {
     let other = branch(4, 6);
     let mut rig = Rig::live(5, &[peer(1), peer(2)]);
-    rig.input(Input::Orphan { block: 6, parent: other[4].hash() });
+    rig.waits(6, other[4].hash());
     rig.advance(SECOND);
     rig.all_claim(5);
     // Peer by peer, until one has the parent.
@@ -174,8 +174,7 @@ fn a_missing_sibling_is_fetched_from_who_has_it() {
 fn a_sibling_that_nobody_has_does_not_hold_us_off_live_for_ever() {
     let other = branch(3, 5);
     let mut rig = Rig::live(5, &[peer(1)]);
-    rig.input(Input::Orphan { block: 5, parent: other[3].hash() });
-    rig.expect_syncing();
+    rig.waits(5, other[3].hash());
     rig.advance(SECOND);
     rig.all_claim(5);
     let ask = rig.expect_page(4..);

@@ -1,0 +1,1 @@
+//! Commitments that wait, and blocks that could not be stored.

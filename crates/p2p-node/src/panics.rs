@@ -1,0 +1,22 @@
+//! What is said of a panic: one line. Some panics of the database are errors by the time that anybody hears of them.
+
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    panic::{self, PanicHookInfo},
+};
+
+/// From now on a panic is a line of the log, and its backtrace where `RUST_BACKTRACE` asks for one.
+pub(crate) fn tell_in_one_line() {
+    panic::set_hook(Box::new(tell));
+}
+
+fn tell(info: &PanicHookInfo<'_>) {
+    let what = info.payload_as_str().unwrap_or("unknown").lines().next().unwrap_or_default();
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current();
+    tracing::error!(place, thread = thread.name(), "internal error: {what}");
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        tracing::error!("{backtrace}");
+    }
+}

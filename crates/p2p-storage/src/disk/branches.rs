@@ -1,0 +1,282 @@
+//! Which of the stored branches is the chain: what fork choice sees of the database, and what a base or L1 changes.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashSet;
+use p2p_types::{Address, B256, Base, BlockNumber};
+use redb::ReadableTable as _;
+
+use super::{
+    fault::fault,
+    rows::Row,
+    state::last_of_chain,
+    tables::{CHAIN, Place, WITHDRAWN, rows_at},
+    writer::Writer,
+};
+use crate::{
+    ChainUpdate, StorageError, StoredCommitment,
+    fork::{Blocks, Node, evaluate, standing, withdrawn_by},
+};
+
+impl Blocks for Writer<'_> {
+    fn lowest(&self) -> BlockNumber {
+        self.state.lowest()
+    }
+
+    fn head(&self) -> Option<BlockNumber> {
+        self.state.head().map(|head| head.number)
+    }
+
+    fn canonical(&self, block: BlockNumber) -> Result<Option<B256>, StorageError> {
+        match self.state.tip {
+            None => Ok(None),
+            Some(tip) if tip.number < block => Ok(None),
+            Some(tip) if tip.number == block => Ok(Some(tip.hash)),
+            Some(_) => Ok(self.row((block, CHAIN))?.map(|row| row.stored.hash())),
+        }
+    }
+
+    fn canonical_node(&self, block: BlockNumber) -> Result<Option<Node>, StorageError> {
+        Ok(self.row((block, CHAIN))?.map(|row| Node::new(&row.stored, false)))
+    }
+
+    fn canonical_signers(&self) -> Result<Vec<(BlockNumber, Address)>, StorageError> {
+        let mut signers = Vec::new();
+        for entry in self.commitments.range((self.lowest(), CHAIN)..).map_err(fault)? {
+            let (place, bytes) = entry.map_err(fault)?;
+            if let (block, CHAIN) = place.value() {
+                signers.push((block, Row::signer(block, bytes.value())?));
+            }
+        }
+        Ok(signers)
+    }
+
+    fn non_canonical(&self) -> Result<Vec<Node>, StorageError> {
+        let nodes = self.branches(|(_, slot)| slot != CHAIN)?;
+        Ok(nodes.into_iter().map(|(_, node)| node).collect())
+    }
+}
+
+impl Writer<'_> {
+    /// Blocks above the base whose place is as asked for, in order of height.
+    fn branches(&self, of: impl Fn(Place) -> bool) -> Result<Vec<(Place, Node)>, StorageError> {
+        let mut found = Vec::new();
+        for entry in self.commitments.range((self.state.lowest(), CHAIN)..).map_err(fault)? {
+            let (place, bytes) = entry.map_err(fault)?;
+            let place = place.value();
+            if of(place) {
+                let stored = Row::decode(place, bytes.value(), &self.domain)?.stored;
+                if !stored.is_handover() {
+                    found.push((place, Node::new(&stored, is_withdrawn(place))));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes the chain from a height on out of it; says what it was, lowest first.
+    pub(super) fn leave_chain(&mut self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
+        let mut rows = Vec::new();
+        for entry in self.commitments.range((from, CHAIN)..).map_err(fault)? {
+            let (place, bytes) = entry.map_err(fault)?;
+            if let place @ (_, CHAIN) = place.value() {
+                rows.push(Row::decode(place, bytes.value(), &self.domain)?);
+            }
+        }
+        for row in &rows {
+            self.shift((row.stored.block, CHAIN), row.arrival, row)?;
+        }
+        if !rows.is_empty() {
+            self.state.tip = last_of_chain(&self.commitments, &self.domain)?;
+        }
+        Ok(rows.into_iter().map(|row| row.stored).collect())
+    }
+
+    /// The chain goes on with these blocks, lowest first, which stand beside it.
+    pub(super) fn enter_chain(&mut self, hashes: &[B256]) -> Result<Vec<StoredCommitment>, StorageError> {
+        let mut adopted = Vec::with_capacity(hashes.len());
+        for hash in hashes {
+            let (place, row) = self.find(hash)?.ok_or(StorageError::UnknownParent(*hash))?;
+            self.note_root(&row.stored)?;
+            self.shift(place, CHAIN, &row)?;
+            self.state.tip = Some(row.stored.head());
+            adopted.push(row.stored);
+        }
+        Ok(adopted)
+    }
+
+    /// Makes these blocks the chain above the base.
+    fn adopt(&mut self, chain: &[B256]) -> Result<ChainUpdate, StorageError> {
+        *self.fork = None;
+        // What both chains begin with stays where it is.
+        let mut from = self.state.lowest();
+        let mut stays = 0;
+        for hash in chain {
+            if self.canonical(from)? != Some(*hash) {
+                break;
+            }
+            (from, stays) = (from.saturating_add(1), stays + 1);
+        }
+        let dropped = self.leave_chain(from)?;
+        let adopted = self.enter_chain(chain.get(stays..).unwrap_or_default())?;
+        Ok(ChainUpdate { dropped, adopted })
+    }
+
+    /// As [`CommitmentStore::set_base`](crate::CommitmentStore::set_base).
+    pub(super) fn set_base(&mut self, base: Base) -> Result<ChainUpdate, StorageError> {
+        let before = self.state.base.replace(base);
+        if before == Some(base) {
+            return Ok(ChainUpdate::default());
+        }
+        self.changed = true;
+        let there = self.canonical(base.number)?;
+        let settled = base.hash.or(there);
+        let goes_on = settled.is_some()
+            && there == settled
+            && before.is_some_and(|before| before.number <= base.number)
+            && self.canonical_node(base.next())?.is_none_or(|first| Some(first.parent) == settled);
+        if goes_on {
+            self.drop_beside(base, settled)?;
+            return Ok(ChainUpdate::default());
+        }
+        let mut dropped = Vec::new();
+        if let Some(settled) = base.hash {
+            dropped = self.settle(settled)?;
+            let wrong = self.row((base.number, CHAIN))?.filter(|row| row.stored.hash() != settled);
+            if let Some(wrong) = wrong {
+                dropped.push(wrong.stored);
+                let gone = rows_at(&self.commitments, base.number, &self.domain)?;
+                self.erase(gone.iter().map(|(place, row)| (*place, &row.stored)))?;
+                self.state.tip = last_of_chain(&self.commitments, &self.domain)?;
+            }
+        }
+        let lowest = self.state.lowest();
+        let nodes = self.branches(|_| true)?.into_iter().map(|(_, node)| node);
+        let nodes: Vec<Node> = nodes.collect();
+        let standing = standing(lowest, settled, &nodes);
+        let nodes: Vec<Node> = nodes.into_iter().filter(|node| standing.contains(&node.hash)).collect();
+        let mut update = self.adopt(&evaluate(lowest, &nodes))?;
+        dropped.append(&mut update.dropped);
+        self.drop_fallen(settled, &standing)?;
+        Ok(ChainUpdate { dropped, ..update })
+    }
+
+    /// The block with this hash at the base's height was settled: it and what it stands on are the chain there. Says
+    /// what was the chain instead, lowest first.
+    fn settle(&mut self, settled: B256) -> Result<Vec<StoredCommitment>, StorageError> {
+        let mut dropped = Vec::new();
+        let mut next = self.find(&settled)?;
+        while let Some((place, row)) = next.filter(|((_, slot), _)| *slot != CHAIN) {
+            let block = row.stored.block;
+            if let Some(before) = self.row((block, CHAIN))? {
+                self.shift((block, CHAIN), before.arrival, &before)?;
+                dropped.push(before.stored);
+            }
+            self.shift(place, CHAIN, &row)?;
+            next = self.find(&row.stored.parent)?;
+        }
+        self.state.tip = last_of_chain(&self.commitments, &self.domain)?;
+        dropped.reverse();
+        Ok(dropped)
+    }
+
+    /// The base has moved up along the chain: what stands on another block of its height falls.
+    fn drop_beside(&mut self, base: Base, settled: Option<B256>) -> Result<(), StorageError> {
+        let here = rows_at(&self.commitments, base.number, &self.domain)?;
+        let mut fallen: HashSet<B256> = here.iter().map(|(_, row)| row.stored.hash()).collect();
+        fallen.retain(|hash| Some(*hash) != settled);
+        let mut gone = Vec::new();
+        let mut height = base.next();
+        loop {
+            let mut next = rows_at(&self.commitments, height, &self.domain)?;
+            next.retain(|(_, row)| {
+                // On a settled block whose hash is known stands only what names it.
+                fallen.contains(&row.stored.parent)
+                    || (height == base.next() && base.hash.is_some_and(|hash| hash != row.stored.parent))
+            });
+            if next.is_empty() {
+                break;
+            }
+            fallen = next.iter().map(|(_, row)| row.stored.hash()).collect();
+            gone.append(&mut next);
+            let Some(above) = height.checked_add(1) else { break };
+            height = above;
+        }
+        self.erase(gone.iter().map(|(place, row)| (*place, &row.stored)))?;
+        let hashes: Vec<B256> = gone.iter().map(|(_, row)| row.stored.hash()).collect();
+        let lowest = self.state.lowest();
+        if let Some(fork) = self.fork {
+            fork.settle(lowest, &hashes);
+        }
+        Ok(())
+    }
+
+    /// Removes what stands above the base on blocks that are not `standing`.
+    fn drop_fallen(&mut self, settled: Option<B256>, standing: &HashSet<B256>) -> Result<(), StorageError> {
+        let lowest = self.state.lowest();
+        let mut fallen = Vec::new();
+        for entry in self.commitments.range((lowest, CHAIN)..).map_err(fault)? {
+            let (place, bytes) = entry.map_err(fault)?;
+            let place = place.value();
+            let stored = Row::decode(place, bytes.value(), &self.domain)?.stored;
+            let falls = match stored.is_handover() {
+                false => !standing.contains(&stored.hash()),
+                true if stored.block == lowest => settled.is_some_and(|settled| settled != stored.parent),
+                true => !standing.contains(&stored.parent),
+            };
+            if falls {
+                fallen.push((place, stored));
+            }
+        }
+        self.erase(fallen.iter().map(|(place, stored)| (*place, stored)))
+    }
+
+    /// As [`CommitmentStore::withdraw`](crate::CommitmentStore::withdraw).
+    pub(super) fn withdraw(&mut self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError> {
+        let blocks = self.branches(|_| true)?;
+        let nodes: Vec<Node> = blocks.iter().map(|(_, node)| *node).collect();
+        let withdrawn = withdrawn_by(anchor, &nodes);
+        self.mark(&blocks, |node| withdrawn.contains(&node.hash), true)
+    }
+
+    /// As [`CommitmentStore::reinstate`](crate::CommitmentStore::reinstate).
+    pub(super) fn reinstate(&mut self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError> {
+        let blocks = self.branches(|_| true)?;
+        self.mark(&blocks, |node| node.withdrawn && node.anchor >= anchor, false)
+    }
+
+    /// Marks blocks above the base as withdrawn, or takes the mark away, and decides anew between all branches.
+    fn mark(
+        &mut self,
+        blocks: &[(Place, Node)],
+        which: impl Fn(&Node) -> bool,
+        withdrawn: bool,
+    ) -> Result<ChainUpdate, StorageError> {
+        let mut nodes: Vec<Node> = blocks.iter().map(|(_, node)| *node).collect();
+        let mut marked = BTreeMap::new();
+        for (node, (place, _)) in nodes.iter_mut().zip(blocks) {
+            if which(node) {
+                node.withdrawn = withdrawn;
+                marked.insert(*place, node.hash);
+            }
+        }
+        if marked.is_empty() {
+            return Ok(ChainUpdate::default());
+        }
+        let update = self.adopt(&evaluate(self.state.lowest(), &nodes))?;
+        // The chain's own blocks have no mark: what stands below a block without one stands.
+        for hash in marked.into_values() {
+            if let Some((place @ (_, slot), row)) = self.find(&hash)?
+                && slot != CHAIN
+            {
+                let mark = if withdrawn { WITHDRAWN } else { 0 };
+                self.shift(place, row.arrival | mark, &row)?;
+            }
+        }
+        Ok(update)
+    }
+}
+
+const fn is_withdrawn((_, slot): Place) -> bool {
+    slot & WITHDRAWN != 0
+}

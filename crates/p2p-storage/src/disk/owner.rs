@@ -1,0 +1,249 @@
+//! Whose store it is, in words: the file `owner` beside the database. Where the file system has locks it only tells
+//! whom to ask; where it has none it is the lock.
+
+use std::{
+    fmt, fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Mutex,
+};
+
+use super::group::lock;
+
+/// A process as others can tell it from one that has its number later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    /// When it was started, in the system's ticks; unknown where there is no `/proc`.
+    started: Option<u64>,
+    /// The namespace that its number belongs to: containers count for themselves.
+    namespace: Option<u64>,
+}
+
+impl Process {
+    pub(super) fn current() -> Self {
+        let pid = std::process::id();
+        Self { pid, started: stat(pid).ok().and_then(|(_, started)| started), namespace: namespace() }
+    }
+
+    /// Whether it runs no more. One that cannot be seen from here may still run.
+    fn is_gone(&self) -> bool {
+        if self.namespace.is_some_and(|theirs| namespace().is_some_and(|ours| ours != theirs)) {
+            return false;
+        }
+        match stat(self.pid) {
+            Ok((is_dead, started)) => {
+                is_dead || self.started.is_some_and(|then| started.is_some_and(|now| now != then))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && has_proc() => true,
+            Err(_) => !answers(self.pid),
+        }
+    }
+}
+
+/// Whether a process has ended and only waits to be asked how, and when it was started. From `/proc`.
+fn stat(pid: u32) -> io::Result<(bool, Option<u64>)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the name in brackets, which may hold anything; the third is the state, the 22nd the start.
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let is_dead = fields.next().is_some_and(|state| matches!(state, "Z" | "X"));
+    Ok((is_dead, fields.nth(22 - 4).and_then(|started| started.parse().ok())))
+}
+
+fn has_proc() -> bool {
+    Path::new("/proc/self/stat").exists()
+}
+
+/// `pid:[4026531836]`, as the number.
+fn namespace() -> Option<u64> {
+    let link = fs::read_link("/proc/self/ns/pid").ok()?;
+    link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// Whether a process can be signalled, be it not by us.
+#[cfg(unix)]
+fn answers(pid: u32) -> bool {
+    use rustix::{
+        io::Errno,
+        process::{Pid, test_kill_process},
+    };
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
+}
+
+#[cfg(not(unix))]
+const fn answers(_: u32) -> bool {
+    true
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.pid)?;
+        [self.started, self.namespace]
+            .into_iter()
+            .map_while(|field| field)
+            .try_for_each(|field| write!(f, " {field}"))
+    }
+}
+
+impl FromStr for Process {
+    type Err = std::num::ParseIntError;
+
+    /// Earlier versions wrote the number alone.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (pid, more) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+        let mut more = more.split(' ').map(|field| field.parse().ok());
+        Ok(Self { pid: pid.parse()?, started: more.next().flatten(), namespace: more.next().flatten() })
+    }
+}
+
+/// The file `owner` of a store.
+#[derive(Debug)]
+pub(super) struct Owner {
+    path: PathBuf,
+    /// Whether it is our lock.
+    claimed: Mutex<bool>,
+}
+
+impl Owner {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { path: folder.join("owner"), claimed: Mutex::default() }
+    }
+
+    /// Who has, or had, the store; none where the file does not say.
+    pub(super) fn read(&self) -> Option<Process> {
+        fs::read_to_string(&self.path).ok()?.parse().ok()
+    }
+
+    /// Who has the store now, as far as the file says so; one that does not say who counts as somebody.
+    pub(super) fn is_held(&self) -> io::Result<bool> {
+        match fs::read_to_string(&self.path) {
+            Ok(text) => Ok(text.parse().map_or(true, |owner: Process| !owner.is_gone())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says that the store is ours. Who holds its lock says so; a failure costs the name alone.
+    pub(super) fn tell(&self) {
+        if !*lock(&self.claimed) {
+            drop(fs::write(&self.path, Process::current().to_string()));
+        }
+    }
+
+    /// Makes the store ours, unless another living process has it or this one has it already: whether it is.
+    pub(super) fn claim(&self) -> io::Result<bool> {
+        let mut claimed = lock(&self.claimed);
+        // Of those who find a file that its owner has left, one takes it away, and one makes the next.
+        for _ in 0..2 {
+            if *claimed || self.create()? {
+                *claimed = true;
+                return Ok(true);
+            }
+            if self.is_held()? || !self.take_away()? {
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes the file, unless it is there; whether it did.
+    fn create(&self) -> io::Result<bool> {
+        let created = match fs::File::create_new(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            created => created,
+        };
+        let written = created.and_then(|mut file| {
+            file.write_all(Process::current().to_string().as_bytes())?;
+            file.sync_all()
+        });
+        // One that does not say whose it is would be in everybody's way.
+        written.inspect_err(|_| drop(fs::remove_file(&self.path))).map(|()| true)
+    }
+
+    /// Removes the file of an owner that is gone; whether it did. A rename does it once, whoever else tries.
+    fn take_away(&self) -> io::Result<bool> {
+        let aside = self.path.with_extension(std::process::id().to_string());
+        match fs::rename(&self.path, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            renamed => renamed?,
+        }
+        let taken = fs::read_to_string(&aside)?;
+        if taken.parse().is_ok_and(|owner: Process| owner.is_gone()) {
+            return fs::remove_file(&aside).map(|()| true);
+        }
+        // Another took it over between our look and our rename: it has its file back.
+        fs::rename(&aside, &self.path).map(|()| false)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if *lock(&self.claimed) && self.read() == Some(Process::current()) {
+            // What is left is taken over when this process is gone.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner() -> (tempfile::TempDir, Owner) {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = Owner::new(folder.path());
+        (folder, owner)
+    }
+
+    #[test]
+    fn a_living_owner_keeps_its_store_and_gives_it_back_at_its_end() {
+        let (folder, first) = owner();
+        let second = Owner::new(folder.path());
+        assert!(first.claim().unwrap() && first.claim().unwrap(), "opened anew by the same");
+        assert!(!second.claim().unwrap() && second.is_held().unwrap());
+        assert_eq!(second.read().map(|owner| owner.pid), Some(std::process::id()));
+        drop(first);
+        assert!(!second.is_held().unwrap() && second.claim().unwrap());
+    }
+
+    #[test]
+    fn what_a_process_left_that_is_gone_is_taken_over() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let (pid, me) = (child.id(), Process::current());
+        child.wait().unwrap();
+        let gone = Process { pid, ..me };
+        // A number that has been given to another process since then, which is us.
+        let reused = Process { started: me.started.map(|started| started + 1), ..me };
+        for left in [gone, reused].into_iter().filter(|left| *left != me) {
+            let (folder, next) = owner();
+            fs::write(folder.path().join("owner"), left.to_string()).unwrap();
+            assert!(next.claim().unwrap(), "{left}");
+            assert_eq!(next.read(), Some(me));
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left lying");
+        }
+    }
+
+    #[test]
+    fn an_owner_that_cannot_be_judged_keeps_its_store() {
+        let me = Process::current();
+        let elsewhere = Process { pid: u32::MAX, namespace: Some(1), ..me }.to_string();
+        // Of another container, of an earlier version, cut off.
+        for left in [elsewhere, me.pid.to_string(), String::new(), "?".into()] {
+            let (folder, next) = owner();
+            fs::write(folder.path().join("owner"), &left).unwrap();
+            if namespace().is_some() || !left.contains(' ') {
+                assert!(!next.claim().unwrap(), "{left}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_process_is_read_as_it_was_written() {
+        for process in [Process::current(), Process { pid: 7, started: None, namespace: None }] {
+            assert_eq!(process.to_string().parse(), Ok(process));
+        }
+        assert!("".parse::<Process>().is_err());
+    }
+}

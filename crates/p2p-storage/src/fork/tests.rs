@@ -1,0 +1,285 @@
+//! Fork choice against a naive evaluation of the rule, on blocks without signatures.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+use serde::Deserialize;
+
+use super::*;
+
+/// Blocks in memory, the base at 0.
+#[derive(Default)]
+struct Toy {
+    nodes: BTreeMap<(BlockNumber, B256), Node>,
+    chain: Vec<Node>,
+    fork: Option<ForkChoice>,
+}
+
+impl Blocks for Toy {
+    fn lowest(&self) -> BlockNumber {
+        1
+    }
+
+    fn head(&self) -> Option<BlockNumber> {
+        self.chain.last().map(|node| node.block)
+    }
+
+    fn canonical(&self, block: BlockNumber) -> Result<Option<B256>, StorageError> {
+        Ok(self.canonical_node(block)?.map(|node| node.hash))
+    }
+
+    fn canonical_node(&self, block: BlockNumber) -> Result<Option<Node>, StorageError> {
+        Ok(usize::try_from(block).unwrap().checked_sub(1).and_then(|index| self.chain.get(index)).copied())
+    }
+
+    fn canonical_signers(&self) -> Result<Vec<(BlockNumber, Address)>, StorageError> {
+        Ok(self.chain.iter().map(|node| (node.block, node.signer)).collect())
+    }
+
+    fn non_canonical(&self) -> Result<Vec<Node>, StorageError> {
+        Ok(self.nodes.values().filter(|node| !self.chain.contains(node)).copied().collect())
+    }
+}
+
+impl Toy {
+    /// Inserts a block if its parent is there.
+    fn insert(&mut self, node: Node) -> bool {
+        let mut fork = self.fork.take();
+        let choice = choose(&mut fork, self, node);
+        self.fork = fork;
+        let Ok(choice) = choice else { return false };
+        self.nodes.insert((node.block, node.hash), node);
+        match choice {
+            Choice::Extend => self.chain.push(node),
+            Choice::Side => {}
+            Choice::Switch { from, adopted } => {
+                self.chain.truncate(usize::try_from(from).unwrap() - 1);
+                let of = |hash: &B256| *self.nodes.values().find(|node| node.hash == *hash).unwrap();
+                let adopted: Vec<Node> = adopted.iter().map(of).collect();
+                self.chain.extend(adopted);
+            }
+        }
+        true
+    }
+
+    /// Inserts all, each as soon as its parent is there.
+    fn insert_all(&mut self, mut nodes: Vec<Node>) {
+        while !nodes.is_empty() {
+            let before = nodes.len();
+            nodes.retain(|node| !self.insert(*node));
+            assert!(nodes.len() < before, "a parent is missing");
+        }
+    }
+
+    fn hashes(&self) -> Vec<B256> {
+        self.chain.iter().map(|node| node.hash).collect()
+    }
+}
+
+/// The rule, word for word.
+fn naive(nodes: &[Node]) -> Vec<B256> {
+    fn best(of: &Node, nodes: &[Node]) -> (u64, BlockNumber) {
+        let children = nodes.iter().filter(|child| child.parent == of.hash);
+        children.fold((1, of.block), |(turns, highest), child| {
+            let (above, top) = best(child, nodes);
+            (turns.max(above + u64::from(child.signer != of.signer)), highest.max(top))
+        })
+    }
+    let (mut chain, mut at) = (Vec::new(), B256::ZERO);
+    while let Some(stands) = nodes.iter().filter(|node| node.parent == at).max_by_key(|node| {
+        let (turns, highest) = best(node, nodes);
+        (turns, node.window, highest, node.timestamp, Reverse(node.hash))
+    }) {
+        chain.push(stands.hash);
+        at = stands.hash;
+    }
+    chain
+}
+
+fn hash(id: u64) -> B256 {
+    B256::from(U256::from(id))
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    blocks: Vec<Block>,
+    stands: Vec<u64>,
+}
+
+#[derive(Deserialize)]
+struct Block {
+    id: u64,
+    parent: u64,
+    window: u64,
+    signer: String,
+    height: BlockNumber,
+    timestamp: u64,
+}
+
+impl From<&Block> for Node {
+    fn from(block: &Block) -> Self {
+        Self {
+            hash: hash(block.id),
+            parent: hash(block.parent),
+            block: block.height,
+            signer: Address::repeat_byte(block.signer.as_bytes()[0]),
+            window: block.window,
+            timestamp: block.timestamp,
+            anchor: 0,
+            withdrawn: false,
+        }
+    }
+}
+
+#[test]
+fn the_published_cases_stand_in_any_order_of_arrival() {
+    let cases: Vec<Case> = serde_json::from_str(include_str!("../../tests/vectors/forks.json")).unwrap();
+    assert_eq!(cases.len(), 209);
+    let mut rng = Rng::with_seed(1);
+    for Case { name, blocks, stands } in cases {
+        let stands: Vec<B256> = stands.into_iter().map(hash).collect();
+        let mut nodes: Vec<Node> = blocks.iter().map(Node::from).collect();
+        assert_eq!(naive(&nodes), stands, "{name}");
+        for _ in 0..20 {
+            rng.shuffle(&mut nodes);
+            let mut toy = Toy::default();
+            toy.insert_all(nodes.clone());
+            assert_eq!(toy.hashes(), stands, "{name}");
+        }
+        nodes.sort_by_key(|node| node.block);
+        assert_eq!(evaluate(1, &nodes), stands, "{name}");
+    }
+}
+
+/// Up to six windows of up to four signers, and up to four blocks in each, on one of the last few blocks before.
+fn random(rng: &mut Rng) -> Vec<Node> {
+    let mut nodes: Vec<Node> = Vec::new();
+    let windows = rng.u64(2..=6);
+    let signers: Vec<u8> = (0..windows).map(|_| rng.u8(1..=4)).collect();
+    for (window, signer) in (0..windows).zip(signers) {
+        for _ in 0..rng.usize(0..=5) {
+            let recent = nodes.len().saturating_sub(rng.usize(1..=8));
+            let parent = if rng.u8(..) < 20 { None } else { nodes.get(recent).copied() };
+            let block = parent.map_or(0, |parent| parent.block) + 1;
+            nodes.push(Node {
+                hash: hash(rng.u64(1..)),
+                parent: parent.map_or(B256::ZERO, |parent| parent.hash),
+                block,
+                signer: Address::repeat_byte(signer),
+                window,
+                timestamp: parent.map_or(0, |parent| parent.timestamp).max(100 * window) + rng.u64(0..3),
+                anchor: 0,
+                withdrawn: false,
+            });
+        }
+    }
+    nodes
+}
+
+#[test]
+fn after_every_block_in_any_order_the_chain_is_the_naive_one() {
+    let mut rng = Rng::with_seed(20_261_128);
+    let mut switches = 0;
+    for case in 0..20_000 {
+        let mut nodes = random(&mut rng);
+        rng.shuffle(&mut nodes);
+        let mut toy = Toy::default();
+        let mut waiting = nodes.clone();
+        while let Some(next) = waiting.iter().position(|node| toy.insert(*node)) {
+            waiting.remove(next);
+            if !waiting.is_empty() && rng.bool() {
+                continue;
+            }
+            let known: Vec<Node> = toy.nodes.values().copied().collect();
+            let stands = naive(&known);
+            assert_eq!(toy.hashes(), stands, "case {case}");
+            assert_eq!(evaluate(1, &known), stands, "case {case}");
+        }
+        assert!(waiting.is_empty());
+        switches += usize::from(toy.fork.is_some());
+    }
+    assert!(switches > 10_000, "{switches} of the cases have a fork");
+}
+
+/// Turns of a run of blocks.
+fn turns(chain: &[Node]) -> usize {
+    chain.chunk_by(|one, other| one.signer == other.signer).count()
+}
+
+#[test]
+fn one_block_displaces_one_turn_unless_the_branches_were_as_close() {
+    let mut rng = Rng::with_seed(3);
+    let mut displaced = 0;
+    for _ in 0..20_000 {
+        let mut nodes = random(&mut rng);
+        rng.shuffle(&mut nodes);
+        let mut toy = Toy::default();
+        let mut waiting = nodes;
+        loop {
+            let before = toy.chain.clone();
+            let Some(next) = waiting.iter().position(|node| toy.insert(*node)) else { break };
+            let new = waiting.remove(next);
+            let same = before.iter().zip(&toy.chain).take_while(|(one, other)| one == other).count();
+            let (dropped, mut adopted) = (&before[same..], toy.chain[same..].to_vec());
+            if dropped.is_empty() {
+                continue;
+            }
+            displaced += 1;
+            let others = turns(dropped);
+            adopted.retain(|node| *node != new);
+            assert!(others <= 1 || others <= turns(&adopted) + 1, "{dropped:?} by {new:?}");
+        }
+    }
+    assert!(displaced > 5_000, "{displaced}");
+}
+
+#[test]
+fn a_withdrawn_branch_does_not_stand_until_another_block_builds_on_it() {
+    let node = |id: u64, parent: u64, block, withdrawn| Node {
+        hash: hash(id),
+        parent: hash(parent),
+        block,
+        signer: Address::ZERO,
+        window: 1,
+        timestamp: id,
+        anchor: 0,
+        withdrawn,
+    };
+    let mut toy = Toy::default();
+    for withdrawn in [node(2, 1, 2, true), node(3, 2, 3, true)] {
+        toy.nodes.insert((withdrawn.block, withdrawn.hash), withdrawn);
+    }
+    assert!(toy.insert(node(1, 0, 1, false)));
+    assert!(toy.insert(node(4, 1, 2, false)));
+    assert_eq!(toy.hashes(), [1, 4].map(hash));
+    assert!(toy.insert(node(5, 3, 4, false)));
+    assert_eq!(toy.hashes(), [1, 2, 3, 5].map(hash));
+    assert!(toy.insert(node(6, 4, 3, false)), "a shorter one");
+    assert_eq!(toy.hashes(), [1, 2, 3, 5].map(hash));
+}
+
+#[test]
+fn a_long_chain_makes_a_fork_no_dearer() {
+    // Only what stands beside the chain is remembered block by block.
+    let node = |id: u64, parent: u64, block| Node {
+        hash: hash(id),
+        parent: hash(parent),
+        block,
+        signer: Address::ZERO,
+        window: 1,
+        timestamp: id,
+        anchor: 0,
+        withdrawn: false,
+    };
+    let mut toy = Toy::default();
+    for id in 1..=1_000 {
+        assert!(toy.insert(node(id, id - 1, id)));
+    }
+    assert!(toy.fork.is_none(), "without a fork nothing is built");
+    assert!(toy.insert(node(5_000, 500, 501)));
+    let fork = toy.fork.as_ref().unwrap();
+    assert_eq!((fork.len(), fork.turns.len(), fork.roots.len()), (1, 1, 1));
+}
