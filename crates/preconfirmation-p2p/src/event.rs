@@ -7,7 +7,7 @@ use std::{
 
 use libp2p::PeerId;
 use preconfirmation_types::{Bytes, Offence, RawTxListGossip, Topic};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     inbox::{self, Lane},

@@ -22,7 +22,7 @@ use futures::StreamExt as _;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, swarm::SwarmEvent};
 use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, Topic};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{Interval, MissedTickBehavior},
 };
 
