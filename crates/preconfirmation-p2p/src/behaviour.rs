@@ -1,6 +1,6 @@
 //! The swarm: all behaviours of a node over its transports.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, time::Duration};
 
 use libp2p::{
     StreamProtocol, Swarm, Transport as _, allow_block_list, connection_limits, identify,
@@ -16,7 +16,7 @@ use crate::{
     error::NetworkError,
     filter::Gossipsub,
     gossip::{self, Topics},
-    pacing::Pace,
+    pacing::RateLimit,
     quiet::Quiet,
     transport,
     unread::Connections,
@@ -25,8 +25,22 @@ use crate::{
 /// The protocol version that the deployed peers identify with.
 const IDENTIFY_PROTOCOL: &str = "preconf-p2p/0.1";
 
-/// What this node calls itself, before the pace at which it answers.
+/// What this node calls itself, before how much it answers.
 const AGENT: &str = concat!("preconfirmation-p2p/", env!("CARGO_PKG_VERSION"));
+
+/// How long the deployed peers wait for an answer of ours, and take to answer us: they ban whoever resets a stream
+/// before.
+const DEPLOYED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Their clock for a stream may start later than ours: as long as opening it takes.
+const TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
+
+/// Streams of one protocol on one connection, both ways together; one more is reset. Deployed peers have been seen to
+/// ask 90 times at once, and yamux has no more than 512 on a connection.
+const MAX_STREAMS: usize = 256;
+
+/// Inbound streams of a connection that negotiate their protocol at a time: all that yamux allows.
+const MAX_NEGOTIATING_STREAMS: usize = 512;
 
 /// Gossip, and everything else, which sleeps while there is only gossip. The others come first: what their limits
 /// refuse costs gossip nothing.
@@ -75,7 +89,7 @@ pub(crate) fn swarm(
         banned: allow_block_list::Behaviour::default(),
         identify: identify::Behaviour::new(
             identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), config.identity.public())
-                .with_agent_version(Pace::advertise(AGENT, &config.serving))
+                .with_agent_version(RateLimit::advertise(AGENT, &config.serving))
                 // Where the operator says how the node is reached, interfaces would only mislead.
                 .with_hide_listen_addrs(!config.advertise.is_empty()),
         ),
@@ -87,8 +101,9 @@ pub(crate) fn swarm(
     // Before its stream stands, gossipsub's handler looks into its queue, but leaves no waker there.
     let gossip = Quiet::restless(gossip::behaviour(config, topics)?);
     let behaviour = Behaviour { others: Quiet::new(others), gossip };
-    let swarm_config =
-        swarm::Config::with_tokio_executor().with_idle_connection_timeout(connections.idle_timeout);
+    let swarm_config = swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(connections.idle_timeout)
+        .with_max_negotiating_inbound_streams(MAX_NEGOTIATING_STREAMS);
     let local = config.identity.public().to_peer_id();
     let transport = Quiet::new(transport::build(config, connected)?).boxed();
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
@@ -106,16 +121,8 @@ pub(crate) fn protocol<R: Rpc>(chain_id: u64) -> Result<StreamProtocol, NetworkE
 fn rpc<R: Rpc>(config: &NetworkConfig) -> Result<Requests<R>, NetworkError> {
     let protocol = protocol::<R>(config.chain_id)?;
     let parameters = request_response::Config::default()
-        .with_request_timeout(config.pacing.timeout)
-        .with_max_concurrent_streams(max_streams(config));
+        .with_request_timeout(config.pacing.timeout.max(DEPLOYED_TIMEOUT) + TIMEOUT_MARGIN)
+        .with_max_concurrent_streams(MAX_STREAMS);
     let protocols = [(protocol, ProtocolSupport::Full)];
     Ok(Requests::with_codec(SszCodec::new(), protocols, parameters))
-}
-
-/// Streams of one protocol on one connection, both ways together: room for what pacing and serving allow,
-/// twice, because streams end later than their requests. yamux has no more than 512 on a connection.
-fn max_streams(config: &NetworkConfig) -> usize {
-    let in_work = config.serving.in_work_per_peer.get();
-    let streams = in_work.saturating_add(config.pacing.in_flight.get()).saturating_mul(2);
-    streams.clamp(64, 512)
 }

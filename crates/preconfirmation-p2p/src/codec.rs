@@ -1,8 +1,11 @@
 //! One codec for all request/response protocols: a length-prefixed SSZ container each way (§10).
 
-use std::{io, marker::PhantomData};
+use std::{io, marker::PhantomData, time::Duration};
 
-use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use futures::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
+    future::{AbortHandle, AbortRegistration, Abortable},
+};
 use libp2p::{StreamProtocol, request_response};
 use preconfirmation_types::{Bytes, Container, FrameError, Rpc, frame};
 
@@ -12,6 +15,24 @@ const STEP: usize = 64 * 1024;
 
 /// A list up to this is copied behind what stands before it: less work than a frame of yamux more.
 const JOINED: usize = 16 * 1024;
+
+/// How long a request, which has at most 512 bytes, may take to come from the opening of its stream on.
+const REQUEST_WITHIN: Duration = Duration::from_secs(5);
+
+/// A response, and what interrupts it while it is written.
+#[derive(Debug)]
+pub(crate) struct Response<C> {
+    pub(crate) container: C,
+    abort: Option<AbortRegistration>,
+}
+
+impl<C> Response<C> {
+    /// With the handle that interrupts it: the stream is reset.
+    pub(crate) fn new(container: C) -> (Self, AbortHandle) {
+        let (handle, abort) = AbortHandle::new_pair();
+        (Self { container, abort: Some(abort) }, handle)
+    }
+}
 
 /// The stream ended before the first byte.
 #[derive(Debug, thiserror::Error)]
@@ -38,23 +59,25 @@ impl<R: Rpc> request_response::Codec for SszCodec<R> {
     /// What was asked, or why the bytes of a peer ask nothing. An error of the codec while it reads a request
     /// is told to nobody, so this one comes as a request.
     type Request = Result<R::Request, FrameError>;
-    type Response = R::Response;
+    type Response = Response<R::Response>;
 
     async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Self::Request>
     where
         T: AsyncRead + Unpin + Send,
     {
-        match read(io, R::REQUEST_CAP).await {
+        let read = tokio::time::timeout(REQUEST_WITHIN, read(io, R::REQUEST_CAP));
+        match read.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(request) => Ok(Ok(request)),
             Err(error) => malformed(&error).map(Err).ok_or(error),
         }
     }
 
-    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<R::Response>
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Self::Response>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, R::RESPONSE_CAP).await
+        let container = read(io, R::RESPONSE_CAP).await?;
+        Ok(Response { container, abort: None })
     }
 
     async fn write_request<T>(
@@ -73,12 +96,18 @@ impl<R: Rpc> request_response::Codec for SszCodec<R> {
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-        response: R::Response,
+        Response { container, abort }: Self::Response,
     ) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(io, &response).await
+        let written = write(io, &container);
+        match abort {
+            Some(abort) => Abortable::new(written, abort)
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())),
+            None => written.await,
+        }
     }
 }
 
@@ -237,6 +266,30 @@ mod tests {
         let bytes = frame::write(&request);
         let mut open = Open(&bytes);
         assert_eq!(block_on(read::<GetCommitmentsByNumberRequest>(&mut open, 512)).unwrap(), request);
+    }
+
+    /// Begins, and goes on no further.
+    struct Half;
+
+    impl AsyncRead for Half {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+            // The length of a request, and then nothing.
+            if buf.len() > 1 {
+                return Poll::Pending;
+            }
+            buf.fill(4);
+            Poll::Ready(Ok(1))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_was_begun_has_a_deadline() {
+        use preconfirmation_types::GetHead;
+        use request_response::Codec as _;
+        let (protocol, start) = (StreamProtocol::new("/any"), tokio::time::Instant::now());
+        let read = SszCodec::<GetHead>::new().read_request(&protocol, &mut Half).await;
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed(), REQUEST_WITHIN);
     }
 
     #[track_caller]

@@ -226,8 +226,8 @@ pub enum RequestError {
         /// [`Rpc::NAME`](preconfirmation_types::Rpc::NAME).
         protocol: &'static str,
     },
-    /// As many requests as may wait for their turn towards this peer and protocol already do.
-    #[error("{limit} requests already wait for their turn")]
+    /// As many requests as may wait for the rate limit of this peer and protocol already do.
+    #[error("{limit} requests already wait for this peer's rate limit")]
     QueueFull {
         /// Most requests that wait.
         limit: usize,

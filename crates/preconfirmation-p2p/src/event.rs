@@ -5,19 +5,14 @@ use std::{
     fmt,
 };
 
-use libp2p::{
-    PeerId,
-    request_response::{InboundRequestId, ResponseChannel},
-};
-use preconfirmation_types::{
-    Bytes, GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetHead, GetRawTxList, GetRawTxListRequest,
-    Offence, RawTxListGossip, Rpc, Topic,
-};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use libp2p::PeerId;
+use preconfirmation_types::{Bytes, Offence, RawTxListGossip, Topic};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     inbox::{self, Lane},
     metrics,
+    responder::InboundRequest,
 };
 
 /// Something that the application should know or answer.
@@ -159,105 +154,6 @@ impl Drop for VerdictToken {
 impl fmt::Debug for VerdictToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VerdictToken").field("open", &self.open).finish_non_exhaustive()
-    }
-}
-
-/// A request of a peer, well formed and within its limits (§10, §11). Dropping it, or its responder, closes
-/// the stream without an answer.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum InboundRequest {
-    /// How far have you come?
-    Head(Responder<GetHead>),
-    /// Which commitments do you have from this block on?
-    Commitments(GetCommitmentsByNumberRequest, Responder<GetCommitmentsByNumber>),
-    /// Do you have this transaction list? Not having it is answered too:
-    /// [`GetRawTxListResponse::not_found`](preconfirmation_types::GetRawTxListResponse::not_found).
-    TxList(GetRawTxListRequest, Responder<GetRawTxList>),
-}
-
-/// Bounds the requests in work: one of the peer's share, one of all. Lives until the answer is written.
-#[derive(Debug)]
-pub(crate) struct InWork {
-    pub(crate) _permits: [OwnedSemaphorePermit; 2],
-}
-
-/// An answer on its way to the service.
-pub(crate) struct Answer<R: Rpc> {
-    pub(crate) peer: PeerId,
-    pub(crate) id: InboundRequestId,
-    pub(crate) channel: ResponseChannel<R::Response>,
-    pub(crate) response: R::Response,
-    pub(crate) in_work: InWork,
-}
-
-/// Where the answer to one request goes. Dropping it closes the stream without an answer.
-#[must_use = "a request whose responder is dropped is not answered"]
-pub struct Responder<R: Rpc> {
-    way: Way<R>,
-}
-
-/// The way of an answer.
-enum Way<R: Rpc> {
-    Swarm {
-        peer: PeerId,
-        id: InboundRequestId,
-        channel: ResponseChannel<R::Response>,
-        in_work: InWork,
-        answers: mpsc::Sender<Answer<R>>,
-    },
-    #[cfg(feature = "test-utils")]
-    Simulated(tokio::sync::oneshot::Sender<R::Response>),
-}
-
-impl<R: Rpc> Responder<R> {
-    pub(crate) const fn new(
-        peer: PeerId,
-        id: InboundRequestId,
-        channel: ResponseChannel<R::Response>,
-        in_work: InWork,
-        answers: mpsc::Sender<Answer<R>>,
-    ) -> Self {
-        Self { way: Way::Swarm { peer, id, channel, in_work, answers } }
-    }
-
-    #[cfg(feature = "test-utils")]
-    pub(crate) const fn simulated(answer: tokio::sync::oneshot::Sender<R::Response>) -> Self {
-        Self { way: Way::Simulated(answer) }
-    }
-
-    /// Answers. Never blocks, never fails; where the peer has gone or has waited too long it does nothing.
-    pub fn send(self, response: R::Response) {
-        match self.way {
-            Way::Swarm { peer, id, channel, in_work, answers } => {
-                let answer = Answer { peer, id, channel, response, in_work };
-                // Room for as many as can be in work.
-                if let Err(mpsc::error::TrySendError::Full(_)) = answers.try_send(answer) {
-                    metrics::dropped("answers");
-                }
-            }
-            #[cfg(feature = "test-utils")]
-            Way::Simulated(answer) => drop(answer.send(response)),
-        }
-    }
-
-    /// Whether the peer still waits.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        match &self.way {
-            Way::Swarm { channel, .. } => channel.is_open(),
-            #[cfg(feature = "test-utils")]
-            Way::Simulated(answer) => !answer.is_closed(),
-        }
-    }
-}
-
-impl<R: Rpc> fmt::Debug for Responder<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Responder")
-            .field("protocol", &R::NAME)
-            .field("open", &self.is_open())
-            .finish_non_exhaustive()
     }
 }
 

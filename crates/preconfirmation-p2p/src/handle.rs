@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::{
     error::{NetworkError, PublishError, RequestError},
     metrics,
+    pacing::RateLimit,
     rpc::{Ask, Outgoing},
 };
 
@@ -47,6 +48,9 @@ pub struct PeerStatus {
     pub topics: Vec<Topic>,
     /// The last ping.
     pub round_trip: Option<Duration>,
+    /// How much it answers on each protocol, as its operator or its agent string says; where neither does, it is asked
+    /// as the deployed peers are.
+    pub rate_limit: Option<RateLimit>,
     /// gossipsub's total, the application score included: what the thresholds are compared with (§7.1).
     pub score: f64,
     /// The application's part of it; the rest is what gossipsub counts.
@@ -129,10 +133,10 @@ impl NetworkHandle {
         published.await.unwrap_or(Err(PublishError::Closed))
     }
 
-    /// Asks a connected peer (§10, §11). Waits for the turn that pacing gives it, then for the answer, at most
+    /// Asks a connected peer (§10, §11). Waits until the peer's rate limit allows it, then for the answer, at most
     /// `pacing.timeout` from then on. The answer is within its size cap, well formed and answers this
     /// request as far as the two alone can tell; a peer that gives another one is charged here. Dropping
-    /// the future gives up the turn.
+    /// the future before the request is sent takes it back; later it is let run, and its answer goes nowhere.
     ///
     /// # Errors
     /// [`RequestError`] tells why there is no answer.
@@ -189,8 +193,9 @@ impl NetworkHandle {
         peers.await.map_err(|_| NetworkError::Closed)
     }
 
-    /// Ends the service: [`NetworkService::run`](crate::NetworkService::run) returns once it has said
-    /// goodbye to its peers. What is still open is answered with `Closed`.
+    /// Ends the service: [`NetworkService::run`](crate::NetworkService::run) returns once it has said goodbye to its
+    /// peers: requests of theirs are answered, those of ours that were sent are waited for, at most 10 s. What was not
+    /// sent is answered with `Closed`.
     pub fn shutdown(&self) {
         self.shutdown.notify_one();
     }

@@ -58,10 +58,12 @@
 //! | gossip whose verdict is owed, read or not (count and bytes) | whoever has most loses its newest, which is settled [`Verdict::Ignore`] |
 //! | the same, when gossipsub is about to forget it | settled [`Verdict::Ignore`] |
 //! | gossip of a peer beyond `gossip.unelected_per_minute` | read after everybody else's, within the same bounds |
-//! | request events, requests in work | the stream is closed without an answer, nobody is penalised |
+//! | requests of peers that wait for a place (of one peer, in all) | the oldest of whoever has most is answered without the application |
+//! | requests of peers over their rate | the same, at the next second |
+//! | request events | bounded by the requests in work |
 //! | peers coming and going | cannot be full: a set of at most all peers, turned into events when read |
 //! | settlements, answers | cannot be full: the permit of what is open travels with it |
-//! | answers that are not paid for (bounded by the requests in work) | the peer waits |
+//! | answers that are not paid for (bounded by the requests in work) | the peer waits, 5 s at most, or gives way to another |
 //! | commands | the caller waits |
 //! | reports | dropped |
 //! | finds of discovery | dropped; a later query finds them again |
@@ -72,7 +74,8 @@
 //! | the same (bytes) | the peer is disconnected |
 //! | gossip that a peer below the graylist threshold sends | the peer waits: it is not read |
 //! | inbound TCP handshakes (`max_pending`), which take turns | the connection is refused |
-//! | requests waiting for their turn | [`RequestError::QueueFull`] |
+//! | requests waiting for a peer's rate limit | [`RequestError::QueueFull`] |
+//! | what was sent to peers that have gone (8,192 peers) | who went first is forgotten |
 //! | messages kept for peers to come, or to take what was published before (count and bytes) | [`PublishError::QueueFull`]; the stale are dropped |
 //!
 //! # Memory
@@ -96,13 +99,13 @@
 //! |---|---|---|
 //! | `p2p_gossip_received_total` | `topic`, `outcome` | messages: `accepted`, `forwarded`, `ignored`, `rejected`, `author_rejected`, `twin`, `late`, `dropped`, `own`, `unknown_topic` (of topic `unknown`), or their offence |
 //! | `p2p_gossip_publish_total` | `topic`, `outcome` | `sent`, `queued`, `sent_late`, `stale`, `duplicate`, `queue_full`, `refused` |
-//! | `p2p_reqresp_requests_total` | `protocol`, `direction`, `outcome` | requests of ours (`outbound`) and of peers (`inbound`) |
-//! | `p2p_reqresp_latency_seconds` | `protocol` | from a request's turn to its answer |
+//! | `p2p_reqresp_requests_total` | `protocol`, `direction`, `outcome` | requests of ours (`outbound`) and of peers (`inbound`): `answered`, without the application `busy`, `overdue`, `rate_limited`, `no_response`, `malformed`, `closing`, or `not_read`, `timed_out`, `disconnected`, `io` |
+//! | `p2p_reqresp_latency_seconds` | `protocol` | from sending a request to its answer |
 //! | `p2p_peer_score_gauge` | `bound` | `least`, `mean` and `most` total of the connected peers |
 //! | `p2p_offences_total` | `offence` | offences that peers were charged with |
 //! | `p2p_bans_total` | `reason` | bans: `application`, as gossipsub's own counters ban nobody |
 //! | `p2p_own_schedule_suspected` | | 1 while this node suspects its own lookahead or clock |
-//! | `p2p_queue_length` | `queue` | what waits: `outbox`, `pacing`, `answers`, `open_verdicts` |
+//! | `p2p_queue_length` | `queue` | what waits: `outbox`, `pacing`, `inbound_requests`, `answers`, `open_verdicts` |
 //! | `p2p_queue_dropped_total` | `queue` | what was dropped, and peers cut off because they do not read |
 //! | `p2p_peers` | `direction` | connected peers |
 //! | `p2p_dials_total` | `source`, `outcome` | dials |
@@ -111,7 +114,7 @@
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "the network reads the clock; its score and pacing take it as an argument"
+    reason = "the network reads the clock; its score, pacing and serving take it as an argument"
 )]
 
 mod alarm;
@@ -119,6 +122,8 @@ mod bans;
 mod behaviour;
 mod codec;
 mod config;
+#[cfg(any(test, feature = "test-utils"))]
+pub mod deployed;
 mod discovery;
 mod disk;
 mod error;
@@ -128,6 +133,7 @@ mod frames;
 mod gossip;
 mod handle;
 pub mod identity;
+mod inbound;
 mod inbox;
 mod menu;
 mod metrics;
@@ -137,6 +143,7 @@ mod peer_book;
 mod quiet;
 mod redial;
 mod relays;
+mod responder;
 mod rpc;
 mod score;
 mod service;
@@ -158,12 +165,11 @@ pub use config::{
 };
 pub use discovery::{Bootnode, BootnodeError, EnodePart};
 pub use error::{ConfigError, DiscoveryError, NetworkError, PublishError, RequestError};
-pub use event::{
-    GossipMessage, InboundRequest, NetworkEvent, NetworkEvents, Responder, Verdict, VerdictToken,
-};
+pub use event::{GossipMessage, NetworkEvent, NetworkEvents, Verdict, VerdictToken};
 pub use gossip::gossip_id;
 pub use handle::{NetworkHandle, PeerStatus, Published};
-pub use pacing::Pace;
+pub use pacing::RateLimit;
+pub use responder::{InboundRequest, Responder};
 pub use service::{Network, NetworkService};
 
 /// Compiles the example of the README.

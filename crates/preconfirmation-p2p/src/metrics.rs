@@ -28,7 +28,7 @@ pub(crate) fn describe() {
     describe_counter!(GOSSIP_RECEIVED, count, "Gossip messages received, by topic and what became of them");
     describe_counter!(GOSSIP_PUBLISH, count, "Gossip messages published, by topic and outcome");
     describe_counter!(REQUESTS, count, "Requests, by protocol, direction and outcome");
-    describe_histogram!(LATENCY, Unit::Seconds, "From a request's turn to its answer");
+    describe_histogram!(LATENCY, Unit::Seconds, "From sending a request to its answer");
     describe_counter!(OFFENCES, count, "Offences that peers were charged with, by kind");
     describe_gauge!(PEERS, count, "Connected peers, by who opened the oldest connection");
     describe_counter!(DROPPED, count, "What a full queue dropped, by queue");

@@ -1,36 +1,48 @@
-//! Requests wait for their turn, so that no peer has a reason to punish the asker (§10). No clock: every
-//! call says what time it is.
+//! Requests of ours wait until they may be sent, so that no peer has a reason to punish the asker (§10). No clock:
+//! every call says what time it is.
 //!
-//! A peer that says in its agent string how much it answers is asked at that pace, until it refuses once.
-//! Nobody else is asked faster than the deployed peers allow: trying costs four points there.
+//! A peer that says in its agent string how much it answers, or that the operator names, is asked at that rate, until
+//! it refuses once. Nobody else is asked faster than the deployed peers allow: trying costs a ban there.
+//!
+//! The window is the responder's, so it outlives a connection of ours, and a restart: what was sent to a peer is
+//! remembered for a while after it has gone, and after a restart the windows of all peers that are not known to be
+//! lenient count as full.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     num::NonZeroUsize,
     time::{Duration, Instant},
 };
 
 use libp2p::PeerId;
+use schnellru::{ByLength, LruMap};
 
 use crate::config::{PacingConfig, ServingConfig, after};
 
 /// A peer and one of its protocols.
-pub(crate) type Lane = (PeerId, &'static str);
+pub(crate) type PeerProtocol = (PeerId, &'static str);
 
-/// Marks the pace in an agent string, as in `requests=2048/4000ms`.
+/// Marks the rate limit in an agent string, as in `requests=2048/4000ms`.
 const MARK: &str = "requests=";
 
-/// How many requests a peer answers on one protocol in any window of that length.
+/// The longest window that a peer is believed, and so how long it is remembered what was sent to one that has gone.
+const MAX_WINDOW: Duration = Duration::from_secs(60);
+
+/// Most peers that have gone and whose windows are remembered. A hundred strangers a second shake hands with us, and
+/// one is remembered for a minute: 100 * 60, and some room. In the worst case 3 protocols with `most_requests` instants
+/// each; but for that each must have been sent so many.
+const MAX_ABSENT: u32 = 8192;
+
+/// How many requests are answered on one protocol in any window of that length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Pace {
+pub struct RateLimit {
     /// So many.
-    pub requests: usize,
+    pub requests: NonZeroUsize,
     /// The length of the window.
     pub window: Duration,
 }
 
-impl Pace {
+impl RateLimit {
     /// The agent string of a server with these settings.
     pub(crate) fn advertise(agent: &str, config: &ServingConfig) -> String {
         if !config.advertise {
@@ -39,26 +51,67 @@ impl Pace {
         format!("{agent} {MARK}{}/{}ms", config.requests, config.requests_per.as_millis())
     }
 
-    /// What an agent string says, if it says anything that can be meant, within our own bounds. The window is
-    /// a twentieth longer than told, for what the network delays unevenly.
+    /// What an agent string says, if it says anything that can be meant, within our own bounds: at most
+    /// `most_requests` at once and `most_per_second` in the long run, in a window of at most 60 s. The window is a
+    /// twentieth longer than told, for what the network delays unevenly.
     #[must_use]
     pub fn advertised(agent: &str, config: &PacingConfig) -> Option<Self> {
         let told = agent.split(' ').find_map(|word| word.strip_prefix(MARK))?;
         let (requests, millis) = told.strip_suffix("ms")?.split_once('/')?;
-        let (requests, millis): (u32, u32) = (requests.parse().ok()?, millis.parse().ok()?);
-        let requests = usize::try_from(requests).ok()?.min(config.most_requests.get());
-        let window = Duration::from_millis(millis.into());
-        (requests > 0 && !window.is_zero()).then_some(Self { requests, window: window * 21 / 20 })
+        let (requests, millis): (NonZeroUsize, u32) = (requests.parse().ok()?, millis.parse().ok()?);
+        let told = Duration::from_millis(millis.into()) * 21 / 20;
+        if told.is_zero() {
+            return None;
+        }
+        let requests = requests.min(config.most_requests);
+        let fastest = Duration::from_secs(1).mul_f64(share(requests.get(), config.most_per_second.get()));
+        let window = told.max(fastest);
+        if window <= MAX_WINDOW {
+            return Some(Self { requests, window });
+        }
+        // As many in a shorter window as there are of them in a part of the longer one.
+        let part = MAX_WINDOW.as_secs_f64() / window.as_secs_f64();
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a part of at most `most_requests`"
+        )]
+        let requests =
+            NonZeroUsize::new((requests.get() as f64 * part) as usize).unwrap_or(NonZeroUsize::MIN);
+        Some(Self { requests, window: MAX_WINDOW })
     }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a ratio")]
+fn share(of: usize, in_all: usize) -> f64 {
+    of as f64 / in_all as f64
 }
 
 #[derive(Debug)]
 struct Queue<T> {
-    /// When requests left within the last window, oldest first; never more than the pace allows.
+    /// When requests left within the last window, oldest first; never more than the limit allows.
     sent: VecDeque<Instant>,
     waiting: VecDeque<T>,
     in_flight: usize,
+    /// It has refused: until then nothing is sent.
+    paused_until: Option<Instant>,
+    /// It has refused: until then no more is believed than the deployed limit.
+    careful_until: Option<Instant>,
     answers: RoundTrips,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self {
+            sent: VecDeque::new(),
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            paused_until: None,
+            careful_until: None,
+            answers: RoundTrips::default(),
+        }
+    }
 }
 
 /// How long answers take: a moving mean and a moving mean deviation.
@@ -80,197 +133,286 @@ impl RoundTrips {
     }
 
     /// Four deviations beyond the mean; the most there is while nothing is known.
-    fn patience(self, config: PacingConfig) -> Duration {
+    fn timeout(self, config: PacingConfig) -> Duration {
         let most = config.timeout;
         let likely = self.mean.map(|mean| mean.saturating_add(self.deviation.saturating_mul(4)));
         likely.map_or(most, |likely| likely.clamp(config.least_timeout.min(most), most))
     }
 }
 
-/// What is known of a peer's pace.
+/// What is known of a peer.
 #[derive(Debug)]
-struct Learned {
-    pace: Pace,
-    /// It has refused: until then the deployed pace is kept.
-    careful_until: Option<Instant>,
+struct Peer<T> {
+    advertised: Option<RateLimit>,
+    /// By protocol, of which there are three.
+    queues: Vec<(&'static str, Queue<T>)>,
 }
 
-/// The queues of all lanes. In each, at most as many requests as the peer's pace allows leave in any window,
+impl<T> Peer<T> {
+    const fn new() -> Self {
+        Self { advertised: None, queues: Vec::new() }
+    }
+
+    fn queue(&self, protocol: &'static str) -> Option<&Queue<T>> {
+        self.queues.iter().find(|(of, _)| *of == protocol).map(|(_, queue)| queue)
+    }
+
+    fn queue_mut(&mut self, protocol: &'static str) -> Option<&mut Queue<T>> {
+        self.queues.iter_mut().find(|(of, _)| *of == protocol).map(|(_, queue)| queue)
+    }
+}
+
+/// Whether what was sent before this process started is known to count no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Nobody has asked under this name before.
+    First,
+    /// Somebody may have, just now: the windows of peers that are not known to be lenient count as full.
+    Again,
+}
+
+/// The queues of all peers and protocols. In each, at most as many requests as the limit allows leave in any window,
 /// and at most `in_flight` are without an answer, in the order in which they came.
-#[derive(Debug)]
-pub(crate) struct Pacer<T> {
+pub(crate) struct OutboundRateLimiter<T> {
     config: PacingConfig,
-    lanes: HashMap<Lane, Queue<T>>,
-    learned: HashMap<PeerId, Learned>,
+    /// What the operator says of peers.
+    named: HashMap<PeerId, RateLimit>,
+    /// Until then the window of a peer that is not known to be lenient counts as full.
+    full_until: Option<Instant>,
+    /// As many as there are connections.
+    connected: HashMap<PeerId, Peer<T>>,
+    /// Those that have gone, each with the time when it went, oldest first. Nothing of theirs waits.
+    absent: LruMap<PeerId, (Instant, Peer<T>), ByLength>,
+    /// Where something waits.
+    active: BTreeSet<PeerProtocol>,
     waiting: usize,
 }
 
-impl<T> Pacer<T> {
-    pub(crate) fn new(config: PacingConfig) -> Self {
-        Self { config, lanes: HashMap::new(), learned: HashMap::new(), waiting: 0 }
-    }
-
-    /// Takes note of the pace that a peer has told. A peer that has refused is not believed anew.
-    pub(crate) fn learn(&mut self, peer: PeerId, pace: Option<Pace>) {
-        match (pace, self.learned.get_mut(&peer)) {
-            (Some(pace), Some(learned)) => learned.pace = pace,
-            (Some(pace), None) => drop(self.learned.insert(peer, Learned { pace, careful_until: None })),
-            (None, _) => drop(self.learned.remove(&peer)),
+impl<T> OutboundRateLimiter<T> {
+    pub(crate) fn new(
+        config: PacingConfig,
+        named: HashMap<PeerId, RateLimit>,
+        start: Start,
+        now: Instant,
+    ) -> Self {
+        Self {
+            config,
+            named,
+            full_until: (start == Start::Again).then(|| after(now, config.window)),
+            connected: HashMap::new(),
+            absent: LruMap::new(ByLength::new(MAX_ABSENT)),
+            active: BTreeSet::new(),
+            waiting: 0,
         }
     }
 
-    /// Puts a request at the end of its lane, or gives it back if the lane is full.
-    pub(crate) fn push(&mut self, lane: Lane, item: T) -> Result<(), T> {
-        let queue = self.lanes.entry(lane).or_insert_with(|| Queue {
-            sent: VecDeque::new(),
-            waiting: VecDeque::new(),
-            in_flight: 0,
-            answers: RoundTrips::default(),
-        });
-        if queue.waiting.len() >= self.config.waiting.get() {
+    /// Takes note of what a connected peer says of itself.
+    pub(crate) fn learn(&mut self, peer: PeerId, advertised: Option<RateLimit>) {
+        self.peer(peer).advertised = advertised;
+    }
+
+    /// The limit that a peer is asked at: what the operator says, what it says itself, or nothing but the deployed one.
+    pub(crate) fn known_limit(&self, peer: &PeerId) -> Option<RateLimit> {
+        let advertised = || self.connected.get(peer).and_then(|peer| peer.advertised);
+        self.named.get(peer).copied().or_else(advertised)
+    }
+
+    fn peer(&mut self, peer: PeerId) -> &mut Peer<T> {
+        let absent = &mut self.absent;
+        self.connected
+            .entry(peer)
+            .or_insert_with(|| absent.remove(&peer).map_or_else(Peer::new, |(_, known)| known))
+    }
+
+    /// Puts a request to a connected peer at the end of its queue, or gives it back if the queue is full.
+    pub(crate) fn push(&mut self, key: PeerProtocol, item: T) -> Result<(), T> {
+        let (limit, protocol) = (self.config.waiting.get(), key.1);
+        let peer = self.peer(key.0);
+        if peer.queue(protocol).is_none() {
+            peer.queues.push((protocol, Queue::default()));
+        }
+        let Some(queue) = peer.queue_mut(protocol).filter(|queue| queue.waiting.len() < limit) else {
             return Err(item);
-        }
+        };
         queue.waiting.push_back(item);
+        self.active.insert(key);
         self.waiting += 1;
         Ok(())
     }
 
-    /// Takes the next request whose turn has come and that somebody still wants. The caller sends it at
-    /// once, and says when it is [`done`](Self::done): it counts from `now` on. What nobody wants any more
-    /// costs no turn.
+    /// Takes the next request that may be sent and that somebody still wants. The caller sends it at once, and says
+    /// when it is [`done`](Self::done): it counts from `now` on. What nobody wants any more costs nothing.
     pub(crate) fn pop(&mut self, now: Instant, wanted: impl Fn(&T) -> bool) -> Option<T> {
-        if self.waiting == 0 {
-            return None;
-        }
-        let config = self.config;
-        for ((peer, _), queue) in &mut self.lanes {
+        let mut emptied = Vec::new();
+        let mut next = None;
+        for key @ (peer, protocol) in &self.active {
+            let limits = Limits { config: self.config, named: &self.named, full_until: self.full_until };
+            let Some(Peer { advertised, queues }) = self.connected.get_mut(peer) else {
+                continue;
+            };
+            let Some((_, queue)) = queues.iter_mut().find(|(of, _)| of == protocol) else {
+                continue;
+            };
             while queue.waiting.front().is_some_and(|item| !wanted(item)) {
                 queue.waiting.pop_front();
                 self.waiting -= 1;
             }
-            if queue.waiting.is_empty() {
-                continue;
-            }
-            let pace = pace(config, &self.learned, peer, now);
-            queue.forget(pace, now);
-            if queue.in_flight < config.in_flight.get()
-                && queue.turn(pace).is_none_or(|turn| turn <= now)
-                && let Some(item) = queue.waiting.pop_front()
+            let (limit, allowed) = limits.of(peer, *advertised, queue, now);
+            queue.forget(limit, now);
+            if !queue.waiting.is_empty()
+                && queue.in_flight < self.config.in_flight.get()
+                && allowed.is_none_or(|allowed| allowed <= now)
             {
+                next = queue.waiting.pop_front();
                 self.waiting -= 1;
                 queue.in_flight += 1;
                 queue.sent.push_back(now);
-                return Some(item);
+            }
+            if queue.waiting.is_empty() {
+                emptied.push(*key);
+            }
+            if next.is_some() {
+                break;
             }
         }
-        None
-    }
-
-    /// When the next turn of a waiting request comes; an instant in the past if one has come. `None` if none
-    /// waits, or all that do wait for an answer.
-    pub(crate) fn next_turn(&self, now: Instant) -> Option<Instant> {
-        if self.waiting == 0 {
-            return None;
+        for key in emptied {
+            self.active.remove(&key);
         }
-        self.lanes
-            .iter()
-            .filter(|(_, queue)| !queue.waiting.is_empty() && queue.in_flight < self.config.in_flight.get())
-            .map(|((peer, _), queue)| queue.turn(pace(self.config, &self.learned, peer, now)).unwrap_or(now))
-            .min()
+        next
     }
 
-    /// A request that had left has ended.
-    pub(crate) fn done(&mut self, lane: Lane, outcome: Outcome, now: Instant) {
-        let Some(queue) = self.lanes.get_mut(&lane) else {
+    /// When the next waiting request may be sent; an instant in the past if one may be now. `None` if none waits, or
+    /// all that do wait for an answer.
+    pub(crate) fn next_allowed(&self, now: Instant) -> Option<Instant> {
+        let limits = Limits { config: self.config, named: &self.named, full_until: self.full_until };
+        let allowed = self.active.iter().filter_map(|(peer, protocol)| {
+            let known = self.connected.get(peer)?;
+            let queue = known.queue(protocol)?;
+            let waits = !queue.waiting.is_empty() && queue.in_flight < self.config.in_flight.get();
+            waits.then(|| limits.of(peer, known.advertised, queue, now).1.unwrap_or(now))
+        });
+        allowed.min()
+    }
+
+    /// A request that had been sent has ended.
+    pub(crate) fn done(&mut self, (peer, protocol): PeerProtocol, outcome: Outcome, now: Instant) {
+        let Some(queue) = self.connected.get_mut(&peer).and_then(|peer| peer.queue_mut(protocol)) else {
             return;
         };
         queue.in_flight = queue.in_flight.saturating_sub(1);
         match outcome {
             Outcome::Answered(took) => queue.answers.add(took),
-            // What is known about this peer's answers is not worth much any more.
-            Outcome::TimedOut => queue.answers = RoundTrips::default(),
             Outcome::Refused => {
-                if let Some(learned) = self.learned.get_mut(&lane.0) {
-                    learned.careful_until = Some(after(now, self.config.careful_for));
-                }
+                queue.paused_until = Some(after(now, self.config.window));
+                queue.careful_until = Some(after(now, self.config.careful_for));
             }
             Outcome::Failed => {}
         }
     }
 
-    /// How long an answer may take.
-    pub(crate) fn patience(&self, lane: Lane) -> Duration {
-        let answers = self.lanes.get(&lane).map(|queue| queue.answers).unwrap_or_default();
-        answers.patience(self.config)
+    /// An answer has taken longer than answers of this peer should: what is known about them is not worth much any
+    /// more. The request stays in flight until it is [`done`](Self::done).
+    pub(crate) fn late(&mut self, (peer, protocol): PeerProtocol) {
+        if let Some(queue) = self.connected.get_mut(&peer).and_then(|peer| peer.queue_mut(protocol)) {
+            queue.answers = RoundTrips::default();
+        }
     }
 
-    /// How many requests wait for their turn.
+    /// How long an answer may take until its asker hears that it is late.
+    pub(crate) fn timeout(&self, (peer, protocol): PeerProtocol) -> Duration {
+        let queue = self.connected.get(&peer).and_then(|peer| peer.queue(protocol));
+        queue.map(|queue| queue.answers).unwrap_or_default().timeout(self.config)
+    }
+
+    /// How many requests wait.
     pub(crate) const fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Takes all that waits for a peer that has gone. What was sent to it still counts, should it return.
-    pub(crate) fn gone(&mut self, peer: &PeerId) -> Vec<T> {
+    /// Takes all that waits for a peer that has gone, and forgets what it has said of itself. What was sent to it
+    /// still counts, should it return.
+    pub(crate) fn gone(&mut self, peer: &PeerId, now: Instant) -> Vec<T> {
+        let Some(mut known) = self.connected.remove(peer) else {
+            return Vec::new();
+        };
         let mut items = Vec::new();
-        for ((of, _), queue) in &mut self.lanes {
-            if of == peer {
-                self.waiting -= queue.waiting.len();
-                items.extend(queue.waiting.drain(..));
-            }
+        for (protocol, queue) in &mut known.queues {
+            self.active.remove(&(*peer, *protocol));
+            self.waiting -= queue.waiting.len();
+            items.extend(queue.waiting.drain(..));
+            queue.waiting = VecDeque::new();
+            queue.in_flight = 0;
+        }
+        known.advertised = None;
+        if known.queues.iter().any(|(_, queue)| !queue.sent.is_empty() || queue.paused_until.is_some()) {
+            self.absent.insert(*peer, (now, known));
         }
         items
     }
 
-    /// Forgets lanes in which nothing waits and whose window is empty, and peers without a lane that are not
-    /// `connected`.
-    pub(crate) fn prune(&mut self, now: Instant, connected: impl Fn(&PeerId) -> bool) {
-        let (config, learned) = (self.config, &self.learned);
-        self.lanes.retain(|(peer, _), queue| {
-            let window = pace(config, learned, peer, now).window.max(config.window);
-            let recent = |sent: &Instant| now.saturating_duration_since(*sent) < window;
-            !queue.waiting.is_empty() || queue.in_flight > 0 || queue.sent.back().is_some_and(recent)
-        });
-        let lanes = &self.lanes;
-        self.learned.retain(|peer, _| connected(peer) || lanes.keys().any(|(of, _)| of == peer));
+    /// Forgets peers that have gone and whose windows are over. Work for those only that are forgotten.
+    pub(crate) fn prune(&mut self, now: Instant) {
+        let memory = MAX_WINDOW.max(self.config.window).max(self.config.careful_for);
+        let over = |gone: Instant| now.saturating_duration_since(gone) >= memory;
+        while self.absent.peek_oldest().is_some_and(|(_, (gone, _))| over(*gone)) {
+            self.absent.pop_oldest();
+        }
     }
 }
 
-/// How a request that had left has ended.
+/// How a request that had been sent has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// After so long.
     Answered(Duration),
-    TimedOut,
-    /// The stream was closed without an answer.
+    /// The stream was closed without a byte: it was asked too often.
     Refused,
     Failed,
 }
 
-/// The pace of a peer at this time.
-fn pace(config: PacingConfig, learned: &HashMap<PeerId, Learned>, peer: &PeerId, now: Instant) -> Pace {
-    let deployed = Pace { requests: config.requests.get(), window: config.window };
-    match learned.get(peer) {
-        _ if config.requests == NonZeroUsize::MAX => deployed,
-        Some(learned) if learned.careful_until.is_none_or(|until| until <= now) => learned.pace,
-        _ => deployed,
+/// What decides when a peer may be asked.
+struct Limits<'a> {
+    config: PacingConfig,
+    named: &'a HashMap<PeerId, RateLimit>,
+    full_until: Option<Instant>,
+}
+
+impl Limits<'_> {
+    /// The limit of a queue at this time, and when its next request may be sent; none if nothing holds it back.
+    fn of<T>(
+        &self,
+        peer: &PeerId,
+        advertised: Option<RateLimit>,
+        queue: &Queue<T>,
+        now: Instant,
+    ) -> (RateLimit, Option<Instant>) {
+        let deployed = RateLimit { requests: self.config.requests, window: self.config.window };
+        if self.config.requests == NonZeroUsize::MAX {
+            return (deployed, None);
+        }
+        let known = self.named.get(peer).copied().or(advertised);
+        let careful = queue.careful_until.is_some_and(|until| now < until);
+        let limit = known.filter(|_| !careful).unwrap_or(deployed);
+        let full_until = self.full_until.filter(|_| known.is_none());
+        (limit, queue.allowed(limit).max(queue.paused_until).max(full_until))
     }
 }
 
 impl<T> Queue<T> {
     /// Forgets what was sent more than a window ago.
-    fn forget(&mut self, pace: Pace, now: Instant) {
+    fn forget(&mut self, limit: RateLimit, now: Instant) {
         while let Some(sent) = self.sent.front()
-            && now.saturating_duration_since(*sent) >= pace.window
+            && now.saturating_duration_since(*sent) >= limit.window
         {
             self.sent.pop_front();
         }
     }
 
-    /// When the next request may leave; `None` if nothing holds it back. Where the pace has become slower,
-    /// more may have been sent than it allows; then it is the last of those too many that counts.
-    fn turn(&self, pace: Pace) -> Option<Instant> {
-        let counts = self.sent.len().checked_sub(pace.requests)?;
-        self.sent.get(counts).map(|sent| after(*sent, pace.window))
+    /// When the window has room for the next request; `None` if it has now. Where the limit has become lower, more may
+    /// have been sent than it allows; then it is the last of those too many that counts.
+    fn allowed(&self, limit: RateLimit) -> Option<Instant> {
+        let counts = self.sent.len().checked_sub(limit.requests.get())?;
+        self.sent.get(counts).map(|sent| after(*sent, limit.window))
     }
 }
 
@@ -284,15 +426,24 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_millis(10_500);
 
-    fn lane() -> Lane {
+    fn key() -> PeerProtocol {
         (PeerId::random(), "get_head")
     }
 
-    /// Takes all whose turn has come; each is answered at once.
-    fn drain(pacer: &mut Pacer<u32>, now: Instant) -> Vec<u32> {
+    fn limiter<T>(config: PacingConfig) -> OutboundRateLimiter<T> {
+        OutboundRateLimiter::new(config, HashMap::new(), Start::First, Instant::now())
+    }
+
+    fn answered<T>(limiter: &mut OutboundRateLimiter<T>) {
+        let queues = limiter.connected.values_mut().flat_map(|peer| &mut peer.queues);
+        queues.for_each(|(_, queue)| queue.in_flight = 0);
+    }
+
+    /// Takes all that may be sent; each is answered at once.
+    fn drain(limiter: &mut OutboundRateLimiter<u32>, now: Instant) -> Vec<u32> {
         let taken = std::iter::from_fn(|| {
-            let item = pacer.pop(now, |_| true)?;
-            pacer.lanes.values_mut().for_each(|queue| queue.in_flight = 0);
+            let item = limiter.pop(now, |_| true)?;
+            answered(limiter);
             Some(item)
         });
         taken.collect()
@@ -300,30 +451,30 @@ mod tests {
 
     #[test]
     fn eight_leave_at_once_and_the_ninth_when_the_first_is_a_window_old() {
-        let (mut pacer, start, lane) = (Pacer::new(PacingConfig::default()), Instant::now(), lane());
+        let (mut limiter, start, key) = (limiter(PacingConfig::default()), Instant::now(), key());
         for item in 0..20 {
-            pacer.push(lane, item).unwrap();
+            limiter.push(key, item).unwrap();
         }
-        assert_eq!(drain(&mut pacer, start), (0..8).collect::<Vec<_>>());
-        assert_eq!(pacer.next_turn(start), Some(start + WINDOW));
-        assert!(drain(&mut pacer, start + WINDOW - Duration::from_millis(1)).is_empty());
-        assert_eq!(drain(&mut pacer, start + WINDOW), (8..16).collect::<Vec<_>>());
-        assert_eq!(drain(&mut pacer, start + 2 * WINDOW), (16..20).collect::<Vec<_>>());
-        assert_eq!(pacer.next_turn(start), None);
+        assert_eq!(drain(&mut limiter, start), (0..8).collect::<Vec<_>>());
+        assert_eq!(limiter.next_allowed(start), Some(start + WINDOW));
+        assert!(drain(&mut limiter, start + WINDOW - Duration::from_millis(1)).is_empty());
+        assert_eq!(drain(&mut limiter, start + WINDOW), (8..16).collect::<Vec<_>>());
+        assert_eq!(drain(&mut limiter, start + 2 * WINDOW), (16..20).collect::<Vec<_>>());
+        assert_eq!(limiter.next_allowed(start), None);
     }
 
     #[test]
     fn no_window_wherever_it_starts_has_more_than_eight() {
-        let (mut pacer, start, lane) = (Pacer::new(PacingConfig::default()), Instant::now(), lane());
+        let (mut limiter, start, key) = (limiter(PacingConfig::default()), Instant::now(), key());
         let mut left = Vec::new();
         let mut next = 0;
         // A caller that asks every 300 ms, a loop that comes round at odd times.
         for step in 0..1000_u32 {
             let now = start + Duration::from_millis(u64::from(step * 137));
-            if step % 2 == 0 && pacer.push(lane, next).is_ok() {
+            if step % 2 == 0 && limiter.push(key, next).is_ok() {
                 next += 1;
             }
-            left.extend(drain(&mut pacer, now).iter().map(|_| now));
+            left.extend(drain(&mut limiter, now).iter().map(|_| now));
         }
         assert!(left.len() > 90);
         for (index, first) in left.iter().enumerate() {
@@ -333,50 +484,50 @@ mod tests {
     }
 
     #[test]
-    fn lanes_do_not_hold_each_other_back() {
-        let (mut pacer, start) = (Pacer::new(PacingConfig::default()), Instant::now());
+    fn protocols_and_peers_do_not_hold_each_other_back() {
+        let (mut limiter, start) = (limiter(PacingConfig::default()), Instant::now());
         let peer = PeerId::random();
         for item in 0..9 {
-            pacer.push((peer, "get_head"), item).unwrap();
+            limiter.push((peer, "get_head"), item).unwrap();
         }
-        assert_eq!(drain(&mut pacer, start).len(), 8);
-        pacer.push((peer, "get_raw_txlist"), 100).unwrap();
-        pacer.push((PeerId::random(), "get_head"), 200).unwrap();
-        let mut now = drain(&mut pacer, start);
+        assert_eq!(drain(&mut limiter, start).len(), 8);
+        limiter.push((peer, "get_raw_txlist"), 100).unwrap();
+        limiter.push((PeerId::random(), "get_head"), 200).unwrap();
+        let mut now = drain(&mut limiter, start);
         now.sort_unstable();
         assert_eq!(now, [100, 200]);
     }
 
     #[test]
-    fn a_full_lane_gives_the_request_back() {
+    fn a_full_queue_gives_the_request_back() {
         let config = PacingConfig { waiting: NonZeroUsize::new(2).unwrap(), ..PacingConfig::default() };
-        let (mut pacer, lane) = (Pacer::new(config), lane());
-        assert_eq!(pacer.push(lane, 1), Ok(()));
-        assert_eq!(pacer.push(lane, 2), Ok(()));
-        assert_eq!(pacer.push(lane, 3), Err(3));
+        let (mut limiter, key) = (limiter(config), key());
+        assert_eq!(limiter.push(key, 1), Ok(()));
+        assert_eq!(limiter.push(key, 2), Ok(()));
+        assert_eq!(limiter.push(key, 3), Err(3));
     }
 
     #[test]
     fn what_nobody_wants_any_more_costs_no_turn() {
-        let (mut pacer, start, lane) = (Pacer::new(PacingConfig::default()), Instant::now(), lane());
+        let (mut limiter, start, key) = (limiter(PacingConfig::default()), Instant::now(), key());
         for item in 0..16 {
-            pacer.push(lane, item).unwrap();
+            limiter.push(key, item).unwrap();
         }
-        let odd: Vec<u32> = std::iter::from_fn(|| pacer.pop(start, |item| item % 2 == 1)).collect();
+        let odd: Vec<u32> = std::iter::from_fn(|| limiter.pop(start, |item| item % 2 == 1)).collect();
         assert_eq!(odd, [1, 3, 5, 7, 9, 11, 13, 15]);
     }
 
     #[test]
     fn a_peer_that_returns_finds_its_window_as_it_was() {
-        let (mut pacer, start, lane) = (Pacer::new(PacingConfig::default()), Instant::now(), lane());
+        let (mut limiter, start, key) = (limiter(PacingConfig::default()), Instant::now(), key());
         for item in 0..10 {
-            pacer.push(lane, item).unwrap();
+            limiter.push(key, item).unwrap();
         }
-        assert_eq!(drain(&mut pacer, start).len(), 8);
-        assert_eq!(pacer.gone(&lane.0), [8, 9]);
-        assert_eq!(pacer.next_turn(start), None);
-        pacer.push(lane, 10).unwrap();
-        assert!(drain(&mut pacer, start + Duration::from_secs(5)).is_empty());
+        assert_eq!(drain(&mut limiter, start).len(), 8);
+        assert_eq!(limiter.gone(&key.0, start), [8, 9]);
+        assert_eq!(limiter.next_allowed(start), None);
+        limiter.push(key, 10).unwrap();
+        assert!(drain(&mut limiter, start + Duration::from_secs(5)).is_empty());
     }
 
     #[test]
@@ -386,45 +537,125 @@ mod tests {
             window: Duration::from_millis(10),
             ..PacingConfig::default()
         };
-        let (mut pacer, start, lane) = (Pacer::new(config), Instant::now(), lane());
+        let (mut limiter, start, key) = (limiter(config), Instant::now(), key());
         for step in 0..1000 {
-            pacer.push(lane, step).unwrap();
-            assert_eq!(drain(&mut pacer, start + Duration::from_millis(u64::from(step))), [step]);
+            limiter.push(key, step).unwrap();
+            assert_eq!(drain(&mut limiter, start + Duration::from_millis(u64::from(step))), [step]);
         }
-        assert_eq!(pacer.lanes[&lane].sent.len(), 10);
+        assert_eq!(limiter.connected[&key.0].queues[0].1.sent.len(), 10);
     }
 
     #[test]
-    fn quiet_lanes_are_forgotten() {
-        let (mut pacer, start) = (Pacer::new(PacingConfig::default()), Instant::now());
+    fn strangers_that_have_gone_are_forgotten_after_a_minute() {
+        let (mut limiter, start) = (limiter(PacingConfig::default()), Instant::now());
+        for _ in 0..100 {
+            let key = key();
+            limiter.learn(key.0, advertised("raw requests=1/4294967295ms"));
+            limiter.push(key, 1).unwrap();
+            assert_eq!(limiter.pop(start, |_| true), Some(1));
+            assert!(limiter.gone(&key.0, start).is_empty());
+        }
+        assert_eq!((limiter.connected.len(), limiter.absent.len()), (0, 100));
+        limiter.prune(start + MAX_WINDOW - Duration::from_millis(1));
+        assert_eq!(limiter.absent.len(), 100);
+        limiter.prune(start + MAX_WINDOW);
+        assert_eq!(limiter.absent.len(), 0);
+        // Who was never asked is not remembered at all.
+        limiter.learn(PeerId::random(), advertised("requests=100/1000ms"));
+        let silent = *limiter.connected.keys().next().unwrap();
+        limiter.gone(&silent, start);
+        assert_eq!(limiter.absent.len(), 0);
+    }
+
+    #[test]
+    fn a_flood_of_strangers_takes_bounded_memory_and_the_last_are_kept() {
+        let (mut limiter, start) = (limiter(PacingConfig::default()), Instant::now());
+        let last = (0..MAX_ABSENT + 10).map(|item| {
+            let key = key();
+            limiter.push(key, item).unwrap();
+            assert_eq!(limiter.pop(start, |_| true), Some(item));
+            limiter.gone(&key.0, start);
+            key
+        });
+        let last = last.last().unwrap();
+        assert_eq!(limiter.absent.len(), MAX_ABSENT as usize);
+        for item in 0..9 {
+            limiter.push(last, item).unwrap();
+        }
+        assert_eq!(drain(&mut limiter, start).len(), 7);
+    }
+
+    #[test]
+    fn after_a_restart_only_the_lenient_are_asked_within_the_first_window() {
+        let start = Instant::now();
+        let (told, named, deployed) = (key(), key(), key());
+        let fast = RateLimit { requests: NonZeroUsize::new(100).unwrap(), window: Duration::from_secs(1) };
+        let names = HashMap::from([(named.0, fast)]);
+        let mut limiter = OutboundRateLimiter::new(PacingConfig::default(), names, Start::Again, start);
+        limiter.learn(told.0, Some(fast));
+        for key in [told, named, deployed] {
+            for item in 0..20 {
+                limiter.push(key, item).unwrap();
+            }
+        }
+        assert_eq!(drain(&mut limiter, start).len(), 40);
+        assert_eq!(limiter.next_allowed(start), Some(start + WINDOW));
+        assert!(drain(&mut limiter, start + WINDOW - Duration::from_millis(1)).is_empty());
+        assert_eq!(drain(&mut limiter, start + WINDOW).len(), 8);
+    }
+
+    #[test]
+    fn a_refusal_pauses_that_peer_and_protocol_for_a_whole_window() {
+        let (mut limiter, start, key) = (limiter(PacingConfig::default()), Instant::now(), key());
+        limiter.push(key, 0).unwrap();
+        assert_eq!(drain(&mut limiter, start), [0]);
+        let refused = start + Duration::from_secs(3);
+        limiter.done(key, Outcome::Refused, refused);
+        limiter.push(key, 1).unwrap();
+        limiter.push((key.0, "get_raw_txlist"), 2).unwrap();
+        assert_eq!(drain(&mut limiter, refused), [2]);
+        // It goes, and comes back: that changes nothing.
+        assert_eq!(limiter.gone(&key.0, refused), [1]);
+        limiter.push(key, 3).unwrap();
+        assert!(drain(&mut limiter, refused + WINDOW - Duration::from_millis(1)).is_empty());
+        assert_eq!(drain(&mut limiter, refused + WINDOW), [3]);
+    }
+
+    #[test]
+    fn the_operator_is_believed_more_than_the_peer() {
+        let (start, key) = (Instant::now(), key());
+        let limit = RateLimit { requests: NonZeroUsize::new(30).unwrap(), window: Duration::from_secs(1) };
+        let names = HashMap::from([(key.0, limit)]);
+        let mut limiter = OutboundRateLimiter::new(PacingConfig::default(), names, Start::First, start);
+        limiter.learn(key.0, advertised("requests=2/1000ms"));
+        assert_eq!(limiter.known_limit(&key.0), Some(limit));
         for item in 0..100 {
-            pacer.push(lane(), item).unwrap();
+            limiter.push(key, item).unwrap();
         }
-        while pacer.pop(start, |_| true).is_some() {}
-        pacer.prune(start + Duration::from_secs(10), |_| false);
-        assert_eq!(pacer.lanes.len(), 100);
-        pacer.prune(start + WINDOW, |_| false);
-        assert_eq!(pacer.lanes.len(), 100, "none of them has an answer yet");
-        pacer.lanes.values_mut().for_each(|queue| queue.in_flight = 0);
-        pacer.prune(start + WINDOW, |_| false);
-        assert_eq!(pacer.lanes.len(), 0);
+        assert_eq!(drain(&mut limiter, start).len(), 30);
     }
 
-    fn advertised(agent: &str) -> Option<Pace> {
-        Pace::advertised(agent, &PacingConfig::default())
+    fn advertised(agent: &str) -> Option<RateLimit> {
+        RateLimit::advertised(agent, &PacingConfig::default())
     }
 
     #[test]
-    fn a_server_tells_its_pace_and_an_asker_reads_it() {
+    fn a_server_tells_its_limit_and_an_asker_reads_it() {
         let serving = ServingConfig { requests: NonZeroU32::new(100).unwrap(), ..ServingConfig::default() };
-        let agent = Pace::advertise("preconfirmation-p2p/0.1.0", &serving);
+        let agent = RateLimit::advertise("preconfirmation-p2p/0.1.0", &serving);
         assert_eq!(agent, "preconfirmation-p2p/0.1.0 requests=100/4000ms");
         let silent = ServingConfig { advertise: false, ..serving };
-        assert_eq!(Pace::advertise("agent", &silent), "agent");
-        let pace = advertised(&agent).unwrap();
-        assert_eq!(pace, Pace { requests: 100, window: Duration::from_millis(4200) });
-        // More than we would ever ask is cut down, what means nothing is not read.
-        assert_eq!(advertised("requests=4294967295/1ms").map(|pace| pace.requests), Some(4096));
+        assert_eq!(RateLimit::advertise("agent", &silent), "agent");
+        let limit = |requests, millis| {
+            let requests = NonZeroUsize::new(requests).unwrap();
+            Some(RateLimit { requests, window: Duration::from_millis(millis) })
+        };
+        assert_eq!(advertised(&agent), limit(100, 4200));
+        // More than we would ever ask is cut down, in a burst and in the long run; so are windows without an end.
+        assert_eq!(advertised("requests=4294967295/1ms"), limit(4096, 8000));
+        assert_eq!(advertised("requests=512/1ms"), limit(512, 1000));
+        assert_eq!(advertised("requests=1/4294967295ms"), limit(1, 60_000));
+        assert_eq!(advertised("requests=1200/600000ms"), limit(114, 60_000));
         for nonsense in ["", "rust-libp2p/1.0", "requests=", "requests=5", "requests=0/1ms", "requests=5/0ms"]
         {
             assert_eq!(advertised(nonsense), None, "{nonsense}");
@@ -436,76 +667,76 @@ mod tests {
 
     #[test]
     fn a_peer_that_tells_more_is_asked_more_until_it_refuses() {
-        let (mut pacer, start, lane) = (Pacer::new(PacingConfig::default()), Instant::now(), lane());
-        pacer.learn(lane.0, advertised("requests=100/1000ms"));
+        let (mut limiter, start, key) = (limiter(PacingConfig::default()), Instant::now(), key());
+        limiter.learn(key.0, advertised("requests=100/1000ms"));
         for item in 0..300 {
-            pacer.push(lane, item).unwrap();
+            limiter.push(key, item).unwrap();
         }
         let second = Duration::from_millis(1050);
-        assert_eq!(drain(&mut pacer, start).len(), 100);
-        assert_eq!(drain(&mut pacer, start + second).len(), 100);
-        // One refusal: the deployed pace, and what was sent within its window counts.
-        pacer.done(lane, Outcome::Refused, start + second);
-        assert_eq!(pacer.next_turn(start + second), Some(start + second + WINDOW));
-        pacer.learn(lane.0, advertised("requests=100/1000ms"));
-        assert!(drain(&mut pacer, start + second + WINDOW - Duration::from_millis(1)).is_empty());
-        assert_eq!(drain(&mut pacer, start + second + WINDOW).len(), 8);
+        assert_eq!(drain(&mut limiter, start).len(), 100);
+        assert_eq!(drain(&mut limiter, start + second).len(), 100);
+        // One refusal: the deployed limit, and what was sent within its window counts.
+        limiter.done(key, Outcome::Refused, start + second);
+        assert_eq!(limiter.next_allowed(start + second), Some(start + second + WINDOW));
+        limiter.learn(key.0, advertised("requests=100/1000ms"));
+        assert!(drain(&mut limiter, start + second + WINDOW - Duration::from_millis(1)).is_empty());
+        assert_eq!(drain(&mut limiter, start + second + WINDOW).len(), 8);
         // A minute later it is believed again.
-        assert_eq!(drain(&mut pacer, start + second + Duration::from_secs(60)).len(), 92);
+        assert_eq!(drain(&mut limiter, start + second + Duration::from_secs(60)).len(), 92);
     }
 
     #[test]
-    fn a_peer_that_tells_nothing_any_more_is_asked_at_the_deployed_pace() {
-        let (mut pacer, start, lane) = (Pacer::new(PacingConfig::default()), Instant::now(), lane());
-        pacer.learn(lane.0, advertised("requests=100/1000ms"));
-        pacer.learn(lane.0, None);
+    fn a_peer_that_tells_nothing_any_more_is_asked_at_the_deployed_limit() {
+        let (mut limiter, start, key) = (limiter(PacingConfig::default()), Instant::now(), key());
+        limiter.learn(key.0, advertised("requests=100/1000ms"));
+        limiter.learn(key.0, None);
         for item in 0..20 {
-            pacer.push(lane, item).unwrap();
+            limiter.push(key, item).unwrap();
         }
-        assert_eq!(drain(&mut pacer, start).len(), 8);
+        assert_eq!(drain(&mut limiter, start).len(), 8);
     }
 
     #[test]
     fn what_is_without_an_answer_is_bounded() {
         let config = PacingConfig { in_flight: NonZeroUsize::new(3).unwrap(), ..PacingConfig::default() };
-        let (mut pacer, start, lane) = (Pacer::new(config), Instant::now(), lane());
+        let (mut limiter, start, key) = (limiter(config), Instant::now(), key());
         for item in 0..8 {
-            pacer.push(lane, item).unwrap();
+            limiter.push(key, item).unwrap();
         }
-        let pop = |pacer: &mut Pacer<i32>| pacer.pop(start, |_| true);
-        assert_eq!([pop(&mut pacer), pop(&mut pacer), pop(&mut pacer)], [Some(0), Some(1), Some(2)]);
-        assert_eq!((pop(&mut pacer), pacer.next_turn(start)), (None, None));
-        pacer.done(lane, Outcome::Failed, start);
-        assert_eq!(pacer.next_turn(start), Some(start));
-        assert_eq!((pop(&mut pacer), pop(&mut pacer)), (Some(3), None));
+        let pop = |limiter: &mut OutboundRateLimiter<i32>| limiter.pop(start, |_| true);
+        assert_eq!([pop(&mut limiter), pop(&mut limiter), pop(&mut limiter)], [Some(0), Some(1), Some(2)]);
+        assert_eq!((pop(&mut limiter), limiter.next_allowed(start)), (None, None));
+        limiter.done(key, Outcome::Failed, start);
+        assert_eq!(limiter.next_allowed(start), Some(start));
+        assert_eq!((pop(&mut limiter), pop(&mut limiter)), (Some(3), None));
     }
 
     #[test]
-    fn patience_follows_what_answers_take() {
-        let (mut pacer, start, lane) = (Pacer::<u32>::new(PacingConfig::default()), Instant::now(), lane());
-        pacer.push(lane, 0).unwrap();
-        let took = |pacer: &mut Pacer<u32>, millis| {
-            pacer.done(lane, Outcome::Answered(Duration::from_millis(millis)), start);
-            pacer.patience(lane)
+    fn the_timeout_follows_what_answers_take() {
+        let (mut limiter, start, key) = (limiter::<u32>(PacingConfig::default()), Instant::now(), key());
+        limiter.push(key, 0).unwrap();
+        let took = |limiter: &mut OutboundRateLimiter<u32>, millis| {
+            limiter.done(key, Outcome::Answered(Duration::from_millis(millis)), start);
+            limiter.timeout(key)
         };
         let seconds = Duration::from_secs;
-        assert_eq!(pacer.patience(lane), seconds(10), "nothing is known");
+        assert_eq!(limiter.timeout(key), seconds(10), "nothing is known");
         // 1 s, and four times half a second.
-        assert_eq!(took(&mut pacer, 1000), seconds(3));
+        assert_eq!(took(&mut limiter, 1000), seconds(3));
         // Never below two seconds, however fast, and never above ten, however slow.
         for _ in 0..100 {
-            took(&mut pacer, 1);
+            took(&mut limiter, 1);
         }
-        assert_eq!(pacer.patience(lane), seconds(2));
+        assert_eq!(limiter.timeout(key), seconds(2));
         for _ in 0..100 {
-            took(&mut pacer, 60_000);
+            took(&mut limiter, 60_000);
         }
-        assert_eq!(pacer.patience(lane), seconds(10));
+        assert_eq!(limiter.timeout(key), seconds(10));
         for _ in 0..100 {
-            took(&mut pacer, 1);
+            took(&mut limiter, 1);
         }
-        pacer.done(lane, Outcome::TimedOut, start);
-        assert_eq!(pacer.patience(lane), seconds(10));
+        limiter.late(key);
+        assert_eq!(limiter.timeout(key), seconds(10));
     }
 
     /// Asks for so many at once from a server with these limits. How many were refused, and when the last was
@@ -515,21 +746,21 @@ mod tests {
         let period = serving.requests_per / serving.requests.get();
         let quota = Quota::with_period(period).unwrap().allow_burst(serving.requests);
         let server = RateLimiter::direct_with_clock(quota, clock.clone());
-        let (mut pacer, start, lane) = (Pacer::new(PacingConfig::default()), Instant::now(), lane());
-        let pace = Pace::advertised(&Pace::advertise("", serving), &PacingConfig::default());
-        pacer.learn(lane.0, pace.filter(|_| told));
+        let (mut limiter, start, key) = (limiter(PacingConfig::default()), Instant::now(), key());
+        let limit = RateLimit::advertised(&RateLimit::advertise("", serving), &PacingConfig::default());
+        limiter.learn(key.0, limit.filter(|_| told));
         for item in 0..count {
-            pacer.push(lane, item).unwrap();
+            limiter.push(key, item).unwrap();
         }
         let (mut refused, mut now) = (0, Duration::ZERO);
         let step = Duration::from_millis(10);
         loop {
             // What is in flight is answered 10 ms later.
-            while pacer.pop(start + now, |_| true).is_some() {
+            while limiter.pop(start + now, |_| true).is_some() {
                 refused += usize::from(server.check().is_err());
             }
-            (0..8).for_each(|_| pacer.done(lane, Outcome::Answered(step), start + now));
-            if pacer.waiting() == 0 {
+            (0..8).for_each(|_| limiter.done(key, Outcome::Answered(step), start + now));
+            if limiter.waiting() == 0 {
                 return (refused, now);
             }
             now += step;

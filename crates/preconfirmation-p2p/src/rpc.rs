@@ -1,18 +1,20 @@
-//! The three protocols as the swarm has them: one desk each, told apart by type.
+//! The three protocols as the swarm has them, told apart by type, and what the service remembers of each.
 
 use std::{
     any::Any,
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     num::NonZeroUsize,
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
+use futures::future::AbortHandle;
 use libp2p::{
     PeerId,
-    request_response::{self, InboundRequestId, OutboundRequestId},
+    request_response::{self, InboundRequestId, OutboundRequestId, ResponseChannel},
 };
 use preconfirmation_types::{
-    GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse, GetHead,
+    B256, GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse, GetHead,
     GetHeadRequest, GetRawTxList, GetRawTxListRequest, GetRawTxListResponse, PreconfHead, Rpc,
     SIGNED_COMMITMENT_BYTES,
 };
@@ -20,9 +22,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     behaviour::Behaviour,
-    codec::SszCodec,
+    codec::{Response, SszCodec},
     error::RequestError,
-    event::{Answer, InWork, InboundRequest, Responder},
+    inbound::Kind,
+    responder::{Answer, InboundRequest, Responder},
+    serving::Asker,
 };
 
 /// A request on its way to the service.
@@ -88,126 +92,207 @@ impl Outgoing {
     }
 }
 
-/// A request that has left.
-pub(crate) struct Asked<R: Rpc> {
-    pub(crate) ask: Ask<R>,
+/// A request of ours that has been sent and has not ended.
+pub(crate) struct Pending<R: Rpc> {
+    pub(crate) peer: PeerId,
+    pub(crate) request: R::Request,
+    /// Who waits for the answer; nobody any more where it is late. It is let run all the same: a peer whose stream is
+    /// reset bans us.
+    pub(crate) reply: Option<oneshot::Sender<Result<R::Response, RequestError>>>,
     pub(crate) at: Instant,
-    /// Until when its answer is waited for.
+    /// From then on it is late.
     pub(crate) until: Instant,
 }
 
-/// An answer of any protocol that has been paid for.
-pub(crate) enum Paid {
-    Head(Answer<GetHead>),
-    Commitments(Answer<GetCommitmentsByNumber>),
-    TxList(Answer<GetRawTxList>),
+/// A request of a peer whose answer is not written to its end.
+pub(crate) struct Inbound<R: Rpc> {
+    pub(crate) asker: Asker,
+    /// None if it is malformed.
+    pub(crate) request: Option<R::Request>,
+    pub(crate) channel: ResponseChannel<Response<R::Response>>,
+    /// The application's answer, while it waits until it is paid for; and what ends that wait.
+    pub(crate) unpaid: Option<(R::Response, AbortHandle)>,
+    /// Tells the responder that the peer still waits.
+    pub(crate) open: Arc<()>,
+}
+
+/// An answer that is being written.
+pub(crate) struct Writing {
+    /// Resets its stream.
+    pub(crate) interrupt: AbortHandle,
+    /// What is counted when it ends.
+    pub(crate) outcome: &'static str,
 }
 
 /// What the service remembers of one protocol.
-pub(crate) struct Desk<R: Rpc> {
-    /// Requests of ours without an answer yet.
-    pub(crate) asked: HashMap<OutboundRequestId, Asked<R>>,
-    /// Answers of ours that are being written.
-    pub(crate) writing: HashMap<InboundRequestId, InWork>,
-    /// Requests of peers that were refused, until their streams have closed.
-    pub(crate) refused: HashSet<InboundRequestId>,
+pub(crate) struct Protocol<R: Rpc> {
+    /// Requests of ours without an answer yet. Bounded by `pacing.in_flight` for each peer.
+    pub(crate) pending: HashMap<OutboundRequestId, Pending<R>>,
+    /// Requests of peers without an answer yet. Bounded by the streams of each connection.
+    pub(crate) inbound: HashMap<InboundRequestId, Inbound<R>>,
+    /// Answers that are being written.
+    pub(crate) writing: HashMap<InboundRequestId, Writing>,
     pub(crate) answers: mpsc::Sender<Answer<R>>,
     pub(crate) answered: mpsc::Receiver<Answer<R>>,
 }
 
-impl<R: Rpc> Desk<R> {
-    fn new(in_work: NonZeroUsize) -> Self {
-        let (answers, answered) = mpsc::channel(in_work.get());
-        Self { asked: HashMap::new(), writing: HashMap::new(), refused: HashSet::new(), answers, answered }
+impl<R: Rpc> Protocol<R> {
+    fn new(in_hand: NonZeroUsize) -> Self {
+        let (answers, answered) = mpsc::channel(in_hand.get());
+        Self { pending: HashMap::new(), inbound: HashMap::new(), writing: HashMap::new(), answers, answered }
     }
 }
 
-/// The desks of all protocols.
-pub(crate) struct Desks {
-    pub(crate) head: Desk<GetHead>,
-    pub(crate) commitments: Desk<GetCommitmentsByNumber>,
-    pub(crate) txlist: Desk<GetRawTxList>,
+/// The state of all protocols.
+pub(crate) struct Protocols {
+    pub(crate) head: Protocol<GetHead>,
+    pub(crate) commitments: Protocol<GetCommitmentsByNumber>,
+    pub(crate) txlist: Protocol<GetRawTxList>,
 }
 
-impl Desks {
-    pub(crate) fn new(in_work: NonZeroUsize) -> Self {
-        Self { head: Desk::new(in_work), commitments: Desk::new(in_work), txlist: Desk::new(in_work) }
+impl Protocols {
+    pub(crate) fn new(in_hand: NonZeroUsize) -> Self {
+        Self {
+            head: Protocol::new(in_hand),
+            commitments: Protocol::new(in_hand),
+            txlist: Protocol::new(in_hand),
+        }
     }
 }
 
-/// A protocol that has a desk and a behaviour in the swarm.
+/// A request of a peer by protocol and id: each protocol counts for itself.
+pub(crate) type InboundKey = (&'static str, InboundRequestId);
+
+/// How long a connection must have been without a request before it may be closed: an answer may be followed at once by
+/// the next question, which must not meet the end of its connection.
+pub(crate) const QUIET: Duration = Duration::from_millis(500);
+
+/// How many requests are in flight with each peer, of either side.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight(HashMap<PeerId, (usize, Instant)>);
+
+impl InFlight {
+    pub(crate) fn begins(&mut self, peer: PeerId, now: Instant) {
+        let (requests, last) = self.0.entry(peer).or_insert((0, now));
+        (*requests, *last) = (*requests + 1, now);
+    }
+
+    pub(crate) fn ends(&mut self, peer: &PeerId, now: Instant) {
+        if let Some((requests, last)) = self.0.get_mut(peer) {
+            (*requests, *last) = (requests.saturating_sub(1), now);
+        }
+    }
+
+    /// Whether a connection may be closed without failing a request.
+    pub(crate) fn is_quiet(&self, peer: &PeerId, now: Instant) -> bool {
+        self.0
+            .get(peer)
+            .is_none_or(|(requests, last)| *requests == 0 && now.saturating_duration_since(*last) >= QUIET)
+    }
+
+    pub(crate) fn gone(&mut self, peer: &PeerId) {
+        self.0.remove(peer);
+    }
+}
+
+/// A protocol that has a state here and a behaviour in the swarm.
 pub(crate) trait Served: Rpc + Sized {
+    const KIND: Kind;
     fn behaviour(behaviour: &mut Behaviour) -> &mut request_response::Behaviour<SszCodec<Self>>;
-    fn desk(desks: &mut Desks) -> &mut Desk<Self>;
+    fn protocol_mut(protocols: &mut Protocols) -> &mut Protocol<Self>;
     fn inbound(request: Self::Request, responder: Responder<Self>) -> InboundRequest;
-    fn paid(answer: Answer<Self>) -> Paid;
     /// The bytes of an answer, and what had to be looked up for it.
     fn size(response: &Self::Response) -> (usize, usize);
+    /// What can be answered without the application, given the last head that it has answered; also to a request that
+    /// is malformed.
+    fn fallback(request: Option<&Self::Request>, head: PreconfHead) -> Self::Response;
+    /// The head that an answer tells, if it tells one.
+    fn head(_: &Self::Response) -> Option<PreconfHead> {
+        None
+    }
+    /// An answer of a peer in the form in which the application is to see it.
+    fn normalised(response: Self::Response) -> Self::Response {
+        response
+    }
 }
 
 impl Served for GetHead {
+    const KIND: Kind = Kind::Small;
+
     fn behaviour(behaviour: &mut Behaviour) -> &mut request_response::Behaviour<SszCodec<Self>> {
         &mut behaviour.others.head
     }
 
-    fn desk(desks: &mut Desks) -> &mut Desk<Self> {
-        &mut desks.head
+    fn protocol_mut(protocols: &mut Protocols) -> &mut Protocol<Self> {
+        &mut protocols.head
     }
 
     fn inbound(_: GetHeadRequest, responder: Responder<Self>) -> InboundRequest {
         InboundRequest::Head(responder)
     }
 
-    fn paid(answer: Answer<Self>) -> Paid {
-        Paid::Head(answer)
-    }
-
     fn size(_: &PreconfHead) -> (usize, usize) {
         (64, 1)
+    }
+
+    fn fallback(_: Option<&GetHeadRequest>, head: PreconfHead) -> PreconfHead {
+        head
+    }
+
+    fn head(response: &PreconfHead) -> Option<PreconfHead> {
+        Some(*response)
     }
 }
 
 impl Served for GetCommitmentsByNumber {
+    const KIND: Kind = Kind::Small;
+
     fn behaviour(behaviour: &mut Behaviour) -> &mut request_response::Behaviour<SszCodec<Self>> {
         &mut behaviour.others.commitments
     }
 
-    fn desk(desks: &mut Desks) -> &mut Desk<Self> {
-        &mut desks.commitments
+    fn protocol_mut(protocols: &mut Protocols) -> &mut Protocol<Self> {
+        &mut protocols.commitments
     }
 
     fn inbound(request: GetCommitmentsByNumberRequest, responder: Responder<Self>) -> InboundRequest {
         InboundRequest::Commitments(request, responder)
     }
 
-    fn paid(answer: Answer<Self>) -> Paid {
-        Paid::Commitments(answer)
-    }
-
     fn size(response: &GetCommitmentsByNumberResponse) -> (usize, usize) {
         let commitments = response.commitments().len();
         (commitments.saturating_mul(SIGNED_COMMITMENT_BYTES), commitments.max(1))
     }
+
+    fn fallback(_: Option<&GetCommitmentsByNumberRequest>, _: PreconfHead) -> GetCommitmentsByNumberResponse {
+        GetCommitmentsByNumberResponse::default()
+    }
+
+    fn normalised(response: GetCommitmentsByNumberResponse) -> GetCommitmentsByNumberResponse {
+        response.with_low_s()
+    }
 }
 
 impl Served for GetRawTxList {
+    const KIND: Kind = Kind::List;
+
     fn behaviour(behaviour: &mut Behaviour) -> &mut request_response::Behaviour<SszCodec<Self>> {
         &mut behaviour.others.txlist
     }
 
-    fn desk(desks: &mut Desks) -> &mut Desk<Self> {
-        &mut desks.txlist
+    fn protocol_mut(protocols: &mut Protocols) -> &mut Protocol<Self> {
+        &mut protocols.txlist
     }
 
     fn inbound(request: GetRawTxListRequest, responder: Responder<Self>) -> InboundRequest {
         InboundRequest::TxList(request, responder)
     }
 
-    fn paid(answer: Answer<Self>) -> Paid {
-        Paid::TxList(answer)
-    }
-
     fn size(response: &GetRawTxListResponse) -> (usize, usize) {
         (response.txlist.len(), 1)
+    }
+
+    fn fallback(request: Option<&GetRawTxListRequest>, _: PreconfHead) -> GetRawTxListResponse {
+        GetRawTxListResponse::not_found(request.map_or(B256::ZERO, |request| request.raw_tx_list_hash))
     }
 }

@@ -1,35 +1,120 @@
-//! What peers may ask of us, by what it costs.
+//! What peers may ask of us, by what it costs: budgets of requests and of bytes, for each peer, for each host
+//! (an IPv4 address or an IPv6 /64, behind which anyone can have any number of names), and of bytes for all together.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
-use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use libp2p::PeerId;
+use futures::{
+    StreamExt as _,
+    future::{AbortHandle, Abortable, BoxFuture},
+    stream::FuturesUnordered,
+};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use libp2p::{Multiaddr, PeerId};
 
-use crate::{config::ServingConfig, error::ConfigError, pacing::Lane};
+use crate::{config::ServingConfig, discovery::record::ip_of, error::ConfigError, pacing::PeerProtocol};
 
-/// Unit of the limit on bytes.
+/// Unit of the limits on bytes.
 const UNIT: usize = 1024;
 
-/// The limits of all peers, and the answers of type `T` that wait until they are paid for. As each of these
-/// holds a permit of the requests in work, their number is bounded.
-pub(crate) struct Till<T> {
-    requests: DefaultKeyedRateLimiter<Lane>,
-    bytes: Arc<DefaultKeyedRateLimiter<PeerId>>,
-    /// Most units that one answer can cost: all that there is at once.
-    most: NonZeroU32,
-    item_bytes: usize,
-    waiting: FuturesUnordered<BoxFuture<'static, T>>,
+/// Where peers are, as far as it tells who pays: an IPv4 address or the first half of an IPv6 one. All whose address has
+/// no IP count as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Host(IpAddr);
+
+impl Host {
+    pub(crate) fn of(address: Option<&Multiaddr>) -> Self {
+        let ip = address.and_then(ip_of).unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        match ip.to_canonical() {
+            ip @ IpAddr::V4(_) => Self(ip),
+            IpAddr::V6(ip) => Self(IpAddr::V6((ip.to_bits() >> 64 << 64).into())),
+        }
+    }
 }
 
-impl<T: Send + 'static> Till<T> {
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asker {
+    pub(crate) peer: PeerId,
+    pub(crate) host: Host,
+}
+
+struct Limiters {
+    requests: DefaultKeyedRateLimiter<PeerProtocol>,
+    host_requests: DefaultKeyedRateLimiter<(Host, &'static str)>,
+    bytes: DefaultKeyedRateLimiter<PeerId>,
+    host_bytes: DefaultKeyedRateLimiter<Host>,
+    all_bytes: DefaultDirectRateLimiter,
+}
+
+/// Who pays for an answer, one after the other.
+const PAYERS: [Payer; 3] = [Payer::Peer, Payer::Host, Payer::All];
+
+#[derive(Debug, Clone, Copy)]
+enum Payer {
+    Peer,
+    Host,
+    All,
+}
+
+impl Limiters {
+    fn check(&self, payer: Payer, asker: &Asker, cost: NonZeroU32) -> bool {
+        let paid = match payer {
+            Payer::Peer => self.bytes.check_key_n(&asker.peer, cost),
+            Payer::Host => self.host_bytes.check_key_n(&asker.host, cost),
+            Payer::All => self.all_bytes.check_n(cost),
+        };
+        matches!(paid, Ok(Ok(_)))
+    }
+
+    /// No answer costs more than there can be, so it is paid some time.
+    async fn wait(&self, payer: Payer, asker: &Asker, cost: NonZeroU32) {
+        let _paid = match payer {
+            Payer::Peer => self.bytes.until_key_n_ready(&asker.peer, cost).await,
+            Payer::Host => self.host_bytes.until_key_n_ready(&asker.host, cost).await,
+            Payer::All => self.all_bytes.until_n_ready(cost).await,
+        };
+    }
+}
+
+/// The budgets, and the keys of the answers that wait until they are paid for. Whoever holds these answers bounds their
+/// number, and ends the wait of what it no longer holds.
+pub(crate) struct Throttle<K> {
+    limiters: Arc<Limiters>,
+    /// Most units that one answer can cost: all that a peer has at once.
+    most: NonZeroU32,
+    item_bytes: usize,
+    waiting: FuturesUnordered<Abortable<BoxFuture<'static, K>>>,
+}
+
+/// Whether an answer is paid for.
+#[must_use]
+pub(crate) enum Payment {
+    Paid,
+    /// Its key comes out of [`Throttle::paid`] later, unless this ends the wait.
+    Waits(AbortHandle),
+}
+
+impl<K: Send + 'static> Throttle<K> {
     pub(crate) fn new(config: &ServingConfig) -> Result<Self, ConfigError> {
-        let requests = quota(config.requests, config.requests_per, "serving.requests_per")?;
         let most = units(config.bytes.get());
-        let bytes = quota(most, config.bytes_per, "serving.bytes_per")?;
+        let requests = |times: NonZeroU32| {
+            quota(config.requests.saturating_mul(times), config.requests_per, "serving.requests_per")
+        };
+        let bytes = |times| quota(most.saturating_mul(times), config.bytes_per, "serving.bytes_per");
+        let limiters = Limiters {
+            requests: RateLimiter::keyed(requests(NonZeroU32::MIN)?),
+            host_requests: RateLimiter::keyed(requests(config.peers_per_host)?),
+            bytes: RateLimiter::keyed(bytes(NonZeroU32::MIN)?),
+            host_bytes: RateLimiter::keyed(bytes(config.peers_per_host)?),
+            all_bytes: RateLimiter::direct(bytes(config.peers_in_all)?),
+        };
         Ok(Self {
-            requests: RateLimiter::keyed(requests),
-            bytes: Arc::new(RateLimiter::keyed(bytes)),
+            limiters: Arc::new(limiters),
             most,
             item_bytes: config.item_bytes,
             waiting: FuturesUnordered::new(),
@@ -37,30 +122,39 @@ impl<T: Send + 'static> Till<T> {
     }
 
     /// Whether a peer may ask once more.
-    pub(crate) fn may_ask(&self, lane: Lane) -> bool {
-        self.requests.check_key(&lane).is_ok()
+    pub(crate) fn may_ask(&self, asker: &Asker, protocol: &'static str) -> bool {
+        self.limiters.requests.check_key(&(asker.peer, protocol)).is_ok()
+            && self.limiters.host_requests.check_key(&(asker.host, protocol)).is_ok()
     }
 
-    /// Gives an answer back if it can be paid for at once; otherwise it comes out of [`Till::paid`] later.
-    pub(crate) fn pay(&self, peer: PeerId, bytes: usize, items: usize, answer: T) -> Option<T> {
+    /// Pays for an answer with this key at once, or later.
+    pub(crate) fn pay(&self, asker: Asker, bytes: usize, items: usize, key: K) -> Payment {
         let cost = units(bytes.saturating_add(items.saturating_mul(self.item_bytes))).min(self.most);
-        if matches!(self.bytes.check_key_n(&peer, cost), Ok(Ok(_))) {
-            return Some(answer);
-        }
-        let limiter = Arc::clone(&self.bytes);
-        self.waiting.push(Box::pin(async move {
-            // It costs no more than there can be, so it is paid some time.
-            let _paid = limiter.until_key_n_ready(&peer, cost).await;
-            answer
-        }));
-        None
+        let mut payers = PAYERS.into_iter();
+        let Some(first) = payers.find(|payer| !self.limiters.check(*payer, &asker, cost)) else {
+            return Payment::Paid;
+        };
+        let limiters = Arc::clone(&self.limiters);
+        let paid: BoxFuture<'static, K> = Box::pin(async move {
+            for payer in std::iter::once(first).chain(payers) {
+                limiters.wait(payer, &asker, cost).await;
+            }
+            key
+        });
+        let (handle, registration) = AbortHandle::new_pair();
+        self.waiting.push(Abortable::new(paid, registration));
+        Payment::Waits(handle)
     }
 
     /// The next answer that has waited and is paid for. Never ends. Cancel-safe.
-    pub(crate) async fn paid(&mut self) -> T {
-        match self.waiting.next().await {
-            Some(answer) => answer,
-            None => std::future::pending().await,
+    pub(crate) async fn paid(&mut self) -> K {
+        loop {
+            match self.waiting.next().await {
+                Some(Ok(key)) => return key,
+                // Nobody waits for that one any more.
+                Some(Err(_)) => {}
+                None => std::future::pending().await,
+            }
         }
     }
 
@@ -69,10 +163,12 @@ impl<T: Send + 'static> Till<T> {
         self.waiting.len()
     }
 
-    /// Forgets peers that have all their limits again.
+    /// Forgets peers and hosts that have all their limits again.
     pub(crate) fn prune(&self) {
-        self.requests.retain_recent();
-        self.bytes.retain_recent();
+        self.limiters.requests.retain_recent();
+        self.limiters.host_requests.retain_recent();
+        self.limiters.bytes.retain_recent();
+        self.limiters.host_bytes.retain_recent();
     }
 }
 
@@ -93,50 +189,94 @@ fn units(bytes: usize) -> NonZeroU32 {
 mod tests {
     use super::*;
 
-    fn till() -> Till<u32> {
-        let config = ServingConfig {
+    fn config() -> ServingConfig {
+        ServingConfig {
             requests: 2.try_into().unwrap(),
             requests_per: Duration::from_secs(3600),
             bytes: (10 * UNIT).try_into().unwrap(),
             bytes_per: Duration::from_secs(3600),
             item_bytes: UNIT,
+            peers_per_host: 2.try_into().unwrap(),
+            peers_in_all: 3.try_into().unwrap(),
             ..ServingConfig::default()
-        };
-        Till::new(&config).unwrap()
+        }
+    }
+
+    fn throttle() -> Throttle<u32> {
+        Throttle::new(&config()).unwrap()
+    }
+
+    fn at(ip: &str) -> Asker {
+        let address = ip.parse::<IpAddr>().unwrap().into();
+        Asker { peer: PeerId::random(), host: Host::of(Some(&address)) }
+    }
+
+    fn pays(throttle: &Throttle<u32>, asker: Asker, bytes: usize, items: usize) -> bool {
+        matches!(throttle.pay(asker, bytes, items, 0), Payment::Paid)
+    }
+
+    #[test]
+    fn hosts_are_ipv4_addresses_and_halves_of_ipv6_ones() {
+        let host = |ip: &str| at(ip).host;
+        assert_ne!(host("10.0.0.1"), host("10.0.0.2"));
+        assert_eq!(host("10.0.0.1"), host("::ffff:10.0.0.1"));
+        assert_eq!(host("2001:db8:1:2::3"), host("2001:db8:1:2:ffff::1"));
+        assert_ne!(host("2001:db8:1:2::3"), host("2001:db8:1:3::3"));
     }
 
     #[test]
     fn each_peer_and_protocol_has_its_own_requests() {
-        let (till, one, other) = (till(), PeerId::random(), PeerId::random());
-        let ask = |peer, protocol| till.may_ask((peer, protocol));
-        assert_eq!([ask(one, "a"), ask(one, "a"), ask(one, "a")], [true, true, false]);
-        assert!(ask(one, "b") && ask(other, "a"));
+        let (throttle, one, other) = (throttle(), at("10.0.0.1"), at("10.0.0.2"));
+        let ask = |asker: &Asker, protocol| throttle.may_ask(asker, protocol);
+        assert_eq!([ask(&one, "a"), ask(&one, "a"), ask(&one, "a")], [true, true, false]);
+        assert!(ask(&one, "b") && ask(&other, "a"));
+    }
+
+    #[test]
+    fn many_names_of_one_host_have_no_more_than_some_peers() {
+        let throttle = throttle();
+        let asked = (0..10).filter(|_| throttle.may_ask(&at("10.0.0.1"), "a")).count();
+        assert_eq!(asked, 2 * 2);
+        assert!(throttle.may_ask(&at("10.0.0.2"), "a"));
+        let paid = (0..10).filter(|_| pays(&throttle, at("10.0.0.1"), 9 * UNIT, 1)).count();
+        assert_eq!(paid, 2);
+        // And all hosts together have no more than some peers.
+        let paid = (0..10).filter(|host| pays(&throttle, at(&format!("10.0.1.{host}")), 9 * UNIT, 1)).count();
+        assert_eq!(paid, 1);
     }
 
     #[test]
     fn answers_are_paid_for_by_bytes_and_by_items() {
-        let (till, peer) = (till(), PeerId::random());
+        let (throttle, one) = (throttle(), at("10.0.0.1"));
         // Three units of bytes and three of items, then one and one, then two that are not there any more.
-        assert_eq!(till.pay(peer, 2 * UNIT + 1, 3, 1), Some(1));
-        assert_eq!(till.pay(peer, 1, 1, 2), Some(2));
-        assert_eq!(till.pay(peer, 2 * UNIT, 1, 3), None);
-        assert_eq!(till.waiting(), 1);
-        assert_eq!(till.pay(PeerId::random(), 2 * UNIT, 1, 4), Some(4));
+        assert!(pays(&throttle, one, 2 * UNIT + 1, 3));
+        assert!(pays(&throttle, one, 1, 1));
+        assert!(!pays(&throttle, one, 2 * UNIT, 1));
+        assert_eq!(throttle.waiting(), 1);
+        assert!(pays(&throttle, at("10.0.0.2"), 2 * UNIT, 1));
         // Larger than all that there is: it costs all.
-        assert_eq!(till.pay(PeerId::random(), 100 * UNIT, 1, 5), Some(5));
+        assert!(pays(&throttle, at("10.0.0.3"), 100 * UNIT, 1));
     }
 
     #[tokio::test]
     async fn what_is_not_paid_for_waits_until_it_is() {
-        let config = ServingConfig {
-            bytes: (10 * UNIT).try_into().unwrap(),
-            bytes_per: Duration::from_millis(50),
-            ..ServingConfig::default()
-        };
-        let (mut till, peer) = (Till::new(&config).unwrap(), PeerId::random());
-        assert_eq!(till.pay(peer, 9 * UNIT, 1, 1), Some(1));
-        assert_eq!(till.pay(peer, 9 * UNIT, 1, 2), None);
-        assert_eq!(till.paid().await, 2);
-        assert_eq!(till.waiting(), 0);
+        let config = ServingConfig { bytes_per: Duration::from_millis(50), ..config() };
+        let (mut throttle, one) = (Throttle::new(&config).unwrap(), at("10.0.0.1"));
+        assert!(matches!(throttle.pay(one, 9 * UNIT, 1, 1), Payment::Paid));
+        assert!(matches!(throttle.pay(one, 9 * UNIT, 1, 2), Payment::Waits(_)));
+        assert_eq!(throttle.paid().await, 2);
+        assert_eq!(throttle.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_ended_costs_nothing_and_is_forgotten() {
+        let config = ServingConfig { bytes_per: Duration::from_millis(100), ..config() };
+        let (mut throttle, one) = (Throttle::new(&config).unwrap(), at("10.0.0.1"));
+        assert!(matches!(throttle.pay(one, 9 * UNIT, 1, 1), Payment::Paid));
+        let Payment::Waits(ended) = throttle.pay(one, 9 * UNIT, 1, 2) else { panic!("paid") };
+        assert!(matches!(throttle.pay(one, 0, 1, 3), Payment::Waits(_)));
+        ended.abort();
+        assert_eq!(throttle.paid().await, 3);
+        assert_eq!(throttle.waiting(), 0);
     }
 }

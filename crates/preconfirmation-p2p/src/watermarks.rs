@@ -16,6 +16,8 @@ pub(crate) struct Standing {
     pub(crate) ready: bool,
     /// Static or trusted.
     pub(crate) protected: bool,
+    /// Whether a request of either side is in flight, or was a moment ago.
+    pub(crate) in_flight: bool,
     pub(crate) since: Instant,
 }
 
@@ -26,16 +28,19 @@ impl PeersConfig {
     }
 
     /// Whom to disconnect so that `high` peers are left. First who is of no use, then the worst score, then
-    /// the youngest; nobody protected, nobody younger than the grace. So a newcomer above the mark has
-    /// time to show that it is better than somebody.
+    /// the youngest; nobody protected, nobody younger than the grace, so that a newcomer above the mark has
+    /// time to show that it is better than somebody; and nobody with a request in flight, because deployed peers ban
+    /// whoever closes a connection with one: its time comes a second later.
     #[must_use]
     pub(crate) fn surplus(&self, peers: &[Standing], now: Instant) -> Vec<PeerId> {
         let surplus = peers.len().saturating_sub(self.high);
         if surplus == 0 {
             return Vec::new();
         }
-        let may_go =
-            |peer: &&Standing| !peer.protected && now.saturating_duration_since(peer.since) >= self.grace;
+        let may_go = |peer: &&Standing| {
+            let old = now.saturating_duration_since(peer.since) >= self.grace;
+            old && !peer.protected && !peer.in_flight
+        };
         let mut leaving: Vec<_> = peers.iter().filter(may_go).collect();
         leaving.sort_by(|one, other| {
             let order = one.ready.cmp(&other.ready).then(one.score.total_cmp(&other.score));
@@ -56,7 +61,7 @@ mod tests {
     }
 
     fn standing(score: f64, since: Instant) -> Standing {
-        Standing { peer: PeerId::random(), score, ready: true, protected: false, since }
+        Standing { peer: PeerId::random(), score, ready: true, protected: false, in_flight: false, since }
     }
 
     #[test]
@@ -96,6 +101,16 @@ mod tests {
         let worst = Standing { protected: true, ..standing(-100.0, start) };
         let peers = [worst, standing(5.0, start)];
         assert_eq!(config(0, 0).surplus(&peers, start + Duration::from_secs(60)), [peers[1].peer]);
+    }
+
+    #[test]
+    fn nobody_goes_with_a_request_in_flight() {
+        let start = Instant::now();
+        let worst = Standing { in_flight: true, ..standing(-100.0, start) };
+        let peers = [worst, standing(5.0, start)];
+        let later = start + Duration::from_secs(60);
+        assert_eq!(config(0, 1).surplus(&peers, later), [peers[1].peer]);
+        assert_eq!(config(0, 0).surplus(&peers, later), [peers[1].peer]);
     }
 
     #[test]

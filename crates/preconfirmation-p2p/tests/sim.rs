@@ -169,10 +169,10 @@ async fn requests_are_answered_or_time_out_or_break_off() {
         drop(b.handle);
     });
     let ask = || a.handle.request::<GetHead>(peer, GetHeadRequest {});
-    // The first two are never answered: one runs out of time, one loses its connection.
+    // The application never answers the first two: one is answered without it, one loses its connection.
     let start = Instant::now();
-    assert!(matches!(ask().await, Err(RequestError::TimedOut)));
-    assert_eq!(start.elapsed(), Duration::from_secs(10));
+    assert_eq!(ask().await.unwrap(), PreconfHead::default());
+    assert!((5..6).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     let cut = async {
         sleep(Duration::from_secs(1)).await;
         network.partition([peer]);

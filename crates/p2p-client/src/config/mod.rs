@@ -107,7 +107,7 @@ impl P2pClientConfig {
             catchup: CatchUpConfig::default(),
             memory: MemoryConfig::default(),
             queues: ClientQueues::default(),
-            shutdown_timeout: Duration::from_secs(10),
+            shutdown_timeout: Duration::from_secs(15),
             bootstrap_timeout: Duration::from_secs(30),
             metrics: true,
             schedule_retry: Duration::from_secs(1),

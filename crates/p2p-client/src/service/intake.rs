@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use p2p_types::{Bytes, MessageId, Origin, PeerId, SdkEvent, Topic};
 use p2p_validation::Arrival;
 use preconfirmation_p2p::{
-    GossipMessage, InboundRequest, NetworkEvent, NetworkHandle, PacingConfig, Verdict, VerdictToken,
+    GossipMessage, InboundRequest, NetworkEvent, NetworkHandle, Verdict, VerdictToken,
 };
 use preconfirmation_types::{Offence, RawTxListGossip, TxListError};
 use tokio::task::spawn_blocking;
@@ -25,11 +25,7 @@ impl Service {
                 self.state.send_modify(|state| state.peers.push(peer));
                 self.emit(SdkEvent::PeerConnected { peer });
                 self.catch_up(Input::PeerUp(peer));
-                self.paces.push(Box::pin(told_pace(
-                    self.asker.network.clone(),
-                    self.config.network.pacing,
-                    peer,
-                )));
+                self.paces.push(Box::pin(known_limit(self.asker.network.clone(), peer)));
             }
             NetworkEvent::PeerDisconnected(peer) => {
                 self.state.send_modify(|state| state.peers.retain(|other| *other != peer));
@@ -128,11 +124,11 @@ fn message(from: PeerId, id: MessageId) -> Span {
     tracing::debug_span!("message", peer = %from, topic, hash = %id.payload, dedupe = Empty, outcome = Empty)
 }
 
-/// The pace that a peer tells in its agent string, for catch-up. Where the network does not believe it (the peer has
-/// refused), requests wait there, and catch-up sees it in the time that answers take.
-async fn told_pace(network: NetworkHandle, pacing: PacingConfig, peer: PeerId) -> Option<Input> {
+/// How much a peer is known to answer, for catch-up. Where the network does not believe it (the peer has refused),
+/// requests wait there, and catch-up sees it in the time that answers take.
+async fn known_limit(network: NetworkHandle, peer: PeerId) -> Option<Input> {
     let status = network.peers().await.ok()?.into_iter().find(|status| status.peer == peer)?;
-    let pace = preconfirmation_p2p::Pace::advertised(status.agent.as_deref()?, &pacing)?;
-    let requests = u32::try_from(pace.requests).ok().and_then(NonZeroU32::new)?;
-    Some(Input::Pace { peer, pace: p2p_catchup::Pace { requests, window: pace.window } })
+    let limit = status.rate_limit?;
+    let requests = u32::try_from(limit.requests.get()).ok().and_then(NonZeroU32::new)?;
+    Some(Input::Pace { peer, pace: p2p_catchup::Pace { requests, window: limit.window } })
 }

@@ -6,6 +6,7 @@ mod requests;
 mod score;
 
 use std::{
+    collections::HashMap,
     num::NonZeroUsize,
     path::PathBuf,
     time::{Duration, Instant},
@@ -17,6 +18,7 @@ use preconfirmation_types::{MAX_TXLIST_BYTES, TXLIST_HEADER_BYTES};
 use crate::{
     discovery::{Bootnode, record},
     error::ConfigError,
+    pacing::RateLimit,
 };
 pub use gossip::{GossipConfig, MeshConfig, OutboxConfig};
 pub use peers::{DiscoveryConfig, PeersConfig, RedialConfig};
@@ -57,9 +59,10 @@ pub struct NetworkConfig {
     pub trusted_peers: Vec<PeerId>,
     /// Where to begin while there are too few peers.
     pub bootnodes: Vec<Bootnode>,
-    /// Directory for what a restart should know: the peers that were connected (`peers.json`) and the node's
-    /// record (`enr`). Made where it is missing. None: a restart begins with the bootnodes and the static
-    /// peers.
+    /// Directory for what a restart should know: the peers that were connected (`peers.json`), the node's
+    /// record (`enr`), and that it has been used (`started`). Made where it is missing. None: a restart begins with the
+    /// bootnodes and the static peers, and every start counts as one: peers that do not say how much they answer are
+    /// not asked within the first `pacing.window`, as the requests of an earlier run may still count there.
     pub data_dir: Option<PathBuf>,
     /// How many peers, and how known ones are dialled.
     pub peers: PeersConfig,
@@ -78,6 +81,8 @@ pub struct NetworkConfig {
     pub gossip: GossipConfig,
     /// Requests that we make.
     pub pacing: PacingConfig,
+    /// How much these peers answer on each protocol, as their operators say: believed before what they advertise.
+    pub rate_limits: HashMap<PeerId, RateLimit>,
     /// Requests that we serve.
     pub serving: ServingConfig,
     /// Peer scores and what follows from them.
@@ -107,6 +112,7 @@ impl NetworkConfig {
             connections: ConnectionConfig::default(),
             gossip: GossipConfig::default(),
             pacing: PacingConfig::default(),
+            rate_limits: HashMap::new(),
             serving: ServingConfig::default(),
             score: ScoreConfig::default(),
             queues: QueueConfig::default(),
@@ -206,6 +212,9 @@ impl NetworkConfig {
             if duration.is_zero() {
                 return Err(ConfigError::ZeroDuration { setting });
             }
+        }
+        if self.rate_limits.values().any(|limit| limit.window.is_zero()) {
+            return Err(ConfigError::ZeroDuration { setting: "rate_limits" });
         }
         Ok(())
     }

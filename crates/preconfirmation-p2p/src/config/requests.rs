@@ -14,9 +14,9 @@ const fn rate(value: u32) -> NonZeroU32 {
     }
 }
 
-/// How fast we ask (§10). The deployed peers answer 8 requests in 10 s per peer and protocol and punish the
-/// ninth, so requests wait for their turn instead. A peer that says in its agent string how much it answers
-/// is asked at that pace.
+/// How fast we ask (§10). The deployed peers answer 8 requests in 10 s per peer and protocol and ban for the
+/// ninth, so requests wait instead. A peer that says in its agent string how much it answers, or of which the operator
+/// says it ([`NetworkConfig::rate_limits`](crate::NetworkConfig::rate_limits)), is asked at that rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PacingConfig {
@@ -26,15 +26,19 @@ pub struct PacingConfig {
     pub window: Duration,
     /// Most requests in a window to a peer that says to answer more.
     pub most_requests: NonZeroUsize,
-    /// How long the pace of a peer that has refused is not believed.
+    /// Most requests a second, in the long run, to a peer that says to answer more.
+    pub most_per_second: NonZeroUsize,
+    /// How long the rate limit of a peer that has refused is not believed. For the first `window` of it, nothing is
+    /// sent.
     pub careful_for: Duration,
-    /// Most requests without an answer per peer and protocol. Three protocols together stay below the share
-    /// that a peer like us has for one asker, `serving.in_work_per_peer`.
+    /// Most requests without an answer per peer and protocol. Heads and pages together stay within the share that a
+    /// peer like us has for one asker, `serving.in_work_per_peer`.
     pub in_flight: NonZeroUsize,
     /// Most requests that wait for their turn per peer and protocol.
     pub waiting: NonZeroUsize,
-    /// Most time from opening the stream to the whole answer. Waiting for a turn does not count. As long
-    /// does a peer that asks us wait for our answer.
+    /// Most time from opening the stream to the whole answer until the asker is told that there is none; the time
+    /// before the request is sent does not count. The request itself is let run for 11 s at least, because deployed
+    /// peers ban whoever resets it before: it holds its place `in_flight` as long.
     pub timeout: Duration,
     /// Least time for the same. In between, it is what answers of this peer on this protocol have taken, and
     /// four times their deviation.
@@ -47,6 +51,7 @@ impl Default for PacingConfig {
             requests: size(8),
             window: Duration::from_millis(10_000 + 500),
             most_requests: size(4096),
+            most_per_second: size(512),
             careful_for: Duration::from_secs(60),
             in_flight: size(8),
             waiting: size(4096),
@@ -56,8 +61,9 @@ impl Default for PacingConfig {
     }
 }
 
-/// How much we serve, by what it costs us. A request over `requests` finds its stream closed without an
-/// answer; an answer over `bytes` waits until it is paid for. Nobody is penalised.
+/// How much we serve, by what it costs us. Every request is answered. What is over `requests` gets our last head, an
+/// empty page or *not found* at the next second; an answer over `bytes` waits until it is paid for, and so does a
+/// request that finds no place, but at most 5 s: then it gets the same. Nobody is penalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServingConfig {
@@ -74,14 +80,20 @@ pub struct ServingConfig {
     pub bytes_per: Duration,
     /// What each commitment, head or list counts beside its bytes: looking it up.
     pub item_bytes: usize,
-    /// Most requests of one peer in work, from their event to the last byte of their answer.
+    /// As many peers at one host (an IPv4 address, an IPv6 /64) have the budgets of one peer each; more share them.
+    pub peers_per_host: NonZeroU32,
+    /// As many peers in all have the budget of bytes of one peer each: the most that is sent to all together.
+    pub peers_in_all: NonZeroU32,
+    /// Most requests of one peer for lists in work, and as many for heads and pages: from their event to the last byte
+    /// of their answer.
     pub in_work_per_peer: NonZeroUsize,
-    /// Most requests in work.
+    /// Most requests in work: half of them for lists, the others for heads and pages. One host has at most three
+    /// quarters of each half. As a list has 2 MiB, they hold so many MiB at most.
     pub in_work: NonZeroUsize,
 }
 
 impl Default for ServingConfig {
-    /// 512 requests and 8 MiB a second.
+    /// 512 requests and 8 MiB a second for a peer, 32 MiB for a host, 64 MiB (half a gigabit) for all.
     fn default() -> Self {
         Self {
             advertise: true,
@@ -90,8 +102,10 @@ impl Default for ServingConfig {
             bytes: size(32 * 1024 * 1024),
             bytes_per: Duration::from_secs(4),
             item_bytes: 1024,
-            in_work_per_peer: size(32),
-            in_work: size(128),
+            peers_per_host: rate(4),
+            peers_in_all: rate(8),
+            in_work_per_peer: size(16),
+            in_work: size(64),
         }
     }
 }

@@ -13,11 +13,13 @@ use super::{NetworkService, keeping::unix_now};
 use crate::{
     config::after,
     disk,
+    pacing::Start,
     peer_book::{self, KnownPeer},
 };
 
 const PEERS_FILE: &str = "peers.json";
 const RECORD_FILE: &str = "enr";
+const STARTED_FILE: &str = "started";
 
 /// A record has at most 300 bytes, a third more as text.
 const MAX_RECORD_TEXT: u64 = 1024;
@@ -48,6 +50,15 @@ impl Files {
     /// The node's record of an earlier run. Blocks on the disk.
     pub(super) fn record(&self) -> Option<Enr> {
         load_record(&self.directory.join(RECORD_FILE))
+    }
+
+    /// Whether this directory, and so probably this identity, has been used before. Leaves a mark, an empty file: what
+    /// matters is only whether a run may have ended within the last ten seconds, and nothing that is written at the end
+    /// of a run survives a crash. Blocks on the disk.
+    pub(super) fn start(&self) -> Start {
+        let marked = std::fs::File::create_new(self.directory.join(STARTED_FILE));
+        // Directories of versions that left no mark have peers. Where no mark can be left, the careful answer is right.
+        if marked.is_ok() && !self.directory.join(PEERS_FILE).exists() { Start::First } else { Start::Again }
     }
 
     /// The node's record has changed.

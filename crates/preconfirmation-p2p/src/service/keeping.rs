@@ -17,6 +17,7 @@ use crate::{
     discovery::{self, Discovery, Found, Kind, Setup, record},
     error::{DiscoveryError, NetworkError},
     metrics,
+    pacing::Start,
     peer_book::{PeerBook, Source},
     redial::Redial,
     watermarks::Standing,
@@ -36,6 +37,8 @@ pub(super) struct Keeping {
     pub(super) record: Option<Enr>,
     shown: watch::Sender<Option<String>>,
     pub(super) files: Option<Files>,
+    /// Whether an earlier run may have asked peers.
+    pub(super) start: Start,
 }
 
 /// What discovery waits with for the ports of the listeners.
@@ -59,6 +62,7 @@ impl Keeping {
         let mut records = Vec::new();
         let mut own = None;
         let mut files = None;
+        let mut start = Start::Again;
         if let Some(directory) = &config.data_dir {
             let failed = |source| NetworkError::DataDir { path: directory.clone(), source };
             let opened = Files::open(directory.clone()).map_err(failed)?;
@@ -66,6 +70,7 @@ impl Keeping {
             records.extend(known.iter().filter_map(|known| known.record.as_ref()?.parse::<Enr>().ok()));
             book.restore(known, now);
             own = opened.record();
+            start = opened.start();
             files = Some(opened);
         }
         for bootnode in &config.bootnodes {
@@ -103,6 +108,7 @@ impl Keeping {
             record: own,
             shown,
             files,
+            start,
         })
     }
 
@@ -236,6 +242,7 @@ impl NetworkService {
                 score: self.total_score(peer, now),
                 ready: record.is_ready(),
                 protected: self.keeping.is_protected(peer),
+                in_flight: !self.requests.in_flight.is_quiet(peer, now),
                 since: record.since(),
             })
             .collect();

@@ -25,7 +25,7 @@ use libp2p::{
 };
 use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, Topic};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{Interval, MissedTickBehavior},
 };
 
@@ -36,16 +36,15 @@ use crate::{
     config::NetworkConfig,
     discovery::Found,
     error::{DiscoveryError, NetworkError},
-    event::{Answer, NetworkEvent, NetworkEvents, Ready, Settlement},
+    event::{NetworkEvent, NetworkEvents, Ready, Settlement},
     gossip::Topics,
     handle::{Command, NetworkHandle},
     inbox, metrics,
     outbox::Outbox,
-    pacing::Pacer,
     relays::Relays,
-    rpc::{Desks, Outgoing, Paid},
+    responder::Answer,
+    rpc::InboundKey,
     score::Scores,
-    serving::Till,
     suspicion::Suspicion,
     unread::{Connections, Unread},
     verdicts::Verdicts,
@@ -53,15 +52,13 @@ use crate::{
 use addresses::Listener;
 use keeping::Keeping;
 use peers::Peer;
+use requests::Requests;
 
 /// Between two looks at scores and bans.
 const TICK: Duration = Duration::from_secs(1);
 
 /// After so long without an error, accepting connections works again.
 const OUTAGE_OVER: Duration = Duration::from_secs(60);
-
-/// How long goodbyes may take at the end.
-const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Builds networks.
 #[derive(Debug, Clone, Copy)]
@@ -92,13 +89,15 @@ impl Network {
         let (commands, commands_receiver) = mpsc::channel(queues.commands.get());
         let (reports, reports_receiver) = mpsc::channel(queues.reports.get());
         let (inbox, gossip_receiver) = inbox::inbox();
-        let (requests, requests_receiver) = mpsc::channel(queues.request_events.get());
+        let (request_events, requests_receiver) = mpsc::channel(queues.request_events.get());
         let (settlements, settled) = mpsc::channel(queues.open_verdicts.get());
         let (ready, ready_receiver) = watch::channel(Ready::new());
         let (listening, listening_receiver) = watch::channel(None);
         let (record, record_receiver) = watch::channel(None);
         let shutdown = Arc::new(Notify::new());
-        let keeping = Keeping::new(&config, record, Instant::now())?;
+        let now = Instant::now();
+        let keeping = Keeping::new(&config, record, now)?;
+        let requests = Requests::new(&config, keeping.start, now)?;
 
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -116,7 +115,7 @@ impl Network {
             reports: reports_receiver,
             shutdown: Arc::clone(&shutdown),
             inbox,
-            requests,
+            request_events,
             verdicts: Verdicts::new(&config, TICK),
             relays: Relays::new(config.gossip.unelected_per_minute),
             suspicion: Suspicion::default(),
@@ -139,10 +138,7 @@ impl Network {
             accept_failed: None,
             drain: None,
             without_room: None,
-            pacer: Pacer::new(config.pacing),
-            desks: Desks::new(config.serving.in_work),
-            in_work: Arc::new(Semaphore::new(config.serving.in_work.get())),
-            till: Till::new(&config.serving)?,
+            requests,
             tick,
             alarm: Alarm::new(),
             config,
@@ -173,7 +169,7 @@ pub struct NetworkService {
     shutdown: Arc<Notify>,
 
     inbox: inbox::Sender,
-    requests: mpsc::Sender<NetworkEvent>,
+    request_events: mpsc::Sender<NetworkEvent>,
     verdicts: Verdicts,
     relays: Relays,
     suspicion: Suspicion,
@@ -203,10 +199,7 @@ pub struct NetworkService {
     drain: Option<Instant>,
     /// Since when half of a mesh has no room.
     without_room: Option<Instant>,
-    pacer: Pacer<Outgoing>,
-    desks: Desks,
-    in_work: Arc<Semaphore>,
-    till: Till<Paid>,
+    requests: Requests,
     tick: Interval,
     /// Rings when a channel or the tick has something.
     alarm: Alarm,
@@ -226,10 +219,10 @@ enum Input {
     HeadAnswer(Answer<GetHead>),
     CommitmentsAnswer(Answer<GetCommitmentsByNumber>),
     TxListAnswer(Answer<GetRawTxList>),
-    Paid(Paid),
+    Paid(InboundKey),
     Report(PeerId, Offence),
     Command(Command),
-    Turn,
+    SendRequests,
     Redial,
     Drain,
     Found(Result<Found, DiscoveryError>),
@@ -268,10 +261,11 @@ impl NetworkService {
 
     /// Waits for the next input. Cancel-safe, as all its parts are.
     async fn input(&mut self) -> Input {
-        let turn = self.pacer.next_turn(Instant::now());
+        let allowed = self.requests.limiter.next_allowed(Instant::now());
         let redial = self.keeping.redial.next_deadline();
         let drain = self.drain;
-        let Self { alarm, settled, desks, reports, commands, tick, .. } = self;
+        let Self { alarm, settled, requests, reports, commands, tick, .. } = self;
+        let Requests { protocols, throttle, .. } = requests;
         // The swarm wakes this task many times for each of these, and each of them keeps the waker of whoever asked
         // it last. What does not (answers that are paid for, deadlines that move, discovery) is asked each time.
         let told = poll_fn(|cx| {
@@ -280,9 +274,9 @@ impl NetworkService {
                     tokio::select! {
                         // The service holds senders of these, so they never end.
                         Some(settlement) = settled.recv() => Input::Settled(settlement),
-                        Some(answer) = desks.head.answered.recv() => Input::HeadAnswer(answer),
-                        Some(answer) = desks.commitments.answered.recv() => Input::CommitmentsAnswer(answer),
-                        Some(answer) = desks.txlist.answered.recv() => Input::TxListAnswer(answer),
+                        Some(answer) = protocols.head.answered.recv() => Input::HeadAnswer(answer),
+                        Some(answer) = protocols.commitments.answered.recv() => Input::CommitmentsAnswer(answer),
+                        Some(answer) = protocols.txlist.answered.recv() => Input::TxListAnswer(answer),
                         // Ends with the commands, which say so.
                         Some((peer, offence)) = reports.recv() => Input::Report(peer, offence),
                         command = commands.recv() => command.map_or(Input::Abandoned, Input::Command),
@@ -294,8 +288,8 @@ impl NetworkService {
         });
         tokio::select! {
             told = told => told,
-            paid = self.till.paid() => Input::Paid(paid),
-            () = until(turn), if turn.is_some() => Input::Turn,
+            paid = throttle.paid() => Input::Paid(paid),
+            () = until(allowed), if allowed.is_some() => Input::SendRequests,
             () = until(drain), if drain.is_some() => Input::Drain,
             () = until(redial), if redial.is_some() => Input::Redial,
             found = Keeping::found(&mut self.keeping.discovery) => Input::Found(found),
@@ -313,7 +307,7 @@ impl NetworkService {
             Input::Paid(paid) => self.paid(paid),
             Input::Report(peer, offence) => self.report(peer, offence),
             Input::Command(command) => self.command(command),
-            Input::Turn => self.send_requests(),
+            Input::SendRequests => self.send_requests(),
             Input::Drain => self.retry(&Topic::ALL, Instant::now()),
             Input::Redial => self.dial_static(Instant::now()),
             Input::Found(found) => self.on_found(found?),
@@ -400,31 +394,17 @@ impl NetworkService {
         }
     }
 
-    /// The end, in this order: no new commands; no peer is ready any more; what waits for a turn or an
-    /// answer is told so by dropping it; discovery ends and the known peers are written down; connections are closed in an orderly way, as long as that does not
-    /// take long; then the swarm goes, and with it every task and socket.
+    /// The end, in this order: no new commands; no peer is ready any more; discovery ends and the known peers are written
+    /// down; nobody is listened to any more; requests of either side end, and with them their connections, in an orderly
+    /// way; then the swarm goes, and with it every task and socket.
     async fn end(mut self) {
         self.commands.close();
         self.ready.send_modify(Ready::clear);
-        self.pacer = Pacer::new(self.config.pacing);
-        self.desks = Desks::new(self.config.serving.in_work);
         self.end_keeping().await;
         for listener in std::mem::take(&mut self.listeners) {
             self.swarm.remove_listener(listener.id);
         }
-        let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
-        for peer in peers {
-            // It is connected, so it can be disconnected.
-            let _connected = self.swarm.disconnect_peer_id(peer).is_ok();
-        }
-        let goodbye = async {
-            while self.swarm.connected_peers().next().is_some() {
-                self.swarm.select_next_some().await;
-            }
-        };
-        if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
-            tracing::debug!("some peers took too long to say goodbye");
-        }
+        self.say_goodbye().await;
         metrics::peers(0, 0);
     }
 }

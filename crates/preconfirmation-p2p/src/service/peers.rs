@@ -2,18 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, identify, ping, swarm::ConnectionId};
-use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, Topic};
-use tokio::sync::Semaphore;
+use preconfirmation_types::{Offence, Topic};
 
 use super::NetworkService;
-use crate::{
-    bans::Ban, config::after, error::RequestError, handle::PeerStatus, metrics, pacing::Pace, score::Standing,
-};
+use crate::{bans::Ban, config::after, handle::PeerStatus, metrics, pacing::RateLimit, score::Standing};
 
 /// A connected peer.
 pub(super) struct Peer {
@@ -24,8 +20,6 @@ pub(super) struct Peer {
     protocols: Vec<String>,
     round_trip: Option<Duration>,
     ready: bool,
-    /// Its share of the requests in work.
-    pub(super) in_work: Arc<Semaphore>,
 }
 
 struct Connection {
@@ -36,7 +30,6 @@ struct Connection {
 
 impl NetworkService {
     pub(super) fn connected(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
-        let in_work = self.config.serving.in_work_per_peer;
         let record = self.peers.entry(peer).or_insert_with(|| Peer {
             connections: Vec::new(),
             since: Instant::now(),
@@ -44,7 +37,6 @@ impl NetworkService {
             protocols: Vec::new(),
             round_trip: None,
             ready: false,
-            in_work: Arc::new(Semaphore::new(in_work.get())),
         });
         record.connections.push(Connection {
             id,
@@ -73,10 +65,7 @@ impl NetworkService {
         self.scores.left(&peer);
         self.lost(&peer);
         self.ready.send_if_modified(|ready| ready.remove(&peer).is_some());
-        for outgoing in self.pacer.gone(&peer) {
-            metrics::asked(outgoing.protocol(), RequestError::Disconnected.label());
-            outgoing.fail(RequestError::Disconnected);
-        }
+        self.forget_requests(&peer);
         self.count_peers();
     }
 
@@ -93,7 +82,8 @@ impl NetworkService {
             let (address, inbound) = (connection.address.clone(), connection.inbound);
             self.identified(peer, speaks, info.listen_addrs, &address, inbound);
         }
-        self.pacer.learn(peer, Pace::advertised(&info.agent_version, &self.config.pacing));
+        let limit = RateLimit::advertised(&info.agent_version, &self.config.pacing);
+        self.requests.limiter.learn(peer, limit);
         let Some(record) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -210,13 +200,9 @@ impl NetworkService {
             self.swarm.behaviour_mut().others.banned.unblock_peer(peer);
         }
         self.scores.prune(now);
-        self.give_up::<GetHead>(now);
-        self.give_up::<GetCommitmentsByNumber>(now);
-        self.give_up::<GetRawTxList>(now);
-        self.pacer.prune(now, |peer| self.peers.contains_key(peer));
+        self.tick_requests(now);
         self.cut_unread(now);
         self.retry(&Topic::ALL, now);
-        self.till.prune();
         self.keep(now);
     }
 
@@ -273,6 +259,7 @@ impl NetworkService {
                 protocols: record.protocols.clone(),
                 topics: subscribed.remove(peer).unwrap_or_default(),
                 round_trip: record.round_trip,
+                rate_limit: self.requests.limiter.known_limit(peer),
                 score,
                 application_score,
                 protected: self.keeping.is_protected(peer),
@@ -293,6 +280,7 @@ impl NetworkService {
                 protocols: Vec::new(),
                 topics: Vec::new(),
                 round_trip: None,
+                rate_limit: None,
                 score,
                 application_score,
                 protected: false,
@@ -306,7 +294,7 @@ impl NetworkService {
 }
 
 impl Peer {
-    fn address(&self) -> Option<Multiaddr> {
+    pub(super) fn address(&self) -> Option<Multiaddr> {
         self.connections.first().map(|connection| connection.address.clone())
     }
 

@@ -1,26 +1,97 @@
 //! Requests out, requests in.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{
+    collections::HashSet,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use futures::StreamExt as _;
 use libp2p::{
     PeerId,
     request_response::{Event, InboundFailure, InboundRequestId, Message, OutboundFailure, ResponseChannel},
+    swarm::SwarmEvent,
 };
-use preconfirmation_types::{FrameError, Offence, Rpc};
+use preconfirmation_types::{
+    FrameError, GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, PreconfHead, Rpc,
+};
+use tokio::sync::Semaphore;
 
 use super::NetworkService;
 use crate::{
-    codec,
-    config::after,
-    error::RequestError,
-    event::{Answer, InWork, NetworkEvent, Responder},
+    behaviour::{BehaviourEvent, OthersEvent},
+    codec::{self, Response},
+    config::{NetworkConfig, after},
+    error::{NetworkError, RequestError},
+    event::NetworkEvent,
+    inbound::InboundRequests,
     metrics,
-    pacing::Outcome,
-    rpc::{Ask, Asked, Outgoing, Paid, Served},
+    pacing::{OutboundRateLimiter, Outcome, Start},
+    responder::{Answer, Responder},
+    rpc::{Ask, InFlight, Inbound, InboundKey, Outgoing, Pending, Protocols, Served, Writing},
+    serving::{Asker, Host, Payment, Throttle},
 };
 
+/// How long requests of either side may take to end when the service ends: as long as a deployed peer waits for an
+/// answer. Those of ours end when they are answered, those of peers are answered at once.
+const GOODBYE: Duration = Duration::from_secs(10);
+
+/// How long the connections may take to close once nothing is in flight on them.
+const CLOSE: Duration = Duration::from_millis(500);
+
+/// Between two looks at who may be left, at the end.
+const GOODBYE_STEP: Duration = Duration::from_millis(50);
+
+/// What the service knows about requests.
+pub(super) struct Requests {
+    pub(super) limiter: OutboundRateLimiter<Outgoing>,
+    pub(super) protocols: Protocols,
+    pub(super) inbound: InboundRequests<InboundKey>,
+    pub(super) throttle: Throttle<InboundKey>,
+    pub(super) in_flight: InFlight,
+    /// Most requests that the application has in hand.
+    in_hand: Arc<Semaphore>,
+    /// Requests over their rate limit. Answered at the next tick: so whoever floods waits, for as many streams as a
+    /// connection has.
+    excess: Vec<InboundKey>,
+    /// The last head that the application has answered.
+    head: PreconfHead,
+    /// The service ends: nothing more is asked of the application.
+    closing: bool,
+}
+
+impl Requests {
+    pub(super) fn new(config: &NetworkConfig, start: Start, now: Instant) -> Result<Self, NetworkError> {
+        let in_work = config.serving.in_work;
+        Ok(Self {
+            limiter: OutboundRateLimiter::new(config.pacing, config.rate_limits.clone(), start, now),
+            protocols: Protocols::new(in_work),
+            inbound: InboundRequests::new(&config.serving),
+            throttle: Throttle::new(&config.serving)?,
+            in_flight: InFlight::default(),
+            in_hand: Arc::new(Semaphore::new(in_work.get().min(Semaphore::MAX_PERMITS))),
+            excess: Vec::new(),
+            head: PreconfHead::default(),
+            closing: false,
+        })
+    }
+}
+
+/// Does the same for the protocol of a key.
+macro_rules! by_protocol {
+    ($key:expr, |$id:ident| $self:ident.$method:ident($($argument:expr),*)) => {{
+        let (protocol, $id) = $key;
+        match protocol {
+            GetHead::NAME => $self.$method::<GetHead>($($argument),*),
+            GetCommitmentsByNumber::NAME => $self.$method::<GetCommitmentsByNumber>($($argument),*),
+            _ => $self.$method::<GetRawTxList>($($argument),*),
+        }
+    }};
+}
+
 impl NetworkService {
-    /// Puts a request of the application into its lane.
+    /// Puts a request of the application into its queue.
     pub(super) fn request(&mut self, outgoing: Outgoing) {
         let (peer, protocol) = (outgoing.peer(), outgoing.protocol());
         if !self.swarm.is_connected(&peer) {
@@ -29,7 +100,7 @@ impl NetworkService {
             outgoing.fail(error);
             return;
         }
-        if let Err(outgoing) = self.pacer.push((peer, protocol), outgoing) {
+        if let Err(outgoing) = self.requests.limiter.push((peer, protocol), outgoing) {
             let limit = self.config.pacing.waiting.get();
             let error = RequestError::QueueFull { limit };
             metrics::asked(protocol, error.label());
@@ -40,178 +111,341 @@ impl NetworkService {
         self.send_requests();
     }
 
-    /// Sends all requests whose turn has come.
+    /// Sends all requests that may be sent.
     pub(super) fn send_requests(&mut self) {
         let now = Instant::now();
-        while let Some(outgoing) = self.pacer.pop(now, Outgoing::is_wanted) {
+        while let Some(outgoing) = self.requests.limiter.pop(now, Outgoing::is_wanted) {
             match outgoing {
                 Outgoing::Head(ask) => self.send_request(ask, now),
                 Outgoing::Commitments(ask) => self.send_request(ask, now),
                 Outgoing::TxList(ask) => self.send_request(ask, now),
             }
         }
-        metrics::waiting("pacing", self.pacer.waiting());
+        metrics::waiting("pacing", self.requests.limiter.waiting());
     }
 
-    fn send_request<R: Served>(&mut self, ask: Ask<R>, at: Instant) {
-        let until = after(at, self.pacer.patience((ask.peer, R::NAME)));
-        let behaviour = R::behaviour(self.swarm.behaviour_mut());
-        let id = behaviour.send_request(&ask.peer, Ok(ask.request.clone()));
-        R::desk(&mut self.desks).asked.insert(id, Asked { ask, at, until });
+    fn send_request<R: Served>(&mut self, Ask { peer, request, reply }: Ask<R>, at: Instant) {
+        let until = after(at, self.requests.limiter.timeout((peer, R::NAME)));
+        let id = R::behaviour(self.swarm.behaviour_mut()).send_request(&peer, Ok(request.clone()));
+        let pending = Pending { peer, request, reply: Some(reply), at, until };
+        R::protocol_mut(&mut self.requests.protocols).pending.insert(id, pending);
+        self.requests.in_flight.begins(peer, at);
     }
 
-    /// Gives up requests whose answers take too long for what this peer's answers have taken.
-    pub(super) fn give_up<R: Served>(&mut self, now: Instant) {
-        let late: Vec<_> = R::desk(&mut self.desks).asked.extract_if(|_, asked| asked.until <= now).collect();
-        for (_, Asked { ask, at, .. }) in late {
-            self.answered(ask, at, Err(RequestError::TimedOut));
+    /// Tells whoever asked that its answer takes too long for what this peer's answers have taken. The request itself
+    /// goes on.
+    fn give_up<R: Served>(&mut self, now: Instant) {
+        let Requests { protocols, limiter, .. } = &mut self.requests;
+        for pending in R::protocol_mut(protocols).pending.values_mut().filter(|pending| pending.until <= now)
+        {
+            if let Some(reply) = pending.reply.take() {
+                limiter.late((pending.peer, R::NAME));
+                metrics::asked(R::NAME, RequestError::TimedOut.label());
+                // Whoever has stopped waiting does not get it.
+                drop(reply.send(Err(RequestError::TimedOut)));
+            }
         }
     }
 
-    pub(super) fn rpc_event<R: Served>(&mut self, event: Event<Result<R::Request, FrameError>, R::Response>) {
+    pub(super) fn rpc_event<R: Served>(
+        &mut self,
+        event: Event<Result<R::Request, FrameError>, Response<R::Response>>,
+    ) {
         match event {
             Event::Message { peer, message, .. } => match message {
                 Message::Request { request_id, request, channel } => {
                     self.asked_by::<R>(peer, request_id, request, channel)
                 }
                 Message::Response { request_id, response } => {
-                    let Some(Asked { ask, at, .. }) = R::desk(&mut self.desks).asked.remove(&request_id)
-                    else {
-                        return;
-                    };
-                    metrics::latency(R::NAME, at.elapsed());
-                    let matched = R::matches(&ask.request, &response);
-                    self.answered(ask, at, matched.map(|()| response).map_err(RequestError::Mismatch));
+                    let pending = R::protocol_mut(&mut self.requests.protocols).pending.remove(&request_id);
+                    let Some(pending) = pending else { return };
+                    metrics::latency(R::NAME, pending.at.elapsed());
+                    let response = response.container;
+                    let matched = R::matches(&pending.request, &response).map_err(RequestError::Mismatch);
+                    self.answered(pending, matched.map(|()| R::normalised(response)));
                 }
             },
             Event::OutboundFailure { request_id, error, .. } => {
-                if let Some(Asked { ask, at, .. }) = R::desk(&mut self.desks).asked.remove(&request_id) {
-                    self.answered(ask, at, Err(failure::<R>(error)));
+                let pending = R::protocol_mut(&mut self.requests.protocols).pending.remove(&request_id);
+                if let Some(pending) = pending {
+                    self.answered(pending, Err(failure::<R>(error)));
                 }
             }
-            Event::InboundFailure { request_id, error, .. } => self.not_served::<R>(request_id, &error),
-            Event::ResponseSent { request_id, .. } => {
-                R::desk(&mut self.desks).writing.remove(&request_id);
-                metrics::served(R::NAME, "answered");
+            Event::InboundFailure { peer, request_id, error, .. } => {
+                let outcome = match error {
+                    InboundFailure::ResponseOmission => "unanswered",
+                    InboundFailure::Timeout => "timed_out",
+                    InboundFailure::ConnectionClosed => "disconnected",
+                    InboundFailure::UnsupportedProtocols => "unsupported",
+                    InboundFailure::Io(_) => "io",
+                };
+                self.served::<R>(&peer, request_id, Some(outcome));
             }
+            Event::ResponseSent { peer, request_id, .. } => self.served::<R>(&peer, request_id, None),
         }
     }
 
-    /// Ends a request of ours, at the peer's expense if it was at fault.
-    fn answered<R: Served>(&mut self, ask: Ask<R>, at: Instant, answer: Result<R::Response, RequestError>) {
+    /// A request of ours has ended, at the peer's expense if it was at fault.
+    fn answered<R: Served>(&mut self, pending: Pending<R>, answer: Result<R::Response, RequestError>) {
+        let Pending { peer, reply, at, .. } = pending;
+        let now = Instant::now();
         let ended = match &answer {
-            Ok(_) => Outcome::Answered(at.elapsed()),
-            Err(RequestError::TimedOut) => Outcome::TimedOut,
+            Ok(_) => Outcome::Answered(now.saturating_duration_since(at)),
             Err(RequestError::NoAnswer) => Outcome::Refused,
             Err(_) => Outcome::Failed,
         };
-        self.pacer.done((ask.peer, R::NAME), ended, Instant::now());
-        let outcome = answer.as_ref().err().map_or("answered", RequestError::label);
-        metrics::asked(R::NAME, outcome);
+        self.requests.limiter.done((peer, R::NAME), ended, now);
+        self.requests.in_flight.ends(&peer, now);
         if let Err(error) = &answer {
-            tracing::debug!(peer = %ask.peer, protocol = R::NAME, %error, "request failed");
+            tracing::debug!(%peer, protocol = R::NAME, %error, "request failed");
             match error {
-                RequestError::Malformed(error) => self.charge(ask.peer, offence(error)),
-                RequestError::Mismatch(_) => self.charge(ask.peer, Offence::WrongAnswer),
+                RequestError::Malformed(error) => self.charge(peer, offence(error)),
+                RequestError::Mismatch(_) => self.charge(peer, Offence::WrongAnswer),
                 _ => {}
             }
         }
-        // Whoever has stopped waiting does not get it.
-        drop(ask.reply.send(answer));
+        // A late answer has been counted as such, and goes nowhere.
+        if let Some(reply) = reply {
+            metrics::asked(R::NAME, answer.as_ref().err().map_or("answered", RequestError::label));
+            // Whoever has stopped waiting does not get it.
+            drop(reply.send(answer));
+        }
         self.send_requests();
     }
 
-    /// Takes in a request of a peer, if it is within its limits.
+    /// Takes in a request of a peer. Whatever becomes of it, it is answered.
     fn asked_by<R: Served>(
         &mut self,
         peer: PeerId,
         id: InboundRequestId,
         request: Result<R::Request, FrameError>,
-        channel: ResponseChannel<R::Response>,
+        channel: ResponseChannel<Response<R::Response>>,
     ) {
-        let refusal = 'refused: {
-            let request = match request {
-                Ok(request) => request,
-                Err(error) => {
-                    tracing::debug!(%peer, protocol = R::NAME, %error, "malformed request");
-                    self.charge(peer, offence(&error));
-                    break 'refused "malformed";
-                }
-            };
-            if !self.till.may_ask((peer, R::NAME)) {
-                break 'refused "rate_limited";
+        let now = Instant::now();
+        self.requests.in_flight.begins(peer, now);
+        let address = self.peers.get(&peer).and_then(super::peers::Peer::address);
+        let asker = Asker { peer, host: Host::of(address.as_ref()) };
+        let malformed = request.as_ref().err().copied();
+        let inbound =
+            Inbound::<R> { asker, request: request.ok(), channel, unpaid: None, open: Arc::new(()) };
+        R::protocol_mut(&mut self.requests.protocols).inbound.insert(id, inbound);
+        if let Some(error) = malformed {
+            tracing::debug!(%peer, protocol = R::NAME, %error, "malformed request");
+            self.charge(peer, offence(&error));
+            return self.fall_back::<R>(id, "malformed");
+        }
+        if self.requests.closing {
+            return self.fall_back::<R>(id, "closing");
+        }
+        if !self.requests.throttle.may_ask(&asker, R::NAME) {
+            return self.requests.excess.push((R::NAME, id));
+        }
+        if let Some(too_many) = self.requests.inbound.push((R::NAME, id), asker, R::KIND, now) {
+            metrics::dropped("inbound_requests");
+            by_protocol!(too_many, |id| self.fall_back(id, "busy"));
+        }
+        self.serve_next(now);
+    }
+
+    /// Asks the application for as many answers as have a place.
+    fn serve_next(&mut self, now: Instant) {
+        while let Ok(in_hand) = Arc::clone(&self.requests.in_hand).try_acquire_owned()
+            && self.request_events.capacity() > 0
+            && let Some(next) = self.requests.inbound.next(now)
+        {
+            if let Some(yields) = next.instead_of {
+                metrics::dropped("inbound_requests");
+                by_protocol!(yields, |id| self.interrupt(id));
             }
-            let of_peer = self.peers.get(&peer).map(|peer| Arc::clone(&peer.in_work));
-            let Some(Ok(of_peer)) = of_peer.map(|in_work| in_work.try_acquire_owned()) else {
-                break 'refused "busy";
-            };
-            let Ok(of_all) = Arc::clone(&self.in_work).try_acquire_owned() else {
-                break 'refused "busy";
-            };
-            let Ok(place) = self.requests.try_reserve() else {
-                metrics::dropped("request_events");
-                break 'refused "queue_full";
-            };
-            let in_work = InWork { _permits: [of_peer, of_all] };
-            let answers = R::desk(&mut self.desks).answers.clone();
-            let responder = Responder::new(peer, id, channel, in_work, answers);
-            let request = R::inbound(request, responder);
-            place.send(NetworkEvent::Request { from: peer, request });
-            return;
-        };
-        // The channel is dropped: the stream closes without an answer. Asking too fast costs no more than that.
-        tracing::debug!(%peer, protocol = R::NAME, refusal, "request refused");
-        metrics::served(R::NAME, refusal);
-        R::desk(&mut self.desks).refused.insert(id);
+            by_protocol!(next.serve, |id| self.serve(id, in_hand));
+        }
+        metrics::waiting("inbound_requests", self.requests.inbound.waiting());
     }
 
-    /// Takes an answer of the application, which waits if the peer has had too much of late.
+    fn serve<R: Served>(&mut self, id: InboundRequestId, in_hand: tokio::sync::OwnedSemaphorePermit) {
+        let protocol = R::protocol_mut(&mut self.requests.protocols);
+        let waits = protocol.inbound.get(&id).and_then(|inbound| Some((inbound, inbound.request.clone()?)));
+        let Some((inbound, request)) = waits else {
+            return self.requests.inbound.remove((R::NAME, id));
+        };
+        let responder = Responder::new(id, Arc::downgrade(&inbound.open), in_hand, protocol.answers.clone());
+        let event =
+            NetworkEvent::Request { from: inbound.asker.peer, request: R::inbound(request, responder) };
+        // Where there is no room after all, or no reader any more, the responder is dropped with the event, and that
+        // is an answer.
+        drop(self.request_events.try_send(event));
+    }
+
+    /// Takes an answer of the application, which waits if the peer has had too much recently.
     pub(super) fn answer<R: Served>(&mut self, answer: Answer<R>) {
-        let (bytes, items) = R::size(&answer.response);
-        let peer = answer.peer;
-        match self.till.pay(peer, bytes, items, R::paid(answer)) {
-            Some(paid) => self.write_answer(paid),
-            None => metrics::waiting("answers", self.till.waiting()),
-        }
-    }
-
-    pub(super) fn paid(&mut self, paid: Paid) {
-        metrics::waiting("answers", self.till.waiting());
-        self.write_answer(paid);
-    }
-
-    fn write_answer(&mut self, paid: Paid) {
-        match paid {
-            Paid::Head(answer) => self.write(answer),
-            Paid::Commitments(answer) => self.write(answer),
-            Paid::TxList(answer) => self.write(answer),
-        }
-    }
-
-    /// Hands an answer to its stream.
-    fn write<R: Served>(&mut self, answer: Answer<R>) {
-        let Answer { id, channel, response, in_work, .. } = answer;
-        let behaviour = R::behaviour(self.swarm.behaviour_mut());
-        // Where the peer has gone, that has been counted when it went.
-        if behaviour.send_response(channel, response).is_ok() {
-            R::desk(&mut self.desks).writing.insert(id, in_work);
-        }
-    }
-
-    fn not_served<R: Served>(&mut self, id: InboundRequestId, error: &InboundFailure) {
-        let desk = R::desk(&mut self.desks);
-        desk.writing.remove(&id);
-        if desk.refused.remove(&id) {
-            return;
-        }
-        let outcome = match error {
-            InboundFailure::ResponseOmission => "unanswered",
-            InboundFailure::Timeout => "timed_out",
-            InboundFailure::ConnectionClosed => "disconnected",
-            InboundFailure::UnsupportedProtocols => "unsupported",
-            InboundFailure::Io(_) => "io",
+        let Answer { id, response, _in_hand } = answer;
+        drop(_in_hand);
+        let key = (R::NAME, id);
+        let Some(response) = response else {
+            self.requests.inbound.remove(key);
+            self.fall_back::<R>(id, "no_response");
+            return self.serve_next(Instant::now());
         };
-        metrics::served(R::NAME, outcome);
+        if let Some(head) = R::head(&response) {
+            self.requests.head = head;
+        }
+        let (bytes, items) = R::size(&response);
+        // Where it has been answered in the meantime, or the peer has gone, the answer goes nowhere.
+        if let Some(inbound) = R::protocol_mut(&mut self.requests.protocols).inbound.get_mut(&id) {
+            match self.requests.throttle.pay(inbound.asker, bytes, items, key) {
+                Payment::Paid => self.write::<R>(id, response, "answered"),
+                Payment::Waits(wait) => {
+                    inbound.unpaid = Some((response, wait));
+                    self.requests.inbound.unpaid(key);
+                    metrics::waiting("answers", self.requests.throttle.waiting());
+                }
+            }
+        }
+        self.serve_next(Instant::now());
+    }
+
+    /// An answer that has waited is paid for.
+    pub(super) fn paid(&mut self, key: InboundKey) {
+        metrics::waiting("answers", self.requests.throttle.waiting());
+        by_protocol!(key, |id| self.write_unpaid(id));
+    }
+
+    fn write_unpaid<R: Served>(&mut self, id: InboundRequestId) {
+        let inbound = R::protocol_mut(&mut self.requests.protocols).inbound.get_mut(&id);
+        if let Some((response, _)) = inbound.and_then(|inbound| inbound.unpaid.take()) {
+            self.write::<R>(id, response, "answered");
+        }
+    }
+
+    /// Hands an answer to its stream. `outcome` is what is counted when it is written.
+    fn write<R: Served>(&mut self, id: InboundRequestId, response: R::Response, outcome: &'static str) {
+        let protocol = R::protocol_mut(&mut self.requests.protocols);
+        let Some(inbound) = protocol.inbound.remove(&id) else { return };
+        if let Some((_, wait)) = inbound.unpaid {
+            wait.abort();
+        }
+        let (response, interrupt) = Response::new(response);
+        self.requests.inbound.writing((R::NAME, id), Instant::now());
+        protocol.writing.insert(id, Writing { interrupt, outcome });
+        // Where the peer has gone, the failure of its request says so.
+        let _sent = R::behaviour(self.swarm.behaviour_mut()).send_response(inbound.channel, response).is_ok();
+    }
+
+    /// Answers without the application. The request must not hold a place any more.
+    fn fall_back<R: Served>(&mut self, id: InboundRequestId, why: &'static str) {
+        let inbound = R::protocol_mut(&mut self.requests.protocols).inbound.get(&id);
+        let Some(inbound) = inbound else { return };
+        tracing::debug!(peer = %inbound.asker.peer, protocol = R::NAME, why, "answered without the application");
+        let response = R::fallback(inbound.request.as_ref(), self.requests.head);
+        self.write::<R>(id, response, why);
+    }
+
+    /// Ends the answer of a request that gives its place to another: by a short one, or, where one is being written
+    /// that nobody reads, by resetting the stream.
+    fn interrupt<R: Served>(&mut self, id: InboundRequestId) {
+        if let Some(writing) = R::protocol_mut(&mut self.requests.protocols).writing.get_mut(&id) {
+            writing.outcome = "not_read";
+            writing.interrupt.abort();
+        } else {
+            self.fall_back::<R>(id, "busy");
+        }
+    }
+
+    /// A request of a peer has ended, as its answer says, or by a failure.
+    fn served<R: Served>(&mut self, peer: &PeerId, id: InboundRequestId, failure: Option<&'static str>) {
+        let now = Instant::now();
+        let protocol = R::protocol_mut(&mut self.requests.protocols);
+        let written = protocol.writing.remove(&id).map(|writing| writing.outcome);
+        let outcome = written.filter(|of| failure.is_none() || *of == "not_read").or(failure);
+        if let Some((_, wait)) = protocol.inbound.remove(&id).and_then(|inbound| inbound.unpaid) {
+            wait.abort();
+        }
+        self.requests.in_flight.ends(peer, now);
+        self.requests.inbound.remove((R::NAME, id));
+        metrics::served(R::NAME, outcome.unwrap_or("answered"));
+        self.serve_next(now);
+    }
+
+    /// Once a second: whoever waits for too long, of either side, is told so.
+    pub(super) fn tick_requests(&mut self, now: Instant) {
+        self.give_up::<GetHead>(now);
+        self.give_up::<GetCommitmentsByNumber>(now);
+        self.give_up::<GetRawTxList>(now);
+        for key in std::mem::take(&mut self.requests.excess) {
+            by_protocol!(key, |id| self.fall_back(id, "rate_limited"));
+        }
+        for key in self.requests.inbound.overdue(now) {
+            by_protocol!(key, |id| self.fall_back(id, "overdue"));
+        }
+        self.serve_next(now);
+        self.requests.limiter.prune(now);
+        self.requests.throttle.prune();
+    }
+
+    /// A peer has gone: what waits for it does not any more.
+    pub(super) fn forget_requests(&mut self, peer: &PeerId) {
+        for outgoing in self.requests.limiter.gone(peer, Instant::now()) {
+            metrics::asked(outgoing.protocol(), RequestError::Disconnected.label());
+            outgoing.fail(RequestError::Disconnected);
+        }
+        self.requests.in_flight.gone(peer);
+    }
+
+    /// The end of all requests: those of peers are answered at once, and so are those that still come; ours are waited
+    /// for. A connection is closed when nothing has been asked on it for a moment, and all of them after [`GOODBYE`].
+    pub(super) async fn say_goodbye(&mut self) {
+        self.requests.closing = true;
+        let peers: Vec<_> = self.peers.keys().copied().collect();
+        for peer in &peers {
+            for outgoing in self.requests.limiter.gone(peer, Instant::now()) {
+                outgoing.fail(RequestError::Closed);
+            }
+        }
+        let open = self.requests.inbound.drain().into_iter();
+        for key in open.chain(std::mem::take(&mut self.requests.excess)).collect::<Vec<_>>() {
+            by_protocol!(key, |id| self.fall_back(id, "closing"));
+        }
+        let mut step = tokio::time::interval(GOODBYE_STEP);
+        let mut end = after(Instant::now(), GOODBYE);
+        let mut left = HashSet::new();
+        loop {
+            let now = Instant::now();
+            let mut peers: Vec<_> = self.swarm.connected_peers().copied().collect();
+            if peers.is_empty() || now >= end {
+                break;
+            }
+            peers.retain(|peer| !left.contains(peer));
+            for peer in &peers {
+                if self.requests.in_flight.is_quiet(peer, now) {
+                    left.insert(*peer);
+                    // It is connected, so it can be disconnected.
+                    let _connected = self.swarm.disconnect_peer_id(*peer).is_ok();
+                }
+            }
+            if peers.iter().all(|peer| left.contains(peer)) {
+                end = end.min(after(now, CLOSE));
+            }
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.goodbye_event(event),
+                _ = step.tick() => {}
+            }
+        }
+    }
+
+    /// Of what happens at the end, only requests count.
+    fn goodbye_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Others(OthersEvent::Head(event))) => {
+                self.rpc_event::<GetHead>(event)
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Others(OthersEvent::Commitments(event))) => {
+                self.rpc_event::<GetCommitmentsByNumber>(event)
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Others(OthersEvent::Txlist(event))) => {
+                self.rpc_event::<GetRawTxList>(event)
+            }
+            _ => {}
+        }
     }
 }
 

@@ -8,15 +8,17 @@ use std::{
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId, gossipsub::MessageId};
-use preconfirmation_types::{Bytes, GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, Rpc, Topic};
+use preconfirmation_types::{
+    Bytes, Container as _, GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, PreconfHead, Rpc, Topic,
+};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::{MissedTickBehavior, interval, sleep_until, timeout},
 };
 
 use super::{
     address, addressee, now,
-    requests::{Finish, ask, asked},
+    requests::{Asked, Finish, ask, asked},
     wire::{Arrival, Frame, Hub},
 };
 use crate::{
@@ -26,12 +28,13 @@ use crate::{
     event::{NetworkEvent, NetworkEvents, Open, Ready, Settlement, Verdict, VerdictToken},
     gossip::{self, gossip_id, id_on},
     handle::{Command, NetworkHandle, PeerStatus, Published},
+    inbound::ANSWER_WITHIN,
     inbox::{self, Lane},
     metrics,
     outbox::{Attempt, Outbox, State},
-    pacing::{Outcome, Pacer},
+    pacing::{OutboundRateLimiter, Outcome, Start},
     relays::Relays,
-    rpc::{Ask, Outgoing},
+    rpc::{Ask, Outgoing, Served},
     score::{Scores, Standing},
     suspicion::Suspicion,
     verdicts::{GivenUp, Opened, Received, Verdicts},
@@ -96,11 +99,13 @@ pub struct SimService {
     seen: HashMap<MessageId, Instant>,
     remembered: HashMap<MessageId, Remembered>,
     outbox: Outbox,
-    pacer: Pacer<Outgoing>,
+    limiter: OutboundRateLimiter<Outgoing>,
     /// In the order of their deadlines.
     unanswered: BTreeMap<u64, Unanswered>,
     asked: u64,
-    answering: FuturesUnordered<BoxFuture<'static, (PeerId, u64, Option<Bytes>)>>,
+    answering: FuturesUnordered<BoxFuture<'static, (PeerId, u64, &'static str, Bytes)>>,
+    /// The last head that the application has answered.
+    head: PreconfHead,
 }
 
 impl SimService {
@@ -117,10 +122,12 @@ impl SimService {
         let (_, record) = watch::channel(None);
         let shutdown = Arc::new(Notify::new());
         let (suspected, suspected_receiver) = watch::channel(false);
+        let (arrivals, returns) = hub.join(local);
+        let start = if returns { Start::Again } else { Start::First };
         let service = Self {
             local,
             start: now(),
-            inbox: hub.join(local),
+            inbox: arrivals,
             hub,
             travelling: BinaryHeap::new(),
             commands: commands_receiver,
@@ -144,10 +151,11 @@ impl SimService {
             seen: HashMap::new(),
             remembered: HashMap::new(),
             outbox: Outbox::new(config.gossip.outbox),
-            pacer: Pacer::new(config.pacing),
+            limiter: OutboundRateLimiter::new(config.pacing, config.rate_limits.clone(), start, now()),
             unanswered: BTreeMap::new(),
             asked: 0,
             answering: FuturesUnordered::new(),
+            head: PreconfHead::default(),
             config,
         };
         let suspected = suspected_receiver;
@@ -171,15 +179,18 @@ impl SimService {
         loop {
             let arrival = self.travelling.peek().map(|arrival| arrival.at);
             let deadline = self.unanswered.values().next().map(|unanswered| unanswered.deadline);
-            let turn = self.pacer.next_turn(now());
+            let allowed = self.limiter.next_allowed(now());
             tokio::select! {
                 // In a fixed order, so that a run can be repeated.
                 biased;
                 () = &mut shutdown => break,
                 Some(settlement) = self.settled.recv() => self.settle(settlement),
                 Some((peer, offence)) = self.reports.recv() => self.report(peer, offence),
-                Some((to, id, ssz)) = self.answering.next() => {
-                    self.hub.send(self.local, to, &Frame::Response { id, ssz });
+                Some((to, id, protocol, ssz)) = self.answering.next() => {
+                    if protocol == GetHead::NAME && let Ok(head) = PreconfHead::from_ssz(&ssz) {
+                        self.head = head;
+                    }
+                    self.hub.send(self.local, to, &Frame::Response { id, ssz: Some(ssz) });
                 }
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command),
@@ -190,7 +201,7 @@ impl SimService {
                 }
                 () = until(arrival) => self.arrive(),
                 () = until(deadline) => self.time_out(),
-                () = until(turn) => self.send_requests(),
+                () = until(allowed) => self.send_requests(),
                 _ = tick.tick() => self.tick(),
             }
         }
@@ -264,7 +275,7 @@ impl SimService {
         for reply in self.dials.remove(&peer).unwrap_or_default() {
             drop(reply.send(Err(unreachable(address(peer)))));
         }
-        for outgoing in self.pacer.gone(&peer) {
+        for outgoing in self.limiter.gone(&peer, now()) {
             outgoing.fail(RequestError::Disconnected);
         }
         let own = self.unanswered.iter().filter(|(_, of)| of.peer == peer);
@@ -443,7 +454,7 @@ impl SimService {
         let (peer, protocol) = (outgoing.peer(), outgoing.protocol());
         if !self.peers.contains_key(&peer) {
             outgoing.fail(RequestError::NotConnected { peer });
-        } else if let Err(outgoing) = self.pacer.push((peer, protocol), outgoing) {
+        } else if let Err(outgoing) = self.limiter.push((peer, protocol), outgoing) {
             outgoing.fail(RequestError::QueueFull { limit: self.config.pacing.waiting.get() });
         } else {
             self.send_requests();
@@ -451,7 +462,7 @@ impl SimService {
     }
 
     fn send_requests(&mut self) {
-        while let Some(outgoing) = self.pacer.pop(now(), Outgoing::is_wanted) {
+        while let Some(outgoing) = self.limiter.pop(now(), Outgoing::is_wanted) {
             match outgoing {
                 Outgoing::Head(ask) => self.send_request(ask),
                 Outgoing::Commitments(ask) => self.send_request(ask),
@@ -460,7 +471,7 @@ impl SimService {
         }
     }
 
-    fn send_request<R: Rpc>(&mut self, request: Ask<R>) {
+    fn send_request<R: Served>(&mut self, request: Ask<R>) {
         let peer = request.peer;
         let (ssz, finish) = ask(request);
         let deadline = after(now(), self.config.pacing.timeout);
@@ -480,32 +491,35 @@ impl SimService {
     fn finish(&mut self, unanswered: Unanswered, answer: Result<Bytes, RequestError>) {
         let outcome = match &answer {
             Ok(_) => Outcome::Answered(now().saturating_duration_since(unanswered.sent)),
-            Err(RequestError::TimedOut) => Outcome::TimedOut,
             Err(RequestError::NoAnswer) => Outcome::Refused,
             Err(_) => Outcome::Failed,
         };
-        self.pacer.done((unanswered.peer, unanswered.protocol), outcome, now());
+        self.limiter.done((unanswered.peer, unanswered.protocol), outcome, now());
         if let Some(offence) = (unanswered.finish)(answer) {
             self.charge(unanswered.peer, offence);
         }
     }
 
-    fn asked_by(&mut self, from: PeerId, id: u64, protocol: &str, ssz: &Bytes) {
-        let request = match protocol {
-            GetHead::NAME => asked::<GetHead>(ssz),
-            GetCommitmentsByNumber::NAME => asked::<GetCommitmentsByNumber>(ssz),
-            _ => asked::<GetRawTxList>(ssz),
+    /// Whatever becomes of a request, it is answered: by the application, or without it if that takes too long.
+    fn asked_by(&mut self, from: PeerId, id: u64, protocol: &'static str, ssz: &Bytes) {
+        let asked = match protocol {
+            GetHead::NAME => asked::<GetHead>(ssz, self.head),
+            GetCommitmentsByNumber::NAME => asked::<GetCommitmentsByNumber>(ssz, self.head),
+            _ => asked::<GetRawTxList>(ssz, self.head),
         };
-        let Some((request, answer)) = request else {
+        let Some(Asked { request, answer, fallback }) = asked else {
             return self.charge(from, Offence::Malformed);
         };
         if self.answering.len() < self.config.serving.in_work.get()
             && let Ok(place) = self.requests.try_reserve()
         {
             place.send(NetworkEvent::Request { from, request });
-            self.answering.push(Box::pin(async move { (from, id, answer.await) }));
+            self.answering.push(Box::pin(async move {
+                let answer = timeout(ANSWER_WITHIN, answer).await.ok().flatten();
+                (from, id, protocol, answer.unwrap_or(fallback))
+            }));
         } else {
-            self.hub.send(self.local, from, &Frame::Response { id, ssz: None });
+            self.hub.send(self.local, from, &Frame::Response { id, ssz: Some(fallback) });
         }
     }
 
@@ -538,6 +552,7 @@ impl SimService {
         }
         let _over = self.bans.expired(now);
         self.scores.prune(now);
+        self.limiter.prune(now);
         for received in self.verdicts.expired(now, |key| self.gossip.contains(key)) {
             self.remembered.remove(&received.id);
             metrics::received(received.topic, "late");
@@ -545,7 +560,6 @@ impl SimService {
         self.relays.prune(now);
         self.suspicion.expire(now);
         self.tell_suspicion();
-        self.pacer.prune(now, |peer| self.peers.contains_key(peer));
         let _stale = self.outbox.stale(now);
         self.remembered.retain(|_, message| now < message.until);
         let cache = self.config.gossip.duplicate_cache;
@@ -564,6 +578,7 @@ impl SimService {
                 protocols: Vec::new(),
                 topics: since.map_or_else(Vec::new, |_| Topic::ALL.to_vec()),
                 round_trip: since.map(|_| self.hub.round_trip(self.local, *peer)),
+                rate_limit: self.limiter.known_limit(peer),
                 score,
                 application_score,
                 protected: false,

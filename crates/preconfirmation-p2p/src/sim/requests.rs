@@ -1,12 +1,12 @@
 //! Requests over the simulated wire: typed at both ends, bytes in between.
 
 use futures::{FutureExt as _, future::BoxFuture};
-use preconfirmation_types::{Bytes, Container as _, Offence, Rpc};
+use preconfirmation_types::{Bytes, Container as _, Offence, PreconfHead};
 use tokio::sync::oneshot;
 
 use crate::{
     error::RequestError,
-    event::{InboundRequest, Responder},
+    responder::{InboundRequest, Responder},
     rpc::{Ask, Served},
 };
 
@@ -14,14 +14,14 @@ use crate::{
 pub(super) type Finish = Box<dyn FnOnce(Result<Bytes, RequestError>) -> Option<Offence> + Send>;
 
 /// The bytes of a request, and what to do with the answer.
-pub(super) fn ask<R: Rpc>(ask: Ask<R>) -> (Bytes, Finish) {
+pub(super) fn ask<R: Served>(ask: Ask<R>) -> (Bytes, Finish) {
     let ssz = ask.request.to_ssz().into();
     let finish = move |answer: Result<Bytes, RequestError>| {
         let answer = answer.and_then(|ssz| {
             let response =
                 R::Response::from_ssz(&ssz).map_err(|error| RequestError::Malformed(error.into()))?;
             R::matches(&ask.request, &response).map_err(RequestError::Mismatch)?;
-            Ok(response)
+            Ok(R::normalised(response))
         });
         let offence = match &answer {
             Err(RequestError::Malformed(_)) => Some(Offence::Malformed),
@@ -35,13 +35,25 @@ pub(super) fn ask<R: Rpc>(ask: Ask<R>) -> (Bytes, Finish) {
     (ssz, Box::new(finish))
 }
 
-/// What the application is asked, and the bytes that it will answer; none if it drops the request.
-pub(super) type Asked = (InboundRequest, BoxFuture<'static, Option<Bytes>>);
+/// A request of a peer.
+pub(super) struct Asked {
+    /// What the application is asked.
+    pub(super) request: InboundRequest,
+    /// The bytes that it answers; none if it drops the request.
+    pub(super) answer: BoxFuture<'static, Option<Bytes>>,
+    /// What is answered without it.
+    pub(super) fallback: Bytes,
+}
 
 /// The request in these bytes; none if they are malformed.
-pub(super) fn asked<R: Served>(ssz: &Bytes) -> Option<Asked> {
+pub(super) fn asked<R: Served>(ssz: &Bytes, head: PreconfHead) -> Option<Asked> {
     let request = R::Request::from_ssz(ssz).ok()?;
+    let fallback = R::fallback(Some(&request), head).to_ssz().into();
     let (answer, answered) = oneshot::channel::<R::Response>();
     let bytes = answered.map(|answer| answer.ok().map(|response| response.to_ssz().into()));
-    Some((R::inbound(request, Responder::simulated(answer)), bytes.boxed()))
+    Some(Asked {
+        request: R::inbound(request, Responder::simulated(answer)),
+        answer: bytes.boxed(),
+        fallback,
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -169,6 +169,8 @@ impl Lane {
 #[derive(Debug, Default)]
 struct State {
     nodes: HashMap<PeerId, mpsc::Sender<Arrival>>,
+    /// All that have ever been here.
+    known: HashSet<PeerId>,
     links: Link,
     lanes: HashMap<(PeerId, PeerId), Lane>,
     connected: BTreeSet<(PeerId, PeerId)>,
@@ -196,10 +198,12 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn join(&self, peer: PeerId) -> mpsc::Receiver<Arrival> {
+    /// Also whether it has been here before.
+    pub(super) fn join(&self, peer: PeerId) -> (mpsc::Receiver<Arrival>, bool) {
         let (inbox, arrivals) = mpsc::channel(INBOX);
-        self.state().nodes.insert(peer, inbox);
-        arrivals
+        let state = &mut *self.state();
+        state.nodes.insert(peer, inbox);
+        (arrivals, !state.known.insert(peer))
     }
 
     /// Closes all connections of a node and forgets it.

@@ -1,17 +1,31 @@
 //! What is served, to whom, and who is thrown out.
 
-use std::time::Duration;
+use std::{
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
 
-use preconfirmation_p2p::{InboundRequest, NetworkError, RequestError};
-use preconfirmation_types::{GetHead, GetHeadRequest, Offence, PreconfHead};
+use futures::{FutureExt as _, future::join_all};
+use preconfirmation_p2p::{InboundRequest, NetworkError};
+use preconfirmation_types::{GetHead, GetHeadRequest, Offence, PreconfHead, U256};
 
 use crate::rig::{Metrics, Node, config, eventually, soon};
 
+/// Takes so many head requests, and answers them with this block.
+async fn serve_heads(server: &mut Node, count: usize, block: u64) {
+    for _ in 0..count {
+        let (_, InboundRequest::Head(responder)) = server.request().await else {
+            panic!("another request");
+        };
+        responder.send(PreconfHead { block_number: U256::from(block), ..PreconfHead::default() });
+    }
+}
+
 #[tokio::test]
-async fn asking_too_fast_gets_no_answer_and_costs_nothing() {
+async fn asking_too_fast_is_answered_without_the_application_and_costs_nothing() {
     let metrics = Metrics::install();
     let mut fast = config();
-    fast.pacing.requests = 100.try_into().unwrap();
+    fast.pacing.requests = NonZeroUsize::MAX;
     let mut strict = config();
     strict.serving.requests = 2.try_into().unwrap();
     strict.serving.requests_per = Duration::from_secs(3600);
@@ -19,35 +33,26 @@ async fn asking_too_fast_gets_no_answer_and_costs_nothing() {
     let (mut asker, mut server) = (Node::start(fast), Node::start(strict));
     asker.meet(&mut server).await;
     let peer = server.id();
-    let (answers, ()) = tokio::join!(
+    let (heads, ()) = tokio::join!(
         async {
-            let mut answers = Vec::new();
+            let mut heads = Vec::new();
             for _ in 0..3 {
-                answers.push(soon(asker.handle.request::<GetHead>(peer, GetHeadRequest {})).await);
+                let head = soon(asker.handle.request::<GetHead>(peer, GetHeadRequest {})).await;
+                heads.push(head.unwrap().block_number);
             }
-            answers
+            heads
         },
-        async {
-            for _ in 0..2 {
-                let (_, InboundRequest::Head(responder)) = server.request().await else {
-                    panic!("another request");
-                };
-                responder.send(PreconfHead::default());
-            }
-        }
+        serve_heads(&mut server, 2, 7)
     );
-    assert!(answers[..2].iter().all(Result::is_ok), "{answers:?}");
-    assert!(matches!(answers[2], Err(RequestError::NoAnswer)), "{answers:?}");
+    assert_eq!(heads, [U256::from(7); 3]);
     metrics.reaches("p2p_reqresp_requests_total", "inbound rate_limited", 1).await;
-    assert_eq!(metrics.count("p2p_reqresp_requests_total", "inbound unanswered"), 0);
     assert_eq!(metrics.count("p2p_reqresp_requests_total", "inbound answered"), 2);
     assert_eq!(metrics.count("p2p_offences_total", ""), 0);
     assert_eq!(server.status(asker.id()).await.unwrap().application_score, 0.0);
 }
 
 #[tokio::test]
-async fn requests_in_work_are_bounded() {
-    let metrics = Metrics::install();
+async fn what_finds_no_place_waits_for_one() {
     let mut busy = config();
     busy.serving.in_work_per_peer = 1.try_into().unwrap();
     let (mut asker, mut server) = (Node::local(), Node::start(busy));
@@ -58,21 +63,64 @@ async fn requests_in_work_are_bounded() {
         let (_, InboundRequest::Head(responder)) = server.request().await else {
             panic!("another request");
         };
-        metrics.reaches("p2p_reqresp_requests_total", "inbound busy", 1).await;
+        assert!(server.events.next().now_or_never().is_none(), "two at a time");
         responder.send(PreconfHead::default());
+        serve_heads(&mut server, 1, 0).await;
     });
-    let answers = [first, second];
-    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
-    assert!(answers.iter().any(|answer| matches!(answer, Err(RequestError::NoAnswer))));
-    // What was in work has been let go of.
-    metrics.reaches("p2p_reqresp_requests_total", "inbound answered", 1).await;
-    let (third, ()) = tokio::join!(request(), async {
+    assert!(first.is_ok() && second.is_ok());
+}
+
+#[tokio::test]
+async fn an_application_that_does_not_answer_is_not_waited_for() {
+    let metrics = Metrics::install();
+    let (mut asker, mut server) = (Node::local(), Node::local());
+    asker.meet(&mut server).await;
+    let peer = server.id();
+    let start = Instant::now();
+    let (head, held) =
+        tokio::join!(soon(asker.handle.request::<GetHead>(peer, GetHeadRequest {})), server.request());
+    assert_eq!(head.unwrap(), PreconfHead::default());
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
+    metrics.reaches("p2p_reqresp_requests_total", "inbound overdue", 1).await;
+    let (_, InboundRequest::Head(responder)) = held else { panic!("another request") };
+    assert!(!responder.is_open());
+}
+
+/// Deployed peers ask for all that they miss, at once.
+#[tokio::test]
+async fn ninety_requests_at_once_are_all_served() {
+    let metrics = Metrics::install();
+    let mut greedy = config();
+    greedy.pacing.requests = NonZeroUsize::MAX;
+    greedy.pacing.in_flight = 90.try_into().unwrap();
+    let (mut asker, mut server) = (Node::start(greedy), Node::local());
+    asker.meet(&mut server).await;
+    let peer = server.id();
+    let requests = (0..90).map(|_| asker.handle.request::<GetHead>(peer, GetHeadRequest {}));
+    let (heads, ()) = tokio::join!(soon(join_all(requests)), serve_heads(&mut server, 90, 7));
+    for head in heads {
+        assert_eq!(head.unwrap().block_number, U256::from(7));
+    }
+    metrics.reaches("p2p_reqresp_requests_total", "inbound answered", 90).await;
+}
+
+#[tokio::test]
+async fn no_peer_is_pruned_with_a_request_in_flight() {
+    let mut small = config();
+    (small.peers.low, small.peers.high, small.peers.grace) = (0, 0, Duration::ZERO);
+    let (mut asker, mut server) = (Node::local(), Node::start(small));
+    // Its time comes within a second or two.
+    asker.meet(&mut server).await;
+    let peer = server.id();
+    let (answer, ()) = tokio::join!(soon(asker.handle.request::<GetHead>(peer, GetHeadRequest {})), async {
         let (_, InboundRequest::Head(responder)) = server.request().await else {
             panic!("another request");
         };
+        tokio::time::sleep(Duration::from_secs(3)).await;
         responder.send(PreconfHead::default());
     });
-    assert!(third.is_ok(), "{third:?}");
+    assert!(answer.is_ok(), "{answer:?}");
+    assert_eq!(server.peer_disconnected().await, asker.id());
 }
 
 #[tokio::test]

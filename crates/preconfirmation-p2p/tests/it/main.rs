@@ -15,3 +15,4 @@ mod requests;
 mod rig;
 mod stranger;
 mod transports;
+mod unread;

@@ -6,14 +6,16 @@ use std::{
 };
 
 use futures::future::join_all;
-use preconfirmation_p2p::{InboundRequest, NetworkConfig, PeerId, RequestError};
+use preconfirmation_p2p::{
+    InboundRequest, Keypair, NetworkConfig, NetworkEvent, PeerId, RateLimit, RequestError,
+};
 use preconfirmation_types::{
     B256, GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse, GetHead,
     GetHeadRequest, GetRawTxList, GetRawTxListRequest, GetRawTxListResponse, MAX_TXLIST_BYTES, Mismatch,
-    PreconfHead, TxList, U256,
+    PreconfHead, SignedCommitment, TxList, U256,
 };
 
-use crate::rig::{Metrics, Node, commitment, config, soon};
+use crate::rig::{CHAIN, Metrics, Node, commitment, config, soon};
 
 const PAGE: GetCommitmentsByNumberRequest =
     GetCommitmentsByNumberRequest { start_block_number: U256::from_limbs([10, 0, 0, 0]), max_count: 256 };
@@ -36,8 +38,9 @@ fn lists(count: u64) -> Vec<TxList> {
 /// Answers as a good peer does: it has blocks from 10 on, and these transaction lists.
 async fn serve(mut node: Node, lists: Vec<TxList>) {
     let lists: HashMap<_, _> = lists.into_iter().map(|list| (list.hash(), list)).collect();
-    loop {
-        match node.request().await.1 {
+    while let Some(event) = node.events.next().await {
+        let NetworkEvent::Request { request, .. } = event else { continue };
+        match request {
             InboundRequest::Head(responder) => responder
                 .send(PreconfHead { block_number: U256::from(265), submission_window_end: U256::from(12) }),
             InboundRequest::Commitments(request, responder) => {
@@ -63,11 +66,32 @@ fn silent() -> NetworkConfig {
     config
 }
 
+/// As a node that has never run before: nothing that it asked in an earlier run can still count.
+fn fresh(mut config: NetworkConfig) -> NetworkConfig {
+    config.data_dir = Some(tempfile::tempdir().unwrap().keep());
+    config
+}
+
+/// The same promise as anyone can write it: s in the upper half, v flipped.
+fn high_s(signed: &SignedCommitment) -> SignedCommitment {
+    const ORDER: U256 = U256::from_limbs([
+        0xbfd2_5e8c_d036_4141,
+        0xbaae_dce6_af48_a03b,
+        0xffff_ffff_ffff_fffe,
+        0xffff_ffff_ffff_ffff,
+    ]);
+    let mut twin = signed.clone();
+    let s = U256::from_be_slice(&twin.signature[32..64]);
+    twin.signature[32..64].copy_from_slice(&(ORDER - s).to_be_bytes::<32>());
+    twin.signature[64] ^= 1;
+    twin
+}
+
 /// Fetches these lists from a server of this kind, which has them all. How long that took, or how many requests
 /// were refused. Nobody may be charged.
 async fn fetch(lists: &[TxList], config: NetworkConfig) -> Result<Duration, u64> {
     let metrics = Metrics::install();
-    let (mut asker, mut server) = (Node::local(), Node::start(config));
+    let (mut asker, mut server) = (Node::start(fresh(self::config())), Node::start(config));
     asker.meet(&mut server).await;
     let (peer, handle) = (server.id(), server.handle.clone());
     tokio::spawn(serve(server, lists.to_vec()));
@@ -159,21 +183,30 @@ async fn the_largest_txlist_and_one_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn a_dropped_responder_is_an_error_and_no_offence() {
+async fn a_dropped_responder_is_still_an_answer() {
     let (mut asker, mut server) = (Node::local(), Node::local());
     asker.meet(&mut server).await;
     let peer = server.id();
-    let (answer, ()) = tokio::join!(soon(asker.handle.request::<GetHead>(peer, GetHeadRequest {})), async {
-        drop(server.request().await)
-    });
-    let error = answer.unwrap_err();
-    assert!(matches!(error, RequestError::NoAnswer), "{error:?}");
-    assert!(error.is_retryable() && !error.is_offence());
+    let raw_tx_list_hash = B256::repeat_byte(3);
+    let (head, page, list, ()) = tokio::join!(
+        soon(asker.handle.request::<GetHead>(peer, GetHeadRequest {})),
+        soon(asker.handle.request::<GetCommitmentsByNumber>(peer, PAGE)),
+        soon(asker.handle.request::<GetRawTxList>(peer, GetRawTxListRequest { raw_tx_list_hash })),
+        async {
+            for _ in 0..3 {
+                drop(server.request().await);
+            }
+        }
+    );
+    assert_eq!(head.unwrap(), PreconfHead::default());
+    assert!(page.unwrap().commitments().is_empty());
+    assert_eq!(list.unwrap(), GetRawTxListResponse::not_found(raw_tx_list_hash));
     assert_eq!(asker.status(peer).await.unwrap().application_score, 0.0);
 }
 
 #[tokio::test]
 async fn an_answer_that_does_not_come_is_waited_for_only_so_long() {
+    let metrics = Metrics::install();
     let mut hasty = config();
     hasty.pacing.timeout = Duration::from_millis(300);
     let (mut asker, mut server) = (Node::start(hasty), Node::local());
@@ -182,33 +215,60 @@ async fn an_answer_that_does_not_come_is_waited_for_only_so_long() {
     let (answer, request) =
         tokio::join!(soon(asker.handle.request::<GetHead>(peer, GetHeadRequest {})), server.request());
     assert!(matches!(answer, Err(RequestError::TimedOut)), "{answer:?}");
-    // The answer comes too late; that does no harm.
+    // The answer comes too late; that does no harm, and the request was let run.
     let (_, InboundRequest::Head(responder)) = request else {
         panic!("another request");
     };
+    assert!(responder.is_open());
     responder.send(PreconfHead::default());
+    metrics.reaches("p2p_reqresp_requests_total", "inbound answered", 1).await;
     assert_eq!(asker.status(peer).await.unwrap().application_score, 0.0);
 }
 
-#[tokio::test]
-async fn a_page_from_the_wrong_block_is_an_error_and_charged() {
-    let (mut asker, mut liar) = (Node::local(), Node::local());
-    asker.meet(&mut liar).await;
-    let peer = liar.id();
+/// What this peer answers a request for blocks from 10 on, and what the asker sees of it.
+async fn page_of(
+    blocks: Vec<SignedCommitment>,
+    max_count: u32,
+) -> (Node, Node, Result<Vec<SignedCommitment>, RequestError>) {
+    let (mut asker, mut server) = (Node::local(), Node::local());
+    asker.meet(&mut server).await;
+    let peer = server.id();
+    let asked = GetCommitmentsByNumberRequest { max_count, ..PAGE };
     let (answer, ()) =
-        tokio::join!(soon(asker.handle.request::<GetCommitmentsByNumber>(peer, PAGE)), async {
-            let (_, InboundRequest::Commitments(_, responder)) = liar.request().await else {
+        tokio::join!(soon(asker.handle.request::<GetCommitmentsByNumber>(peer, asked)), async {
+            let (_, InboundRequest::Commitments(_, responder)) = server.request().await else {
                 panic!("another request");
             };
-            responder.send(GetCommitmentsByNumberResponse::new(vec![commitment(11)]).unwrap());
+            responder.send(GetCommitmentsByNumberResponse::new(blocks).unwrap());
         });
+    (asker, server, answer.map(GetCommitmentsByNumberResponse::into_commitments))
+}
+
+#[tokio::test]
+async fn a_page_with_gaps_or_a_later_beginning_is_no_offence() {
+    for blocks in [[11, 12], [10, 12], [12, 11]] {
+        let page: Vec<_> = blocks.map(commitment).into();
+        let (asker, server, answer) = page_of(page.clone(), 256).await;
+        assert_eq!(answer.unwrap(), page);
+        assert_eq!(asker.status(server.id()).await.unwrap().application_score, 0.0);
+    }
+}
+
+#[tokio::test]
+async fn a_page_longer_than_asked_for_is_an_offence() {
+    let (asker, server, answer) = page_of(vec![commitment(10), commitment(11)], 1).await;
     let error = answer.unwrap_err();
-    let RequestError::Mismatch(Mismatch::Block { index: 0, actual, .. }) = error else {
-        panic!("{error:?}");
-    };
-    assert_eq!(actual, U256::from(11));
+    assert!(matches!(error, RequestError::Mismatch(Mismatch::TooMany { asked: 1, actual: 2 })), "{error:?}");
     assert!(error.is_offence() && !error.is_retryable());
-    asker.charged(peer, -0.9).await;
+    asker.charged(server.id(), -0.9).await;
+}
+
+#[tokio::test]
+async fn a_page_comes_with_low_s_whatever_was_sent() {
+    let genuine = commitment(10);
+    let (asker, server, answer) = page_of(vec![high_s(&genuine)], 256).await;
+    assert_eq!(answer.unwrap(), [genuine]);
+    assert_eq!(asker.status(server.id()).await.unwrap().application_score, 0.0);
 }
 
 #[tokio::test]
@@ -224,7 +284,7 @@ async fn requests_wait_for_their_turn() {
     slow.pacing.requests = 2.try_into().unwrap();
     slow.pacing.window = Duration::from_secs(2);
     slow.pacing.waiting = 4.try_into().unwrap();
-    let (mut asker, mut server) = (Node::start(slow), Node::start(silent()));
+    let (mut asker, mut server) = (Node::start(fresh(slow)), Node::start(silent()));
     asker.meet(&mut server).await;
     let peer = server.id();
     tokio::spawn(serve(server, Vec::new()));
@@ -240,20 +300,90 @@ async fn requests_wait_for_their_turn() {
 }
 
 #[tokio::test]
-async fn a_peer_that_leaves_ends_what_waits_for_it() {
+async fn what_is_asked_of_a_peer_that_shuts_down_is_answered() {
     let mut slow = config();
     slow.pacing.requests = 1.try_into().unwrap();
     slow.pacing.window = Duration::from_secs(3600);
-    let (mut asker, mut server) = (Node::start(slow), Node::start(silent()));
+    let (mut asker, mut server) = (Node::start(fresh(slow)), Node::start(silent()));
     asker.meet(&mut server).await;
     let peer = server.id();
     let request = || asker.handle.request::<GetHead>(peer, GetHeadRequest {});
     let (sent, waiting, ()) = tokio::join!(soon(request()), soon(request()), async {
-        let _held = server.request().await;
+        let held = server.request().await;
         server.handle.shutdown();
         soon(&mut server.running).await.unwrap().unwrap();
+        drop(held);
     });
+    // The server's application does not answer any more; the service does.
+    assert_eq!(sent.unwrap(), PreconfHead::default());
     assert!(matches!(waiting, Err(RequestError::Disconnected)), "{waiting:?}");
-    // The one in flight may find its stream closed just before its connection.
-    assert!(sent.is_err());
+}
+
+#[tokio::test]
+async fn a_node_that_shuts_down_waits_for_the_answers_it_is_owed() {
+    let (mut asker, mut server) = (Node::local(), Node::local());
+    asker.meet(&mut server).await;
+    let peer = server.id();
+    let (answer, ()) = tokio::join!(soon(asker.handle.request::<GetHead>(peer, GetHeadRequest {})), async {
+        let (_, InboundRequest::Head(responder)) = server.request().await else {
+            panic!("another request");
+        };
+        asker.handle.shutdown();
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert!(responder.is_open(), "the connection was closed with a request in flight");
+        responder.send(PreconfHead::default());
+    });
+    assert!(answer.is_ok(), "{answer:?}");
+    soon(&mut asker.running).await.unwrap().unwrap();
+}
+
+/// One SIGTERM and start: the window is the responder's, and it bans for the ninth request.
+#[tokio::test]
+async fn a_restart_does_not_exceed_the_rate_limit_of_a_deployed_peer() {
+    let metrics = Metrics::install();
+    let mut deployed = silent();
+    deployed.serving.requests = 8.try_into().unwrap();
+    deployed.serving.requests_per = Duration::from_secs(10);
+    let server = Node::start(deployed);
+    let at = soon(server.handle.listen_addrs()).await.unwrap().remove(0);
+    let (identity, peer) = (Keypair::generate_ed25519(), server.id());
+    tokio::spawn(serve(server, Vec::new()));
+    let directory = tempfile::tempdir().unwrap();
+    let mut took = Vec::new();
+    for with_directory in [true, true, false] {
+        let mut config = NetworkConfig::local(CHAIN, identity.clone());
+        config.data_dir = with_directory.then(|| directory.path().to_owned());
+        let mut node = Node::start(config);
+        let start = Instant::now();
+        soon(node.handle.dial(at.clone())).await.unwrap();
+        node.peer_connected().await;
+        for _ in 0..8 {
+            soon(node.handle.request::<GetHead>(peer, GetHeadRequest {})).await.unwrap();
+        }
+        took.push(start.elapsed());
+        node.handle.shutdown();
+        soon(&mut node.running).await.unwrap().unwrap();
+    }
+    assert_eq!(metrics.count("p2p_reqresp_requests_total", "inbound rate_limited"), 0);
+    // The first run has nothing to wait for.
+    let window = Duration::from_millis(10_500);
+    assert!(took[0] < Duration::from_secs(5) && took[1] >= window && took[2] >= window, "{took:?}");
+}
+
+#[tokio::test]
+async fn an_operator_names_a_peer_that_answers_more() {
+    let metrics = Metrics::install();
+    let (mut server, mut lenient) = (Node::start(silent()), config());
+    let peer = server.id();
+    let limit = RateLimit { requests: 500.try_into().unwrap(), window: Duration::from_secs(1) };
+    lenient.rate_limits.insert(peer, limit);
+    let mut asker = Node::start(lenient);
+    asker.meet(&mut server).await;
+    tokio::spawn(serve(server, Vec::new()));
+    let start = Instant::now();
+    let requests = (0..100).map(|_| asker.handle.request::<GetHead>(peer, GetHeadRequest {}));
+    assert!(soon(join_all(requests)).await.iter().all(Result::is_ok));
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert_eq!(asker.status(peer).await.unwrap().rate_limit, Some(limit));
+    assert_eq!(metrics.count("p2p_reqresp_requests_total", "inbound rate_limited"), 0);
 }

@@ -9,6 +9,7 @@ use crate::{
     frames::{self, Author},
     gossip_cases,
     peer::{Plan, Script},
+    request_cases,
     rig::{CHAIN, Failure, commitment, preconfer},
 };
 
@@ -100,7 +101,7 @@ const HEAD: [u8; 64] = [7; 64];
 
 /// One at a time on a victim between an author and a reader.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
-    ALL.iter().chain(&gossip_cases::ALL)
+    ALL.iter().chain(&gossip_cases::ALL).chain(&request_cases::ALL)
 }
 
 static ALL: [Case; 14] = [
@@ -117,7 +118,7 @@ static ALL: [Case; 14] = [
     })
     .asked(Asks::Head),
     Case::new("WrongOffsets", Expected::Charged, |_, _| page_answer(5, 1)).asked(Asks::Page),
-    Case::new("OtherRange", Expected::Charged, |_, _| page_answer(4, 999)).asked(Asks::Page),
+    Case::new("OtherRange", Expected::Untouched, |_, _| page_answer(4, 999)).asked(Asks::Page),
     Case::new("Dripper", Expected::Untouched, |_, _| {
         // A frame that takes for ever to come, a byte a second.
         let frames = [vec![vec![126]], vec![vec![0xff]; 100]].concat();

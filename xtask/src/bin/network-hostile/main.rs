@@ -12,6 +12,7 @@ mod gossip_cases;
 mod measure;
 mod newcomer;
 mod peer;
+mod request_cases;
 mod rig;
 mod suite;
 

@@ -79,6 +79,12 @@ pub(crate) struct Plan {
     pub(crate) resets: bool,
     /// Written to each request stream that it opens, and how many of these are open at a time.
     pub(crate) requests: Option<(Script, usize)>,
+    /// The protocol of these, by the last part of its name; heads without.
+    pub(crate) asks_for: Option<&'static str>,
+    /// Whether it leaves unread what is answered to them.
+    pub(crate) unread: bool,
+    /// Whether it leaves them open for writing when all is written.
+    pub(crate) holds: bool,
     /// How many of these it opens in a second, after the first; any number without.
     pub(crate) requests_per_second: Option<u32>,
     /// Whether it dials again when its connection has ended.
@@ -117,7 +123,7 @@ impl request_response::Codec for Codec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        if protocol.as_ref() == MESHSUB {
+        if protocol.as_ref() == MESHSUB || self.0.unread {
             pending::<()>().await;
         }
         futures::io::copy(io, &mut futures::io::sink()).await?;
@@ -128,7 +134,11 @@ impl request_response::Codec for Codec {
     where
         T: AsyncWrite + Unpin + Send,
     {
-        script.write(io).await
+        script.write(io).await?;
+        if self.0.holds {
+            pending::<()>().await;
+        }
+        Ok(())
     }
 
     async fn write_response<T>(
@@ -158,10 +168,13 @@ struct Behaviour {
 }
 
 fn behaviour(chain: u64, identity: &Keypair, plan: Plan) -> Behaviour {
+    // The first is the one that it asks on.
+    let mut names = ["get_head", "get_commitments_by_number", "get_raw_txlist"];
+    names.sort_by_key(|name| plan.asks_for.is_some_and(|first| first != *name));
     let codec = Codec(Arc::new(plan));
     let parameters =
         request_response::Config::default().with_request_timeout(FOR_EVER).with_max_concurrent_streams(512);
-    let rpc = ["get_head", "get_commitments_by_number", "get_raw_txlist"].into_iter().filter_map(|name| {
+    let rpc = names.into_iter().filter_map(|name| {
         let protocol = format!("/taiko/{chain}/preconf/1/{name}");
         Some((StreamProtocol::try_from_owned(protocol).ok()?, ProtocolSupport::Full))
     });

@@ -37,6 +37,9 @@ pub(crate) fn commitment(block: u64, key: &SigningKey) -> SignedCommitment {
     PreconfCommitment { preconf, ..PreconfCommitment::default() }.sign(key, &SigningDomain::PLACEHOLDER)
 }
 
+/// The list that every honest node has, of [`LIST_BYTES`].
+pub(crate) const LARGE_LIST: B256 = B256::repeat_byte(0x1a);
+
 /// What a node has seen.
 #[derive(Default)]
 pub(crate) struct Seen {
@@ -129,6 +132,12 @@ async fn judge(mut events: NetworkEvents, seen: Arc<Mutex<Seen>>, honest: Signin
                     if let Ok(page) = GetCommitmentsByNumberResponse::new(Vec::new()) {
                         responder.send(page);
                     }
+                }
+                InboundRequest::TxList(request, responder) if request.raw_tx_list_hash == LARGE_LIST => {
+                    responder.send(GetRawTxListResponse {
+                        raw_tx_list_hash: LARGE_LIST,
+                        txlist: vec![7; LIST_BYTES].into(),
+                    });
                 }
                 InboundRequest::TxList(request, responder) => {
                     responder.send(GetRawTxListResponse::not_found(request.raw_tx_list_hash));

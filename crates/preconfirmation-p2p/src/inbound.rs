@@ -1,0 +1,496 @@
+//! Whose request is served next, and who gives way. No clock: every call says what time it is.
+//!
+//! Lists have places of their own, apart from heads and pages, so that nobody who fetches lists, or leaves them unread,
+//! keeps others from asking where the chain is. Within each kind a peer and a host have at most a share of the places.
+//! What finds no place waits; peers take turns. Where all places are taken, the oldest request of whoever holds most
+//! gives way to one who holds less, if its answer is not on its way, or is not being read.
+//!
+//! A request that has no answer on its way [`ANSWER_WITHIN`] after it came is *overdue*: it is answered without one.
+
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+    time::{Duration, Instant},
+};
+
+use libp2p::PeerId;
+
+use crate::{
+    config::ServingConfig,
+    serving::{Asker, Host},
+};
+
+/// When a request is answered without an answer of the application. Deployed peers wait for 10 s; half of that is left
+/// for the way.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// An answer that takes so long to write is not being read: 2 MiB in this time are 6 Mbit/s. Whoever is slower is only
+/// interrupted where others need its place.
+const STALLED_AFTER: Duration = Duration::from_secs(3);
+
+/// Most requests that wait, of all peers. Each takes some hundred bytes.
+const MAX_WAITING: usize = 2048;
+
+/// Most requests of one peer that wait, of each kind. With those in work they are fewer than the hundred streams of a
+/// protocol that deployed peers have on a connection: what they ask beyond fails at their end, and they ban us for it.
+const MAX_WAITING_PER_PEER: usize = 80;
+
+/// What a request asks for, as far as it takes another place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A head or a page.
+    Small,
+    List,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting,
+    /// The application has it.
+    Asked,
+    /// The answer is there, and waits until it is paid for.
+    Unpaid,
+    /// The answer is being written.
+    Writing {
+        since: Instant,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    asker: Asker,
+    kind: Kind,
+    came: Instant,
+    state: State,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Next<K> {
+    /// The application is to be asked.
+    pub(crate) serve: K,
+    /// This one gives way to it: it is answered at once, or interrupted if it is being written.
+    pub(crate) instead_of: Option<K>,
+}
+
+/// Where a waiting request goes.
+enum Place<K> {
+    Free,
+    /// The place of another, which gives way.
+    Of(K),
+    None,
+}
+
+#[derive(Debug)]
+struct Places<K> {
+    all: usize,
+    /// Peers of which something waits, whose turn it is first; with what waits, oldest first.
+    turns: VecDeque<PeerId>,
+    waiting: HashMap<PeerId, VecDeque<K>>,
+    active: Vec<K>,
+}
+
+impl<K> Places<K> {
+    fn new(all: usize) -> Self {
+        Self { all: all.max(1), turns: VecDeque::new(), waiting: HashMap::new(), active: Vec::new() }
+    }
+}
+
+/// All requests of peers that have no whole answer yet, by key.
+#[derive(Debug)]
+pub(crate) struct InboundRequests<K> {
+    per_peer: usize,
+    requests: HashMap<K, Request>,
+    small: Places<K>,
+    lists: Places<K>,
+    waiting: usize,
+}
+
+impl<K: Copy + Eq + Hash> InboundRequests<K> {
+    pub(crate) fn new(config: &ServingConfig) -> Self {
+        let all = config.in_work.get();
+        Self {
+            per_peer: config.in_work_per_peer.get(),
+            requests: HashMap::new(),
+            small: Places::new(all - all / 2),
+            lists: Places::new(all / 2),
+            waiting: 0,
+        }
+    }
+
+    const fn places(&self, kind: Kind) -> &Places<K> {
+        match kind {
+            Kind::Small => &self.small,
+            Kind::List => &self.lists,
+        }
+    }
+
+    const fn places_mut(&mut self, kind: Kind) -> &mut Places<K> {
+        match kind {
+            Kind::Small => &mut self.small,
+            Kind::List => &mut self.lists,
+        }
+    }
+
+    /// A request has come. If too many of this peer wait, its oldest is given back, and if too many wait in all, the
+    /// oldest of whoever has most of them: it is to be answered at once.
+    #[must_use]
+    pub(crate) fn push(&mut self, key: K, asker: Asker, kind: Kind, now: Instant) -> Option<K> {
+        let request = Request { asker, kind, came: now, state: State::Waiting };
+        self.requests.insert(key, request);
+        let places = self.places_mut(kind);
+        let queue = places.waiting.entry(asker.peer).or_default();
+        if queue.is_empty() {
+            places.turns.push_back(asker.peer);
+        }
+        queue.push_back(key);
+        let of_peer = queue.front().copied().filter(|_| queue.len() > MAX_WAITING_PER_PEER);
+        self.waiting += 1;
+        let goes = if of_peer.is_some() {
+            of_peer
+        } else if self.waiting > MAX_WAITING {
+            let queues = self.small.waiting.values().chain(self.lists.waiting.values());
+            queues.max_by_key(|queue| queue.len()).and_then(|queue| queue.front().copied())
+        } else {
+            None
+        };
+        goes.inspect(|key| self.remove(*key))
+    }
+
+    /// The next request that has a place, at least if somebody gives way.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Next<K>> {
+        let small = self.next_of(Kind::Small, now);
+        small.or_else(|| self.next_of(Kind::List, now))
+    }
+
+    fn next_of(&mut self, kind: Kind, now: Instant) -> Option<Next<K>> {
+        let places = self.places(kind);
+        if places.turns.is_empty() {
+            return None;
+        }
+        let held = self.held(kind);
+        for _ in 0..self.places(kind).turns.len() {
+            let peer = self.places_mut(kind).turns.pop_front()?;
+            let oldest = self.places(kind).waiting.get(&peer).and_then(|queue| queue.front().copied());
+            let Some(serve) = oldest else { continue };
+            let instead_of = match self.place_for(serve, kind, &held, now) {
+                Place::Free => None,
+                Place::Of(other) => Some(other),
+                Place::None => {
+                    self.places_mut(kind).turns.push_back(peer);
+                    continue;
+                }
+            };
+            let places = self.places_mut(kind);
+            if let Some(queue) = places.waiting.get_mut(&peer) {
+                queue.pop_front();
+                if queue.is_empty() {
+                    places.waiting.remove(&peer);
+                } else {
+                    places.turns.push_back(peer);
+                }
+            }
+            places.active.push(serve);
+            self.waiting -= 1;
+            self.set(serve, State::Asked);
+            if let Some(other) = instead_of {
+                self.remove(other);
+            }
+            return Some(Next { serve, instead_of });
+        }
+        None
+    }
+
+    /// Whether there is a place for a waiting request.
+    fn place_for(&self, key: K, kind: Kind, held: &Held, now: Instant) -> Place<K> {
+        let Some(asker) = self.requests.get(&key).map(|request| request.asker) else { return Place::None };
+        let (places, mine) = (self.places(kind), held.of(&asker));
+        if mine.peer >= self.per_peer {
+            return Place::None;
+        }
+        // Three quarters: a host leaves something for others.
+        let host_is_full = mine.host >= (places.all - places.all / 4).max(1);
+        if places.active.len() < places.all && !host_is_full {
+            return Place::Free;
+        }
+        let can = |state: State| match state {
+            State::Unpaid => true,
+            State::Writing { since } => now.saturating_duration_since(since) >= STALLED_AFTER,
+            // The application is what is slow, and it goes on with it in any case.
+            State::Waiting | State::Asked => false,
+        };
+        let holds_more = |other: &Asker| {
+            let theirs = held.of(other);
+            if other.host == asker.host {
+                mine.peer < theirs.peer
+            } else {
+                !host_is_full && mine.host < theirs.host
+            }
+        };
+        let candidates = places.active.iter().filter_map(|key| {
+            let request = self.requests.get(key)?;
+            (can(request.state) && holds_more(&request.asker)).then_some((*key, request))
+        });
+        let most = candidates.min_by_key(|(_, request)| {
+            let theirs = held.of(&request.asker);
+            (Reverse(theirs.host), Reverse(theirs.peer), request.came)
+        });
+        most.map_or(Place::None, |(key, _)| Place::Of(key))
+    }
+
+    fn held(&self, kind: Kind) -> Held {
+        let mut held = Held::default();
+        for request in self.places(kind).active.iter().filter_map(|key| self.requests.get(key)) {
+            *held.peers.entry(request.asker.peer).or_default() += 1;
+            *held.hosts.entry(request.asker.host).or_default() += 1;
+        }
+        held
+    }
+
+    /// The answer is there and waits until it is paid for.
+    pub(crate) fn unpaid(&mut self, key: K) {
+        self.set(key, State::Unpaid);
+    }
+
+    /// The answer is being written.
+    pub(crate) fn writing(&mut self, key: K, now: Instant) {
+        self.set(key, State::Writing { since: now });
+    }
+
+    fn set(&mut self, key: K, state: State) {
+        if let Some(request) = self.requests.get_mut(&key) {
+            request.state = state;
+        }
+    }
+
+    /// A request has ended, or is answered without the application: it holds no place any more.
+    pub(crate) fn remove(&mut self, key: K) {
+        let Some(request) = self.requests.remove(&key) else { return };
+        let places = self.places_mut(request.kind);
+        if request.state != State::Waiting {
+            places.active.retain(|of| *of != key);
+            return;
+        }
+        if let Some(queue) = places.waiting.get_mut(&request.asker.peer) {
+            queue.retain(|of| *of != key);
+            if queue.is_empty() {
+                places.waiting.remove(&request.asker.peer);
+                places.turns.retain(|of| *of != request.asker.peer);
+            }
+        }
+        self.waiting -= 1;
+    }
+
+    /// Takes the requests that are to be answered without an answer of the application: they have waited for it long
+    /// enough.
+    #[must_use]
+    pub(crate) fn overdue(&mut self, now: Instant) -> Vec<K> {
+        self.unanswered(|request| now.saturating_duration_since(request.came) >= ANSWER_WITHIN)
+    }
+
+    /// Takes all requests whose answer is not being written.
+    #[must_use]
+    pub(crate) fn drain(&mut self) -> Vec<K> {
+        self.unanswered(|_| true)
+    }
+
+    fn unanswered(&mut self, which: impl Fn(&Request) -> bool) -> Vec<K> {
+        let open = |request: &Request| !matches!(request.state, State::Writing { .. }) && which(request);
+        let keys: Vec<_> = self.requests.iter().filter(|(_, of)| open(of)).map(|(key, _)| *key).collect();
+        keys.iter().for_each(|key| self.remove(*key));
+        keys
+    }
+
+    /// How many wait for a place.
+    pub(crate) const fn waiting(&self) -> usize {
+        self.waiting
+    }
+}
+
+/// How many places are held, by peer and by host.
+#[derive(Debug, Default)]
+struct Held {
+    peers: HashMap<PeerId, usize>,
+    hosts: HashMap<Host, usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Holds {
+    peer: usize,
+    host: usize,
+}
+
+impl Held {
+    fn of(&self, asker: &Asker) -> Holds {
+        let peer = self.peers.get(&asker.peer).copied().unwrap_or_default();
+        Holds { peer, host: self.hosts.get(&asker.host).copied().unwrap_or_default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asker(host: u8) -> Asker {
+        let address = format!("/ip4/10.0.0.{host}/tcp/1").parse().unwrap();
+        Asker { peer: PeerId::random(), host: Host::of(Some(&address)) }
+    }
+
+    /// Eight places for lists, eight for the rest; four for a peer, six for a host.
+    fn requests() -> InboundRequests<u32> {
+        InboundRequests::new(&ServingConfig {
+            in_work: 16.try_into().unwrap(),
+            in_work_per_peer: 4.try_into().unwrap(),
+            ..ServingConfig::default()
+        })
+    }
+
+    fn start(requests: &mut InboundRequests<u32>, now: Instant) -> Vec<u32> {
+        std::iter::from_fn(|| requests.next(now)).map(|next| next.serve).collect()
+    }
+
+    /// Asks for these and has as many in work as can be.
+    fn ask(
+        requests: &mut InboundRequests<u32>,
+        asker: Asker,
+        keys: std::ops::Range<u32>,
+        now: Instant,
+    ) -> Vec<u32> {
+        for key in keys {
+            assert_eq!(requests.push(key, asker, Kind::List, now), None);
+        }
+        start(requests, now)
+    }
+
+    #[test]
+    fn what_finds_no_place_is_served_when_there_is_one() {
+        let (mut requests, now) = (requests(), Instant::now());
+        assert_eq!(ask(&mut requests, asker(1), 0..6, now), [0, 1, 2, 3]);
+        requests.writing(2, now);
+        requests.remove(2);
+        assert_eq!(start(&mut requests, now), [4]);
+        assert_eq!(requests.waiting(), 1);
+    }
+
+    #[test]
+    fn lists_leave_heads_and_pages_their_places() {
+        let (mut requests, now) = (requests(), Instant::now());
+        for host in 0..4 {
+            ask(&mut requests, asker(host), u32::from(host) * 10..u32::from(host) * 10 + 4, now);
+        }
+        assert_eq!(requests.push(100, asker(9), Kind::List, now), None);
+        assert_eq!(requests.next(now), None);
+        assert_eq!(requests.push(101, asker(9), Kind::Small, now), None);
+        assert_eq!(requests.next(now), Some(Next { serve: 101, instead_of: None }));
+    }
+
+    #[test]
+    fn peers_take_turns() {
+        let (mut requests, now) = (requests(), Instant::now());
+        let (one, two) = (asker(1), asker(2));
+        assert_eq!(ask(&mut requests, one, 0..4, now).len(), 4);
+        assert_eq!(ask(&mut requests, two, 10..14, now).len(), 4);
+        assert!(ask(&mut requests, one, 4..6, now).is_empty());
+        assert!(ask(&mut requests, two, 14..16, now).is_empty());
+        for done in [0, 10, 1, 11] {
+            requests.remove(done);
+        }
+        assert_eq!(start(&mut requests, now), [4, 14, 5, 15]);
+    }
+
+    #[test]
+    fn who_does_not_read_gives_way_to_who_holds_less() {
+        let (mut requests, now) = (requests(), Instant::now());
+        // Two hosts leave everything unread.
+        for (host, keys) in [(1, 0..4), (2, 10..14)] {
+            ask(&mut requests, asker(host), keys.clone(), now);
+            keys.for_each(|key| requests.writing(key, now));
+        }
+        let newcomer = asker(3);
+        assert!(ask(&mut requests, newcomer, 20..21, now).is_empty());
+        let stalled = now + STALLED_AFTER;
+        assert_eq!(requests.next(stalled - Duration::from_millis(1)), None);
+        let next = requests.next(stalled).unwrap();
+        assert_eq!((next.serve, next.instead_of.is_some()), (20, true));
+        // Whoever holds as much as those gets nothing of theirs.
+        assert!(ask(&mut requests, newcomer, 21..26, stalled).len() < 4);
+    }
+
+    #[test]
+    fn many_names_of_one_host_leave_room_for_others_and_for_each_other() {
+        let (mut requests, now) = (requests(), Instant::now());
+        let keys = |index: u32| index * 10..index * 10 + 3;
+        for index in 0..4 {
+            ask(&mut requests, asker(1), keys(index), now);
+        }
+        let held: Vec<_> = requests.lists.active.clone();
+        assert_eq!(held.len(), 6);
+        assert_eq!(ask(&mut requests, asker(2), 90..91, now), [90]);
+        // An honest neighbour at the same address has a place as soon as one of theirs is stalled.
+        let neighbour = asker(1);
+        requests = self::requests();
+        for index in 0..2 {
+            let asker = asker(1);
+            ask(&mut requests, asker, keys(index), now);
+            keys(index).for_each(|key| requests.writing(key, now));
+        }
+        assert!(ask(&mut requests, neighbour, 80..81, now).is_empty());
+        let next = requests.next(now + STALLED_AFTER).unwrap();
+        assert_eq!((next.serve, next.instead_of.is_some()), (80, true));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_paid_for_gives_way_at_once() {
+        let (mut requests, now) = (requests(), Instant::now());
+        ask(&mut requests, asker(1), 0..4, now);
+        ask(&mut requests, asker(2), 10..14, now);
+        assert!(ask(&mut requests, asker(3), 20..21, now).is_empty());
+        requests.unpaid(12);
+        assert_eq!(requests.next(now), Some(Next { serve: 20, instead_of: Some(12) }));
+    }
+
+    #[test]
+    fn nothing_waits_for_longer_than_five_seconds() {
+        let (mut requests, now) = (requests(), Instant::now());
+        ask(&mut requests, asker(1), 0..6, now);
+        requests.writing(0, now);
+        requests.unpaid(1);
+        assert!(requests.overdue(now + ANSWER_WITHIN - Duration::from_millis(1)).is_empty());
+        let mut overdue = requests.overdue(now + ANSWER_WITHIN);
+        overdue.sort_unstable();
+        // Asked, not paid for, waiting: all but what is being written.
+        assert_eq!(overdue, [1, 2, 3, 4, 5]);
+        assert_eq!((requests.waiting(), requests.lists.active.len()), (0, 1));
+    }
+
+    #[test]
+    fn of_too_many_of_a_peer_that_wait_its_oldest_goes() {
+        let (mut requests, now) = (requests(), Instant::now());
+        let (greedy, modest) = (asker(1), asker(2));
+        let most = u32::try_from(MAX_WAITING_PER_PEER).unwrap();
+        for key in 0..most {
+            assert_eq!(requests.push(key, greedy, Kind::List, now), None);
+        }
+        assert_eq!(requests.push(most, greedy, Kind::List, now), Some(0));
+        assert_eq!(requests.push(most + 1, greedy, Kind::List, now), Some(1));
+        assert_eq!(requests.push(most + 2, greedy, Kind::Small, now), None);
+        assert_eq!(requests.push(most + 3, modest, Kind::List, now), None);
+    }
+
+    #[test]
+    fn of_too_many_in_all_that_wait_the_oldest_of_whoever_has_most_goes() {
+        let (mut requests, now) = (requests(), Instant::now());
+        let mut keys = 0..;
+        let (greedy, modest) = (asker(1), asker(3));
+        for _ in 0..50 {
+            assert_eq!(requests.push(keys.next().unwrap(), greedy, Kind::List, now), None);
+        }
+        while requests.waiting() < MAX_WAITING {
+            assert_eq!(requests.push(keys.next().unwrap(), asker(2), Kind::List, now), None);
+        }
+        assert_eq!(requests.push(keys.next().unwrap(), modest, Kind::Small, now), Some(0));
+        assert_eq!(requests.push(keys.next().unwrap(), greedy, Kind::List, now), Some(1));
+        assert_eq!(requests.waiting(), MAX_WAITING);
+    }
+}

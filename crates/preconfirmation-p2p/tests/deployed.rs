@@ -1,0 +1,140 @@
+//! Nodes beside a double of the deployed peers, over real TCP: what they would ban for does not happen.
+//! `DEPLOYED_SECONDS` says how long at least; ten by default.
+
+#![allow(clippy::disallowed_methods, reason = "the tests measure real time")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "this is how tests fail")]
+#![allow(dead_code, reason = "of the shared helpers not all are needed here")]
+
+#[path = "it/rig.rs"]
+mod rig;
+
+use std::time::{Duration, Instant};
+
+use preconfirmation_p2p::{
+    InboundRequest, Keypair, NetworkConfig, NetworkEvent, NetworkEvents, NetworkHandle, PeerId,
+    deployed::{DeployedPeer, DeployedPeerConfig},
+};
+use preconfirmation_types::{
+    GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse, GetHead,
+    GetHeadRequest, GetRawTxList, GetRawTxListRequest, GetRawTxListResponse, PreconfHead, TxList, U256,
+};
+use rig::{CHAIN, Node, commitment, eventually, soon};
+
+fn length() -> Duration {
+    let seconds = std::env::var("DEPLOYED_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(10))
+}
+
+fn double(change: impl FnOnce(&mut DeployedPeerConfig)) -> DeployedPeer {
+    let list = TxList::new(vec![3; 600 * 1024].into(), 2 * 1024 * 1024).unwrap();
+    let mut config = DeployedPeerConfig::new(CHAIN, Keypair::generate_ed25519());
+    config.commitments = (10..300).map(|block| (block, commitment(block))).collect();
+    config.txlists.insert(list.hash(), list.bytes().clone());
+    change(&mut config);
+    DeployedPeer::start(config).unwrap()
+}
+
+/// Answers, but forgets every fifth request.
+async fn serve(mut events: NetworkEvents) {
+    let mut count = 0;
+    while let Some(event) = events.next().await {
+        let NetworkEvent::Request { request, .. } = event else { continue };
+        count += 1;
+        match request {
+            _ if count % 5 == 0 => {}
+            InboundRequest::Head(responder) => responder.send(PreconfHead::default()),
+            InboundRequest::Commitments(_, responder) => {
+                responder
+                    .send(GetCommitmentsByNumberResponse::new((0..256).map(commitment).collect()).unwrap());
+            }
+            InboundRequest::TxList(asked, responder) => responder.send(GetRawTxListResponse {
+                raw_tx_list_hash: asked.raw_tx_list_hash,
+                // What a busy machine can send in time without optimisation.
+                txlist: vec![1; 20 * 1024].into(),
+            }),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Asks the double for all that it has, as fast as it may, until this is dropped.
+async fn sync(handle: &NetworkHandle, peer: PeerId) {
+    let page = GetCommitmentsByNumberRequest { start_block_number: U256::from(10), max_count: 256 };
+    let list = GetRawTxListRequest { raw_tx_list_hash: Default::default() };
+    loop {
+        // One that waits for its rate limit when the peer leaves ends with an error.
+        let _asked = tokio::join!(
+            handle.request::<GetHead>(peer, GetHeadRequest {}),
+            handle.request::<GetCommitmentsByNumber>(peer, page),
+            handle.request::<GetRawTxList>(peer, list),
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Whether a node knows what the double speaks; none if it is not connected.
+async fn is_ready(handle: &NetworkHandle, double: &DeployedPeer) -> Option<bool> {
+    let peers = handle.peers().await.unwrap();
+    peers.iter().find(|status| status.peer == double.peer_id()).map(|status| status.ready)
+}
+
+async fn meet(handle: &NetworkHandle, double: &DeployedPeer) {
+    soon(handle.dial(double.address().await.unwrap())).await.unwrap();
+    eventually(|| async { is_ready(handle, double).await.filter(|ready| *ready) }).await;
+}
+
+/// Starts with this configuration, serves, and syncs from the double for so long; then shuts down.
+async fn live(config: NetworkConfig, double: &DeployedPeer, life: Duration) {
+    let Node { handle, events, running, .. } = Node::start(config);
+    let serving = tokio::spawn(serve(events));
+    meet(&handle, double).await;
+    let _over = tokio::time::timeout(life, sync(&handle, double.peer_id())).await.is_err();
+    handle.shutdown();
+    soon(running).await.unwrap().unwrap();
+    soon(serving).await.unwrap();
+}
+
+#[tokio::test]
+async fn restarts_and_shutdowns_beside_a_deployed_peer_earn_no_punishment() {
+    let (identity, directory) = (Keypair::generate_ed25519(), tempfile::tempdir().unwrap());
+    // One answers at once and asks ninety times in a burst, one takes its time with either.
+    let busy = double(|config| (config.burst, config.ask_every) = (30, Some(Duration::from_secs(3))));
+    let slow = double(|config| {
+        (config.answer_after, config.ask_every) = (Duration::from_secs(4), Some(Duration::from_millis(1700)));
+    });
+    let lives = async |double: &DeployedPeer, name: &str| {
+        let end = Instant::now() + length();
+        // A short life, which the next one must not exceed the limit after, and one that outlives the window.
+        for seconds in [5, 14].into_iter().cycle() {
+            let mut config = NetworkConfig::local(CHAIN, identity.clone());
+            config.data_dir = Some(directory.path().join(name));
+            live(config, double, Duration::from_secs(seconds)).await;
+            if Instant::now() >= end {
+                break;
+            }
+        }
+    };
+    tokio::join!(lives(&busy, "busy"), lives(&slow, "slow"));
+    for double in [busy, slow] {
+        let failure = double.last_failure();
+        assert!(double.punishments().is_empty(), "{:?} {failure:?}", double.punishments());
+        let (served, answered) = double.traffic();
+        assert!(served > 3 && answered > 10, "{served} {answered}");
+    }
+}
+
+#[tokio::test]
+async fn pruning_a_deployed_peer_earns_no_punishment() {
+    let double = double(|config| config.ask_every = Some(Duration::from_millis(1900)));
+    let mut config = rig::config();
+    (config.peers.low, config.peers.high, config.peers.grace) = (0, 0, Duration::from_secs(1));
+    let Node { handle, events, .. } = Node::start(config);
+    tokio::spawn(serve(events));
+    for _ in 0..3 {
+        meet(&handle, &double).await;
+        eventually(|| async { is_ready(&handle, &double).await.is_none().then_some(()) }).await;
+    }
+    let failure = double.last_failure();
+    assert!(double.punishments().is_empty(), "{:?} {failure:?}", double.punishments());
+    assert!(double.traffic().1 > 0);
+}
