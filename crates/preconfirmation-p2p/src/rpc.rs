@@ -133,6 +133,13 @@ impl Desks {
     pub(crate) fn new(in_work: NonZeroUsize) -> Self {
         Self { head: Desk::new(in_work), commitments: Desk::new(in_work), txlist: Desk::new(in_work) }
     }
+
+    /// Whether a request of ours to this peer is without an answer yet.
+    pub(crate) fn asks(&self, peer: &PeerId) -> bool {
+        self.head.asked.values().any(|asked| asked.ask.peer == *peer)
+            || self.commitments.asked.values().any(|asked| asked.ask.peer == *peer)
+            || self.txlist.asked.values().any(|asked| asked.ask.peer == *peer)
+    }
 }
 
 /// A protocol that has a desk and a behaviour in the swarm.

@@ -5,12 +5,13 @@ mod bootnode;
 pub(crate) mod record;
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
 
-use discv5::{ConfigBuilder, Discv5, Enr, Event, ListenConfig, QueryError, RequestError};
+use discv5::{ConfigBuilder, Discv5, Enr, Event, ListenConfig, QueryError, RateLimiterBuilder, RequestError};
 use enr::{CombinedKey, NodeId};
 use futures::{
     StreamExt as _,
@@ -24,7 +25,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{config::DiscoveryConfig, error::DiscoveryError, metrics};
+use socket2::{Domain, Socket, Type};
+
+use crate::{config::DiscoveryConfig, error::DiscoveryError, ip::ip_of, metrics};
 pub(crate) use bootnode::Kind;
 pub use bootnode::{Bootnode, BootnodeError, EnodePart};
 
@@ -34,10 +37,21 @@ const FINDS: usize = 64;
 /// Nodes of this chain that end a query.
 const ENOUGH: usize = 16;
 
+/// Between two pings of a neighbour.
+const PING_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// A neighbour tells at which address it sees this node when it is pinged: each vote lasts until the next but one,
+/// so that the few of a small network agree at the same time.
+const VOTES_LAST: Duration = Duration::from_secs(2 * 5 * 60);
+
+/// An address that has sent too many packets is heard again after this, to the nearest five minutes. Anybody can send
+/// packets in its name; what this node asks it is answered all the same.
+const DEAF_FOR: Duration = Duration::from_secs(60);
+
 /// What discovery tells the service.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// A node that says it is of this chain.
+    /// A node that says it is of this chain, and that has answered at the IP of these addresses.
     Peer { peer: PeerId, addresses: Vec<Multiaddr>, record: String },
     /// The node's own record: the first one, or one with an address that others agree on.
     Own(Box<Enr>),
@@ -98,10 +112,15 @@ impl Discovery {
     }
 }
 
-/// Binds the socket of discovery.
-pub(crate) fn bind(config: &DiscoveryConfig) -> std::io::Result<(UdpSocket, SocketAddr)> {
-    let socket = UdpSocket::bind(config.listen)?;
+/// Binds the socket of discovery. One of IPv6 leaves IPv4 to others.
+pub(crate) fn bind(config: &DiscoveryConfig) -> io::Result<(UdpSocket, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(config.listen), Type::DGRAM, None)?;
+    if config.listen.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&config.listen.into())?;
     socket.set_nonblocking(true)?;
+    let socket = UdpSocket::from(socket);
     let address = socket.local_addr()?;
     Ok((socket, address))
 }
@@ -143,6 +162,7 @@ type Answer = (Multiaddr, Result<Enr, RequestError>);
 struct Driver {
     discv5: Discv5,
     chain_id: u64,
+    is_v4: bool,
     interval: Duration,
     records: Vec<Enr>,
     /// Contacts that have not told their record yet and are not being asked.
@@ -166,8 +186,20 @@ impl Driver {
             config.ip_limit();
         }
         if setup.config.limit_packets {
-            config.enable_packet_filter();
+            let (each, all) = (setup.config.packets_per_ip.get(), setup.config.packets.get());
+            let limits = RateLimiterBuilder::new()
+                .total_n_every(all, Duration::from_secs(1))
+                .ip_n_every(each, Duration::from_secs(1))
+                .node_n_every(each, Duration::from_secs(1))
+                .build()
+                .map_err(|error| DiscoveryError::Start(error.into()))?;
+            config.enable_packet_filter().filter_rate_limiter(Some(limits)).ban_duration(Some(DEAF_FOR));
         }
+        // What a node says of others is nothing before they have answered themselves.
+        config.disable_report_discovered_peers();
+        config.ping_interval(PING_INTERVAL).vote_duration(VOTES_LAST);
+        // In a small network nobody new may come for hours; that is no reason to take the address back.
+        config.enr_peer_update_min(setup.config.quorum.max(2)).auto_nat_listen_duration(None);
         if !setup.learns_ip {
             config.disable_enr_update();
         }
@@ -179,6 +211,7 @@ impl Driver {
         let driver = Self {
             discv5,
             chain_id: setup.chain_id,
+            is_v4,
             interval: setup.config.interval,
             records: setup.records,
             contacts: setup.contacts,
@@ -217,7 +250,7 @@ impl Driver {
     fn answer(&mut self, (contact, answer): Answer) {
         match answer {
             Ok(record) => {
-                self.seen(&record);
+                self.contacted(&record);
                 self.records.push(record);
             }
             Err(error) => {
@@ -229,14 +262,14 @@ impl Driver {
 
     fn queried(&self, found: Result<Vec<Enr>, QueryError>) {
         match found {
-            Ok(found) => found.iter().for_each(|record| self.seen(record)),
+            Ok(found) => found.iter().for_each(|record| self.contacted(record)),
             Err(error) => tracing::debug!(%error, "query failed"),
         }
     }
 
     fn event(&self, event: Event) {
         match event {
-            Event::Discovered(record) | Event::SessionEstablished(record, _) => self.seen(&record),
+            Event::SessionEstablished(record, address) => self.seen(&record, address.ip()),
             Event::SocketUpdated(address) => {
                 tracing::info!(%address, "peers agree on the address of this node");
                 self.tell(Found::Own(Box::new(self.discv5.local_enr())));
@@ -245,15 +278,26 @@ impl Driver {
         }
     }
 
-    /// Somebody's record, whose signature is right.
-    fn seen(&self, record: &Enr) {
+    /// Somebody has answered at the address of its record.
+    fn contacted(&self, record: &Enr) {
+        let ip = if self.is_v4 { record.ip4().map(IpAddr::V4) } else { record.ip6().map(IpAddr::V6) };
+        if let Some(ip) = ip {
+            self.seen(record, ip);
+        }
+    }
+
+    /// The record, whose signature is right, of somebody who has answered at this IP. Other addresses in it could
+    /// be anybody's.
+    fn seen(&self, record: &Enr, ip: IpAddr) {
         if record.node_id() == self.discv5.local_enr().node_id() {
             return;
         }
-        let outcome = match (record::chain(record), record::peer_id(record), record::addresses(record)) {
-            (Some(chain), ..) if chain != self.chain_id => "other_chain",
-            (None, ..) => "other_network",
-            (_, Some(peer), addresses) if !addresses.is_empty() => {
+        let mut addresses = record::addresses(record);
+        addresses.retain(|address| ip_of(address) == Some(ip.to_canonical()));
+        let outcome = match (record::chain(record), record::peer_id(record)) {
+            (Some(chain), _) if chain != self.chain_id => "other_chain",
+            (None, _) => "other_network",
+            (_, Some(peer)) if !addresses.is_empty() => {
                 self.tell(Found::Peer { peer, addresses, record: record.to_base64() });
                 "found"
             }

@@ -59,6 +59,7 @@ impl NetworkService {
         if message.source == Some(self.local) {
             self.judge(&id, &from, MessageAcceptance::Ignore);
             metrics::received(topic, "own");
+            self.own_message(message.sequence_number);
             return;
         }
         let length = message.data.len();

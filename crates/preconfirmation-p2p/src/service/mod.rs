@@ -19,7 +19,10 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, swarm::SwarmEvent};
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol, Swarm,
+    swarm::{ListenError, SwarmEvent},
+};
 use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, watch},
@@ -35,6 +38,7 @@ use crate::{
     error::{DiscoveryError, NetworkError},
     event::{Answer, NetworkEvent, NetworkEvents, Ready, Settlement},
     gossip::Topics,
+    half_open::HalfOpen,
     handle::{Command, NetworkHandle},
     metrics,
     outbox::Outbox,
@@ -79,7 +83,8 @@ impl Network {
 
         let topics = Topics::new(config.chain_id);
         let connections = Connections::default();
-        let swarm = behaviour::swarm(&config, &topics, &connections)?;
+        let half_open = HalfOpen::new(config.connections);
+        let swarm = behaviour::swarm(&config, &topics, &connections, &half_open)?;
         let local = *swarm.local_peer_id();
 
         let queues = config.queues;
@@ -120,6 +125,7 @@ impl Network {
             sessions: 0,
             listeners: Vec::new(),
             listening,
+            half_open,
             keeping,
             peers: HashMap::new(),
             scores: Scores::new(config.score),
@@ -137,8 +143,9 @@ impl Network {
             config,
         };
         for peer in service.keeping.protected() {
-            service.swarm.behaviour_mut().others.limits.bypass_peer_id(&peer);
+            service.swarm.behaviour_mut().others.limits.protect(peer);
         }
+        service.reserve_places();
         service.listen()?;
         let (listening, record) = (listening_receiver, record_receiver);
         let handle = NetworkHandle { local, commands, reports, listening, record, shutdown };
@@ -172,6 +179,7 @@ pub struct NetworkService {
     sessions: u64,
     listeners: Vec<Listener>,
     listening: watch::Sender<Option<Vec<Multiaddr>>>,
+    half_open: HalfOpen,
     keeping: Keeping,
 
     peers: HashMap<PeerId, Peer>,
@@ -222,7 +230,7 @@ impl NetworkService {
     ///
     /// # Errors
     /// [`NetworkError::ListenerClosed`] when a listener ends: a node that can no longer be reached as
-    /// configured says so instead of going on. [`NetworkError::Discovery`] when discovery ends.
+    /// configured says so instead of going on.
     pub async fn run(mut self) -> Result<(), NetworkError> {
         let shutdown = Arc::clone(&self.shutdown);
         let shutdown = shutdown.notified();
@@ -291,7 +299,8 @@ impl NetworkService {
             Input::Command(command) => self.command(command),
             Input::Turn => self.send_requests(),
             Input::Redial => self.dial_static(Instant::now()),
-            Input::Found(found) => self.on_found(found?),
+            Input::Found(Ok(found)) => self.on_found(found),
+            Input::Found(Err(error)) => self.discovery_ended(&error, Instant::now()),
             Input::Tick => self.on_tick(),
             Input::Swarm(event) => self.swarm_event(event)?,
             Input::Abandoned => return Ok(false),
@@ -324,6 +333,9 @@ impl NetworkService {
                 self.dial_failed(connection_id, error);
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
+                if matches!(error, ListenError::LocalPeerId { .. }) {
+                    self.keeping.twins.inbound(Instant::now());
+                }
                 tracing::debug!(%error, "connection refused");
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {

@@ -12,4 +12,6 @@ mod lives;
 mod raw;
 mod requests;
 mod rig;
+mod strangers;
 mod transports;
+mod twins;
