@@ -89,6 +89,7 @@
 //! | `p2p_peers` | `direction` | connected peers |
 //! | `p2p_dials_total` | `source`, `outcome` | dials |
 //! | `p2p_connections_refused_total` | `limit` | connections refused: `inbound`, `outbound`, `dials`, `peer`, `address`, `subnet`, `banned` |
+//! | `p2p_service_tick_seconds` | | what the network's task does once a second: scores, bans, whom to dial, whom to let go |
 //! | `p2p_identity_used_twice_total` | `sign` | signs that two nodes use one key: ours (`dialled`, `answered`, `published`) or a peer's (`two_addresses`) |
 //! | `p2p_peers_pruned_total` | | peers disconnected because there were too many |
 //! | `p2p_discovery_records_total` | `outcome` | node records that discovery has seen |

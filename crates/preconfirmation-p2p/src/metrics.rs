@@ -18,6 +18,7 @@ const DROPPED: &str = "p2p_queue_dropped_total";
 const DIALS: &str = "p2p_dials_total";
 const PRUNED: &str = "p2p_peers_pruned_total";
 const REFUSED: &str = "p2p_connections_refused_total";
+const TICK: &str = "p2p_service_tick_seconds";
 const TWINS: &str = "p2p_identity_used_twice_total";
 const RECORDS: &str = "p2p_discovery_records_total";
 const SCORE: &str = "p2p_peer_score_gauge";
@@ -36,6 +37,7 @@ pub(crate) fn describe() {
     describe_counter!(DIALS, count, "Dials, by where the address came from and what became of them");
     describe_counter!(PRUNED, count, "Peers disconnected because there were too many");
     describe_counter!(REFUSED, count, "Connections refused, by the limit that was reached");
+    describe_histogram!(TICK, Unit::Seconds, "What the network's task does once a second");
     describe_counter!(TWINS, count, "Signs that two nodes use one key, by sign");
     describe_counter!(RECORDS, count, "Node records that discovery has seen, by what they are good for");
     describe_counter!(BANS, count, "Peers banned, by the part of the score that was too low");
@@ -83,6 +85,10 @@ pub(crate) fn pruned() {
 
 pub(crate) fn refused(limit: &'static str) {
     counter!(REFUSED, "limit" => limit).increment(1);
+}
+
+pub(crate) fn ticked(took: Duration) {
+    histogram!(TICK).record(took.as_secs_f64());
 }
 
 pub(crate) fn twin(sign: &'static str) {

@@ -19,7 +19,7 @@ pub(crate) struct Standing {
     /// Whether we dialled it.
     pub(crate) outbound: bool,
     /// Whether a request of either side is in flight: many peers ban whoever hangs up on one.
-    pub(crate) busy: bool,
+    pub(crate) in_flight: bool,
     pub(crate) since: Instant,
 }
 
@@ -36,8 +36,8 @@ impl PeersConfig {
 
     /// Whom to disconnect so that `high` peers are left. First who is of no use, then the worst score, then
     /// the youngest; nobody protected, nobody younger than the grace, none that we dialled as long as there are few of
-    /// these. So a newcomer above the mark has time to show that it is better than somebody. Who is busy goes when it
-    /// is not, and nobody goes in its place.
+    /// these. So a newcomer above the mark has time to show that it is better than somebody. With a request in
+    /// flight nobody goes, and nobody better in its place: its time comes a second later.
     #[must_use]
     pub(crate) fn surplus(&self, peers: &[Standing], now: Instant) -> Vec<PeerId> {
         let surplus = peers.len().saturating_sub(self.high);
@@ -59,7 +59,7 @@ impl PeersConfig {
             spare -= usize::from(counts && goes);
             goes
         });
-        leaving.into_iter().take(surplus).filter(|peer| !peer.busy).map(|peer| peer.peer).collect()
+        leaving.into_iter().take(surplus).filter(|peer| !peer.in_flight).map(|peer| peer.peer).collect()
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
             ready: true,
             protected: false,
             outbound: false,
-            busy: false,
+            in_flight: false,
             since,
         }
     }
@@ -115,10 +115,10 @@ mod tests {
     }
 
     #[test]
-    fn who_is_busy_stays_for_now_and_nobody_better_goes_instead() {
+    fn nobody_goes_with_a_request_in_flight() {
         let start = Instant::now();
         let later = start + Duration::from_secs(60);
-        let busy = Standing { busy: true, ..standing(-1.0, start) };
+        let busy = Standing { in_flight: true, ..standing(-1.0, start) };
         let peers = [busy, standing(0.0, start), standing(1.0, start)];
         assert_eq!(config(0, 2).surplus(&peers, later), []);
         assert_eq!(config(0, 1).surplus(&peers, later), [peers[1].peer]);

@@ -368,7 +368,7 @@ impl NetworkService {
                 ready: record.is_ready(),
                 protected: self.keeping.is_protected(peer),
                 outbound: record.is_outbound(),
-                busy: self.is_busy(peer, record),
+                in_flight: self.has_in_flight(peer, record),
                 since: record.since(),
             })
             .collect();
@@ -381,7 +381,7 @@ impl NetworkService {
     }
 
     /// Whether a request of either side is in flight.
-    fn is_busy(&self, peer: &PeerId, record: &Peer) -> bool {
+    fn has_in_flight(&self, peer: &PeerId, record: &Peer) -> bool {
         let serving = record.in_work.available_permits() < self.config.serving.in_work_per_peer.get();
         serving || self.desks.asks(peer)
     }

@@ -206,6 +206,7 @@ impl NetworkService {
         self.retry(&Topic::ALL, now);
         self.till.prune();
         self.keep(now);
+        metrics::ticked(now.elapsed());
     }
 
     fn ban(&mut self, peer: PeerId, now: Instant) {
