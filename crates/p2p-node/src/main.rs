@@ -18,6 +18,7 @@ mod domain;
 mod hexadecimal;
 mod inspect;
 mod lines;
+mod log_limit;
 mod run;
 mod signals;
 
@@ -28,7 +29,11 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+use log_limit::LogLimit;
 
 /// What the user wants.
 #[derive(Debug, Parser)]
@@ -83,6 +88,8 @@ fn log_to_stderr() {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .log_internal_errors(false)
+        .finish()
+        .with(LogLimit::default())
         .init();
 }
 

@@ -138,7 +138,7 @@ impl Admission {
 }
 
 fn deny(refused: Refused) -> ConnectionDenied {
-    metrics::refused(refused.label());
+    metrics::connection_refused(refused.label());
     ConnectionDenied::new(refused)
 }
 

@@ -7,7 +7,6 @@ use std::{
 
 use libp2p::{
     PeerId,
-    gossipsub::MessageId,
     request_response::{InboundRequestId, ResponseChannel},
 };
 use preconfirmation_types::{
@@ -16,7 +15,10 @@ use preconfirmation_types::{
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
-use crate::metrics;
+use crate::{
+    inbox::{self, Lane},
+    metrics,
+};
 
 /// Something that the application should know or answer.
 #[derive(Debug)]
@@ -72,10 +74,15 @@ impl GossipMessage {
 pub enum Verdict {
     /// Authentic: forwarded, and its sender earns a little.
     Accept,
+    /// Forwarded, and nobody earns anything: a transaction list that no commitment names yet.
+    Forward,
     /// Neither: not forwarded, nobody pays.
     Ignore,
-    /// Bad: not forwarded, and its sender pays.
+    /// Bad: not forwarded, and its sender pays, as does whoever else has sent it.
     Reject(Offence),
+    /// Bad, but only its author can know that: not forwarded, and its sender pays where it is the author. A relay does
+    /// not, however much of it comes beyond `gossip.unelected_per_minute` is read after everybody else's.
+    RejectAuthor(Offence),
 }
 
 impl Verdict {
@@ -84,22 +91,24 @@ impl Verdict {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Accept => "accepted",
+            Self::Forward => "forwarded",
             Self::Ignore => "ignored",
             Self::Reject(_) => "rejected",
+            Self::RejectAuthor(_) => "author_rejected",
         }
     }
 }
 
 /// A message whose verdict is owed.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Open {
-    pub(crate) id: MessageId,
+    /// The number of its verdict.
+    pub(crate) key: u64,
     pub(crate) from: PeerId,
-    pub(crate) topic: Topic,
-    pub(crate) bytes: usize,
-    /// One of the count, some of the bytes. As the settlement channel holds as many settlements as there are
-    /// permits of the count, it always has room for one more.
-    pub(crate) permits: [OwnedSemaphorePermit; 2],
+    /// Whether its sender has signed it for gossip.
+    pub(crate) by_author: bool,
+    /// Whether it is the high-s twin of a genuine message.
+    pub(crate) is_twin: bool,
 }
 
 /// A verdict on its way to the service.
@@ -111,8 +120,9 @@ pub(crate) struct Settlement {
 
 /// The right, and the duty, to judge one message once. Dropping it settles [`Verdict::Ignore`].
 ///
-/// The message is forwarded only if the verdict comes while gossip remembers it: `gossip.history *
-/// gossip.heartbeat`, 6 s by default. A later one still counts for the sender's score.
+/// The message is forwarded only if the verdict comes while gossip remembers it: a heartbeat and a second less than
+/// `gossip.history * gossip.heartbeat`, 4.5 s by default. Then it is settled *ignore*; a later verdict still counts for
+/// the sender's score.
 #[must_use = "a message whose token is dropped is not forwarded"]
 pub struct VerdictToken {
     open: Option<Open>,
@@ -130,6 +140,7 @@ impl VerdictToken {
     }
 
     fn give(&mut self, verdict: Verdict) {
+        // There is room for as many as are open. One more is about a message that is settled already.
         if let Some(open) = self.open.take()
             && let Err(mpsc::error::TrySendError::Full(_)) =
                 self.settlements.try_send(Settlement { open, verdict })
@@ -147,9 +158,7 @@ impl Drop for VerdictToken {
 
 impl fmt::Debug for VerdictToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerdictToken")
-            .field("message_id", &self.open.as_ref().map(|open| &open.id))
-            .finish_non_exhaustive()
+        f.debug_struct("VerdictToken").field("open", &self.open).finish_non_exhaustive()
     }
 }
 
@@ -260,7 +269,8 @@ pub(crate) type Ready = BTreeMap<PeerId, u64>;
 /// Peers coming and going are never lost: the network keeps the set, and [`NetworkEvents::next`] turns what
 /// has changed since it was last called into events. A peer that came and went in between is not told; one
 /// that went and came is told as both. Gossip and requests have bounded queues; what does not fit is
-/// settled [`Verdict::Ignore`], or closed, and counted. Gossip and requests can come from a peer before it is
+/// settled [`Verdict::Ignore`], or closed, and counted. Gossip of a peer that passes on much of what nobody has elected
+/// is told when there is nothing else. Gossip and requests can come from a peer before it is
 /// told as connected, or without: a peer need not speak our request protocols to gossip.
 #[derive(Debug)]
 pub struct NetworkEvents {
@@ -269,14 +279,14 @@ pub struct NetworkEvents {
     known: Ready,
     /// Differences not told yet: at most two for each peer that was or is ready.
     changes: VecDeque<NetworkEvent>,
-    gossip: mpsc::Receiver<NetworkEvent>,
+    gossip: inbox::Receiver,
     requests: mpsc::Receiver<NetworkEvent>,
 }
 
 impl NetworkEvents {
     pub(crate) const fn new(
         ready: watch::Receiver<Ready>,
-        gossip: mpsc::Receiver<NetworkEvent>,
+        gossip: inbox::Receiver,
         requests: mpsc::Receiver<NetworkEvent>,
     ) -> Self {
         Self { ready, ready_open: true, known: Ready::new(), changes: VecDeque::new(), gossip, requests }
@@ -292,13 +302,22 @@ impl NetworkEvents {
             if let Some(change) = self.changes.pop_front() {
                 return Some(change);
             }
+            let Self { ready, ready_open, gossip, requests, .. } = self;
+            let fairly = async {
+                tokio::select! {
+                    Some(event) = gossip.next(Lane::First) => Some(event),
+                    Some(event) = requests.recv() => Some(event),
+                    else => None,
+                }
+            };
             tokio::select! {
-                changed = self.ready.changed(), if self.ready_open => {
-                    self.ready_open = changed.is_ok();
+                biased;
+                changed = ready.changed(), if *ready_open => {
+                    *ready_open = changed.is_ok();
                     self.compare();
                 }
-                Some(event) = self.gossip.recv() => return Some(event),
-                Some(event) = self.requests.recv() => return Some(event),
+                Some(event) = fairly => return Some(event),
+                Some(event) = gossip.next(Lane::Last) => return Some(event),
                 else => return None,
             }
         }
@@ -353,7 +372,7 @@ mod tests {
     #[tokio::test]
     async fn peers_that_come_and_go_are_told_as_differences() {
         let (ready, receiver) = watch::channel(Ready::new());
-        let (gossip, gossip_receiver) = mpsc::channel(1);
+        let (gossip, gossip_receiver) = inbox::inbox();
         let (requests, requests_receiver) = mpsc::channel(1);
         let mut events = NetworkEvents::new(receiver, gossip_receiver, requests_receiver);
         let (one, two, passing) = (PeerId::random(), PeerId::random(), PeerId::random());

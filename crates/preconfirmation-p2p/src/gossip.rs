@@ -16,10 +16,14 @@ use preconfirmation_types::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    config::{GossipConfig, NetworkConfig, ScoreConfig, TopicScoreConfig},
+    config::{NetworkConfig, ScoreConfig, TopicScoreConfig},
     error::NetworkError,
     event::GossipMessage,
+    filter::{Form, Gossipsub, Stack},
 };
+
+/// Most bytes around a message's data: author, number, topic, signature and key of the largest kinds, and their tags.
+const ENVELOPE: usize = 1024;
 
 /// A raw snappy block expands at most to this: a copy of 3 bytes stands for 64.
 const MAX_SNAPPY_EXPANSION: usize = 64 / 3 + 1;
@@ -43,6 +47,27 @@ pub fn gossip_id(data: &[u8]) -> [u8; 20] {
     let mut id = [0; 20];
     id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     id
+}
+
+/// The id by which gossipsub knows a message: [`gossip_id`], but for what is on the commitments' topic and could be a
+/// transaction list as well. 382 bytes can be both, and a copy on the other topic would suppress a genuine list. A genuine
+/// commitment cannot: where a list has its offset, 36, it has the highest byte of a block number.
+pub(crate) fn id_on(topic: Topic, data: &[u8]) -> [u8; 20] {
+    let mut id = gossip_id(data);
+    if topic == Topic::Commitments
+        && data.get(32).is_some_and(|byte| usize::from(*byte) == TXLIST_HEADER_BYTES)
+    {
+        id.iter_mut().for_each(|byte| *byte = !*byte);
+    }
+    id
+}
+
+/// The low form of a commitment's bytes, if they are the high one (§4).
+fn low_form(ssz: &Bytes) -> Option<Bytes> {
+    let signed = SignedCommitment::from_ssz(ssz).ok()?;
+    let signature = signed.signature;
+    let low = signed.with_low_s();
+    (low.signature != signature).then(|| low.to_ssz().into())
 }
 
 fn uncompressed(data: &[u8]) -> Option<Vec<u8>> {
@@ -74,6 +99,22 @@ pub(crate) fn decode(topic: Topic, data: Bytes, max_txlist_bytes: usize) -> Resu
                 .map_err(|error| Malformed { error, oversize: false })
         }
     }
+}
+
+/// A message of a topic, and the id of the genuine one if it is the high-s twin of one: then it is in its low form (§4).
+pub(crate) fn read(
+    topic: Topic,
+    data: Bytes,
+    max_txlist_bytes: usize,
+) -> Result<(GossipMessage, Option<MessageId>), Malformed> {
+    let message = decode(topic, data, max_txlist_bytes)?;
+    if let GossipMessage::Commitment(ssz) = &message
+        && let Some(low) = low_form(ssz)
+    {
+        let genuine = MessageId::new(&id_on(topic, &low));
+        return Ok((GossipMessage::Commitment(low), Some(genuine)));
+    }
+    Ok((message, None))
 }
 
 /// Bytes that are not the container of their topic.
@@ -121,16 +162,15 @@ impl Topics {
     }
 }
 
-/// Gossipsub that only knows the topics of one chain.
-pub(crate) type Gossipsub = gossipsub::Behaviour<gossipsub::IdentityTransform, WhitelistSubscriptionFilter>;
-
 /// Builds gossipsub, scores on and both topics subscribed.
 pub(crate) fn behaviour(config: &NetworkConfig, topics: &Topics) -> Result<Gossipsub, NetworkError> {
     let hashes: HashSet<_> = topics.0.iter().map(|(_, _, hash)| hash.clone()).collect();
-    let mut behaviour = Gossipsub::new_with_subscription_filter(
+    let form = Form::new(topics.clone(), config.max_txlist_bytes);
+    let mut behaviour = Stack::new_with_subscription_filter_and_transform(
         MessageAuthenticity::Signed(Keypair::clone(&config.identity)),
-        parameters(&config.gossip, topics)?,
+        parameters(config, topics)?,
         WhitelistSubscriptionFilter(hashes),
+        form.clone(),
     )
     .map_err(|error| NetworkError::Stack(error.into()))?;
     behaviour
@@ -139,16 +179,25 @@ pub(crate) fn behaviour(config: &NetworkConfig, topics: &Topics) -> Result<Gossi
     for (_, topic, _) in &topics.0 {
         behaviour.subscribe(topic).map_err(|error| NetworkError::Stack(error.into()))?;
     }
-    Ok(behaviour)
+    Ok(Gossipsub::new(behaviour, form))
 }
 
-fn parameters(config: &GossipConfig, topics: &Topics) -> Result<gossipsub::Config, NetworkError> {
+fn parameters(network: &NetworkConfig, topics: &Topics) -> Result<gossipsub::Config, NetworkError> {
+    let config = &network.gossip;
+    let commitments = topics.hash(Topic::Commitments);
+    let frame = |topic| limit(topic, network.max_txlist_bytes) + ENVELOPE;
     let mesh = &config.mesh;
     let txlists = &config.txlist_mesh;
     gossipsub::ConfigBuilder::default()
         .validation_mode(ValidationMode::Strict)
         .validate_messages()
-        .message_id_fn(|message| MessageId::new(&gossip_id(&message.data)))
+        .message_id_fn(move |message| {
+            let topic = if message.topic == commitments { Topic::Commitments } else { Topic::RawTxLists };
+            MessageId::new(&id_on(topic, &message.data))
+        })
+        // Over this, not even the signature is checked.
+        .max_transmit_size_for_topic(frame(Topic::Commitments), topics.hash(Topic::Commitments))
+        .max_transmit_size_for_topic(frame(Topic::RawTxLists), topics.hash(Topic::RawTxLists))
         .support_floodsub()
         .max_transmit_size(config.max_frame_bytes)
         .mesh_n(mesh.size)
@@ -318,7 +367,7 @@ mod tests {
         {
             assert_eq!(off, 0.0);
         }
-        let parameters = parameters(&config.gossip, &topics).unwrap();
+        let parameters = parameters(&config, &topics).unwrap();
         assert_eq!(
             (
                 parameters.mesh_n(),

@@ -77,6 +77,7 @@ pub struct NetworkHandle {
     pub(crate) reports: mpsc::Sender<(PeerId, Offence)>,
     pub(crate) listening: watch::Receiver<Option<Vec<Multiaddr>>>,
     pub(crate) record: watch::Receiver<Option<String>>,
+    pub(crate) suspected: watch::Receiver<bool>,
     pub(crate) shutdown: Arc<Notify>,
 }
 
@@ -108,6 +109,13 @@ impl NetworkHandle {
     pub async fn record_made(&self) -> Option<String> {
         let mut record = self.record.clone();
         record.wait_for(Option::is_some).await.ok().and_then(|record| record.clone())
+    }
+
+    /// Whether this node suspects its own lookahead, clock or configuration: several peers have signed within a minute
+    /// what it does not expect, and no commitment has passed since. While it does, nobody is charged for that.
+    #[must_use]
+    pub fn suspects_itself(&self) -> bool {
+        *self.suspected.borrow()
     }
 
     /// Publishes a message (§6) and returns when it is in the send queues of peers, or is kept for the first

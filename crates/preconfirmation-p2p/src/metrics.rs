@@ -22,6 +22,7 @@ const TICK: &str = "p2p_service_tick_seconds";
 const TWINS: &str = "p2p_identity_used_twice_total";
 const RECORDS: &str = "p2p_discovery_records_total";
 const SCORE: &str = "p2p_peer_score_gauge";
+const SUSPECTED: &str = "p2p_own_schedule_suspected";
 const WAITING: &str = "p2p_queue_length";
 
 /// Tells the recorder what the metrics mean.
@@ -40,13 +41,25 @@ pub(crate) fn describe() {
     describe_histogram!(TICK, Unit::Seconds, "What the network's task does once a second");
     describe_counter!(TWINS, count, "Signs that two nodes use one key, by sign");
     describe_counter!(RECORDS, count, "Node records that discovery has seen, by what they are good for");
-    describe_counter!(BANS, count, "Peers banned, by the part of the score that was too low");
+    describe_counter!(BANS, count, "Peers banned");
     describe_gauge!(SCORE, count, "Least, mean and most total score of the connected peers");
+    describe_gauge!(SUSPECTED, count, "1 while several authors offend alike and no commitment passes");
     describe_gauge!(WAITING, count, "What waits in a queue, by queue");
 }
 
 pub(crate) fn received(topic: Topic, outcome: &'static str) {
     counter!(GOSSIP_RECEIVED, "topic" => topic.label(), "outcome" => outcome).increment(1);
+}
+
+/// Messages that gossipsub was not shown; of no topic where we know none.
+pub(crate) fn refused(topic: Option<Topic>, outcome: &'static str, messages: u32) {
+    let topic = topic.map_or("unknown", Topic::label);
+    counter!(GOSSIP_RECEIVED, "topic" => topic, "outcome" => outcome).increment(messages.into());
+}
+
+/// Whether we suspect ourselves.
+pub(crate) fn suspected(suspected: bool) {
+    gauge!(SUSPECTED).set(if suspected { 1.0 } else { 0.0 });
 }
 
 pub(crate) fn published(topic: Topic, outcome: &'static str) {
@@ -71,8 +84,8 @@ pub(crate) fn offence(offence: Offence) {
     counter!(OFFENCES, "offence" => offence.label()).increment(1);
 }
 
-pub(crate) fn banned(reason: &'static str) {
-    counter!(BANS, "reason" => reason).increment(1);
+pub(crate) fn banned() {
+    counter!(BANS).increment(1);
 }
 
 pub(crate) fn dialled(source: Source, outcome: &'static str) {
@@ -83,7 +96,7 @@ pub(crate) fn pruned() {
     counter!(PRUNED).increment(1);
 }
 
-pub(crate) fn refused(limit: &'static str) {
+pub(crate) fn connection_refused(limit: &'static str) {
     counter!(REFUSED, "limit" => limit).increment(1);
 }
 

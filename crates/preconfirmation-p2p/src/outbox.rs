@@ -21,6 +21,8 @@ pub(crate) struct Kept {
 pub(crate) enum State {
     /// No peer was there. gossipsub does not know the message.
     Unheard,
+    /// Peers have not taken what was published before it. gossipsub does not know it either.
+    Behind,
     /// The send queues of all chosen peers were full. gossipsub knows the message as published, so it can be
     /// forwarded while the message cache lasts, but not published again.
     Remembered {
@@ -30,6 +32,9 @@ pub(crate) enum State {
         /// Of these peers; of none if all were full.
         to: Vec<PeerId>,
     },
+    /// As `Remembered`, but the message cache has forgotten it, and the duplicate cache has not: until then it can be
+    /// neither forwarded nor published.
+    Forgotten { until: Instant },
 }
 
 /// What became of another attempt.
@@ -39,6 +44,8 @@ pub(crate) enum Attempt {
     Sent,
     /// It waits on, and so does all behind it on its topic.
     Waits,
+    /// It waits on by itself.
+    WaitsAlone,
 }
 
 /// The kept messages, oldest first. Bounded by count and by bytes; a message that does not fit is refused,
@@ -57,6 +64,21 @@ impl Outbox {
 
     pub(crate) fn len(&self) -> usize {
         self.kept.len()
+    }
+
+    /// Whether a message of this topic would come too early if it were sent now: behind one that waits for room, on any
+    /// topic, because a transaction list goes before its commitment; or behind one of its own topic.
+    pub(crate) fn is_ahead(&self, topic: Topic) -> bool {
+        self.kept.iter().any(|kept| match kept.state {
+            State::Behind => true,
+            State::Unheard | State::Remembered { .. } => kept.topic == topic,
+            State::Forgotten { .. } => false,
+        })
+    }
+
+    /// Whether a message waits until peers have taken others.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.kept.iter().any(|kept| kept.state == State::Behind)
     }
 
     /// Whether these bytes wait already.
@@ -108,10 +130,14 @@ impl Outbox {
                 return true;
             }
             match attempt(kept) {
-                Attempt::Sent => bytes -= kept.ssz.len(),
+                Attempt::Sent => {
+                    bytes -= kept.ssz.len();
+                    return false;
+                }
                 Attempt::Waits => waiting.push(kept.topic),
+                Attempt::WaitsAlone => {}
             }
-            waiting.contains(&kept.topic)
+            true
         });
         self.bytes = bytes;
     }
@@ -163,6 +189,26 @@ mod tests {
         assert_eq!((outbox.len(), outbox.bytes), (1, 10));
         assert_eq!(outbox.stale(at(385)), [Topic::RawTxLists]);
         assert_eq!(outbox.bytes, 0);
+    }
+
+    #[test]
+    fn what_waits_for_room_goes_before_what_comes_later_on_either_topic() {
+        let (mut outbox, now) = (outbox(8, 100), Instant::now());
+        assert!(!outbox.is_ahead(Topic::Commitments) && !outbox.waits_for_room());
+        outbox.keep(Topic::RawTxLists, bytes(1, 1), State::Unheard, now).unwrap();
+        assert!(outbox.is_ahead(Topic::RawTxLists) && !outbox.is_ahead(Topic::Commitments));
+        outbox.keep(Topic::RawTxLists, bytes(2, 1), State::Behind, now).unwrap();
+        assert!(outbox.is_ahead(Topic::Commitments) && outbox.waits_for_room());
+        outbox.retry(&Topic::ALL, |_| Attempt::Sent);
+        outbox.keep(Topic::Commitments, bytes(3, 1), State::Forgotten { until: now }, now).unwrap();
+        assert!(!outbox.is_ahead(Topic::Commitments));
+        outbox.keep(Topic::Commitments, bytes(4, 1), State::Unheard, now).unwrap();
+        let mut tried = 0;
+        outbox.retry(&Topic::ALL, |kept| {
+            tried += 1;
+            if kept.state == State::Unheard { Attempt::Sent } else { Attempt::WaitsAlone }
+        });
+        assert_eq!((tried, outbox.len(), outbox.bytes), (2, 1, 1));
     }
 
     #[test]

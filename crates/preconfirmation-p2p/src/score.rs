@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use libp2p::PeerId;
@@ -44,9 +44,21 @@ struct Entry {
     /// The score at `at`; since then it has decayed.
     value: f64,
     at: Instant,
+    /// What it signed for gossip and only it could know to be wrong, as gossipsub counts invalid deliveries, at `at`.
+    authored: f64,
     /// What was charged within the last window, oldest first. At most `offence_cap / smallest cost` long.
     charges: VecDeque<(Instant, f64)>,
-    below_since: Option<Instant>,
+    below: Option<Below>,
+}
+
+/// Time below the ban threshold.
+#[derive(Debug, Clone, Copy)]
+struct Below {
+    spent: Duration,
+    /// When it was last seen to be below; none since it has left.
+    seen: Option<Instant>,
+    /// When it was seen to be below the last time of all.
+    last: Instant,
 }
 
 /// Application scores of all peers, connected or not.
@@ -79,6 +91,24 @@ impl Scores {
         entry.value
     }
 
+    /// Charges the author of a message with what only it could know to be wrong. gossipsub cannot be told: it would
+    /// count an invalid delivery against whoever else has brought the message, too. So that count is kept here, and is
+    /// part of what gossipsub is told as the [application score](Self::mirrored). Returns the score.
+    pub(crate) fn author_offence(&mut self, peer: PeerId, offence: Offence, now: Instant) -> f64 {
+        self.entry(peer, now).authored += 1.0;
+        self.offence(peer, offence, now)
+    }
+
+    /// What gossipsub is told as the application score of a peer: the score, and what gossipsub itself would have
+    /// counted for messages that only their author could know to be wrong.
+    pub(crate) fn mirrored(&self, peer: &PeerId, now: Instant) -> f64 {
+        let topic = &self.config.topic;
+        self.peers.get(peer).map_or(0.0, |entry| {
+            let authored = self.config.authored(entry, now);
+            self.config.decayed(entry, now) + topic.weight * topic.invalid_deliveries * authored * authored
+        })
+    }
+
     /// Credits a peer with an accepted message. Returns its score.
     pub(crate) fn accepted(&mut self, peer: PeerId, now: Instant) -> f64 {
         let (acceptance, clamp) = (self.config.acceptance, self.config.clamp);
@@ -97,23 +127,33 @@ impl Scores {
         self.peers.get(peer).map_or(0.0, |entry| self.config.decayed(entry, now))
     }
 
-    /// Takes note of the score that counts for a ban, and says whether it has been too low for too long.
-    /// Leaving and coming back does not start that time anew.
+    /// Takes note of the application score of a connected peer, and says whether it has been too low for too long.
+    /// Leaving and coming back does not start that time anew, and time away does not count.
     pub(crate) fn observe(&mut self, peer: PeerId, score: f64, now: Instant) -> Standing {
         if score >= self.config.ban_threshold {
             if let Some(entry) = self.peers.get_mut(&peer) {
-                entry.below_since = None;
+                entry.below = None;
             }
             return Standing::Tolerated;
         }
         let ban_after = self.config.ban_after;
         let entry = self.entry(peer, now);
-        let since = *entry.below_since.get_or_insert(now);
-        if now.saturating_duration_since(since) > ban_after {
-            entry.below_since = None;
+        let below = entry.below.get_or_insert(Below { spent: Duration::ZERO, seen: None, last: now });
+        let since = below.seen.unwrap_or(now);
+        below.spent = below.spent.saturating_add(now.saturating_duration_since(since));
+        (below.seen, below.last) = (Some(now), now);
+        if below.spent > ban_after {
+            entry.below = None;
             Standing::Banned
         } else {
             Standing::Tolerated
+        }
+    }
+
+    /// The last connection of a peer has closed.
+    pub(crate) fn left(&mut self, peer: &PeerId) {
+        if let Some(below) = self.peers.get_mut(peer).and_then(|entry| entry.below.as_mut()) {
+            below.seen = None;
         }
     }
 
@@ -125,10 +165,10 @@ impl Scores {
                 .charges
                 .back()
                 .is_some_and(|(at, _)| now.saturating_duration_since(*at) < config.offence_window);
-            let below = entry.below_since.is_some_and(|since| {
-                now.saturating_duration_since(since) < config.ban_after.saturating_add(config.ban_for)
-            });
-            charged || below || config.decayed(entry, now).abs() >= FORGOTTEN
+            let below =
+                entry.below.is_some_and(|below| now.saturating_duration_since(below.last) < config.ban_for);
+            let scored = config.decayed(entry, now).abs().max(config.authored(entry, now)) >= FORGOTTEN;
+            charged || below || scored
         });
     }
 
@@ -152,10 +192,11 @@ impl Scores {
         let entry = self.peers.entry(peer).or_insert_with(|| Entry {
             value: 0.0,
             at: now,
+            authored: 0.0,
             charges: VecDeque::new(),
-            below_since: None,
+            below: None,
         });
-        entry.value = config.decayed(entry, now);
+        (entry.value, entry.authored) = (config.decayed(entry, now), config.authored(entry, now));
         entry.at = entry.at.max(now);
         entry
     }
@@ -165,6 +206,11 @@ impl ScoreConfig {
     fn decayed(&self, entry: &Entry, now: Instant) -> f64 {
         let elapsed = now.saturating_duration_since(entry.at);
         entry.value * self.decay.powf(elapsed.as_secs_f64() / self.decay_interval.as_secs_f64())
+    }
+
+    fn authored(&self, entry: &Entry, now: Instant) -> f64 {
+        let elapsed = now.saturating_duration_since(entry.at);
+        entry.authored * self.topic.invalid_deliveries_decay.powf(elapsed.as_secs_f64())
     }
 }
 
@@ -315,15 +361,46 @@ mod tests {
     }
 
     #[test]
-    fn a_low_total_of_a_peer_that_never_returns_is_forgotten_in_the_end() {
+    fn time_away_does_not_count_as_below_and_is_no_break_either() {
+        let mut rig = Rig::new();
+        let peer = rig.peer;
+        let below =
+            |rig: &mut Rig, millis| rig.scores.observe(peer, -6.0, rig.start + Duration::from_millis(millis));
+        assert_eq!(below(&mut rig, 0), Standing::Tolerated);
+        assert_eq!(below(&mut rig, 20_000), Standing::Tolerated);
+        rig.scores.left(&peer);
+        // An hour less a second later.
+        assert_eq!(below(&mut rig, 3_599_000), Standing::Tolerated);
+        assert_eq!(below(&mut rig, 3_609_000), Standing::Tolerated);
+        assert_eq!(below(&mut rig, 3_609_001), Standing::Banned);
+    }
+
+    #[test]
+    fn a_low_score_of_a_peer_that_never_returns_is_forgotten_in_the_end() {
         let mut rig = Rig::new();
         assert_eq!(rig.scores.observe(rig.peer, -6.0, rig.at(0)), Standing::Tolerated);
-        rig.scores.prune(rig.at(1_000_000));
-        // A return after that long finds the time below over.
-        assert_eq!(rig.scores.observe(rig.peer, -6.0, rig.at(1_000_000)), Standing::Banned);
-        assert_eq!(rig.scores.observe(rig.peer, -6.0, rig.at(2_000_000)), Standing::Tolerated);
-        rig.scores.prune(rig.at(10_000_000));
+        rig.scores.left(&rig.peer.clone());
+        rig.scores.prune(rig.at(3_599_999));
+        assert_eq!(rig.scores.peers.len(), 1);
+        rig.scores.prune(rig.at(3_600_000));
         assert_eq!(rig.scores.peers.len(), 0);
+    }
+
+    #[test]
+    fn what_only_the_author_can_know_counts_as_an_invalid_delivery_of_the_author() {
+        let mut rig = Rig::new();
+        for (times, invalid) in [(1.0, -2.0), (2.0, -8.0)] {
+            rig.scores.author_offence(rig.peer, Offence::WrongSigner, rig.at(0));
+            rig.expect(0, -times);
+            let mirrored = rig.scores.mirrored(&rig.peer, rig.at(0));
+            assert!((mirrored - (invalid - times)).abs() < EXACT, "{mirrored}");
+        }
+        // After ten seconds: 0.99^10 of two, squared, twice; and 0.9 of two points.
+        let later = -2.0 * (2.0 * 0.99_f64.powi(10)).powi(2) - 1.8;
+        let mirrored = rig.scores.mirrored(&rig.peer, rig.at(10_000));
+        assert!((mirrored - later).abs() < EXACT, "{mirrored}");
+        rig.scores.forgive(&rig.peer);
+        assert_eq!(rig.scores.mirrored(&rig.peer, rig.at(10_000)), 0.0);
     }
 
     #[test]

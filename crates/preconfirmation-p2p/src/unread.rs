@@ -78,6 +78,23 @@ impl Connections {
         cut
     }
 
+    /// Which of these peers have room for a message of this length: of what gossip was given, no more than half of
+    /// their queue waits for them.
+    pub(crate) fn with_room(&self, peers: &[PeerId], bytes: usize, unread: &Unread) -> usize {
+        let mut drained: HashMap<PeerId, Option<Instant>> = HashMap::new();
+        for (peer, gauge) in locked(&self.0).iter() {
+            if let Some(gauge) = gauge.upgrade()
+                && peers.contains(peer)
+            {
+                let since = drained.entry(*peer).or_default();
+                *since = gauge.drained().max(*since);
+            }
+        }
+        let has_room =
+            |peer: &&PeerId| drained.get(*peer).is_some_and(|since| unread.has_room(*since, bytes));
+        peers.iter().filter(has_room).count()
+    }
+
     /// Leaves unread what gossip of a peer brings, or reads on.
     pub(crate) fn silence(&self, peer: &PeerId, silenced: bool) {
         for (_, gauge) in locked(&self.0).iter().filter(|(of, _)| of == peer) {
@@ -127,6 +144,18 @@ impl Unread {
             self.given.pop_front();
         }
         self.given.push_back((now, bytes));
+    }
+
+    /// Whether another message of this length leaves half of a peer's queue free, if the peer has taken what gossip
+    /// was given before `drained`.
+    fn has_room(&self, drained: Option<Instant>, bytes: usize) -> bool {
+        let waits =
+            self.given.iter().rev().take_while(|(at, _)| drained.is_none_or(|drained| *at >= drained));
+        let (messages, waiting) = waits
+            .fold((0, 0_usize), |(messages, sum), (_, bytes)| (messages + 1, sum.saturating_add(*bytes)));
+        // What waits alone may be of any length.
+        let fits = waiting.saturating_add(bytes) <= self.config.send_queue_bytes.get() / 2;
+        messages < self.config.send_queue.get().div_ceil(2) && (messages == 0 || fits)
     }
 
     fn judge(&self, Waits { since, drained }: Waits, now: Instant) -> Option<Why> {
@@ -186,6 +215,10 @@ impl Gauge {
         let streams = locked(&self.streams);
         let since = streams.waiting.values().min().copied()?;
         Some(Waits { since, drained: streams.drained })
+    }
+
+    fn drained(&self) -> Option<Instant> {
+        locked(&self.streams).drained
     }
 
     /// The connection has written what it had to write, but for what waits.
@@ -426,6 +459,22 @@ mod tests {
         let (unread, start) = (unread(), Instant::now());
         assert_eq!(unread.judge(waits(start), start + Duration::from_millis(7999)), None);
         assert_eq!(unread.judge(waits(start), start + Duration::from_secs(8)), Some(Why::Stalled));
+    }
+
+    #[test]
+    fn a_peer_has_room_for_half_of_its_queue_since_it_had_nothing_to_read() {
+        let (mut unread, start) = (unread(), Instant::now());
+        let at = |seconds| Some(start + Duration::from_secs(seconds));
+        assert!(unread.has_room(None, 100 * MIB), "it waits alone");
+        for _ in 0..63 {
+            unread.given(1, start);
+        }
+        assert!(unread.has_room(None, 1));
+        unread.given(1, start);
+        assert!(!unread.has_room(None, 1) && !unread.has_room(at(0), 1));
+        assert!(unread.has_room(at(1), 1));
+        unread.given(3 * MIB, start + Duration::from_secs(2));
+        assert!(unread.has_room(at(1), MIB) && !unread.has_room(at(1), MIB + 1));
     }
 
     #[test]

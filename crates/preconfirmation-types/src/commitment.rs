@@ -12,6 +12,7 @@ use crate::{
     container::{Container, Fields, fixed, fixed_container, read_fields},
     decimal,
     error::{DecodeError, SignatureError},
+    signing::low_s,
 };
 
 /// What a preconfer promises about one L2 block (§2). On the wire every number is a u256; whether it is
@@ -147,6 +148,17 @@ impl SignedCommitment {
     #[must_use]
     pub const fn preconf(&self) -> &Preconfirmation {
         &self.commitment.preconf
+    }
+
+    /// The same promise with s in the lower half of the group order, the only form that Ethereum takes (§4):
+    /// an s in the upper half becomes n − s and v is flipped. Anything else, what is no signature included,
+    /// stays as it is.
+    #[must_use]
+    pub fn with_low_s(mut self) -> Self {
+        if let Some(low) = low_s(&self.signature) {
+            self.signature = low;
+        }
+        self
     }
 
     /// Recovers who signed this under `domain`. Whoever holds wire bytes saves an encoding with

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use alloy_primitives::{Address, B256, FixedBytes, Keccak256, keccak256};
+use alloy_primitives::{Address, B256, FixedBytes, Keccak256, U256, keccak256};
 use secp256k1::{
     PublicKey, SecretKey,
     ecdsa::{RecoverableSignature, RecoveryId},
@@ -247,6 +247,20 @@ fn well_formed(signature: &FixedBytes<65>) -> Result<RecoverableSignature, Signa
     RecoverableSignature::from_compact(rs, v).map_err(|_| SignatureError::OutOfRange)
 }
 
+/// The twin with s in the lower half, if s is in the upper half and v is 0 or 1.
+pub(crate) fn low_s(signature: &FixedBytes<65>) -> Option<FixedBytes<65>> {
+    let [rs @ .., v] = &signature.0;
+    let (r, s) = rs.split_at(32);
+    if s <= &HALF_ORDER[..] || s >= &ORDER[..] || *v > 1 {
+        return None;
+    }
+    let low = U256::from_be_bytes(ORDER) - U256::from_be_slice(s);
+    let low = low.to_be_bytes::<32>();
+    let mut twin = *signature;
+    twin.iter_mut().zip(r.iter().chain(&low).chain(&[*v ^ 1])).for_each(|(to, from)| *to = *from);
+    Some(twin)
+}
+
 fn address_of(key: &PublicKey) -> Address {
     Address::from_raw_public_key(&key.serialize_uncompressed()[1..])
 }
@@ -265,7 +279,6 @@ const HALF_ORDER: [u8; 32] = [
 
 #[cfg(test)]
 mod tests {
-    use alloy_primitives::U256;
 
     use super::*;
     use crate::PreconfCommitment;
@@ -310,6 +323,38 @@ mod tests {
         twin.signature[32..64].copy_from_slice(&mirrored.to_be_bytes::<32>());
         twin.signature[64] ^= 1;
         assert_eq!(recover(twin), Err(SignatureError::HighS));
+    }
+
+    #[test]
+    fn a_high_s_becomes_the_low_s_of_the_same_signer() {
+        let genuine = signed();
+        assert_eq!(genuine.clone().with_low_s(), genuine);
+        let mut twin = genuine.clone();
+        let s = U256::from_be_slice(&twin.signature[32..64]);
+        let mirrored = U256::from_be_bytes(ORDER) - s;
+        twin.signature[32..64].copy_from_slice(&mirrored.to_be_bytes::<32>());
+        twin.signature[64] ^= 1;
+        assert_eq!(twin.clone().with_low_s(), genuine);
+        // What can be no signature is left for recovery to refuse.
+        for v in [2, 27, 255] {
+            let mut other = twin.clone();
+            other.signature[64] = v;
+            assert_eq!(other.clone().with_low_s(), other);
+        }
+        for s in [[0; 32], HALF_ORDER, ORDER, [0xff; 32]] {
+            let mut other = twin.clone();
+            other.signature[32..64].copy_from_slice(&s);
+            assert_eq!(other.clone().with_low_s(), other);
+        }
+        // The borders of the upper half.
+        for (high, low) in [
+            (U256::from_be_bytes(HALF_ORDER) + U256::from(1), U256::from_be_bytes(HALF_ORDER)),
+            (U256::from_be_bytes(ORDER) - U256::from(1), U256::from(1)),
+        ] {
+            let mut other = twin.clone();
+            other.signature[32..64].copy_from_slice(&high.to_be_bytes::<32>());
+            assert_eq!(U256::from_be_slice(&other.with_low_s().signature[32..64]), low);
+        }
     }
 
     #[test]

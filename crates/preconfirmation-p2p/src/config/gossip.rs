@@ -82,6 +82,9 @@ pub struct GossipConfig {
     pub queue_time: Duration,
     /// Messages of ours that no peer could be sent yet.
     pub outbox: OutboxConfig,
+    /// Commitments of signers whom nobody has elected that a peer may pass on in a minute; more, and for the rest of the
+    /// minute its messages are read after everybody else's.
+    pub unelected_per_minute: u32,
 }
 
 /// What is kept of our own messages while no peer can be sent them. One more than fits is refused with
@@ -100,7 +103,12 @@ pub struct OutboxConfig {
 
 impl Default for OutboxConfig {
     fn default() -> Self {
-        Self { messages: size(512), bytes: size(64 * 1024 * 1024), stale_after: Duration::from_secs(32 * 12) }
+        Self {
+            // A thousand blocks and their transaction lists, twice.
+            messages: size(4096),
+            bytes: size(64 * 1024 * 1024),
+            stale_after: Duration::from_secs(32 * 12),
+        }
     }
 }
 
@@ -131,6 +139,7 @@ impl Default for GossipConfig {
             send_stall: Duration::from_secs(8),
             queue_time: Duration::from_secs(5),
             outbox: OutboxConfig::default(),
+            unelected_per_minute: 64,
         }
     }
 }

@@ -262,11 +262,10 @@ impl NetworkConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueConfig {
-    /// Gossip messages that wait to be read.
-    pub gossip_events: NonZeroUsize,
     /// Requests that wait to be read.
     pub request_events: NonZeroUsize,
-    /// Gossip messages, read or not, whose verdict is still owed.
+    /// Gossip messages, read or not, whose verdict is still owed. When there are more, whoever has sent most of them
+    /// loses its newest.
     pub open_verdicts: NonZeroUsize,
     /// Bytes of these messages together.
     pub open_verdict_bytes: NonZeroUsize,
@@ -279,7 +278,6 @@ pub struct QueueConfig {
 impl Default for QueueConfig {
     fn default() -> Self {
         Self {
-            gossip_events: size(1024),
             request_events: size(128),
             open_verdicts: size(4096),
             open_verdict_bytes: size(128 * 1024 * 1024),

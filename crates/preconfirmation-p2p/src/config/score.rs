@@ -26,8 +26,8 @@ pub struct ScoreConfig {
     pub publish_threshold: f64,
     /// Below this total nothing on gossip is read from a peer.
     pub graylist_threshold: f64,
-    /// Below this for longer than `ban_after` a peer is banned. The lower of its total and its application
-    /// score counts, so that useful gossip buys nobody the right to lie.
+    /// An application score below this for longer than `ban_after` bans a peer: gossipsub's own counters silence it,
+    /// and useful gossip buys nobody the right to lie.
     pub ban_threshold: f64,
     /// See `ban_threshold`.
     pub ban_after: Duration,

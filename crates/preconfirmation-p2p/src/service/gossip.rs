@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,18 +11,40 @@ use libp2p::{
 };
 use preconfirmation_types::{Bytes, Topic};
 
-use super::{NetworkService, PERMIT_BYTES, Slow};
+use super::{NetworkService, Slow};
 use crate::{
+    config::after,
     error::PublishError,
     event::{NetworkEvent, Open, Settlement, Verdict, VerdictToken},
+    filter::{self, Refusal},
     gossip,
     handle::Published,
+    inbox::Lane,
     metrics,
     outbox::{Attempt, Kept, Outbox, State},
+    verdicts::{Opened, Received},
 };
 
+/// Between two looks whether peers have room for what waits for it.
+const DRAIN: Duration = Duration::from_millis(5);
+
+/// Most offences that the messages of one frame are charged as. More would cost nothing: there is a cap for ten seconds.
+const MOST_CHARGES: u32 = 8;
+
 impl NetworkService {
-    pub(super) fn gossip_event(&mut self, event: Event) {
+    pub(super) fn gossip_event(&mut self, event: filter::Event) {
+        match event {
+            filter::Event::Stack(event) => self.stack_event(event),
+            filter::Event::Refused(refusal) => self.refused(refusal),
+            filter::Event::GivenUp { peer, connection } => {
+                metrics::dropped("gossip_given_up");
+                tracing::debug!(%peer, "too many gossip streams have failed, closing the connection");
+                self.swarm.close_connection(connection);
+            }
+        }
+    }
+
+    fn stack_event(&mut self, event: Event) {
         match event {
             Event::Message { propagation_source, message_id, message } => {
                 self.received(propagation_source, message_id, message)
@@ -50,6 +71,17 @@ impl NetworkService {
         }
     }
 
+    /// Messages that gossipsub was not shown. It has counted them where it knows their topic.
+    fn refused(&mut self, Refusal { peer, topic, offence, messages }: Refusal) {
+        tracing::debug!(%peer, ?topic, offence = offence.label(), messages, "refused");
+        let outcome = if topic.is_some() { offence.label() } else { "unknown_topic" };
+        metrics::refused(topic, outcome, messages);
+        // Beyond its cap an offence costs nothing.
+        for _ in 0..messages.min(MOST_CHARGES) {
+            self.charge(peer, offence);
+        }
+    }
+
     fn received(&mut self, from: PeerId, id: MessageId, message: Message) {
         let Some(topic) = self.topics.topic(&message.topic) else {
             self.judge(&id, &from, MessageAcceptance::Ignore);
@@ -62,61 +94,131 @@ impl NetworkService {
             self.own_message(message.sequence_number);
             return;
         }
-        let length = message.data.len();
-        let message = match gossip::decode(topic, Bytes::from(message.data), self.config.max_txlist_bytes) {
-            Ok(message) => message,
-            Err(malformed) => {
-                tracing::debug!(error = %malformed.error, "malformed");
-                self.judge(&id, &from, MessageAcceptance::Reject);
-                self.charge(from, malformed.offence());
-                metrics::received(topic, malformed.offence().label());
-                return;
+        let (author, bytes) = (message.source, message.data.len());
+        let Ok((message, twin_of)) = gossip::read(topic, message.data.into(), self.config.max_txlist_bytes)
+        else {
+            // The filter lets no such message through.
+            self.judge(&id, &from, MessageAcceptance::Ignore);
+            return;
+        };
+        let (now, is_twin) = (Instant::now(), twin_of.is_some());
+        let received = Received { id, from, author, topic, bytes, twin_of };
+        let (opened, given_up) = self.verdicts.open(received.clone(), now);
+        for (key, received) in given_up {
+            drop(self.inbox.take(key));
+            self.drop_message(&received);
+        }
+        match opened {
+            Opened::Ask(key) => {
+                let open = Open { key, from, by_author: author == Some(from), is_twin };
+                let verdict = VerdictToken::new(open, self.settlements.clone());
+                let lane = if self.relays.is_over(&from, now) { Lane::Last } else { Lane::First };
+                self.inbox.push(key, lane, NetworkEvent::Gossip { from, message, verdict });
             }
-        };
-        let bytes = length.div_ceil(PERMIT_BYTES).min(self.open_bytes_total);
-        let permits = (
-            Arc::clone(&self.open).try_acquire_owned(),
-            Arc::clone(&self.open_bytes).try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)),
-        );
-        let (Ok(one), Ok(bytes)) = permits else {
-            self.judge(&id, &from, MessageAcceptance::Ignore);
-            metrics::received(topic, "dropped");
-            metrics::dropped("open_verdicts");
-            return;
-        };
-        let Ok(place) = self.gossip.try_reserve() else {
-            self.judge(&id, &from, MessageAcceptance::Ignore);
-            metrics::received(topic, "dropped");
-            metrics::dropped("gossip_events");
-            return;
-        };
-        let open = Open { id, from, topic, bytes: length, permits: [one, bytes] };
-        let verdict = VerdictToken::new(open, self.settlements.clone());
-        place.send(NetworkEvent::Gossip { from, message, verdict });
+            Opened::Judged(verdict) => self.apply(&received, verdict),
+            Opened::WaitsForTwin => {}
+            Opened::Refused => self.drop_message(&received),
+        }
+    }
+
+    /// There is no room for a message.
+    fn drop_message(&mut self, received: &Received) {
+        self.judge(&received.id, &received.from, MessageAcceptance::Ignore);
+        metrics::received(received.topic, "dropped");
+        metrics::dropped("open_verdicts");
     }
 
     /// Gives gossip the application's verdict and keeps the score.
     pub(super) fn settle(&mut self, Settlement { open, verdict }: Settlement) {
-        let Open { id, from, topic, bytes, permits } = open;
+        let settled = self.verdicts.settle(open.key, verdict, Instant::now());
+        if settled.is_empty() && !open.is_twin {
+            // Too late to be forwarded; what it says about the sender holds.
+            self.score(open.from, open.by_author, verdict);
+        }
+        for received in settled {
+            self.apply(&received, verdict);
+        }
+    }
+
+    fn apply(&mut self, received: &Received, verdict: Verdict) {
+        let Received { id, from, author, topic, bytes, twin_of } = received;
         let _span = tracing::debug_span!("gossip", peer = %from, %topic, %id).entered();
-        let in_time = match verdict {
-            Verdict::Accept => {
-                self.given(bytes);
-                let score = self.scores.accepted(from, Instant::now());
-                self.mirror(&from, score);
-                self.judge(&id, &from, MessageAcceptance::Accept)
-            }
-            Verdict::Ignore => self.judge(&id, &from, MessageAcceptance::Ignore),
-            Verdict::Reject(offence) => {
-                let in_time = self.judge(&id, &from, MessageAcceptance::Reject);
-                self.charge(from, offence);
-                in_time
-            }
+        let (acceptance, label) = match verdict {
+            // It is not the promise that is wrong but this form of it, and nobody is charged for carrying that.
+            _ if twin_of.is_some() => (MessageAcceptance::Ignore, "twin"),
+            Verdict::Accept | Verdict::Forward => (MessageAcceptance::Accept, verdict.label()),
+            // Not a rejection, which gossipsub would charge to everybody who has brought the message.
+            Verdict::Ignore | Verdict::RejectAuthor(_) => (MessageAcceptance::Ignore, verdict.label()),
+            Verdict::Reject(_) => (MessageAcceptance::Reject, verdict.label()),
         };
-        // A late verdict scores, but gossip has forgotten the message: it is not forwarded.
-        metrics::received(topic, if in_time { verdict.label() } else { "late" });
+        if let MessageAcceptance::Accept = acceptance {
+            self.given(*bytes);
+        }
+        let in_time = self.judge(id, from, acceptance);
+        if twin_of.is_none() {
+            self.score(*from, *author == Some(*from), verdict);
+        }
+        if (*topic, verdict) == (Topic::Commitments, Verdict::Accept) {
+            self.suspicion.accepted();
+            self.tell_suspicion();
+        }
+        metrics::received(*topic, if in_time { label } else { "late" });
         tracing::trace!(verdict = verdict.label(), in_time, "settled");
-        drop(permits);
+    }
+
+    /// What a verdict means for the score of whoever has sent the message.
+    fn score(&mut self, from: PeerId, by_author: bool, verdict: Verdict) {
+        let now = Instant::now();
+        match verdict {
+            Verdict::Accept => {
+                self.scores.accepted(from, now);
+                self.mirror(&from, now);
+            }
+            Verdict::Forward | Verdict::Ignore => {}
+            Verdict::Reject(offence) => self.charge(from, offence),
+            Verdict::RejectAuthor(offence) if by_author => {
+                if self.may_charge(from, now) {
+                    metrics::offence(offence);
+                    let score = self.scores.author_offence(from, offence, now);
+                    self.charged(from, offence, score, now);
+                }
+            }
+            Verdict::RejectAuthor(_) => self.relays.passed_on(from, now),
+        }
+    }
+
+    /// Whether a peer is to be charged with what only our schedule, clock or configuration says.
+    pub(super) fn may_charge(&mut self, peer: PeerId, now: Instant) -> bool {
+        let may = self.suspicion.offended(peer, now);
+        self.tell_suspicion();
+        may
+    }
+
+    /// Tells when we begin and cease to suspect ourselves.
+    pub(super) fn tell_suspicion(&self) {
+        let suspected = self.suspicion.is_suspected();
+        let changed = self.suspected.send_if_modified(|told| std::mem::replace(told, suspected) != suspected);
+        if !changed {
+            return;
+        }
+        metrics::suspected(suspected);
+        if suspected {
+            tracing::error!(
+                "several peers sign what our lookahead does not expect, and no commitment passes: is the \
+                 lookahead, the clock or the slasher of this node wrong? Nobody is charged for such commitments meanwhile"
+            );
+        } else {
+            tracing::info!("lookahead and clock are no longer in doubt");
+        }
+    }
+
+    /// Settles what gossipsub is about to forget.
+    pub(super) fn expire_verdicts(&mut self, now: Instant) {
+        for (key, received) in self.verdicts.expired(now) {
+            drop(self.inbox.take(key));
+            self.judge(&received.id, &received.from, MessageAcceptance::Ignore);
+            metrics::received(received.topic, "late");
+        }
     }
 
     fn judge(&mut self, id: &MessageId, from: &PeerId, acceptance: MessageAcceptance) -> bool {
@@ -148,11 +250,22 @@ impl NetworkService {
             return Ok(Published::Duplicate);
         }
         let now = Instant::now();
+        if self.outbox.is_ahead(topic) || !self.has_room(topic, actual, now) {
+            if !self.outbox.waits_for_room() {
+                tracing::info!(
+                    "published faster than peers take it; the rest follows in order as fast as they do"
+                );
+                self.drain = Some(after(now, DRAIN));
+            }
+            self.outbox.keep(topic, ssz, State::Behind, now)?;
+            metrics::waiting("outbox", self.outbox.len());
+            return Ok(Published::Queued);
+        }
         let state = match self.give_to_gossip(topic, ssz.clone()) {
             Ok(()) => return Ok(Published::Sent { peers: self.addressed(topic) }),
             Err(StackError::Duplicate) => return Ok(Published::Duplicate),
             Err(StackError::NoPeersSubscribedToTopic) => State::Unheard,
-            Err(StackError::AllQueuesFull(_)) => remembered(&ssz, now),
+            Err(StackError::AllQueuesFull(_)) => remembered(topic, &ssz, now),
             Err(StackError::MessageTooLarge) => {
                 return Err(PublishError::TooLarge { limit: self.config.gossip.max_frame_bytes, actual });
             }
@@ -171,6 +284,24 @@ impl NetworkService {
         self.swarm.behaviour_mut().gossip.publish(hash, ssz)?;
         self.given(bytes);
         Ok(())
+    }
+
+    /// Whether a message can be published now so that half of the mesh has it, or anybody, if the half has not read for a
+    /// while. Who does not read at all is cut off before long. Where nobody is there, gossipsub says so.
+    fn has_room(&mut self, topic: Topic, bytes: usize, now: Instant) -> bool {
+        let (hash, gossip) = (self.topics.hash(topic), &self.swarm.behaviour().gossip);
+        let mut peers: Vec<_> = gossip.mesh_peers(&hash).copied().collect();
+        if peers.is_empty() {
+            let subscribed = gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash));
+            peers.extend(subscribed.map(|(peer, _)| *peer));
+        }
+        let with_room = self.connections.with_room(&peers, bytes, &self.unread);
+        if with_room.saturating_mul(2) >= peers.len() {
+            self.without_room = None;
+            return true;
+        }
+        let since = *self.without_room.get_or_insert(now);
+        with_room > 0 && now.saturating_duration_since(since) >= self.told_of_full_queues()
     }
 
     /// How many peers gossipsub addresses a message of ours to: the mesh, filled up with other subscribers to
@@ -204,7 +335,7 @@ impl NetworkService {
     pub(super) fn cut_unread(&mut self, now: Instant) {
         for (peer, why) in self.connections.cut(&self.unread, now) {
             metrics::dropped(why.label());
-            tracing::info!(%peer, why = why.label(), "peer does not read what it is sent, disconnected");
+            tracing::debug!(%peer, why = why.label(), "peer does not read what it is sent, disconnected");
         }
         let lately = self.told_of_full_queues().saturating_mul(2);
         self.slow.retain(|_, slow| now.saturating_duration_since(slow.last) <= lately);
@@ -223,7 +354,7 @@ impl NetworkService {
 
     fn cut_off(&mut self, peer: PeerId, why: &'static str) {
         metrics::dropped(why);
-        tracing::info!(%peer, why, "peer takes no gossip, disconnected");
+        tracing::debug!(%peer, why, "peer takes no gossip, disconnected");
         // Where it has gone already, all is well.
         let _connected = self.swarm.disconnect_peer_id(peer).is_ok();
     }
@@ -235,24 +366,36 @@ impl NetworkService {
 
     /// Attempts to send what is kept for these topics, but for what is stale.
     pub(super) fn retry(&mut self, topics: &[Topic], now: Instant) {
+        let mut stale = 0;
         for topic in self.outbox.stale(now) {
             metrics::published(topic, "stale");
             metrics::dropped("outbox");
-            tracing::warn!(%topic, "a message found no peer in time");
+            tracing::debug!(%topic, "a message found no peer in time");
+            stale += 1;
+        }
+        if stale > 0 {
+            tracing::warn!(messages = stale, "messages of ours found no peer in time");
         }
         if self.outbox.len() == 0 {
+            self.drain = None;
             return;
         }
         // Out of `self` for as long as each message is tried; that reads nothing of it.
         let mut outbox = std::mem::replace(&mut self.outbox, Outbox::new(self.config.gossip.outbox));
+        let mut full = false;
         outbox.retry(topics, |kept| {
+            if full {
+                return Attempt::Waits;
+            }
             let attempt = self.attempt(kept, now);
+            full = attempt == Attempt::Waits && kept.state == State::Behind;
             if attempt == Attempt::Sent {
                 metrics::published(kept.topic, "sent_late");
             }
             attempt
         });
         self.outbox = outbox;
+        self.drain = self.outbox.waits_for_room().then(|| after(now, DRAIN));
         metrics::waiting("outbox", self.outbox.len());
     }
 
@@ -274,20 +417,32 @@ impl NetworkService {
                 return Attempt::Waits;
             }
             // The message cache has forgotten it. As soon as the duplicate cache has, too, it is published.
+            kept.state = State::Forgotten { until: after(now, self.config.gossip.duplicate_cache) };
+        }
+        match kept.state {
+            State::Forgotten { until } if now < until => return Attempt::WaitsAlone,
+            _ => {}
+        }
+        if !self.has_room(kept.topic, kept.ssz.len(), now) {
+            kept.state = State::Behind;
+            return Attempt::Waits;
         }
         match self.give_to_gossip(kept.topic, kept.ssz.clone()) {
             Ok(()) => Attempt::Sent,
             Err(StackError::AllQueuesFull(_)) => {
-                kept.state = remembered(&kept.ssz, now);
+                kept.state = remembered(kept.topic, &kept.ssz, now);
                 Attempt::Waits
             }
             // Somebody else has brought these very bytes, so peers have them.
-            Err(StackError::Duplicate) if kept.state == State::Unheard => Attempt::Sent,
-            Err(_) => Attempt::Waits,
+            Err(StackError::Duplicate) => Attempt::Sent,
+            Err(_) => {
+                kept.state = State::Unheard;
+                Attempt::Waits
+            }
         }
     }
 }
 
-fn remembered(ssz: &[u8], now: Instant) -> State {
-    State::Remembered { id: MessageId::new(&gossip::gossip_id(ssz)), tried: now, to: Vec::new() }
+fn remembered(topic: Topic, ssz: &[u8], now: Instant) -> State {
+    State::Remembered { id: MessageId::new(&gossip::id_on(topic, ssz)), tried: now, to: Vec::new() }
 }

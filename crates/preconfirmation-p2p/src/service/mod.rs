@@ -23,7 +23,7 @@ use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm,
     swarm::{ListenError, SwarmEvent},
 };
-use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence};
+use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, Topic};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, watch},
     time::{Interval, MissedTickBehavior},
@@ -40,13 +40,16 @@ use crate::{
     gossip::Topics,
     half_open::HalfOpen,
     handle::{Command, NetworkHandle},
-    metrics,
+    inbox, metrics,
     outbox::Outbox,
     pacing::Pacer,
+    relays::Relays,
     rpc::{Desks, Outgoing, Paid},
     score::Scores,
     serving::Till,
+    suspicion::Suspicion,
     unread::{Connections, Unread},
+    verdicts::Verdicts,
 };
 use addresses::Listener;
 use keeping::Keeping;
@@ -55,11 +58,11 @@ use peers::Peer;
 /// Between two looks at scores and bans.
 const TICK: Duration = Duration::from_secs(1);
 
+/// After so long without an error, accepting connections works again.
+const OUTAGE_OVER: Duration = Duration::from_secs(60);
+
 /// How long goodbyes may take at the end.
 const GOODBYE: Duration = Duration::from_millis(500);
-
-/// Unit of the permits for bytes of open messages: so that any configured amount fits a semaphore.
-const PERMIT_BYTES: usize = 1024;
 
 /// Builds networks.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +93,7 @@ impl Network {
         let queues = config.queues;
         let (commands, commands_receiver) = mpsc::channel(queues.commands.get());
         let (reports, reports_receiver) = mpsc::channel(queues.reports.get());
-        let (gossip, gossip_receiver) = mpsc::channel(queues.gossip_events.get());
+        let (inbox, gossip_receiver) = inbox::inbox();
         let (requests, requests_receiver) = mpsc::channel(queues.request_events.get());
         let (settlements, settled) = mpsc::channel(queues.open_verdicts.get());
         let (ready, ready_receiver) = watch::channel(Ready::new());
@@ -101,7 +104,7 @@ impl Network {
 
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let open_bytes = queues.open_verdict_bytes.get().div_ceil(PERMIT_BYTES).min(u32::MAX as usize);
+        let (suspected, suspected_receiver) = watch::channel(false);
         let mut service = NetworkService {
             local,
             topics,
@@ -114,11 +117,12 @@ impl Network {
             commands: commands_receiver,
             reports: reports_receiver,
             shutdown: Arc::clone(&shutdown),
-            gossip,
+            inbox,
             requests,
-            open: Arc::new(Semaphore::new(queues.open_verdicts.get())),
-            open_bytes: Arc::new(Semaphore::new(open_bytes)),
-            open_bytes_total: open_bytes,
+            verdicts: Verdicts::new(&config, TICK),
+            relays: Relays::new(config.gossip.unelected_per_minute),
+            suspicion: Suspicion::default(),
+            suspected,
             settlements,
             settled,
             ready,
@@ -134,6 +138,9 @@ impl Network {
             connections,
             unread: Unread::new(config.gossip),
             slow: HashMap::new(),
+            accept_failed: None,
+            drain: None,
+            without_room: None,
             pacer: Pacer::new(config.pacing),
             desks: Desks::new(config.serving.in_work),
             in_work: Arc::new(Semaphore::new(config.serving.in_work.get())),
@@ -148,7 +155,8 @@ impl Network {
         service.reserve_places();
         service.listen()?;
         let (listening, record) = (listening_receiver, record_receiver);
-        let handle = NetworkHandle { local, commands, reports, listening, record, shutdown };
+        let suspected = suspected_receiver;
+        let handle = NetworkHandle { local, commands, reports, listening, record, suspected, shutdown };
         let events = NetworkEvents::new(ready_receiver, gossip_receiver, requests_receiver);
         Ok((handle, events, service))
     }
@@ -167,11 +175,12 @@ pub struct NetworkService {
     reports: mpsc::Receiver<(PeerId, Offence)>,
     shutdown: Arc<Notify>,
 
-    gossip: mpsc::Sender<NetworkEvent>,
+    inbox: inbox::Sender,
     requests: mpsc::Sender<NetworkEvent>,
-    open: Arc<Semaphore>,
-    open_bytes: Arc<Semaphore>,
-    open_bytes_total: usize,
+    verdicts: Verdicts,
+    relays: Relays,
+    suspicion: Suspicion,
+    suspected: watch::Sender<bool>,
     settlements: mpsc::Sender<Settlement>,
     settled: mpsc::Receiver<Settlement>,
 
@@ -190,6 +199,12 @@ pub struct NetworkService {
     unread: Unread,
     /// The peers that gossip told to be slow of late.
     slow: HashMap<PeerId, Slow>,
+    /// When accepting a connection failed last.
+    accept_failed: Option<Instant>,
+    /// When to look whether there is room for what waits for it.
+    drain: Option<Instant>,
+    /// Since when half of a mesh has no room.
+    without_room: Option<Instant>,
     pacer: Pacer<Outgoing>,
     desks: Desks,
     in_work: Arc<Semaphore>,
@@ -218,6 +233,7 @@ enum Input {
     Command(Command),
     Turn,
     Redial,
+    Drain,
     Found(Result<Found, DiscoveryError>),
     Tick,
     Swarm(SwarmEvent<BehaviourEvent>),
@@ -256,6 +272,7 @@ impl NetworkService {
     async fn input(&mut self) -> Input {
         let turn = self.pacer.next_turn(Instant::now());
         let redial = self.keeping.redial.next_deadline();
+        let drain = self.drain;
         let Self { alarm, settled, desks, reports, commands, tick, .. } = self;
         // The swarm wakes this task many times for each of these, and each of them keeps the waker of whoever asked
         // it last. What does not (answers that are paid for, deadlines that move, discovery) is asked each time.
@@ -281,6 +298,7 @@ impl NetworkService {
             told = told => told,
             paid = self.till.paid() => Input::Paid(paid),
             () = until(turn), if turn.is_some() => Input::Turn,
+            () = until(drain), if drain.is_some() => Input::Drain,
             () = until(redial), if redial.is_some() => Input::Redial,
             found = Keeping::found(&mut self.keeping.discovery) => Input::Found(found),
             event = self.swarm.select_next_some() => Input::Swarm(event),
@@ -295,9 +313,10 @@ impl NetworkService {
             Input::CommitmentsAnswer(answer) => self.answer(answer),
             Input::TxListAnswer(answer) => self.answer(answer),
             Input::Paid(paid) => self.paid(paid),
-            Input::Report(peer, offence) => self.charge(peer, offence),
+            Input::Report(peer, offence) => self.report(peer, offence),
             Input::Command(command) => self.command(command),
             Input::Turn => self.send_requests(),
+            Input::Drain => self.retry(&Topic::ALL, Instant::now()),
             Input::Redial => self.dial_static(Instant::now()),
             Input::Found(Ok(found)) => self.on_found(found),
             Input::Found(Err(error)) => self.discovery_ended(&error, Instant::now()),
@@ -354,10 +373,21 @@ impl NetworkService {
                     });
                 }
             }
-            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener"),
+            SwarmEvent::ListenerError { error, .. } => self.accept_failed(&error, Instant::now()),
             _ => {}
         }
         Ok(())
+    }
+
+    /// A connection could not be accepted. Where descriptors have run out that happens ten times a second, and is told
+    /// once: when it begins, after a minute without.
+    fn accept_failed(&mut self, error: &std::io::Error, now: Instant) {
+        let last = self.accept_failed.replace(now);
+        if last.is_none_or(|last| now.saturating_duration_since(last) >= OUTAGE_OVER) {
+            tracing::warn!(%error, "connections cannot be accepted");
+        } else {
+            tracing::debug!(%error, "connections still cannot be accepted");
+        }
     }
 
     fn behaviour_event(&mut self, event: BehaviourEvent) {

@@ -56,8 +56,7 @@ impl NetworkService {
         self.count_peers();
         // A peer that returns finds its score where it was.
         let now = Instant::now();
-        let score = self.scores.of(&peer, now);
-        self.mirror(&peer, score);
+        self.mirror(&peer, now);
         self.silence(&peer, self.total_score(&peer, now));
         tracing::debug!(%peer, address = %endpoint.get_remote_address(), "connected");
     }
@@ -71,6 +70,7 @@ impl NetworkService {
             return;
         }
         self.peers.remove(&peer);
+        self.scores.left(&peer);
         self.lost(&peer);
         self.ready.send_if_modified(|ready| ready.remove(&peer).is_some());
         for outgoing in self.pacer.gone(&peer) {
@@ -133,7 +133,18 @@ impl NetworkService {
         metrics::offence(offence);
         let now = Instant::now();
         let score = self.scores.offence(peer, offence, now);
-        self.mirror(&peer, score);
+        self.charged(peer, offence, score, now);
+    }
+
+    /// Charges a peer with what the application reports. What only our schedule says may be our own mistake.
+    pub(super) fn report(&mut self, peer: PeerId, offence: Offence) {
+        if offence != Offence::WrongSigner || self.may_charge(peer, Instant::now()) {
+            self.charge(peer, offence);
+        }
+    }
+
+    pub(super) fn charged(&mut self, peer: PeerId, offence: Offence, score: f64, now: Instant) {
+        self.mirror(&peer, now);
         self.silence(&peer, self.total_score(&peer, now));
         tracing::debug!(%peer, offence = offence.label(), score, "offence");
     }
@@ -146,7 +157,7 @@ impl NetworkService {
     /// gossipsub's total of a peer; where there is none, the application's part.
     pub(super) fn total_score(&self, peer: &PeerId, now: Instant) -> f64 {
         let gossip = self.swarm.behaviour().gossip.peer_score(peer);
-        gossip.unwrap_or_else(|| self.scores.of(peer, now))
+        gossip.unwrap_or_else(|| self.scores.mirrored(peer, now))
     }
 
     /// Leaves gossip of a graylisted peer unread: it would be dropped, but only after its signature was
@@ -157,36 +168,41 @@ impl NetworkService {
     }
 
     /// Makes the application score part of gossipsub's.
-    pub(super) fn mirror(&mut self, peer: &PeerId, score: f64) {
-        self.swarm.behaviour_mut().gossip.set_application_score(peer, score);
+    pub(super) fn mirror(&mut self, peer: &PeerId, now: Instant) {
+        // One that is about to be disconnected for its ban has been forgotten.
+        if !self.bans.contains(peer) {
+            let score = self.scores.mirrored(peer, now);
+            self.swarm.behaviour_mut().gossip.set_application_score(peer, score);
+        }
     }
 
     /// Lets time pass: scores decay, bans begin and end, what is over is forgotten.
     pub(super) fn on_tick(&mut self) {
         let now = Instant::now();
         let (mut banned, mut totals) = (Vec::new(), Vec::new());
-        for peer in self.peers.keys() {
-            let application = self.scores.of(peer, now);
-            let gossip = &mut self.swarm.behaviour_mut().gossip;
-            gossip.set_application_score(peer, application);
-            let total = gossip.peer_score(peer).unwrap_or(application);
+        let present = self.peers.keys().filter(|peer| !self.bans.contains(peer));
+        for peer in present.copied().collect::<Vec<_>>() {
+            self.mirror(&peer, now);
+            let total = self.total_score(&peer, now);
             totals.push(total);
-            self.silence(peer, total);
-            let lower = total.min(application);
-            if self.scores.observe(*peer, lower, now) == Standing::Banned && !self.keeping.is_protected(peer)
+            self.silence(&peer, total);
+            let application = self.scores.of(&peer, now);
+            // What gossipsub counts of its own silences a peer, but does not ban it.
+            if self.scores.observe(peer, application, now) == Standing::Banned
+                && !self.keeping.is_protected(&peer)
             {
-                let reason = if application <= total { "application" } else { "gossip" };
-                banned.push((*peer, lower, reason));
+                banned.push((peer, application));
             }
         }
         metrics::scores(&totals);
-        metrics::waiting(
-            "open_verdicts",
-            self.config.queues.open_verdicts.get() - self.open.available_permits(),
-        );
-        for (peer, score, reason) in banned {
-            tracing::warn!(%peer, score, reason, "banned");
-            metrics::banned(reason);
+        self.expire_verdicts(now);
+        self.relays.prune(now);
+        self.suspicion.expire(now);
+        self.tell_suspicion();
+        metrics::waiting("open_verdicts", self.verdicts.len());
+        for (peer, score) in banned {
+            tracing::warn!(%peer, score, "banned");
+            metrics::banned();
             self.ban(peer, now);
         }
         let over = self.bans.expired(now);
@@ -220,6 +236,9 @@ impl NetworkService {
             self.swarm.behaviour_mut().others.banned.unblock_peer(freed);
         }
         self.keeping.book.forget(&peer);
+        // gossipsub keeps what it counted of a peer that leaves, as it was, unless its score is positive. A ban is
+        // punishment enough, and to lift it is to forgive.
+        self.swarm.behaviour_mut().gossip.set_application_score(&peer, f64::MAX);
         // Closes its connections, too.
         self.swarm.behaviour_mut().others.banned.block_peer(peer);
         self.refuse_hosts();
@@ -240,7 +259,6 @@ impl NetworkService {
         if banned {
             tracing::info!(%peer, "ban is lifted");
             self.scores.forgive(&peer);
-            self.mirror(&peer, 0.0);
             self.swarm.behaviour_mut().others.banned.unblock_peer(peer);
             self.refuse_hosts();
         }

@@ -10,7 +10,7 @@ use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId, gossipsub::MessageId};
 use preconfirmation_types::{Bytes, GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, Rpc, Topic};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
@@ -24,13 +24,17 @@ use crate::{
     config::{NetworkConfig, after},
     error::{NetworkError, PublishError, RequestError},
     event::{NetworkEvent, NetworkEvents, Open, Ready, Settlement, Verdict, VerdictToken},
-    gossip::{self, gossip_id},
+    gossip::{self, gossip_id, id_on},
     handle::{Command, NetworkHandle, PeerStatus, Published},
+    inbox::{self, Lane},
     metrics,
     outbox::{Attempt, Outbox, State},
     pacing::{Outcome, Pacer},
+    relays::Relays,
     rpc::{Ask, Outgoing},
     score::{Scores, Standing},
+    suspicion::Suspicion,
+    verdicts::{Opened, Received, Verdicts},
 };
 
 /// Between two looks at scores and bans.
@@ -68,9 +72,12 @@ pub struct SimService {
     commands: mpsc::Receiver<Command>,
     reports: mpsc::Receiver<(PeerId, Offence)>,
     shutdown: Arc<Notify>,
-    gossip: mpsc::Sender<NetworkEvent>,
+    gossip: inbox::Sender,
     requests: mpsc::Sender<NetworkEvent>,
-    open: [Arc<Semaphore>; 2],
+    verdicts: Verdicts,
+    relays: Relays,
+    suspicion: Suspicion,
+    suspected: watch::Sender<bool>,
     settlements: mpsc::Sender<Settlement>,
     settled: mpsc::Receiver<Settlement>,
     ready: watch::Sender<Ready>,
@@ -100,14 +107,14 @@ impl SimService {
         let queues = config.queues;
         let (commands, commands_receiver) = mpsc::channel(queues.commands.get());
         let (reports, reports_receiver) = mpsc::channel(queues.reports.get());
-        let (gossip, gossip_receiver) = mpsc::channel(queues.gossip_events.get());
+        let (gossip, gossip_receiver) = inbox::inbox();
         let (requests, requests_receiver) = mpsc::channel(queues.request_events.get());
         let (settlements, settled) = mpsc::channel(queues.open_verdicts.get());
         let (ready, ready_receiver) = watch::channel(Ready::new());
         let (_listening, listening) = watch::channel(Some(vec![address(local)]));
         let (_, record) = watch::channel(None);
         let shutdown = Arc::new(Notify::new());
-        let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        let (suspected, suspected_receiver) = watch::channel(false);
         let service = Self {
             local,
             start: now(),
@@ -119,7 +126,10 @@ impl SimService {
             shutdown: Arc::clone(&shutdown),
             gossip,
             requests,
-            open: [semaphore(queues.open_verdicts.get()), semaphore(queues.open_verdict_bytes.get())],
+            verdicts: Verdicts::new(&config, TICK),
+            relays: Relays::new(config.gossip.unelected_per_minute),
+            suspicion: Suspicion::default(),
+            suspected,
             settlements,
             settled,
             ready,
@@ -138,7 +148,8 @@ impl SimService {
             answering: FuturesUnordered::new(),
             config,
         };
-        let handle = NetworkHandle { local, commands, reports, listening, record, shutdown };
+        let suspected = suspected_receiver;
+        let handle = NetworkHandle { local, commands, reports, listening, record, suspected, shutdown };
         (handle, NetworkEvents::new(ready_receiver, gossip_receiver, requests_receiver), service)
     }
 
@@ -164,7 +175,7 @@ impl SimService {
                 biased;
                 () = &mut shutdown => break,
                 Some(settlement) = self.settled.recv() => self.settle(settlement),
-                Some((peer, offence)) = self.reports.recv() => self.charge(peer, offence),
+                Some((peer, offence)) = self.reports.recv() => self.report(peer, offence),
                 Some((to, id, ssz)) = self.answering.next() => {
                     self.hub.send(self.local, to, &Frame::Response { id, ssz });
                 }
@@ -246,6 +257,7 @@ impl SimService {
 
     fn disconnected(&mut self, peer: PeerId) {
         self.peers.remove(&peer);
+        self.scores.left(&peer);
         self.ready.send_if_modified(|ready| ready.remove(&peer).is_some());
         for reply in self.dials.remove(&peer).unwrap_or_default() {
             drop(reply.send(Err(unreachable(address(peer)))));
@@ -300,61 +312,116 @@ impl SimService {
     /// Sends a message to all peers that may be sent one, and says how many they are.
     fn send_gossip(&self, but: &[PeerId], topic: Topic, ssz: &Bytes, author: PeerId) -> usize {
         let (now, least) = (now(), self.config.score.publish_threshold);
-        let may = |peer: &&PeerId| !but.contains(peer) && self.scores.of(peer, now) >= least;
+        let may = |peer: &&PeerId| !but.contains(peer) && self.scores.mirrored(peer, now) >= least;
         let frame = Frame::Gossip { topic, ssz: ssz.clone(), author };
         self.peers.keys().filter(may).inspect(|peer| self.hub.send(self.local, **peer, &frame)).count()
     }
 
     fn received(&mut self, from: PeerId, topic: Topic, ssz: Bytes, author: PeerId) {
         let now = now();
-        let id = MessageId::new(&gossip_id(&ssz));
-        if self.scores.of(&from, now) < self.config.score.graylist_threshold
+        let id = MessageId::new(&id_on(topic, &ssz));
+        if self.scores.mirrored(&from, now) < self.config.score.graylist_threshold
             || author == self.local
             || self.seen.contains_key(&id)
         {
             return;
         }
-        self.seen.insert(id.clone(), now);
-        let message = match gossip::decode(topic, ssz.clone(), self.config.max_txlist_bytes) {
-            Ok(message) => message,
+        let bytes = ssz.len();
+        let (message, twin_of) = match gossip::read(topic, ssz.clone(), self.config.max_txlist_bytes) {
+            Ok(read) => read,
             Err(malformed) => {
                 metrics::received(topic, malformed.offence().label());
                 return self.charge(from, malformed.offence());
             }
         };
-        let [open, open_bytes] = self.open.clone();
-        let length = ssz.len();
-        let bytes = u32::try_from(length).unwrap_or(u32::MAX);
-        let (Ok(one), Ok(bytes), Ok(place)) =
-            (open.try_acquire_owned(), open_bytes.try_acquire_many_owned(bytes), self.gossip.try_reserve())
-        else {
-            metrics::received(topic, "dropped");
-            return;
-        };
+        self.seen.insert(id.clone(), now);
         let gossip = self.config.gossip;
         let history = u32::try_from(gossip.history.get()).unwrap_or(u32::MAX);
         let until = after(now, gossip.heartbeat.saturating_mul(history));
         self.remembered.insert(id.clone(), Remembered { until, ssz, author });
-        let open = Open { id, from, topic, bytes: length, permits: [one, bytes] };
-        let verdict = VerdictToken::new(open, self.settlements.clone());
-        place.send(NetworkEvent::Gossip { from, message, verdict });
+        let is_twin = twin_of.is_some();
+        let received = Received { id, from, author: Some(author), topic, bytes, twin_of };
+        let (opened, given_up) = self.verdicts.open(received.clone(), now);
+        for (key, received) in given_up {
+            drop(self.gossip.take(key));
+            self.drop_message(&received);
+        }
+        match opened {
+            Opened::Ask(key) => {
+                let open = Open { key, from, by_author: author == from, is_twin };
+                let verdict = VerdictToken::new(open, self.settlements.clone());
+                let lane = if self.relays.is_over(&from, now) { Lane::Last } else { Lane::First };
+                self.gossip.push(key, lane, NetworkEvent::Gossip { from, message, verdict });
+            }
+            Opened::Judged(verdict) => self.apply(&received, verdict),
+            Opened::WaitsForTwin => {}
+            Opened::Refused => self.drop_message(&received),
+        }
+    }
+
+    fn drop_message(&mut self, received: &Received) {
+        self.remembered.remove(&received.id);
+        metrics::received(received.topic, "dropped");
     }
 
     fn settle(&mut self, Settlement { open, verdict }: Settlement) {
-        let Open { id, from, topic, permits, .. } = open;
-        let message = self.remembered.remove(&id).filter(|message| now() < message.until);
-        metrics::received(topic, if message.is_some() { verdict.label() } else { "late" });
+        let settled = self.verdicts.settle(open.key, verdict, now());
+        if settled.is_empty() && !open.is_twin {
+            self.score(open.from, open.by_author, verdict);
+        }
+        for received in settled {
+            self.apply(&received, verdict);
+        }
+    }
+
+    fn apply(&mut self, received: &Received, verdict: Verdict) {
+        let Received { id, from, topic, twin_of, .. } = received;
+        let message = self.remembered.remove(id).filter(|message| now() < message.until);
+        metrics::received(*topic, if message.is_some() { verdict.label() } else { "late" });
+        if twin_of.is_none() {
+            if let (Verdict::Accept | Verdict::Forward, Some(Remembered { ssz, author, .. })) =
+                (verdict, message)
+            {
+                self.send_gossip(&[*from, author], *topic, &ssz, author);
+            }
+            self.score(*from, received.author == Some(*from), verdict);
+        }
+        if (*topic, verdict) == (Topic::Commitments, Verdict::Accept) {
+            self.suspicion.accepted();
+            self.tell_suspicion();
+        }
+    }
+
+    fn score(&mut self, from: PeerId, by_author: bool, verdict: Verdict) {
         match verdict {
-            Verdict::Accept => {
-                self.scores.accepted(from, now());
-                if let Some(Remembered { ssz, author, .. }) = message {
-                    self.send_gossip(&[from, author], topic, &ssz, author);
+            Verdict::Accept => drop(self.scores.accepted(from, now())),
+            Verdict::Forward | Verdict::Ignore => {}
+            Verdict::Reject(offence) => self.charge(from, offence),
+            Verdict::RejectAuthor(offence) if by_author => {
+                if self.may_charge(from) {
+                    metrics::offence(offence);
+                    self.scores.author_offence(from, offence, now());
                 }
             }
-            Verdict::Ignore => {}
-            Verdict::Reject(offence) => self.charge(from, offence),
+            Verdict::RejectAuthor(_) => self.relays.passed_on(from, now()),
         }
-        drop(permits);
+    }
+
+    fn may_charge(&mut self, peer: PeerId) -> bool {
+        let may = self.suspicion.offended(peer, now());
+        self.tell_suspicion();
+        may
+    }
+
+    fn tell_suspicion(&self) {
+        let suspected = self.suspicion.is_suspected();
+        self.suspected.send_if_modified(|told| std::mem::replace(told, suspected) != suspected);
+    }
+
+    fn report(&mut self, peer: PeerId, offence: Offence) {
+        if offence != Offence::WrongSigner || self.may_charge(peer) {
+            self.charge(peer, offence);
+        }
     }
 
     // Requests.
@@ -458,6 +525,14 @@ impl SimService {
         }
         let _over = self.bans.expired(now);
         self.scores.prune(now);
+        for (key, received) in self.verdicts.expired(now) {
+            drop(self.gossip.take(key));
+            self.remembered.remove(&received.id);
+            metrics::received(received.topic, "late");
+        }
+        self.relays.prune(now);
+        self.suspicion.expire(now);
+        self.tell_suspicion();
         self.pacer.prune(now, |peer| self.peers.contains_key(peer));
         let _stale = self.outbox.stale(now);
         self.remembered.retain(|_, message| now < message.until);
@@ -468,7 +543,7 @@ impl SimService {
     fn statuses(&self) -> Vec<PeerStatus> {
         let now = now();
         let status = |peer: &PeerId, since: Option<Instant>, banned| {
-            let score = self.scores.of(peer, now);
+            let (score, application_score) = (self.scores.mirrored(peer, now), self.scores.of(peer, now));
             PeerStatus {
                 peer: *peer,
                 addresses: vec![address(*peer)],
@@ -478,7 +553,7 @@ impl SimService {
                 topics: since.map_or_else(Vec::new, |_| Topic::ALL.to_vec()),
                 round_trip: since.map(|_| self.hub.round_trip(self.local, *peer)),
                 score,
-                application_score: score,
+                application_score,
                 protected: false,
                 ready: since.is_some(),
                 connected_for: since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),

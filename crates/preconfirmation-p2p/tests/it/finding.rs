@@ -303,6 +303,22 @@ async fn settings_of_peers_that_cannot_work_are_refused() {
 }
 
 #[tokio::test]
+async fn a_node_that_listens_everywhere_learns_its_address_from_two_others() {
+    let others = [Node::start(seeker(CHAIN)), Node::start(seeker(CHAIN))];
+    let mut everywhere = seeker(CHAIN);
+    everywhere.discovery.as_mut().unwrap().listen = "0.0.0.0:0".parse().unwrap();
+    for other in &others {
+        everywhere.bootnodes.push(record(other).await.parse().unwrap());
+    }
+    let node = Node::start(everywhere);
+    eventually(|| async {
+        let known: enr::Enr<enr::CombinedKey> = node.handle.record()?.parse().unwrap();
+        (known.ip4()? == std::net::Ipv4Addr::LOCALHOST).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn advertised_addresses_are_what_peers_and_the_record_are_told() {
     let mut hidden = seeker(CHAIN);
     hidden.advertise = vec!["/ip4/192.0.2.7/tcp/443".parse().unwrap()];

@@ -143,14 +143,14 @@ async fn what_finds_no_peer_in_time_is_dropped_and_counted() {
 async fn a_reader_that_does_not_read_stalls_nothing_and_every_drop_is_counted() {
     let metrics = Metrics::install();
     let mut small = config();
-    small.queues.gossip_events = 2.try_into().unwrap();
+    small.queues.open_verdicts = 2.try_into().unwrap();
     let (mut author, mut reader) = (Node::local(), Node::start(small));
     author.meet(&mut reader).await;
     for block in 0..20 {
         let sent = soon(author.handle.publish(COMMITMENTS, ssz(block))).await;
         assert_eq!(sent, Ok(Published::Sent { peers: 1 }));
     }
-    metrics.reaches("p2p_queue_dropped_total", "gossip_events", 18).await;
+    metrics.reaches("p2p_queue_dropped_total", "open_verdicts", 18).await;
     // The loop goes on: it answers, and gossip flows again once there is room. Nobody has been charged.
     let status = soon(reader.status(author.id())).await.unwrap();
     assert!(status.application_score >= 0.0);
@@ -160,7 +160,7 @@ async fn a_reader_that_does_not_read_stalls_nothing_and_every_drop_is_counted() 
     let sent = soon(author.handle.publish(COMMITMENTS, ssz(100))).await;
     assert_eq!(sent, Ok(Published::Sent { peers: 1 }));
     assert_eq!(reader.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(100)));
-    assert_eq!(metrics.count("p2p_queue_dropped_total", "gossip_events"), 18);
+    assert_eq!(metrics.count("p2p_queue_dropped_total", "open_verdicts"), 18);
     metrics.reaches("p2p_gossip_received_total", "accepted", 3).await;
     assert_eq!(metrics.count("p2p_gossip_received_total", "dropped"), 18);
 }
@@ -273,4 +273,34 @@ async fn a_peer_that_does_not_read_is_disconnected_before_it_pins_more_than_it_m
     assert_eq!(metrics.count("p2p_queue_dropped_total", "send_"), 1);
     assert!(author.status(honest.id()).await.is_some());
     assert_eq!(metrics.count("p2p_offences_total", ""), 0);
+}
+
+#[tokio::test]
+async fn a_burst_of_a_thousand_blocks_is_taken_in_order_as_fast_as_peers_read() {
+    let metrics = Metrics::install();
+    let (mut author, mut peer) = (Node::local(), Node::local());
+    author.meet(&mut peer).await;
+    let list = |block: u64| {
+        let mut hash = preconfirmation_types::B256::ZERO;
+        hash[24..].copy_from_slice(&block.to_be_bytes());
+        preconfirmation_types::RawTxListGossip { raw_tx_list_hash: hash, txlist: vec![9; 1024].into() }
+    };
+    let start = std::time::Instant::now();
+    let handle = author.handle.clone();
+    let publishing = tokio::spawn(async move {
+        for block in 0..1000 {
+            let sent = handle.publish(Topic::RawTxLists, list(block).to_ssz().into()).await;
+            assert!(matches!(sent, Ok(Published::Sent { .. } | Published::Queued)), "{sent:?}");
+            let sent = handle.publish(COMMITMENTS, ssz(block)).await;
+            assert!(matches!(sent, Ok(Published::Sent { .. } | Published::Queued)), "{sent:?}");
+        }
+    });
+    for block in 0..1000 {
+        assert_eq!(peer.judge(Verdict::Accept).await, GossipMessage::TxList(list(block)));
+        assert_eq!(peer.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(block)));
+    }
+    soon(publishing).await.unwrap();
+    // Far from the time of the duplicate cache.
+    assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
+    assert_eq!(metrics.count("p2p_gossip_publish_total", "duplicate"), 0);
 }

@@ -4,7 +4,9 @@
 #![allow(clippy::disallowed_methods, reason = "the tests measure real time")]
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "this is how tests fail")]
 
+mod admission;
 mod finding;
+mod forms;
 mod gossip;
 mod hostile;
 mod limits;
@@ -12,6 +14,6 @@ mod lives;
 mod raw;
 mod requests;
 mod rig;
-mod strangers;
+mod stranger;
 mod transports;
 mod twins;

@@ -177,6 +177,7 @@ pub(crate) const COMMITMENTS: Topic = Topic::Commitments;
 pub(crate) struct Metrics {
     snapshotter: Snapshotter,
     seen: std::cell::RefCell<std::collections::HashMap<String, u64>>,
+    gauges: std::cell::RefCell<std::collections::HashMap<String, f64>>,
     _installed: metrics::LocalRecorderGuard<'static>,
 }
 
@@ -186,25 +187,44 @@ impl Metrics {
         Self {
             snapshotter: recorder.snapshotter(),
             seen: Default::default(),
+            gauges: Default::default(),
             _installed: metrics::set_default_local_recorder(recorder),
         }
     }
 
     /// The count of a metric with this label value, or of any label.
     pub(crate) fn count(&self, name: &str, label: &str) -> u64 {
-        let mut seen = self.seen.borrow_mut();
-        for (key, _, _, value) in self.snapshotter.snapshot().into_vec() {
-            let DebugValue::Counter(value) = value else {
-                continue;
-            };
-            // A snapshot takes the counters along.
-            let labels: Vec<_> = key.key().labels().map(metrics::Label::value).collect();
-            *seen.entry(format!("{} {}", key.key().name(), labels.join(" "))).or_default() += value;
-        }
+        self.look();
+        let seen = self.seen.borrow();
         seen.iter()
             .filter(|(key, _)| key.starts_with(name) && key.contains(label))
             .map(|(_, value)| value)
             .sum()
+    }
+
+    fn look(&self) {
+        for (key, _, _, value) in self.snapshotter.snapshot().into_vec() {
+            let labels: Vec<_> = key.key().labels().map(metrics::Label::value).collect();
+            let key = format!("{} {}", key.key().name(), labels.join(" "));
+            match value {
+                // A snapshot takes the counters along.
+                DebugValue::Counter(value) => *self.seen.borrow_mut().entry(key).or_default() += value,
+                // A snapshot leaves zero behind.
+                DebugValue::Gauge(value) if value.into_inner() == 0.0 => {}
+                DebugValue::Gauge(value) => {
+                    self.gauges.borrow_mut().insert(key, value.into_inner());
+                }
+                DebugValue::Histogram(_) => {}
+            }
+        }
+    }
+
+    /// The last value but zero of a gauge with this label value, or of any label.
+    pub(crate) fn gauge(&self, name: &str, label: &str) -> Option<f64> {
+        self.look();
+        let gauges = self.gauges.borrow();
+        let gauge = gauges.iter().find(|(key, _)| key.starts_with(name) && key.contains(label));
+        gauge.map(|(_, value)| *value)
     }
 
     pub(crate) async fn reaches(&self, name: &str, label: &str, least: u64) {

@@ -7,7 +7,9 @@ use preconfirmation_types::{Container as _, SigningKey, Topic};
 
 use crate::{
     frames::{self, Author},
+    gossip_cases,
     peer::{Plan, Script},
+    peer_cases,
     rig::{CHAIN, Failure, commitment, preconfer},
 };
 
@@ -42,16 +44,18 @@ pub(crate) struct Case {
     pub(crate) crowd: u32,
     /// Whether the honest nodes also gossip large lists.
     pub(crate) lists: bool,
+    /// Whether the victim limits loopback addresses as it does those of the open internet.
+    pub(crate) public: bool,
     plan: fn(&Keypair, u32) -> Result<Plan, Failure>,
 }
 
 impl Case {
-    const fn new(
+    pub(crate) const fn new(
         name: &'static str,
         expected: Expected,
         plan: fn(&Keypair, u32) -> Result<Plan, Failure>,
     ) -> Self {
-        Self { name, plan, asks: Asks::Nothing, expected, crowd: 1, lists: false }
+        Self { name, plan, asks: Asks::Nothing, expected, crowd: 1, lists: false, public: false }
     }
 
     const fn asked(self, asks: Asks) -> Self {
@@ -59,7 +63,7 @@ impl Case {
     }
 
     pub(crate) fn named(name: &str) -> Option<&'static Self> {
-        ALL.iter().chain([&FOUR_OF_TWENTY]).find(|case| case.name == name)
+        all().chain([&FOUR_OF_TWENTY]).find(|case| case.name == name)
     }
 
     /// What it does, as this peer; floods are prepared for so many seconds.
@@ -80,7 +84,7 @@ pub(crate) fn peer(number: u32) -> Result<PeerId, Failure> {
 }
 
 /// How hard the floods are, a second, on each connection.
-const FLOOD: u32 = 2000;
+pub(crate) const FLOOD: u32 = 2000;
 
 /// Streams of requests at a time.
 const STREAMS: usize = 200;
@@ -88,7 +92,11 @@ const STREAMS: usize = 200;
 const HEAD: [u8; 64] = [7; 64];
 
 /// One at a time on a victim between an author and a reader.
-pub(crate) static ALL: [Case; 14] = [
+pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
+    ALL.iter().chain(&gossip_cases::ALL).chain(&peer_cases::ALL)
+}
+
+static ALL: [Case; 14] = [
     Case::new("OversizePrefix", Expected::Charged, |_, _| {
         Ok(head_answer(vec![0xff, 0xff, 0xff, 0xff, 0x0f], false))
     })
@@ -182,6 +190,6 @@ fn flood(key: &Keypair, seconds: u32, write: impl Fn(&str, u64, &[u8]) -> Vec<u8
     Ok(Plan { gossip: Some(Script::new(frames, FLOOD)), ..Plan::default() })
 }
 
-fn join() -> Vec<u8> {
+pub(crate) fn join() -> Vec<u8> {
     frames::join(&Topic::ALL.map(|topic| topic.on_chain(CHAIN)))
 }

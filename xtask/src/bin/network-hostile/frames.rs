@@ -21,6 +21,18 @@ pub(crate) fn join(topics: &[String]) -> Vec<u8> {
     frame(&rpc)
 }
 
+/// So many control messages of one kind, the number of its field, about one topic.
+pub(crate) fn control(kind: u8, topic: &str, times: usize) -> Vec<u8> {
+    let (mut rpc, mut control) = (Vec::new(), Vec::new());
+    for _ in 0..times {
+        let mut one = Vec::new();
+        field(&mut one, 1, topic.as_bytes());
+        field(&mut control, kind, &one);
+    }
+    field(&mut rpc, 3, &control);
+    frame(&rpc)
+}
+
 /// Who a message says to come from, and who signs it.
 pub(crate) enum Author<'a> {
     /// As it should be.

@@ -8,8 +8,12 @@
 mod attack;
 mod cases;
 mod frames;
+mod gossip_cases;
+mod host;
 mod measure;
+mod newcomer;
 mod peer;
+mod peer_cases;
 mod rig;
 mod suite;
 

@@ -60,8 +60,14 @@ impl Drop for Node {
 
 impl Node {
     pub(crate) fn start() -> Result<Self, Failure> {
-        let (handle, events, service) =
-            Network::new(NetworkConfig::local(CHAIN, Keypair::generate_ed25519()))?;
+        Self::with(|_| ())
+    }
+
+    /// As [`Node::start`], with other settings.
+    pub(crate) fn with(change: impl FnOnce(&mut NetworkConfig)) -> Result<Self, Failure> {
+        let mut config = NetworkConfig::local(CHAIN, Keypair::generate_ed25519());
+        change(&mut config);
+        let (handle, events, service) = Network::new(config)?;
         let seen = Arc::<Mutex<Seen>>::default();
         let running = tokio::spawn(async move {
             if let Err(error) = service.run().await {
@@ -114,7 +120,11 @@ async fn judge(mut events: NetworkEvents, seen: Arc<Mutex<Seen>>, honest: Signin
                     }
                     Err(offence) => {
                         *seen.invalid.entry(from).or_default() += 1;
-                        verdict.settle(Verdict::Reject(offence));
+                        // Who is elected is no question to a relay.
+                        verdict.settle(match offence {
+                            Offence::WrongSigner => Verdict::RejectAuthor(offence),
+                            offence => Verdict::Reject(offence),
+                        });
                     }
                 }
             }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::{
     attack::Attack,
     cases::{self, Asks, Case, Expected, FOUR_OF_TWENTY},
+    newcomer,
     rig::{Failure, Load, Node, deliver},
 };
 
@@ -55,6 +56,8 @@ pub(crate) struct Report {
     p99_ms: f64,
     /// Most memory of the process of all honest nodes.
     peak_mib: u64,
+    /// How long it took at most until somebody new had connected under attack and was answered a head, a page and a list.
+    newcomer_ms: f64,
     /// Whether the adversary is scored as the table of scores says.
     scored: bool,
     /// Frames that the adversary got rid of in its most successful round.
@@ -71,6 +74,7 @@ struct Notes {
     lost: u64,
     quiet: Vec<Duration>,
     attacked: Vec<Duration>,
+    newcomer: Duration,
     written: u64,
     scored: bool,
 }
@@ -88,6 +92,7 @@ impl Notes {
             p99_ratio: attacked / quiet,
             p99_ms: attacked * 1000.0,
             peak_mib: peak()?,
+            newcomer_ms: self.newcomer.as_secs_f64() * 1000.0,
             scored: self.scored,
             written: self.written,
             checked,
@@ -98,8 +103,7 @@ impl Notes {
 /// All adversaries whose names contain this.
 pub(crate) async fn run(only: &str, extent: Extent) -> Result<BTreeMap<&'static str, Report>, Failure> {
     let wanted = |case: &&Case| case.name.contains(only);
-    let (first, others): (Vec<_>, Vec<_>) = cases::ALL
-        .iter()
+    let (first, others): (Vec<_>, Vec<_>) = cases::all()
         .zip(0..)
         .filter(|(case, _)| wanted(case))
         .partition(|(case, _)| extent.together && case.asks != Asks::Nothing);
@@ -127,7 +131,8 @@ pub(crate) async fn run(only: &str, extent: Extent) -> Result<BTreeMap<&'static 
 
 /// An author and a reader that know each other only through a victim.
 async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Failure> {
-    let (author, victim, reader) = (Node::start()?, Node::start()?, Node::start()?);
+    let (author, reader) = (Node::start()?, Node::start()?);
+    let victim = Node::with(|config| config.connections.limit_private = case.public)?;
     author.dial(&victim).await?;
     reader.dial(&victim).await?;
     victim.meets(2).await?;
@@ -151,7 +156,9 @@ async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Fail
             Attack::start(case, number, extent.seconds + 1, std::slice::from_ref(&address), extent.aside)
                 .await?;
         let asking = tokio::spawn(ask(victim.handle.clone(), cases::peer(number)?, case.asks));
+        let joining = tokio::spawn(joins_in_the_middle(victim.handle.clone(), extent));
         let attacked = deliver(&author, &[&reader], block, load).await?;
+        notes.newcomer = notes.newcomer.max(joining.await??);
         block += load.messages;
         notes.scored &= is_scored(&victim, case, number).await?;
         asking.abort();
@@ -168,6 +175,15 @@ async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Fail
         notes.attacked.push(attacked.p99);
     }
     notes.report(None)
+}
+
+/// A newcomer joins when half of the honest traffic has gone.
+async fn joins_in_the_middle(
+    known: preconfirmation_p2p::NetworkHandle,
+    extent: Extent,
+) -> Result<Duration, Failure> {
+    tokio::time::sleep(Duration::from_secs(extent.seconds.into()) / 2).await;
+    newcomer::joins(known).await
 }
 
 /// Asks a peer again and again. The answers do not matter, the score does.
@@ -242,7 +258,9 @@ async fn four_of_twenty(extent: Extent) -> Result<Report, Failure> {
             attacks.push(Attack::start(&FOUR_OF_TWENTY, number, extent.seconds + 1, victims, extent.aside));
         }
         let attacks = try_join_all(attacks).await?;
+        let joining = tokio::spawn(joins_in_the_middle(nodes[0].handle.clone(), extent));
         let attacked = deliver(&nodes[0], &readers, block, load).await?;
+        notes.newcomer = notes.newcomer.max(joining.await??);
         block += load.messages;
         let written = try_join_all(attacks.into_iter().map(Attack::stop)).await?;
         notes.written = notes.written.max(written.iter().sum());

@@ -1,0 +1,146 @@
+//! Keeps what strangers do from filling the log.
+//!
+//! Peers can make the libraries below write a line for each thing that they do wrong. So each place in the code writes at
+//! most [`LINES`] lines a minute; what it had to say beside these is counted, in the next minute's first line and in
+//! `p2p_log_lines_left_out_total`.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use metrics::counter;
+use tracing::{Event, Subscriber, callsite::Identifier};
+use tracing_subscriber::layer::{Context, Layer};
+
+/// Most lines of one place in a minute: more than a start writes, about each address that is listened on, say.
+const LINES: u32 = 10;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Where the lines about lines come from.
+const TARGET: &str = "log_limit";
+
+/// What became of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// It is written, after so many were left out in the minute before.
+    Written {
+        left_out: u32,
+    },
+    LeftOut,
+}
+
+/// What a place has written in the minute that began with its first line.
+#[derive(Debug, Clone, Copy)]
+struct Minute {
+    since: Instant,
+    lines: u32,
+}
+
+impl Minute {
+    fn count(&mut self, now: Instant) -> Line {
+        let mut left_out = 0;
+        if now.saturating_duration_since(self.since) >= MINUTE {
+            left_out = self.lines.saturating_sub(LINES);
+            *self = Self { since: now, lines: 0 };
+        }
+        self.lines = self.lines.saturating_add(1);
+        if self.lines > LINES { Line::LeftOut } else { Line::Written { left_out } }
+    }
+}
+
+/// The layer that leaves lines out. Goes around the others.
+#[derive(Debug, Default)]
+pub(crate) struct LogLimit {
+    /// As many as there are places in the code.
+    places: Mutex<HashMap<Identifier, Minute>>,
+}
+
+impl<S: Subscriber> Layer<S> for LogLimit {
+    #[allow(clippy::disallowed_methods, reason = "a log is about real time")]
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        if metadata.target() == TARGET {
+            return true;
+        }
+        let now = Instant::now();
+        let line = {
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            places.entry(metadata.callsite()).or_insert(Minute { since: now, lines: 0 }).count(now)
+        };
+        match line {
+            Line::Written { left_out: 0 } => true,
+            Line::Written { left_out } => {
+                tracing::warn!(target: TARGET, left_out, of = metadata.target(), "lines like the next one");
+                true
+            }
+            Line::LeftOut => {
+                counter!("p2p_log_lines_left_out_total").increment(1);
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the tests need some instant")]
+mod tests {
+    use std::{
+        io,
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+    };
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<AtomicU32>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            self.0.fetch_add(u32::try_from(lines).unwrap(), Ordering::Relaxed);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn one_place_writes_few_lines_and_others_are_not_held_back() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber.with(LogLimit::default()), || {
+            for number in 0..1000 {
+                tracing::warn!(number, "a peer does something");
+            }
+            assert_eq!(lines.0.load(Ordering::Relaxed), LINES);
+            tracing::info!("another place");
+            assert_eq!(lines.0.load(Ordering::Relaxed), LINES + 1);
+        });
+    }
+
+    #[test]
+    fn the_first_line_of_the_next_minute_tells_how_many_were_left_out() {
+        let start = Instant::now();
+        let mut minute = Minute { since: start, lines: 0 };
+        for _ in 0..LINES {
+            assert_eq!(minute.count(start), Line::Written { left_out: 0 });
+        }
+        for _ in 0..7 {
+            assert_eq!(minute.count(start + MINUTE - Duration::from_nanos(1)), Line::LeftOut);
+        }
+        assert_eq!(minute.count(start + MINUTE), Line::Written { left_out: 7 });
+        assert_eq!(minute.count(start + MINUTE), Line::Written { left_out: 0 });
+        assert_eq!(minute.count(start + 3 * MINUTE), Line::Written { left_out: 0 });
+    }
+}
