@@ -37,16 +37,19 @@ const FINDS: usize = 64;
 /// Nodes of this chain that end a query.
 const ENOUGH: usize = 16;
 
-/// Between two pings of a neighbour.
-const PING_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// Between two pings of a neighbour, in intervals of queries. It answers at which address it sees this node: in a small
+/// network nobody else tells.
+const PING_EVERY: u32 = 6;
 
-/// A neighbour tells at which address it sees this node when it is pinged: each vote lasts until the next but one,
-/// so that the few of a small network agree at the same time.
-const VOTES_LAST: Duration = Duration::from_secs(2 * 5 * 60);
+/// What a neighbour says of this node's address lasts until the next ping but one, so that few agree at the same time.
+const VOTES_LAST: u32 = 2 * PING_EVERY;
 
 /// An address that has sent too many packets is heard again after this, to the nearest five minutes. Anybody can send
 /// packets in its name; what this node asks it is answered all the same.
 const DEAF_FOR: Duration = Duration::from_secs(60);
+
+/// Known nodes that are pinged at a time.
+const GREETED: usize = 16;
 
 /// What discovery tells the service.
 #[derive(Debug)]
@@ -146,6 +149,12 @@ async fn run(
             }
             event = events.recv() => driver.event(event.ok_or(DiscoveryError::Ended)?),
             Some(answer) = driver.asked.next() => driver.answer(answer),
+            Some(answered) = driver.greeted.next() => {
+                if answered {
+                    // Somebody to ask, perhaps the first one.
+                    next_query = Instant::now();
+                }
+            }
             Some(found) = OptionFuture::from(driver.query.as_mut()) => {
                 driver.query = None;
                 next_query = Instant::now() + driver.interval;
@@ -169,6 +178,8 @@ struct Driver {
     contacts: Vec<Multiaddr>,
     /// At most one question to each contact.
     asked: FuturesUnordered<BoxFuture<'static, Answer>>,
+    /// Pings of known nodes, at most [`GREETED`]: whether they were answered.
+    greeted: FuturesUnordered<BoxFuture<'static, bool>>,
     /// At most one query.
     query: Option<Query>,
     finds: mpsc::Sender<Found>,
@@ -197,7 +208,9 @@ impl Driver {
         }
         // What a node says of others is nothing before they have answered themselves.
         config.disable_report_discovered_peers();
-        config.ping_interval(PING_INTERVAL).vote_duration(VOTES_LAST);
+        let interval = setup.config.interval;
+        config.ping_interval(interval.saturating_mul(PING_EVERY));
+        config.vote_duration(interval.saturating_mul(VOTES_LAST));
         // In a small network nobody new may come for hours; that is no reason to take the address back.
         config.enr_peer_update_min(setup.config.quorum.max(2)).auto_nat_listen_duration(None);
         if !setup.learns_ip {
@@ -216,6 +229,7 @@ impl Driver {
             records: setup.records,
             contacts: setup.contacts,
             asked: FuturesUnordered::new(),
+            greeted: FuturesUnordered::new(),
             query: None,
             finds,
             dice: fastrand::Rng::with_seed(setup.seed),
@@ -226,15 +240,7 @@ impl Driver {
 
     /// Asks the network for nodes close to a place by chance, and contacts for their record.
     fn look(&mut self) {
-        let table = &self.discv5;
-        self.records.retain(|record| match table.add_enr(record.clone()) {
-            Ok(()) => true,
-            // Of another IP version, or there are enough of its kind.
-            Err(reason) => {
-                tracing::debug!(%record, reason, "not needed in the routing table");
-                false
-            }
-        });
+        self.greet();
         for contact in self.contacts.drain(..) {
             let answer = self.discv5.request_enr(contact.clone());
             self.asked.push(answer.map(|answer| (contact, answer)).boxed());
@@ -245,6 +251,24 @@ impl Driver {
         let of_this_chain = Box::new(move |record: &Enr| record::chain(record) == Some(chain_id));
         self.query =
             Some(self.discv5.find_node_predicate(NodeId::new(&target), of_this_chain, ENOUGH).boxed());
+    }
+
+    /// Pings known nodes that are not in the routing table, a few at a time, so that they get there. To put them there
+    /// would make the table take them for nodes that have contacted this one, and not count what they say of its
+    /// address.
+    fn greet(&mut self) {
+        if !self.greeted.is_empty() {
+            return;
+        }
+        let is_v4 = self.is_v4;
+        self.records.retain(|record| {
+            if is_v4 { record.udp4_socket().is_some() } else { record.udp6_socket().is_some() }
+        });
+        self.dice.shuffle(&mut self.records);
+        let absent = self.records.iter().filter(|known| self.discv5.find_enr(&known.node_id()).is_none());
+        for record in absent.take(GREETED) {
+            self.greeted.push(self.discv5.send_ping(record.clone()).map(|pong| pong.is_ok()).boxed());
+        }
     }
 
     fn answer(&mut self, (contact, answer): Answer) {

@@ -46,7 +46,7 @@ pub(crate) struct Case {
     pub(crate) lists: bool,
     /// Whether the victim limits loopback addresses as it does those of the open internet.
     pub(crate) public: bool,
-    plan: fn(&Keypair, u32) -> Result<Plan, Failure>,
+    pub(crate) plan: fn(&Keypair, u32) -> Result<Plan, Failure>,
 }
 
 impl Case {
