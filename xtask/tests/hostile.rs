@@ -21,7 +21,7 @@ fn no_adversary_costs_an_honest_message_and_each_is_scored_as_the_table_says() {
     let line = String::from_utf8_lossy(&out.stdout);
     let reports: serde_json::Value = serde_json::from_str(line.lines().last().unwrap()).unwrap();
     assert!(out.status.success(), "{stderr}");
-    assert_eq!(reports.as_object().unwrap().len(), 23, "{stderr}");
+    assert_eq!(reports.as_object().unwrap().len(), 27, "{stderr}");
     for (name, report) in reports.as_object().unwrap() {
         assert_eq!(report["honest_lost"], 0, "{name}: {report}");
         assert_eq!(report["scored"], true, "{name}: {report}");

@@ -1,8 +1,14 @@
 //! Who is refused, and until when. No clock: every call says what time it is.
 
-use std::{collections::HashMap, num::NonZeroUsize, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroUsize,
+    time::Instant,
+};
 
 use libp2p::{Multiaddr, PeerId};
+
+use crate::ip::Host;
 
 /// A refused peer, with what was known of it when it was banned.
 #[derive(Debug, Clone)]
@@ -54,6 +60,15 @@ impl Bans {
         self.peers.remove(peer).is_some()
     }
 
+    /// The hosts of at least so many banned peers: whoever makes a new key for each ban has no new address.
+    pub(crate) fn hosts(&self, least: NonZeroUsize) -> HashSet<Host> {
+        let mut counts = HashMap::<_, usize>::new();
+        for host in self.peers.values().filter_map(|ban| Host::at(&ban.address)) {
+            *counts.entry(host).or_default() += 1;
+        }
+        counts.into_iter().filter(|(_, count)| *count >= least.get()).map(|(host, _)| host).collect()
+    }
+
     /// All bans.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Ban)> {
         self.peers.iter()
@@ -88,6 +103,24 @@ mod tests {
         assert!(bans.remove(&peer));
         assert!(!bans.remove(&peer));
         assert!(bans.expired(now + Duration::from_secs(3600)).is_empty());
+    }
+
+    #[test]
+    fn several_bans_of_one_host_are_a_ban_of_the_host() {
+        let (mut bans, now) = (Bans::new(NonZeroUsize::new(8).unwrap()), Instant::now());
+        let two = NonZeroUsize::new(2).unwrap();
+        let mut add = |address: &str, seconds| {
+            let until = now + Duration::from_secs(seconds);
+            let ban = Ban { until, address: address.parse().unwrap(), agent: None };
+            assert_eq!(bans.add(PeerId::random(), ban), None);
+        };
+        add("/ip4/1.1.1.1/tcp/1", 1);
+        add("/ip4/1.1.1.2/tcp/1", 9);
+        add("/ip4/1.1.1.1/udp/2/quic-v1", 9);
+        assert_eq!(bans.hosts(two), HashSet::from([Host::of([1, 1, 1, 1].into())]));
+        // The first of them is over, and so is that of the host.
+        assert_eq!(bans.expired(now + Duration::from_secs(1)).len(), 1);
+        assert_eq!(bans.hosts(two), HashSet::new());
     }
 
     #[test]

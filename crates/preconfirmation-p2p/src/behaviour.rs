@@ -3,19 +3,20 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use libp2p::{
-    StreamProtocol, Swarm, Transport as _, allow_block_list, connection_limits, identify,
-    memory_connection_limits, ping,
+    StreamProtocol, Swarm, Transport as _, allow_block_list, identify, memory_connection_limits, ping,
     request_response::{self, ProtocolSupport},
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
 };
 use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Rpc};
 
 use crate::{
+    admission::Admission,
     codec::SszCodec,
     config::NetworkConfig,
     error::NetworkError,
     filter::Gossipsub,
     gossip::{self, Topics},
+    half_open::HalfOpen,
     pacing::RateLimit,
     quiet::Quiet,
     transport,
@@ -53,7 +54,7 @@ pub(crate) struct Behaviour {
 /// The limits come first: what they refuse costs the others nothing.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Others {
-    pub(crate) limits: connection_limits::Behaviour,
+    pub(crate) limits: Admission,
     memory: Toggle<memory_connection_limits::Behaviour>,
     pub(crate) banned: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     identify: identify::Behaviour,
@@ -70,17 +71,11 @@ pub(crate) fn swarm(
     config: &NetworkConfig,
     topics: &Topics,
     connected: &Connections,
+    half_open: &HalfOpen,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let connections = config.connections;
     let others = Others {
-        limits: connection_limits::Behaviour::new(
-            connection_limits::ConnectionLimits::default()
-                .with_max_established_incoming(Some(connections.max_inbound))
-                .with_max_established_outgoing(Some(connections.max_outbound))
-                .with_max_established_per_peer(Some(connections.max_per_peer))
-                .with_max_pending_incoming(Some(connections.max_pending))
-                .with_max_pending_outgoing(Some(connections.max_pending)),
-        ),
+        limits: Admission::new(connections),
         memory: connections
             .max_process_bytes
             .map(NonZeroUsize::get)
@@ -105,7 +100,7 @@ pub(crate) fn swarm(
         .with_idle_connection_timeout(connections.idle_timeout)
         .with_max_negotiating_inbound_streams(MAX_NEGOTIATING_STREAMS);
     let local = config.identity.public().to_peer_id();
-    let transport = Quiet::new(transport::build(config, connected)?).boxed();
+    let transport = Quiet::new(transport::build(config, connected, half_open)?).boxed();
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
     for address in &config.advertise {
         swarm.add_external_address(address.clone());

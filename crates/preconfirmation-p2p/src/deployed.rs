@@ -427,9 +427,10 @@ mod tests {
     use crate::{
         config::{PacingConfig, PeersConfig, ServingConfig},
         inbound::{InboundRequests, Kind},
+        ip::Host,
         pacing::{OutboundRateLimiter, Outcome, Start},
         rpc::InFlight,
-        serving::{Asker, Host},
+        serving::Asker,
         watermarks::Standing,
     };
 
@@ -478,7 +479,7 @@ mod tests {
         }
 
         fn asked(&mut self, kind: Kind) {
-            let asker = Asker { peer: self.peer, host: Host::of(None) };
+            let asker = Asker { peer: self.peer, host: Host::or_unknown(None) };
             self.next += 1;
             self.theirs.insert(self.next, self.now);
             self.in_flight.begins(self.peer, self.now);
@@ -524,6 +525,7 @@ mod tests {
                 score: 0.0,
                 ready: true,
                 protected: false,
+                outbound: false,
                 in_flight: !self.in_flight.is_quiet(&self.peer, self.now),
                 since: connected,
             };

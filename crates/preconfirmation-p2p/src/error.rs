@@ -70,6 +70,9 @@ pub enum ConfigError {
         /// Which, from zero.
         index: usize,
     },
+    /// The IP that the node's record should have is unspecified (`0.0.0.0`).
+    #[error("discovery.advertise_ip is unspecified: nobody can contact it")]
+    AdvertiseIp,
     /// Discovery is configured for an identity that cannot sign its records.
     #[error("discovery needs a secp256k1 identity, this one is ed25519")]
     DiscoveryIdentity,
@@ -142,7 +145,7 @@ pub enum NetworkError {
         /// Why.
         source: io::Error,
     },
-    /// Discovery cannot start or go on. Ends the service.
+    /// Discovery cannot start.
     #[error("discovery has failed")]
     Discovery(#[from] DiscoveryError),
     /// No connection could be made.

@@ -240,6 +240,7 @@ fn score_parameters(config: &ScoreConfig, topics: &Topics) -> PeerScoreParams {
         ip_colocation_factor_weight: 0.0,
         behaviour_penalty_weight: 0.0,
         slow_peer_weight: 0.0,
+        retain_score: config.retain,
         ..PeerScoreParams::default()
     }
 }

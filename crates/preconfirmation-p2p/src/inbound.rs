@@ -16,10 +16,7 @@ use std::{
 
 use libp2p::PeerId;
 
-use crate::{
-    config::ServingConfig,
-    serving::{Asker, Host},
-};
+use crate::{config::ServingConfig, ip::Host, serving::Asker};
 
 /// When a request is answered without an answer of the application. Deployed peers wait for 10 s; half of that is left
 /// for the way.
@@ -334,7 +331,7 @@ mod tests {
 
     fn asker(host: u8) -> Asker {
         let address = format!("/ip4/10.0.0.{host}/tcp/1").parse().unwrap();
-        Asker { peer: PeerId::random(), host: Host::of(Some(&address)) }
+        Asker { peer: PeerId::random(), host: Host::or_unknown(Some(&address)) }
     }
 
     /// Eight places for lists, eight for the rest; four for a peer, six for a host.

@@ -73,7 +73,7 @@
 //! | messages being sent to a peer (count) | the newest is not sent to it |
 //! | the same (bytes) | the peer is disconnected |
 //! | gossip that a peer below the graylist threshold sends | the peer waits: it is not read |
-//! | inbound TCP handshakes (`max_pending`), which take turns | the connection is refused |
+//! | inbound connections in negotiation (`max_pending`, `max_pending_per_ip`) | the oldest of the host with most makes room |
 //! | requests waiting for a peer's rate limit | [`RequestError::QueueFull`] |
 //! | what was sent to peers that have gone (8,192 peers) | who went first is forgotten |
 //! | messages kept for peers to come, or to take what was published before (count and bytes) | [`PublishError::QueueFull`]; the stale are dropped |
@@ -109,6 +109,9 @@
 //! | `p2p_queue_dropped_total` | `queue` | what was dropped, and peers cut off because they do not read |
 //! | `p2p_peers` | `direction` | connected peers |
 //! | `p2p_dials_total` | `source`, `outcome` | dials |
+//! | `p2p_connections_refused_total` | `limit` | connections refused: `inbound`, `outbound`, `dials`, `peer`, `address`, `subnet`, `banned` |
+//! | `p2p_service_tick_seconds` | | what the network's task does once a second: scores, bans, whom to dial, whom to let go |
+//! | `p2p_identity_used_twice_total` | `sign` | signs that two nodes use one key: ours (`dialled`, `answered`, `published`) or a peer's (`two_addresses`) |
 //! | `p2p_peers_pruned_total` | | peers disconnected because there were too many |
 //! | `p2p_discovery_records_total` | `outcome` | node records that discovery has seen |
 
@@ -117,6 +120,7 @@
     reason = "the network reads the clock; its score, pacing and serving take it as an argument"
 )]
 
+mod admission;
 mod alarm;
 mod bans;
 mod behaviour;
@@ -131,10 +135,12 @@ mod event;
 mod filter;
 mod frames;
 mod gossip;
+mod half_open;
 mod handle;
 pub mod identity;
 mod inbound;
 mod inbox;
+mod ip;
 mod menu;
 mod metrics;
 mod outbox;
@@ -152,6 +158,7 @@ mod serving;
 pub mod sim;
 mod suspicion;
 mod transport;
+mod twins;
 mod unread;
 mod verdicts;
 mod watermarks;

@@ -17,6 +17,9 @@ const PEERS: &str = "p2p_peers";
 const DROPPED: &str = "p2p_queue_dropped_total";
 const DIALS: &str = "p2p_dials_total";
 const PRUNED: &str = "p2p_peers_pruned_total";
+const REFUSED: &str = "p2p_connections_refused_total";
+const TICK: &str = "p2p_service_tick_seconds";
+const TWINS: &str = "p2p_identity_used_twice_total";
 const RECORDS: &str = "p2p_discovery_records_total";
 const SCORE: &str = "p2p_peer_score_gauge";
 const SUSPECTED: &str = "p2p_own_schedule_suspected";
@@ -34,6 +37,9 @@ pub(crate) fn describe() {
     describe_counter!(DROPPED, count, "What a full queue dropped, by queue");
     describe_counter!(DIALS, count, "Dials, by where the address came from and what became of them");
     describe_counter!(PRUNED, count, "Peers disconnected because there were too many");
+    describe_counter!(REFUSED, count, "Connections refused, by the limit that was reached");
+    describe_histogram!(TICK, Unit::Seconds, "What the network's task does once a second");
+    describe_counter!(TWINS, count, "Signs that two nodes use one key, by sign");
     describe_counter!(RECORDS, count, "Node records that discovery has seen, by what they are good for");
     describe_counter!(BANS, count, "Peers banned, by why");
     describe_gauge!(SCORE, count, "Least, mean and most total score of the connected peers");
@@ -88,6 +94,18 @@ pub(crate) fn dialled(source: Source, outcome: &'static str) {
 
 pub(crate) fn pruned() {
     counter!(PRUNED).increment(1);
+}
+
+pub(crate) fn connection_refused(limit: &'static str) {
+    counter!(REFUSED, "limit" => limit).increment(1);
+}
+
+pub(crate) fn ticked(took: Duration) {
+    histogram!(TICK).record(took.as_secs_f64());
+}
+
+pub(crate) fn twin(sign: &'static str) {
+    counter!(TWINS, "sign" => sign).increment(1);
 }
 
 pub(crate) fn record_seen(outcome: &'static str) {

@@ -43,23 +43,27 @@ struct StaticPeer {
     found: Option<PeerId>,
     seed: u64,
     state: State,
+    /// Since when it has been connected and known by what it says of itself.
+    identified: Option<Instant>,
     outage: Option<Outage>,
+    /// The waits of this outage, and of the ones before it as long as no connection has lasted.
+    backoff: Option<ExponentialBackoff>,
 }
 
 /// Connected ends when the peer is lost, Dialling when the dial has succeeded or failed, Waiting in time. All
-/// of them end when the peer connects by itself.
+/// of them end when the peer connects by itself. Ourselves has no end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Connected,
     Dialling,
     Waiting(Instant),
+    Ourselves,
 }
 
 #[derive(Debug)]
 struct Outage {
     since: Instant,
     attempts: u32,
-    backoff: ExponentialBackoff,
 }
 
 impl Redial {
@@ -76,7 +80,9 @@ impl Redial {
                     found: None,
                     seed: seed.wrapping_add(peers.len() as u64),
                     state: State::Waiting(now),
+                    identified: None,
                     outage: None,
+                    backoff: None,
                 }),
             }
         }
@@ -97,7 +103,7 @@ impl Redial {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let waiting = self.peers.iter().filter_map(|peer| match peer.state {
             State::Waiting(until) => Some(until),
-            State::Connected | State::Dialling => None,
+            State::Connected | State::Dialling | State::Ourselves => None,
         });
         waiting.min()
     }
@@ -115,30 +121,37 @@ impl Redial {
     #[must_use]
     pub(crate) fn failed(&mut self, target: Target, now: Instant) -> bool {
         let config = self.config;
-        let Some(peer) = self.peers.get_mut(target.0).filter(|peer| peer.state == State::Dialling) else {
-            return false;
-        };
-        let begins = peer.outage.is_none();
-        peer.wait(config, now);
-        if let Some(outage) = &mut peer.outage {
-            outage.attempts = outage.attempts.saturating_add(1);
-        }
-        begins
+        let peer = self.peers.get_mut(target.0).filter(|peer| peer.state == State::Dialling);
+        peer.is_some_and(|peer| peer.wait(config, now))
     }
 
-    /// A dial has succeeded, and says who answered.
-    pub(crate) fn reached(&mut self, target: Target, peer: PeerId) {
-        if let Some(known) = self.peers.get_mut(target.0).filter(|known| known.dial.peer.is_none()) {
-            known.found = Some(peer);
+    /// A dial has reached this node itself: the address is not dialled any more.
+    pub(crate) fn reached_ourselves(&mut self, target: Target) {
+        if let Some(peer) = self.peers.get_mut(target.0) {
+            peer.state = State::Ourselves;
         }
     }
 
-    /// A peer is connected, whoever dialled. The outage that this ends, if there was one.
+    /// A dial has succeeded, and says who answered. Who answered there before, if it was somebody else.
     #[must_use]
-    pub(crate) fn connected(&mut self, peer: &PeerId, now: Instant) -> Option<Back> {
-        let mut back = None;
+    pub(crate) fn reached(&mut self, target: Target, peer: PeerId) -> Option<PeerId> {
+        let known = self.peers.get_mut(target.0).filter(|known| known.dial.peer.is_none())?;
+        known.found.replace(peer).filter(|before| *before != peer)
+    }
+
+    /// A peer is connected, whoever dialled.
+    pub(crate) fn connected(&mut self, peer: &PeerId) {
         for known in self.peers.iter_mut().filter(|known| known.id() == Some(*peer)) {
             known.state = State::Connected;
+        }
+    }
+
+    /// A connected peer has said who it is. The outage that this ends, if there was one.
+    #[must_use]
+    pub(crate) fn identified(&mut self, peer: &PeerId, now: Instant) -> Option<Back> {
+        let mut back = None;
+        for known in self.peers.iter_mut().filter(|known| known.id() == Some(*peer)) {
+            known.identified.get_or_insert(now);
             if let Some(outage) = known.outage.take() {
                 let after = now.saturating_duration_since(outage.since);
                 back = Some(Back { after, attempts: outage.attempts });
@@ -154,8 +167,12 @@ impl Redial {
         let mut begins = false;
         for known in self.peers.iter_mut() {
             if known.id() == Some(*peer) && known.state == State::Connected {
-                known.wait(config, now);
-                begins = true;
+                let identified = known.identified.take();
+                let lasted = identified.map(|since| now.saturating_duration_since(since));
+                if lasted.is_some_and(|lasted| lasted >= config.stable_after) {
+                    known.backoff = None;
+                }
+                begins |= known.wait(config, now);
             }
         }
         begins
@@ -167,23 +184,25 @@ impl StaticPeer {
         self.dial.peer.or(self.found)
     }
 
-    /// Waits for the next dial, longer each time in an outage.
-    fn wait(&mut self, config: RedialConfig, now: Instant) {
+    /// Waits for the next dial, longer each time until a connection has lasted. Whether an outage begins.
+    fn wait(&mut self, config: RedialConfig, now: Instant) -> bool {
         let seed = self.seed;
-        let outage = self.outage.get_or_insert_with(|| Outage {
-            since: now,
-            attempts: 0,
-            backoff: ExponentialBuilder::new()
+        let backoff = self.backoff.get_or_insert_with(|| {
+            ExponentialBuilder::new()
                 .with_min_delay(config.min_delay)
                 .with_max_delay(config.max_delay)
                 .with_jitter()
                 .with_jitter_seed(seed)
                 .without_max_times()
-                .build(),
+                .build()
         });
         // The backoff has no end.
-        let delay = outage.backoff.next().unwrap_or(config.max_delay);
+        let delay = backoff.next().unwrap_or(config.max_delay);
         self.state = State::Waiting(after(now, delay));
+        let begins = self.outage.is_none();
+        let outage = self.outage.get_or_insert(Outage { since: now, attempts: 0 });
+        outage.attempts = outage.attempts.saturating_add(1);
+        begins
     }
 }
 
@@ -199,8 +218,17 @@ pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
 mod tests {
     use super::*;
 
-    const CONFIG: RedialConfig =
-        RedialConfig { min_delay: Duration::from_secs(1), max_delay: Duration::from_secs(60) };
+    const CONFIG: RedialConfig = RedialConfig {
+        min_delay: Duration::from_secs(1),
+        max_delay: Duration::from_secs(60),
+        stable_after: Duration::from_secs(180),
+    };
+
+    /// A peer is connected and has said who it is.
+    fn back(redial: &mut Redial, peer: &PeerId, now: Instant) -> Option<Back> {
+        redial.connected(peer);
+        redial.identified(peer, now)
+    }
 
     fn address(port: u16, peer: Option<PeerId>) -> Multiaddr {
         let address: Multiaddr = format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap();
@@ -265,19 +293,61 @@ mod tests {
             let (target, _) = redial.due(now).unwrap();
             assert!(!redial.failed(target, now));
         }
-        let back = redial.connected(&peer, start + Duration::from_secs(40));
-        assert_eq!(back, Some(Back { after: Duration::from_secs(40), attempts: 4 }));
+        let ended = back(&mut redial, &peer, start + Duration::from_secs(40));
+        assert_eq!(ended, Some(Back { after: Duration::from_secs(40), attempts: 4 }));
         assert_eq!(redial.next_deadline(), None);
-        // A second connection ends nothing; a loss begins a new outage, whose waits begin anew.
-        assert_eq!(redial.connected(&peer, start + Duration::from_secs(41)), None);
+        // A second connection ends nothing; a loss begins a new outage.
+        assert_eq!(back(&mut redial, &peer, start + Duration::from_secs(41)), None);
         let lost = start + Duration::from_secs(50);
         assert!(redial.lost(&peer, lost));
         assert!(!redial.lost(&peer, lost));
-        assert!(redial.next_deadline().unwrap() < lost + Duration::from_secs(2));
-        let (target, _) = redial.due(lost + Duration::from_secs(2)).unwrap();
-        assert!(!redial.failed(target, lost + Duration::from_secs(2)));
-        let back = redial.connected(&peer, lost + Duration::from_secs(9)).unwrap();
-        assert_eq!(back, Back { after: Duration::from_secs(9), attempts: 1 });
+        let due = redial.next_deadline().unwrap();
+        let (target, _) = redial.due(due).unwrap();
+        assert!(!redial.failed(target, due));
+        let ended = back(&mut redial, &peer, due + Duration::from_secs(9)).unwrap();
+        assert_eq!((ended.after, ended.attempts), (due + Duration::from_secs(9) - lost, 2));
+    }
+
+    #[test]
+    fn only_a_connection_that_lasted_begins_the_waits_anew() {
+        let mut now = Instant::now();
+        let peer = PeerId::random();
+        let mut redial = Redial::new(&[address(1, Some(peer))], CONFIG, 0, now);
+        let connect = |redial: &mut Redial, now| {
+            let _dial = redial.due(now).unwrap();
+            redial.connected(&peer);
+        };
+        let wait = |redial: &Redial, now: Instant| (redial.next_deadline().unwrap() - now).as_secs();
+        // A server that is full: it takes the connection and closes it at once, again and again.
+        for (attempt, least) in [1, 2, 4, 8, 16, 32, 60].into_iter().enumerate() {
+            connect(&mut redial, now);
+            assert_eq!(redial.lost(&peer, now), attempt == 0, "one outage");
+            let waits = wait(&redial, now);
+            assert!((least..2 * least).contains(&waits), "{waits} s, not {least}");
+            now = redial.next_deadline().unwrap();
+        }
+        // It says who it is, but does not last.
+        connect(&mut redial, now);
+        assert_eq!(redial.identified(&peer, now).unwrap().attempts, 7);
+        now += CONFIG.stable_after - Duration::from_nanos(1);
+        assert!(redial.lost(&peer, now));
+        assert!(wait(&redial, now) >= 60);
+        now = redial.next_deadline().unwrap();
+        connect(&mut redial, now);
+        assert!(redial.identified(&peer, now).is_some());
+        now += CONFIG.stable_after;
+        assert!(redial.lost(&peer, now));
+        assert!(wait(&redial, now) < 2);
+    }
+
+    #[test]
+    fn an_address_of_this_node_itself_is_dialled_once() {
+        let now = Instant::now();
+        let mut redial = Redial::new(&[address(1, None)], CONFIG, 0, now);
+        let (target, _) = redial.due(now).unwrap();
+        redial.reached_ourselves(target);
+        assert_eq!(redial.next_deadline(), None);
+        assert!(!redial.failed(target, now));
     }
 
     #[test]
@@ -286,7 +356,7 @@ mod tests {
         let peer = PeerId::random();
         let mut redial = Redial::new(&[address(1, Some(peer))], CONFIG, 0, now);
         assert!(redial.due(now).is_some() && redial.due(now).is_none());
-        assert_eq!(redial.connected(&peer, now), None);
+        assert_eq!(back(&mut redial, &peer, now), None);
     }
 
     #[test]
@@ -295,7 +365,7 @@ mod tests {
         let peer = PeerId::random();
         let mut redial = Redial::new(&[address(1, Some(peer))], CONFIG, 0, now);
         let (target, _) = redial.due(now).unwrap();
-        assert_eq!(redial.connected(&peer, now), None);
+        redial.connected(&peer);
         assert!(!redial.failed(target, now));
         assert_eq!(redial.next_deadline(), None);
     }
@@ -319,14 +389,18 @@ mod tests {
         let (peer, other) = (PeerId::random(), PeerId::random());
         let mut redial = Redial::new(&[address(1, None)], CONFIG, 0, now);
         let (target, _) = redial.due(now).unwrap();
-        redial.reached(target, peer);
-        assert_eq!(redial.connected(&peer, now), None);
+        assert_eq!(redial.reached(target, peer), None);
+        assert_eq!(back(&mut redial, &peer, now), None);
         assert!(redial.contains(&peer) && redial.lost(&peer, now));
+        let (target, _) = redial.due(now + Duration::from_secs(2)).unwrap();
+        assert_eq!(redial.reached(target, peer), None);
+        redial.connected(&peer);
+        assert!(!redial.lost(&peer, now));
         // Another key at the same address, after the operator has replaced it.
-        let (target, dial) = redial.due(now + Duration::from_secs(2)).unwrap();
+        let (target, dial) = redial.due(now + Duration::from_secs(9)).unwrap();
         assert_eq!(dial.peer, None);
-        redial.reached(target, other);
-        assert!(redial.connected(&other, now + Duration::from_secs(3)).is_some());
+        assert_eq!(redial.reached(target, other), Some(peer));
+        assert!(back(&mut redial, &other, now + Duration::from_secs(3)).is_some());
         assert!(redial.contains(&other) && !redial.contains(&peer));
     }
 }

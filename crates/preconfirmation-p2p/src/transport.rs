@@ -1,20 +1,21 @@
 //! How bytes reach a peer: TCP with noise and yamux, QUIC, and names resolved by DNS in front of both.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, time::Duration};
 
 use libp2p::{
     PeerId, Transport as _,
     core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
     dns, noise, quic, tcp, yamux,
 };
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep_until, timeout},
+};
 
 use crate::{
-    config::{NetworkConfig, after},
+    config::NetworkConfig,
     error::NetworkError,
+    half_open::{Guarded, HalfOpen},
     unread::Connections,
 };
 
@@ -25,12 +26,17 @@ type Sockets = Boxed<(PeerId, StreamMuxerBox)>;
 
 /// Every transport that a node speaks, with its connections watched. A system whose DNS settings cannot be read
 /// still reaches numeric addresses.
-pub(crate) fn build(config: &NetworkConfig, connections: &Connections) -> Result<Sockets, NetworkError> {
-    let transport = match dns::tokio::Transport::system(sockets(config, connections)?) {
+pub(crate) fn build(
+    config: &NetworkConfig,
+    connections: &Connections,
+    half_open: &HalfOpen,
+) -> Result<Sockets, NetworkError> {
+    let guarded = || Ok::<_, NetworkError>(Guarded::new(sockets(config, connections)?, half_open.clone()));
+    let transport = match dns::tokio::Transport::system(guarded()?) {
         Ok(named) => named.boxed(),
         Err(error) => {
             tracing::warn!(%error, "the system's DNS settings cannot be read: names in addresses are not resolved");
-            sockets(config, connections)?
+            guarded()?.boxed()
         }
     };
     Ok(transport)
@@ -41,12 +47,15 @@ fn sockets(config: &NetworkConfig, connections: &Connections) -> Result<Sockets,
     let noise = noise::Config::new(identity).map_err(|error| NetworkError::Stack(error.into()))?;
     let (over_tcp, over_quic) = (connections.clone(), connections.clone());
     let turns = Turns::new(config.connections.handshake_interval);
+    let first_bytes = config.connections.first_bytes;
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
         .and_then(move |socket, endpoint| {
-            let turn = endpoint.is_listener().then(|| turns.take(Instant::now()));
+            let turns = endpoint.is_listener().then(|| turns.clone());
             async move {
-                if let Some(turn) = turn {
-                    tokio::time::sleep_until(turn.into()).await;
+                if let Some(turns) = turns {
+                    // Who dials speaks first. Who says nothing takes no turn.
+                    timeout(first_bytes, socket.0.readable()).await??;
+                    turns.take().await;
                 }
                 Ok::<_, io::Error>(socket)
             }
@@ -64,37 +73,57 @@ fn sockets(config: &NetworkConfig, connections: &Connections) -> Result<Sockets,
 }
 
 /// Spreads inbound handshakes over time: each costs more than any message, and strangers decide how many come
-/// at once. As connections in negotiation are bounded, so is the time that one waits.
+/// at once. Whoever waits waits in order, and gives up its turn by being dropped; as connections in negotiation are
+/// bounded, so is the time that one waits.
 #[derive(Clone)]
 struct Turns {
     interval: Duration,
-    /// The first instant that nobody has taken.
-    free: Arc<Mutex<Option<Instant>>>,
+    /// When the next one may begin.
+    free: Arc<Mutex<Instant>>,
 }
 
 impl Turns {
     fn new(interval: Duration) -> Self {
-        Self { interval, free: Arc::default() }
+        Self { interval, free: Arc::new(Mutex::new(Instant::now())) }
     }
 
-    /// When the next handshake may begin.
-    fn take(&self, now: Instant) -> Instant {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let turn = free.map_or(now, |free| free.max(now));
-        *free = Some(after(turn, self.interval));
-        turn
+    /// Waits until a handshake may begin. Cancel-safe.
+    async fn take(&self) {
+        let mut free = self.free.lock().await;
+        sleep_until(*free).await;
+        let now = Instant::now();
+        *free = now.checked_add(self.interval).unwrap_or(now);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::future::join_all;
+
     use super::*;
 
-    #[test]
-    fn handshakes_take_turns_and_none_is_saved_up() {
+    async fn taken(turns: &Turns, start: Instant) -> u128 {
+        turns.take().await;
+        start.elapsed().as_millis()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn handshakes_take_turns_and_none_is_saved_up() {
         let (turns, start) = (Turns::new(Duration::from_millis(10)), Instant::now());
-        let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        let taken = [0, 0, 3, 30, 100, 101].map(|now| turns.clone().take(at(now)));
-        assert_eq!(taken, [0, 10, 20, 30, 100, 110].map(at));
+        let at_once = join_all([(); 3].map(|()| taken(&turns, start))).await;
+        assert_eq!(at_once, [0, 10, 20]);
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        let later = join_all([(); 2].map(|()| taken(&turns, start))).await;
+        assert_eq!(later, [100, 110]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_gone_leaves_its_turn_to_the_next() {
+        let (turns, start) = (Turns::new(Duration::from_millis(10)), Instant::now());
+        turns.take().await;
+        let waiting: Vec<_> = (0..100).map(|_| turns.clone()).collect();
+        let flood = join_all(waiting.iter().map(Turns::take));
+        assert!(timeout(Duration::from_millis(5), flood).await.is_err());
+        assert_eq!(taken(&turns, start).await, 10);
     }
 }

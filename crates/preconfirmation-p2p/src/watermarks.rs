@@ -16,21 +16,28 @@ pub(crate) struct Standing {
     pub(crate) ready: bool,
     /// Static or trusted.
     pub(crate) protected: bool,
-    /// Whether a request of either side is in flight, or was a moment ago.
+    /// Whether we dialled it.
+    pub(crate) outbound: bool,
+    /// Whether a request of either side is in flight, or was a moment ago: many peers ban whoever hangs up on one.
     pub(crate) in_flight: bool,
     pub(crate) since: Instant,
 }
 
 impl PeersConfig {
-    /// How many peers should be dialled, with so many connected or being dialled.
-    pub(crate) fn missing(&self, peers: usize) -> usize {
-        self.low.saturating_sub(peers)
+    /// How many peers should be dialled, with so many connected or being dialled, so many of them by us.
+    pub(crate) fn missing(&self, peers: usize, outbound: usize) -> usize {
+        self.low.saturating_sub(peers).max(self.outbound().saturating_sub(outbound))
+    }
+
+    /// The least number of peers that we dialled: half of `low`.
+    fn outbound(&self) -> usize {
+        self.low.div_ceil(2)
     }
 
     /// Whom to disconnect so that `high` peers are left. First who is of no use, then the worst score, then
-    /// the youngest; nobody protected, nobody younger than the grace, so that a newcomer above the mark has
-    /// time to show that it is better than somebody; and nobody with a request in flight, because deployed peers ban
-    /// whoever closes a connection with one: its time comes a second later.
+    /// the youngest; nobody protected, nobody younger than the grace, none that we dialled as long as there are few of
+    /// these. So a newcomer above the mark has time to show that it is better than somebody. With a request in
+    /// flight nobody goes, and nobody better in its place: its time comes a second later.
     #[must_use]
     pub(crate) fn surplus(&self, peers: &[Standing], now: Instant) -> Vec<PeerId> {
         let surplus = peers.len().saturating_sub(self.high);
@@ -46,7 +53,15 @@ impl PeersConfig {
             let order = one.ready.cmp(&other.ready).then(one.score.total_cmp(&other.score));
             order.then_with(|| (Reverse(one.since), one.peer).cmp(&(Reverse(other.since), other.peer)))
         });
-        leaving.into_iter().take(surplus).map(|peer| peer.peer).collect()
+        let made = peers.iter().filter(|peer| peer.outbound && peer.ready).count();
+        let mut spare = made.saturating_sub(self.outbound());
+        leaving.retain(|peer| {
+            let counts = peer.outbound && peer.ready;
+            let goes = !counts || spare > 0;
+            spare -= usize::from(counts && goes);
+            goes
+        });
+        leaving.into_iter().take(surplus).filter(|peer| !peer.in_flight).map(|peer| peer.peer).collect()
     }
 }
 
@@ -61,17 +76,54 @@ mod tests {
     }
 
     fn standing(score: f64, since: Instant) -> Standing {
-        Standing { peer: PeerId::random(), score, ready: true, protected: false, in_flight: false, since }
+        Standing {
+            peer: PeerId::random(),
+            score,
+            ready: true,
+            protected: false,
+            outbound: false,
+            in_flight: false,
+            since,
+        }
     }
 
     #[test]
     fn the_defaults_are_twenty_thirty_and_half_a_minute() {
         let config = PeersConfig::default();
         assert_eq!((config.low, config.high, config.grace), (20, 30, Duration::from_secs(30)));
-        assert_eq!(
-            (config.missing(0), config.missing(19), config.missing(20), config.missing(25)),
-            (20, 1, 0, 0)
-        );
+        let missing = [0, 19, 20, 25].map(|peers| config.missing(peers, 10));
+        assert_eq!(missing, [20, 1, 0, 0]);
+    }
+
+    #[test]
+    fn half_of_the_low_mark_is_dialled_however_many_have_come() {
+        let missing = [0, 4, 9, 10, 30].map(|outbound| PeersConfig::default().missing(90, outbound));
+        assert_eq!(missing, [10, 6, 1, 0, 0]);
+        // A node that looks for nobody.
+        assert_eq!(config(0, 10).missing(0, 0), 0);
+    }
+
+    #[test]
+    fn those_that_we_dialled_stay_as_far_as_they_are_needed() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(60);
+        let dialled: Vec<_> =
+            (0..3).map(|score| Standing { outbound: true, ..standing(score.into(), start) }).collect();
+        let came: Vec<_> = (10..13).map(|score| standing(score.into(), start)).collect();
+        let all: Vec<_> = dialled.iter().chain(&came).copied().collect();
+        // Two of them are half of the low mark: one may go, then those that came by themselves.
+        let gone = config(4, 2).surplus(&all, later);
+        assert_eq!(gone, [dialled[0].peer, came[0].peer, came[1].peer, came[2].peer]);
+    }
+
+    #[test]
+    fn nobody_goes_with_a_request_in_flight() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(60);
+        let busy = Standing { in_flight: true, ..standing(-1.0, start) };
+        let peers = [busy, standing(0.0, start), standing(1.0, start)];
+        assert_eq!(config(0, 2).surplus(&peers, later), []);
+        assert_eq!(config(0, 1).surplus(&peers, later), [peers[1].peer]);
     }
 
     #[test]
@@ -101,16 +153,6 @@ mod tests {
         let worst = Standing { protected: true, ..standing(-100.0, start) };
         let peers = [worst, standing(5.0, start)];
         assert_eq!(config(0, 0).surplus(&peers, start + Duration::from_secs(60)), [peers[1].peer]);
-    }
-
-    #[test]
-    fn nobody_goes_with_a_request_in_flight() {
-        let start = Instant::now();
-        let worst = Standing { in_flight: true, ..standing(-100.0, start) };
-        let peers = [worst, standing(5.0, start)];
-        let later = start + Duration::from_secs(60);
-        assert_eq!(config(0, 1).surplus(&peers, later), [peers[1].peer]);
-        assert_eq!(config(0, 0).surplus(&peers, later), [peers[1].peer]);
     }
 
     #[test]

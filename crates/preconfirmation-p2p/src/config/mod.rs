@@ -1,5 +1,6 @@
 //! All that can be set, with the protocol's defaults. Checked once, by [`Network::new`](crate::Network::new).
 
+mod connections;
 mod gossip;
 mod peers;
 mod requests;
@@ -18,8 +19,10 @@ use preconfirmation_types::{MAX_TXLIST_BYTES, TXLIST_HEADER_BYTES};
 use crate::{
     discovery::{Bootnode, record},
     error::ConfigError,
+    ip::ip_of,
     pacing::RateLimit,
 };
+pub use connections::ConnectionConfig;
 pub use gossip::{GossipConfig, MeshConfig, OutboxConfig};
 pub use peers::{DiscoveryConfig, PeersConfig, RedialConfig};
 pub use requests::{PacingConfig, ServingConfig};
@@ -239,7 +242,7 @@ impl NetworkConfig {
                 return Err(ConfigError::Above { setting, value, limit_setting, limit });
             }
         }
-        let unspecified = |address: &Multiaddr| record::ip_of(address).is_some_and(|ip| ip.is_unspecified());
+        let unspecified = |address: &Multiaddr| ip_of(address).is_some_and(|ip| ip.is_unspecified());
         if let Some(index) = self.advertise.iter().position(unspecified) {
             return Err(ConfigError::Advertise { index });
         }
@@ -250,49 +253,18 @@ impl NetworkConfig {
         if discovery.interval.is_zero() {
             return Err(ConfigError::ZeroDuration { setting: "discovery.interval" });
         }
+        if discovery.quorum < 2 {
+            #[allow(clippy::cast_precision_loss, reason = "only shown to a human")]
+            let value = discovery.quorum as f64;
+            return Err(ConfigError::OutOfRange { setting: "discovery.quorum", value });
+        }
+        if discovery.advertise_ip.is_some_and(|ip| ip.is_unspecified()) {
+            return Err(ConfigError::AdvertiseIp);
+        }
         if record::key(&self.identity).is_none() {
             return Err(ConfigError::DiscoveryIdentity);
         }
         Ok(())
-    }
-}
-
-/// Bounds on connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ConnectionConfig {
-    /// Most established connections that others opened.
-    pub max_inbound: u32,
-    /// Most established connections that we opened.
-    pub max_outbound: u32,
-    /// Most connections to one peer; two, so that dialling each other at once does no harm.
-    pub max_per_peer: u32,
-    /// Most connections in negotiation, each way.
-    pub max_pending: u32,
-    /// Least time from the beginning of one inbound TCP handshake to that of the next: a flood of connections
-    /// costs so many handshakes and no more. They wait for at most `max_pending` times as long.
-    pub handshake_interval: Duration,
-    /// A connection that nothing uses is closed after this: a peer that never opens gossipsub.
-    pub idle_timeout: Duration,
-    /// Between two pings; one that is not answered within 20 s closes the connection.
-    pub ping_interval: Duration,
-    /// While the process holds more bytes of physical memory than this, no connection is made or taken.
-    /// None by default: only the operator knows what else the process does.
-    pub max_process_bytes: Option<NonZeroUsize>,
-}
-
-impl Default for ConnectionConfig {
-    fn default() -> Self {
-        Self {
-            max_inbound: 96,
-            max_outbound: 64,
-            max_per_peer: 2,
-            max_pending: 32,
-            handshake_interval: Duration::from_millis(10),
-            idle_timeout: Duration::from_secs(10),
-            ping_interval: Duration::from_secs(15),
-            max_process_bytes: None,
-        }
     }
 }
 

@@ -37,6 +37,10 @@ pub struct ScoreConfig {
     pub max_bans: NonZeroUsize,
     /// Most application scores remembered; the one closest to zero makes room.
     pub max_scores: NonZeroUsize,
+    /// How long gossipsub remembers what it counted of a peer that has gone, unless it is positive. A kilobyte or two
+    /// for each, and a hundred strangers a second shake hands with a node: 60 * 100 * 2 KiB = 12 MiB. By then half of
+    /// what was below zero would have decayed.
+    pub retain: Duration,
     /// gossipsub's own score, the same for both topics.
     pub topic: TopicScoreConfig,
 }
@@ -58,6 +62,7 @@ impl Default for ScoreConfig {
             ban_for: Duration::from_secs(3600),
             max_bans: size(1024),
             max_scores: size(4096),
+            retain: Duration::from_secs(60),
             topic: TopicScoreConfig::default(),
         }
     }

@@ -5,12 +5,13 @@ mod bootnode;
 pub(crate) mod record;
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
 
-use discv5::{ConfigBuilder, Discv5, Enr, Event, ListenConfig, QueryError, RequestError};
+use discv5::{ConfigBuilder, Discv5, Enr, Event, ListenConfig, QueryError, RateLimiterBuilder, RequestError};
 use enr::{CombinedKey, NodeId};
 use futures::{
     StreamExt as _,
@@ -24,7 +25,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{config::DiscoveryConfig, error::DiscoveryError, metrics};
+use socket2::{Domain, Socket, Type};
+
+use crate::{config::DiscoveryConfig, error::DiscoveryError, ip::ip_of, metrics};
 pub(crate) use bootnode::Kind;
 pub use bootnode::{Bootnode, BootnodeError, EnodePart};
 
@@ -34,10 +37,24 @@ const FINDS: usize = 64;
 /// Nodes of this chain that end a query.
 const ENOUGH: usize = 16;
 
+/// Between two pings of a neighbour, in intervals of queries. It answers at which address it sees this node: in a small
+/// network nobody else tells.
+const PING_EVERY: u32 = 6;
+
+/// What a neighbour says of this node's address lasts until the next ping but one, so that few agree at the same time.
+const VOTES_LAST: u32 = 2 * PING_EVERY;
+
+/// An address that has sent too many packets is heard again after this, to the nearest five minutes. Anybody can send
+/// packets in its name; what this node asks it is answered all the same.
+const DEAF_FOR: Duration = Duration::from_secs(60);
+
+/// Known nodes that are pinged at a time.
+const GREETED: usize = 16;
+
 /// What discovery tells the service.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// A node that says it is of this chain.
+    /// A node that says it is of this chain, and that has answered at the IP of these addresses.
     Peer { peer: PeerId, addresses: Vec<Multiaddr>, record: String },
     /// The node's own record: the first one, or one with an address that others agree on.
     Own(Box<Enr>),
@@ -98,10 +115,15 @@ impl Discovery {
     }
 }
 
-/// Binds the socket of discovery.
-pub(crate) fn bind(config: &DiscoveryConfig) -> std::io::Result<(UdpSocket, SocketAddr)> {
-    let socket = UdpSocket::bind(config.listen)?;
+/// Binds the socket of discovery. One of IPv6 leaves IPv4 to others.
+pub(crate) fn bind(config: &DiscoveryConfig) -> io::Result<(UdpSocket, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(config.listen), Type::DGRAM, None)?;
+    if config.listen.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&config.listen.into())?;
     socket.set_nonblocking(true)?;
+    let socket = UdpSocket::from(socket);
     let address = socket.local_addr()?;
     Ok((socket, address))
 }
@@ -127,6 +149,12 @@ async fn run(
             }
             event = events.recv() => driver.event(event.ok_or(DiscoveryError::Ended)?),
             Some(answer) = driver.asked.next() => driver.answer(answer),
+            Some(answered) = driver.greeted.next() => {
+                if answered {
+                    // Somebody to ask, perhaps the first one.
+                    next_query = Instant::now();
+                }
+            }
             Some(found) = OptionFuture::from(driver.query.as_mut()) => {
                 driver.query = None;
                 next_query = Instant::now() + driver.interval;
@@ -143,12 +171,15 @@ type Answer = (Multiaddr, Result<Enr, RequestError>);
 struct Driver {
     discv5: Discv5,
     chain_id: u64,
+    is_v4: bool,
     interval: Duration,
     records: Vec<Enr>,
     /// Contacts that have not told their record yet and are not being asked.
     contacts: Vec<Multiaddr>,
     /// At most one question to each contact.
     asked: FuturesUnordered<BoxFuture<'static, Answer>>,
+    /// Pings of known nodes, at most [`GREETED`]: whether they were answered.
+    greeted: FuturesUnordered<BoxFuture<'static, bool>>,
     /// At most one query.
     query: Option<Query>,
     finds: mpsc::Sender<Found>,
@@ -166,8 +197,22 @@ impl Driver {
             config.ip_limit();
         }
         if setup.config.limit_packets {
-            config.enable_packet_filter();
+            let (each, all) = (setup.config.packets_per_ip.get(), setup.config.packets.get());
+            let limits = RateLimiterBuilder::new()
+                .total_n_every(all, Duration::from_secs(1))
+                .ip_n_every(each, Duration::from_secs(1))
+                .node_n_every(each, Duration::from_secs(1))
+                .build()
+                .map_err(|error| DiscoveryError::Start(error.into()))?;
+            config.enable_packet_filter().filter_rate_limiter(Some(limits)).ban_duration(Some(DEAF_FOR));
         }
+        // What a node says of others is nothing before they have answered themselves.
+        config.disable_report_discovered_peers();
+        let interval = setup.config.interval;
+        config.ping_interval(interval.saturating_mul(PING_EVERY));
+        config.vote_duration(interval.saturating_mul(VOTES_LAST));
+        // In a small network nobody new may come for hours; that is no reason to take the address back.
+        config.enr_peer_update_min(setup.config.quorum.max(2)).auto_nat_listen_duration(None);
         if !setup.learns_ip {
             config.disable_enr_update();
         }
@@ -179,10 +224,12 @@ impl Driver {
         let driver = Self {
             discv5,
             chain_id: setup.chain_id,
+            is_v4,
             interval: setup.config.interval,
             records: setup.records,
             contacts: setup.contacts,
             asked: FuturesUnordered::new(),
+            greeted: FuturesUnordered::new(),
             query: None,
             finds,
             dice: fastrand::Rng::with_seed(setup.seed),
@@ -193,15 +240,7 @@ impl Driver {
 
     /// Asks the network for nodes close to a place by chance, and contacts for their record.
     fn look(&mut self) {
-        let table = &self.discv5;
-        self.records.retain(|record| match table.add_enr(record.clone()) {
-            Ok(()) => true,
-            // Of another IP version, or there are enough of its kind.
-            Err(reason) => {
-                tracing::debug!(%record, reason, "not needed in the routing table");
-                false
-            }
-        });
+        self.greet();
         for contact in self.contacts.drain(..) {
             let answer = self.discv5.request_enr(contact.clone());
             self.asked.push(answer.map(|answer| (contact, answer)).boxed());
@@ -214,10 +253,28 @@ impl Driver {
             Some(self.discv5.find_node_predicate(NodeId::new(&target), of_this_chain, ENOUGH).boxed());
     }
 
+    /// Pings known nodes that are not in the routing table, a few at a time, so that they get there. To put them there
+    /// would make the table take them for nodes that have contacted this one, and not count what they say of its
+    /// address.
+    fn greet(&mut self) {
+        if !self.greeted.is_empty() {
+            return;
+        }
+        let is_v4 = self.is_v4;
+        self.records.retain(|record| {
+            if is_v4 { record.udp4_socket().is_some() } else { record.udp6_socket().is_some() }
+        });
+        self.dice.shuffle(&mut self.records);
+        let absent = self.records.iter().filter(|known| self.discv5.find_enr(&known.node_id()).is_none());
+        for record in absent.take(GREETED) {
+            self.greeted.push(self.discv5.send_ping(record.clone()).map(|pong| pong.is_ok()).boxed());
+        }
+    }
+
     fn answer(&mut self, (contact, answer): Answer) {
         match answer {
             Ok(record) => {
-                self.seen(&record);
+                self.contacted(&record);
                 self.records.push(record);
             }
             Err(error) => {
@@ -229,14 +286,14 @@ impl Driver {
 
     fn queried(&self, found: Result<Vec<Enr>, QueryError>) {
         match found {
-            Ok(found) => found.iter().for_each(|record| self.seen(record)),
+            Ok(found) => found.iter().for_each(|record| self.contacted(record)),
             Err(error) => tracing::debug!(%error, "query failed"),
         }
     }
 
     fn event(&self, event: Event) {
         match event {
-            Event::Discovered(record) | Event::SessionEstablished(record, _) => self.seen(&record),
+            Event::SessionEstablished(record, address) => self.seen(&record, address.ip()),
             Event::SocketUpdated(address) => {
                 tracing::info!(%address, "peers agree on the address of this node");
                 self.tell(Found::Own(Box::new(self.discv5.local_enr())));
@@ -245,15 +302,26 @@ impl Driver {
         }
     }
 
-    /// Somebody's record, whose signature is right.
-    fn seen(&self, record: &Enr) {
+    /// Somebody has answered at the address of its record.
+    fn contacted(&self, record: &Enr) {
+        let ip = if self.is_v4 { record.ip4().map(IpAddr::V4) } else { record.ip6().map(IpAddr::V6) };
+        if let Some(ip) = ip {
+            self.seen(record, ip);
+        }
+    }
+
+    /// The record, whose signature is right, of somebody who has answered at this IP. Other addresses in it could
+    /// be anybody's.
+    fn seen(&self, record: &Enr, ip: IpAddr) {
         if record.node_id() == self.discv5.local_enr().node_id() {
             return;
         }
-        let outcome = match (record::chain(record), record::peer_id(record), record::addresses(record)) {
-            (Some(chain), ..) if chain != self.chain_id => "other_chain",
-            (None, ..) => "other_network",
-            (_, Some(peer), addresses) if !addresses.is_empty() => {
+        let mut addresses = record::addresses(record);
+        addresses.retain(|address| ip_of(address) == Some(ip.to_canonical()));
+        let outcome = match (record::chain(record), record::peer_id(record)) {
+            (Some(chain), _) if chain != self.chain_id => "other_chain",
+            (None, _) => "other_network",
+            (_, Some(peer)) if !addresses.is_empty() => {
                 self.tell(Found::Peer { peer, addresses, record: record.to_base64() });
                 "found"
             }

@@ -8,7 +8,10 @@
 //!
 //! The record is signed with the node's secp256k1 identity, so the peer id follows from it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+};
 
 use discv5::Enr;
 use enr::{Builder, CombinedKey, CombinedPublicKey, EnrPublicKey as _, Error};
@@ -17,6 +20,8 @@ use libp2p::{
     identity::{Keypair, PublicKey, secp256k1},
     multiaddr::Protocol,
 };
+
+use crate::{config::DiscoveryConfig, ip::ip_of};
 
 const CHAIN: &str = "taiko";
 const QUIC: [&str; 2] = ["quic", "quic6"];
@@ -33,16 +38,23 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
-    /// Advertised addresses first, then those listened on. An unspecified IP (`0.0.0.0`) tells nothing.
-    pub(crate) fn new(discovery: SocketAddr, advertise: &[Multiaddr], bound: &[Multiaddr]) -> Self {
+    /// What is configured for the record first, then advertised addresses, then those listened on. An unspecified
+    /// IP (`0.0.0.0`) tells nothing.
+    pub(crate) fn new(
+        config: &DiscoveryConfig,
+        discovery: SocketAddr,
+        advertise: &[Multiaddr],
+        bound: &[Multiaddr],
+    ) -> Self {
         let is_v4 = discovery.is_ipv4();
-        let ip = advertise.iter().find_map(|address| ip_of(address).filter(|ip| ip.is_ipv4() == is_v4));
-        let ip = ip.or_else(|| Some(discovery.ip()).filter(|ip| !ip.is_unspecified()));
+        let ip = config.advertise_ip.into_iter().chain(advertise.iter().filter_map(ip_of));
+        let ip = ip.chain([discovery.ip()]).find(|ip| ip.is_ipv4() == is_v4 && !ip.is_unspecified());
         // A name has no IP version.
         let fits = |address: &&Multiaddr| ip_of(address).is_none_or(|ip| ip.is_ipv4() == is_v4);
         let port =
             |port: fn(&Multiaddr) -> Option<u16>| advertise.iter().chain(bound).filter(fits).find_map(port);
-        Self { ip, is_v4, udp: discovery.port(), tcp: port(tcp_port), quic: port(quic_port) }
+        let udp = config.advertise_port.map_or(discovery.port(), NonZeroU16::get);
+        Self { ip, is_v4, udp, tcp: port(tcp_port), quic: port(quic_port) }
     }
 
     /// Whether others have to tell the node its IP.
@@ -137,15 +149,6 @@ pub(crate) fn addresses(record: &Enr) -> Vec<Multiaddr> {
     addresses
 }
 
-/// The IP that an address begins with.
-pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next() {
-        Some(Protocol::Ip4(ip)) => Some(ip.into()),
-        Some(Protocol::Ip6(ip)) => Some(ip.into()),
-        _ => None,
-    }
-}
-
 fn tcp_port(address: &Multiaddr) -> Option<u16> {
     match address.iter().nth(1) {
         Some(Protocol::Tcp(port)) => Some(port),
@@ -173,7 +176,9 @@ mod tests {
     }
 
     fn reach(discovery: &str, advertise: &[&str], bound: &[&str]) -> Reach {
-        Reach::new(discovery.parse().unwrap(), &addresses_of(advertise), &addresses_of(bound))
+        let listen = discovery.parse().unwrap();
+        let config = DiscoveryConfig::new(listen);
+        Reach::new(&config, listen, &addresses_of(advertise), &addresses_of(bound))
     }
 
     #[test]
@@ -238,6 +243,19 @@ mod tests {
         assert_eq!((behind.ip, behind.tcp, behind.udp), (Some([192, 0, 2, 1].into()), Some(443), 9000));
         let named = reach("0.0.0.0:9000", &["/dns4/example.org/tcp/443"], &["/ip4/10.0.0.1/tcp/9222"]);
         assert_eq!((named.ip, named.tcp), (None, Some(443)));
+    }
+
+    #[test]
+    fn what_is_configured_for_the_record_comes_first() {
+        let listen = "0.0.0.0:9000".parse().unwrap();
+        let mut config = DiscoveryConfig::new(listen);
+        config.advertise_ip = Some([192, 0, 2, 9].into());
+        config.advertise_port = NonZeroU16::new(30303);
+        let reach = Reach::new(&config, listen, &addresses_of(&[TCP]), &[]);
+        assert_eq!((reach.ip, reach.udp, reach.tcp), (config.advertise_ip, 30303, Some(9222)));
+        // Not of the version of discovery.
+        config.advertise_ip = Some([0x2600, 0, 0, 0, 0, 0, 0, 1].into());
+        assert_eq!(Reach::new(&config, listen, &addresses_of(&[TCP]), &[]).ip, Some([192, 0, 2, 1].into()));
     }
 
     #[test]

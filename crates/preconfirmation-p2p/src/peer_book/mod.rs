@@ -5,14 +5,15 @@ mod file;
 
 use std::{
     cmp::Reverse,
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
-    config::{PeersConfig, after},
+    config::{ConnectionConfig, PeersConfig, after},
+    ip::{Host, Subnet},
     redial::peer_of,
 };
 pub(crate) use file::{KnownPeer, load, save};
@@ -24,8 +25,10 @@ const MAX_ADDRESSES: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
     Static,
-    /// A peer that was connected before, in this run or an earlier one.
+    /// A peer that was reached before, in this run or an earlier one.
     Book,
+    /// The peer itself, when it dialled us.
+    Inbound,
     Bootnode,
     Discovery,
     Application,
@@ -37,6 +40,7 @@ impl Source {
         match self {
             Self::Static => "static",
             Self::Book => "book",
+            Self::Inbound => "inbound",
             Self::Bootnode => "bootnode",
             Self::Discovery => "discovery",
             Self::Application => "application",
@@ -51,7 +55,8 @@ struct Entry {
     /// Its node record (ENR), if discovery found one.
     record: Option<String>,
     source: Source,
-    /// When it was last seen as a peer of this chain, in unix seconds. Only such a peer is written down.
+    connected: bool,
+    /// When it was last connected, in unix seconds, if we ever reached it there. Only such a peer is written down.
     seen: Option<u64>,
     /// Dials in vain since the last success.
     failures: u32,
@@ -59,30 +64,65 @@ struct Entry {
     not_before: Instant,
 }
 
-/// The bounded list of peers that could be dialled. When it is full, who was never a peer makes room, most
-/// failures first; then who was not seen for longest.
+/// The bounded list of peers that could be dialled, bounded too for each address and each subnet. When it is full,
+/// who was never reached makes room, most failures first; then who was not seen for longest. Who is connected stays.
 #[derive(Debug)]
 pub(crate) struct PeerBook {
     config: PeersConfig,
+    connections: ConnectionConfig,
     peers: HashMap<PeerId, Entry>,
     dice: fastrand::Rng,
     changed: bool,
 }
 
-impl PeerBook {
-    pub(crate) fn new(config: PeersConfig, seed: u64) -> Self {
-        Self { config, peers: HashMap::new(), dice: fastrand::Rng::with_seed(seed), changed: false }
+/// How many peers of each subnet are connected or being dialled.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    most: usize,
+    connections: ConnectionConfig,
+    subnets: HashMap<Subnet, usize>,
+}
+
+impl Crowd {
+    pub(crate) fn new(config: &PeersConfig, connections: ConnectionConfig) -> Self {
+        Self { most: config.outbound_per_subnet.get(), connections, subnets: HashMap::new() }
     }
 
-    /// Takes what an earlier run wrote down.
+    /// Counts a peer at this address.
+    pub(crate) fn add(&mut self, address: &Multiaddr) {
+        if let Some(subnet) = self.subnet(address) {
+            *self.subnets.entry(subnet).or_default() += 1;
+        }
+    }
+
+    fn has_room(&self, address: &Multiaddr) -> bool {
+        let known = self.subnet(address).and_then(|subnet| self.subnets.get(&subnet));
+        known.is_none_or(|known| *known < self.most)
+    }
+
+    fn subnet(&self, address: &Multiaddr) -> Option<Subnet> {
+        Host::at(address).filter(|host| self.connections.tells_apart(*host))?;
+        Subnet::at(address)
+    }
+}
+
+impl PeerBook {
+    pub(crate) fn new(config: PeersConfig, connections: ConnectionConfig, seed: u64) -> Self {
+        let dice = fastrand::Rng::with_seed(seed);
+        Self { config, connections, peers: HashMap::new(), dice, changed: false }
+    }
+
+    /// Takes what an earlier run wrote down, the first the surest.
     pub(crate) fn restore(&mut self, known: Vec<KnownPeer>, now: Instant) {
         for KnownPeer { peer, mut addresses, record, last_seen } in
             known.into_iter().take(self.config.known.get())
         {
             addresses.truncate(MAX_ADDRESSES);
+            addresses.retain(|address| self.make_room_at(&peer, address, false));
             if !addresses.is_empty() {
                 let (source, seen) = (Source::Book, Some(last_seen));
-                let entry = Entry { addresses, record, source, seen, failures: 0, not_before: now };
+                let entry =
+                    Entry { addresses, record, source, connected: false, seen, failures: 0, not_before: now };
                 self.peers.insert(peer, entry);
             }
         }
@@ -97,66 +137,79 @@ impl PeerBook {
         source: Source,
         now: Instant,
     ) -> bool {
-        let addresses: Vec<_> = addresses.into_iter().take(MAX_ADDRESSES).map(bare).collect();
+        let mut addresses: Vec<_> = addresses.into_iter().take(MAX_ADDRESSES).map(bare).collect();
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            if record.is_some() && record != entry.record {
+                entry.record.clone_from(&record);
+                self.changed |= entry.seen.is_some();
+            }
+            // What worked stays in front of what is only said to.
+            addresses.retain(|address| !entry.addresses.contains(address));
+        }
+        addresses.retain(|address| self.make_room_at(&peer, address, false));
         if addresses.is_empty() {
             return false;
         }
         if let Some(entry) = self.peers.get_mut(&peer) {
-            if record.is_some() && record != entry.record {
-                entry.record = record;
-                self.changed |= entry.seen.is_some();
-            }
-            let mut news = false;
             for address in addresses {
-                // What worked stays in front of what is only said to.
-                if !entry.addresses.contains(&address) {
-                    entry.addresses.truncate(MAX_ADDRESSES - 1);
-                    entry.addresses.push(address);
-                    news = true;
-                }
+                entry.addresses.truncate(MAX_ADDRESSES - 1);
+                entry.addresses.push(address);
             }
-            return news;
+            return true;
         }
         if !self.make_room(false) {
             return false;
         }
-        let entry = Entry { addresses, record, source, seen: None, failures: 0, not_before: now };
+        let entry =
+            Entry { addresses, record, source, connected: false, seen: None, failures: 0, not_before: now };
         self.peers.insert(peer, entry);
         true
     }
 
-    /// A peer of this chain is connected; where it was dialled, `address` is what worked.
-    pub(crate) fn met(&mut self, peer: PeerId, address: Option<Multiaddr>, unix: u64, now: Instant) {
-        let address = address.map(bare);
-        if !self.peers.contains_key(&peer) {
-            let Some(address) = address else { return };
-            if !self.make_room(true) {
-                return;
+    /// A peer of this chain is connected; where we dialled it, `reached` is what worked. Whoever only dials us shows
+    /// nothing of where it can be reached.
+    pub(crate) fn met(&mut self, peer: PeerId, reached: Option<Multiaddr>, unix: u64, now: Instant) {
+        let Some(address) = reached.map(bare) else {
+            if let Some(entry) = self.peers.get_mut(&peer) {
+                entry.connected = true;
             }
-            let (addresses, source, seen) = (vec![address], Source::Book, Some(unix));
-            let entry = Entry { addresses, record: None, source, seen, failures: 0, not_before: now };
-            self.peers.insert(peer, entry);
-        } else if let Some(entry) = self.peers.get_mut(&peer) {
-            if let Some(address) = address {
-                entry.addresses.retain(|known| *known != address);
-                entry.addresses.insert(0, address);
-                entry.addresses.truncate(MAX_ADDRESSES);
-            }
-            entry.source = Source::Book;
-            entry.seen = Some(unix);
-            entry.failures = 0;
+            return;
+        };
+        let is_known = self.peers.get(&peer).is_some_and(|entry| entry.addresses.contains(&address));
+        if !is_known && !self.make_room_at(&peer, &address, true) {
+            return;
         }
+        if !self.peers.contains_key(&peer) && !self.make_room(true) {
+            return;
+        }
+        let entry = self.peers.entry(peer).or_insert_with(|| Entry {
+            addresses: Vec::new(),
+            record: None,
+            source: Source::Book,
+            connected: true,
+            seen: None,
+            failures: 0,
+            not_before: now,
+        });
+        entry.addresses.retain(|known| *known != address);
+        entry.addresses.insert(0, address);
+        entry.addresses.truncate(MAX_ADDRESSES);
+        entry.source = Source::Book;
+        entry.connected = true;
+        entry.seen = Some(unix);
+        entry.failures = 0;
         self.changed = true;
     }
 
     /// The last connection to a peer has closed: it is left alone for a while.
     pub(crate) fn parted(&mut self, peer: &PeerId, unix: u64, now: Instant) {
         self.postpone(peer, now);
-        if let Some(entry) = self.peers.get_mut(peer)
-            && entry.seen.is_some()
-        {
-            entry.seen = Some(unix);
-            self.changed = true;
+        if let Some(entry) = self.peers.get_mut(peer) {
+            entry.connected = false;
+            if entry.seen.is_some() {
+                entry.seen = Some(unix);
+                self.changed = true;
+            }
         }
     }
 
@@ -185,12 +238,14 @@ impl PeerBook {
         }
     }
 
-    /// At most `count` peers to dial, none that `skip` names: those with the fewest failures, among them those
-    /// seen last, the rest by chance.
+    /// At most `count` peers to dial, none that `skip` names, none of a subnet of which there are enough. Those
+    /// with the fewest failures, among them those seen last, the rest by chance; and each in turn from another source,
+    /// so that no single one decides who is dialled.
     pub(crate) fn due(
         &mut self,
         count: usize,
         now: Instant,
+        mut crowd: Crowd,
         skip: impl Fn(&PeerId) -> bool,
     ) -> Vec<(PeerId, Vec<Multiaddr>, Source)> {
         let due = self.peers.iter().filter(|(peer, entry)| entry.not_before <= now && !skip(peer));
@@ -199,8 +254,39 @@ impl PeerBook {
         due.sort_by_key(|(peer, _)| **peer);
         self.dice.shuffle(&mut due);
         due.sort_by_key(|(_, entry)| (entry.failures, Reverse(entry.seen)));
-        let dials = due.into_iter().take(count);
-        dials.map(|(peer, entry)| (*peer, entry.addresses.clone(), entry.source)).collect()
+        let mut sources: Vec<(Source, VecDeque<_>)> = Vec::new();
+        for candidate in due {
+            match sources.iter_mut().find(|(source, _)| *source == candidate.1.source) {
+                Some((_, candidates)) => candidates.push_back(candidate),
+                None => sources.push((candidate.1.source, VecDeque::from([candidate]))),
+            }
+        }
+        let mut dials = Vec::new();
+        while dials.len() < count && !sources.is_empty() {
+            for (source, candidates) in &mut sources {
+                let fits = |(_, entry): &(_, &Entry)| entry.addresses.iter().any(|at| crowd.has_room(at));
+                let Some(index) = candidates.iter().position(fits) else {
+                    candidates.clear();
+                    continue;
+                };
+                // Those before it have no room now, and will have none later.
+                candidates.drain(..index);
+                let Some((peer, entry)) = candidates.pop_front().filter(|_| dials.len() < count) else {
+                    break;
+                };
+                let mut addresses = entry.addresses.clone();
+                addresses.retain(|address| crowd.has_room(address));
+                addresses.iter().for_each(|address| crowd.add(address));
+                dials.push((*peer, addresses, *source));
+            }
+            sources.retain(|(_, candidates)| !candidates.is_empty());
+        }
+        dials
+    }
+
+    /// The node records (ENR) of the peers that have one.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &str> {
+        self.peers.values().filter_map(|entry| entry.record.as_deref())
     }
 
     /// Whether there is something new to write down since the last call.
@@ -229,20 +315,41 @@ impl PeerBook {
         base.saturating_add(base.mul_f64(self.dice.f64()))
     }
 
-    /// Makes room for one more. Only a peer that was met pushes out one that was met.
-    fn make_room(&mut self, met: bool) -> bool {
-        if self.peers.len() < self.config.known.get() {
+    /// Makes room for one more. Only a peer that was reached pushes out one that was reached.
+    fn make_room(&mut self, reached: bool) -> bool {
+        self.peers.len() < self.config.known.get() || self.drop_least(|entry| reached || entry.seen.is_none())
+    }
+
+    /// Makes room for a peer at an address, among those of the same address and of the same subnet. There hearsay
+    /// makes room for hearsay only after a dial has failed: else whoever comes later would push out whoever came
+    /// before.
+    fn make_room_at(&mut self, peer: &PeerId, address: &Multiaddr, reached: bool) -> bool {
+        let Some(host) = Host::at(address).filter(|host| self.connections.tells_apart(*host)) else {
             return true;
-        }
-        let least = self
-            .peers
-            .iter()
-            .min_by_key(|(peer, entry)| (entry.seen, Reverse(entry.failures), **peer))
-            .map(|(peer, entry)| (*peer, entry.seen.is_some()));
-        match least {
-            Some((least, was_met)) if met || !was_met => self.peers.remove(&least).is_some(),
-            _ => false,
-        }
+        };
+        let (subnet, config) = (Subnet::at(address), self.config);
+        let at_host = |entry: &Entry| entry.addresses.iter().any(|at| Host::at(at) == Some(host));
+        let in_subnet = |entry: &Entry| entry.addresses.iter().any(|at| Subnet::at(at) == subnet);
+        let may_go = |entry: &Entry| reached || entry.seen.is_none() && entry.failures > 0;
+        (self.others(peer, at_host) < config.known_per_ip.get()
+            || self.drop_least(|entry| at_host(entry) && may_go(entry)))
+            && (self.others(peer, in_subnet) < config.known_per_subnet.get()
+                || self.drop_least(|entry| in_subnet(entry) && may_go(entry)))
+    }
+
+    fn others(&self, peer: &PeerId, wanted: impl Fn(&Entry) -> bool) -> usize {
+        self.peers.iter().filter(|(known, entry)| *known != peer && wanted(entry)).count()
+    }
+
+    /// Forgets the least of those that may go, if there is one. Nobody who is connected may.
+    fn drop_least(&mut self, may_go: impl Fn(&Entry) -> bool) -> bool {
+        let candidates = self.peers.iter().filter(|(_, entry)| !entry.connected && may_go(entry));
+        let least = candidates.min_by_key(|(peer, entry)| (entry.seen, Reverse(entry.failures), **peer));
+        let Some(least) = least.map(|(peer, _)| *peer).and_then(|least| self.peers.remove(&least)) else {
+            return false;
+        };
+        self.changed |= least.seen.is_some();
+        true
     }
 }
 
@@ -268,7 +375,7 @@ mod tests {
     impl Rig {
         fn new(known: usize) -> Self {
             let config = PeersConfig { known: NonZeroUsize::new(known).unwrap(), ..PeersConfig::default() };
-            Self { book: PeerBook::new(config, 1), start: Instant::now() }
+            Self { book: PeerBook::new(config, ConnectionConfig::default(), 1), start: Instant::now() }
         }
 
         fn at(&self, seconds: u64) -> Instant {
@@ -282,15 +389,38 @@ mod tests {
         }
 
         fn met(&mut self, port: u16, unix: u64) -> PeerId {
+            self.met_at(address(port), unix)
+        }
+
+        /// A peer that was reached and has gone.
+        fn met_at(&mut self, address: Multiaddr, unix: u64) -> PeerId {
             let peer = PeerId::random();
-            self.book.met(peer, Some(address(port)), unix, self.start);
+            self.book.met(peer, Some(address), unix, self.start);
+            if let Some(entry) = self.book.peers.get_mut(&peer) {
+                entry.connected = false;
+            }
             peer
         }
 
         fn due(&mut self, seconds: u64) -> Vec<PeerId> {
             let now = self.at(seconds);
-            self.book.due(usize::MAX, now, |_| false).into_iter().map(|(peer, ..)| peer).collect()
+            self.dials(usize::MAX, now, |_| false).into_iter().map(|(peer, ..)| peer).collect()
         }
+
+        fn dials(
+            &mut self,
+            count: usize,
+            now: Instant,
+            skip: impl Fn(&PeerId) -> bool,
+        ) -> Vec<(PeerId, Vec<Multiaddr>, Source)> {
+            let crowd = Crowd::new(&self.book.config, self.book.connections);
+            self.book.due(count, now, crowd, skip)
+        }
+    }
+
+    /// Of so manieth subnet of the open internet, and a host there.
+    fn global(subnet: u8, host: u8, port: u16) -> Multiaddr {
+        format!("/ip4/1.1.{subnet}.{host}/tcp/{port}").parse().unwrap()
     }
 
     fn address(port: u16) -> Multiaddr {
@@ -302,12 +432,13 @@ mod tests {
         let mut rig = Rig::new(10);
         let heard = rig.heard(1);
         let (old, young) = (rig.met(2, 100), rig.met(3, 200));
-        assert_eq!(rig.due(0), [young, old, heard]);
+        // From each source in turn.
+        assert_eq!(rig.due(0), [young, heard, old]);
         // A failure outweighs that.
         rig.book.failed(&young, rig.start);
         assert_eq!(rig.due(7200), [old, heard, young]);
         let start = rig.start;
-        assert_eq!(rig.book.due(1, start, |peer| *peer == old)[0].0, heard);
+        assert_eq!(rig.dials(1, start, |peer| *peer == old)[0].0, heard);
     }
 
     #[test]
@@ -320,8 +451,8 @@ mod tests {
             let pause = rig.book.peers[&peer].not_before - now;
             assert!(pause >= Duration::from_secs(base) && pause < Duration::from_secs(2 * base), "{pause:?}");
             now += pause;
-            assert!(rig.book.due(1, now - Duration::from_nanos(1), |_| false).is_empty());
-            assert_eq!(rig.book.due(1, now, |_| false).len(), 1);
+            assert!(rig.dials(1, now - Duration::from_nanos(1), |_| false).is_empty());
+            assert_eq!(rig.dials(1, now, |_| false).len(), 1);
         }
         // A success begins anew.
         rig.book.met(peer, Some(address(1)), 5, now);
@@ -416,13 +547,85 @@ mod tests {
     fn the_same_seed_chooses_the_same() {
         let peers: Vec<_> = (0..20).map(|_| PeerId::random()).collect();
         let chosen = |seed| {
-            let (mut book, now) = (PeerBook::new(PeersConfig::default(), seed), Instant::now());
+            let mut rig = Rig::new(100);
+            rig.book.dice = fastrand::Rng::with_seed(seed);
             for peer in &peers {
-                assert!(book.heard(*peer, [address(1)], None, Source::Discovery, now));
+                assert!(rig.book.heard(*peer, [address(1)], None, Source::Discovery, rig.start));
             }
-            book.due(5, now, |_| false).into_iter().map(|(peer, ..)| peer).collect::<Vec<_>>()
+            let now = rig.start;
+            rig.dials(5, now, |_| false).into_iter().map(|(peer, ..)| peer).collect::<Vec<_>>()
         };
         assert_eq!(chosen(1), chosen(1));
         assert_ne!(chosen(1), chosen(2));
+    }
+
+    #[test]
+    fn one_host_gets_the_places_of_one_host_and_dials_of_one() {
+        let mut rig = Rig::new(512);
+        let honest: Vec<_> = (0..30).map(|subnet| rig.met_at(global(subnet, 1, 1), 100)).collect();
+        // Identities of one host, each connected for a moment, at port after port of it.
+        for port in 1000..1600 {
+            let (peer, start, at) = (PeerId::random(), rig.start, global(99, 1, port));
+            let _news = rig.book.heard(peer, [at], None, Source::Inbound, start);
+            rig.book.met(peer, None, 200, start);
+            rig.book.parted(&peer, 200, start);
+        }
+        assert_eq!(rig.book.peers.len(), honest.len() + rig.book.config.known_per_ip.get());
+        let dialled = rig.due(3600);
+        assert_eq!(dialled.iter().filter(|peer| honest.contains(peer)).count(), honest.len());
+        assert_eq!(dialled.len(), honest.len() + rig.book.config.outbound_per_subnet.get());
+        // Only who was reached is known to be good.
+        assert_eq!(rig.book.known(0, |_| false).len(), honest.len());
+    }
+
+    #[test]
+    fn a_subnet_gets_its_places_and_no_more_and_hearsay_goes_after_a_failure() {
+        let mut rig = Rig::new(512);
+        let start = rig.start;
+        let hear = |rig: &mut Rig, host| {
+            let peer = PeerId::random();
+            rig.book.heard(peer, [global(1, host, 1)], None, Source::Discovery, start).then_some(peer)
+        };
+        let first: Vec<_> = (0..16).map(|host| hear(&mut rig, host).unwrap()).collect();
+        assert_eq!(hear(&mut rig, 100), None);
+        rig.book.failed(&first[3], start);
+        let next = hear(&mut rig, 100).unwrap();
+        assert!(!rig.book.peers.contains_key(&first[3]) && rig.book.peers.contains_key(&next));
+        // Who was reached pushes out hearsay; a name has no subnet.
+        let reached = rig.met_at(global(1, 101, 1), 1);
+        assert!(rig.book.peers.contains_key(&reached) && rig.book.peers.len() == 16);
+        let named = "/dns4/example.org/tcp/1".parse().unwrap();
+        assert!(rig.book.heard(PeerId::random(), [named], None, Source::Bootnode, start));
+    }
+
+    #[test]
+    fn who_is_connected_stays_whoever_comes() {
+        let mut rig = Rig::new(30);
+        let first: Vec<_> = (0..30)
+            .map(|subnet| {
+                let peer = PeerId::random();
+                rig.book.met(peer, Some(global(subnet, 1, 1)), 100, rig.start);
+                peer
+            })
+            .collect();
+        let late = rig.met_at(global(100, 1, 1), 300);
+        assert!(first.iter().all(|peer| rig.book.peers.contains_key(peer)));
+        assert!(!rig.book.peers.contains_key(&late));
+        rig.book.parted(&first[7], 400, rig.start);
+        let late = rig.met_at(global(100, 1, 1), 500);
+        assert!(rig.book.peers.contains_key(&late) && !rig.book.peers.contains_key(&first[7]));
+    }
+
+    #[test]
+    fn subnets_that_are_connected_are_not_dialled_again() {
+        let mut rig = Rig::new(100);
+        let (one, other) = (rig.met_at(global(1, 1, 1), 1), rig.met_at(global(2, 1, 1), 1));
+        let mut crowd = Crowd::new(&rig.book.config, rig.book.connections);
+        crowd.add(&global(1, 7, 7));
+        crowd.add(&global(1, 8, 7));
+        let now = rig.start;
+        let dials = rig.book.due(9, now, crowd, |_| false);
+        assert_eq!(dials.iter().map(|(peer, ..)| *peer).collect::<Vec<_>>(), [other]);
+        assert!(rig.due(0).contains(&one));
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr},
 };
 
 use libp2p::{Multiaddr, TransportError, core::transport::ListenerId, multiaddr::Protocol};
+use socket2::{Domain, Socket, Type};
 
 use super::NetworkService;
 use crate::error::NetworkError;
@@ -45,7 +46,7 @@ impl NetworkService {
     }
 
     /// Tells the handles where the node listens, from the moment on when all listeners are bound.
-    fn publish_listeners(&mut self) {
+    pub(super) fn publish_listeners(&mut self) {
         let all_bound = self.listeners.iter().all(|listener| !listener.bound.is_empty());
         if all_bound || self.listening.borrow().is_some() {
             let with_id = |address: &Multiaddr| address.clone().with(Protocol::P2p(self.local));
@@ -57,16 +58,25 @@ impl NetworkService {
 }
 
 /// Whether a port is free. libp2p shares its ports (`SO_REUSEPORT`): without this a second node would bind
-/// the same one without a word, and each would get some of the other's connections.
+/// the same one without a word, and each would get some of the other's connections. As there, a socket of IPv6
+/// leaves IPv4 to others, so that a node can listen on `0.0.0.0` and `::`.
 fn free(address: &Multiaddr) -> io::Result<()> {
     let mut parts = address.iter();
-    let ip = match parts.next() {
+    let ip: IpAddr = match parts.next() {
         Some(Protocol::Ip4(ip)) => ip.into(),
         Some(Protocol::Ip6(ip)) => ip.into(),
         _ => return Ok(()),
     };
-    match parts.next() {
-        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind(SocketAddr::new(ip, port)).map(drop),
-        _ => Ok(()),
+    let Some(Protocol::Tcp(port)) = parts.next().filter(|part| *part != Protocol::Tcp(0)) else {
+        return Ok(());
+    };
+    let address = SocketAddr::new(ip, port);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if ip.is_ipv6() {
+        socket.set_only_v6(true)?;
     }
+    // What is left of closed connections does not hold a port.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)
 }

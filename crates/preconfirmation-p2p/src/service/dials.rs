@@ -15,7 +15,7 @@ use super::NetworkService;
 use crate::{
     error::NetworkError,
     metrics,
-    peer_book::Source,
+    peer_book::{Crowd, Source},
     redial::{Target, peer_of},
 };
 
@@ -73,6 +73,18 @@ impl NetworkService {
         metrics::dialled(source, outcome(&error));
         tracing::debug!(?peer, %address, source = source.label(), %error, "dial failed");
         let now = Instant::now();
+        match &error {
+            DialError::LocalPeerId { .. } => {
+                self.keeping.twins.outbound(now);
+                self.met_ourselves(target, &address);
+            }
+            // The stack does not dial what this node listens on.
+            DialError::NoAddresses => self.met_ourselves(target, &address),
+            _ => {}
+        }
+        if let (Some(_), DialError::WrongPeerId { obtained, address }) = (target, &error) {
+            self.another_key(peer, *obtained, address);
+        }
         match (peer, &error) {
             (Some(peer), DialError::Transport(_) | DialError::WrongPeerId { .. }) => {
                 self.keeping.book.failed(&peer, now);
@@ -93,27 +105,48 @@ impl NetworkService {
 
     /// A connection stands, whoever made it.
     pub(super) fn dial_succeeded(&mut self, connection: ConnectionId, peer: PeerId) {
-        if let Some(Dialling { source, target, reply, .. }) = self.keeping.dialling.remove(&connection) {
+        if let Some(Dialling { source, target, reply, address, .. }) =
+            self.keeping.dialling.remove(&connection)
+        {
             metrics::dialled(source, "connected");
             if let Some(target) = target {
-                self.keeping.redial.reached(target, peer);
-                self.swarm.behaviour_mut().others.limits.bypass_peer_id(&peer);
+                if let Some(before) = self.keeping.redial.reached(target, peer) {
+                    self.another_key(Some(before), peer, &address);
+                }
+                self.swarm.behaviour_mut().others.limits.protect(peer);
             }
             if let Some(reply) = reply {
                 drop(reply.send(Ok(())));
             }
         }
-        if let Some(back) = self.keeping.redial.connected(&peer, Instant::now()) {
-            tracing::info!(%peer, after = ?back.after, attempts = back.attempts, "static peer is back");
+        self.keeping.redial.connected(&peer);
+    }
+
+    /// Where a static peer should be is this node itself, or another one with its key.
+    fn met_ourselves(&mut self, target: Option<Target>, address: &Multiaddr) {
+        if let Some(target) = target {
+            self.keeping.redial.reached_ourselves(target);
+            tracing::warn!(%address, "a static peer is this node itself: it is not dialled again");
         }
+    }
+
+    /// Somebody answers at the address of a static peer with another key than before, or than configured. Said once
+    /// for each key.
+    fn another_key(&mut self, expected: Option<PeerId>, found: PeerId, address: &Multiaddr) {
+        if self.keeping.other_keys.insert(address.clone(), found) == Some(found) {
+            return;
+        }
+        let expected = expected.map(tracing::field::display);
+        tracing::warn!(%address, expected, %found, "a static peer answers with another key");
     }
 
     /// Dials peers of the book while there are too few, and lets discovery look for more.
     pub(super) fn dial_known(&mut self, now: Instant) {
         let config = self.config.peers;
-        let useful = self.peers.values().filter(|peer| !peer.is_foreign()).count();
+        let useful = || self.peers.values().filter(|peer| !peer.is_foreign());
+        let outbound = useful().filter(|peer| peer.is_outbound()).count();
         let under_way = self.keeping.dialling.values().filter(|dialling| dialling.target.is_none()).count();
-        let missing = config.missing(useful);
+        let missing = config.missing(useful().count(), outbound);
         if let Some(discovery) = &self.keeping.discovery {
             discovery.want(missing > 0);
         }
@@ -123,11 +156,15 @@ impl NetworkService {
             return;
         }
         let (keeping, peers, bans, local) = (&mut self.keeping, &self.peers, &self.bans, self.local);
+        let mut crowd = Crowd::new(&config, self.config.connections);
+        let made =
+            peers.values().filter(|peer| peer.is_outbound()).filter_map(|peer| peer.addresses().next());
+        made.chain(keeping.dialling.values().map(|dialling| &dialling.address)).for_each(|at| crowd.add(at));
         let under_way: HashSet<_> = keeping.dialling.values().filter_map(|dialling| dialling.peer).collect();
         let skip = |peer: &PeerId| {
             *peer == local || peers.contains_key(peer) || under_way.contains(peer) || bans.contains(peer)
         };
-        for (peer, addresses, source) in keeping.book.due(count, now, skip) {
+        for (peer, addresses, source) in keeping.book.due(count, now, crowd, skip) {
             let Some(address) = addresses.first().cloned() else { continue };
             let options = DialOpts::peer_id(peer).addresses(addresses).build();
             self.start_dial(

@@ -104,6 +104,7 @@ impl NetworkService {
         if message.source == Some(self.local) {
             self.judge(&id, &from, MessageAcceptance::Ignore);
             metrics::received(topic, "own");
+            self.own_message(message.sequence_number);
             return;
         }
         let (author, bytes) = (message.source, message.data.len());

@@ -21,7 +21,7 @@ use std::{
 use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm,
-    swarm::{ConnectionId, SwarmEvent},
+    swarm::{ConnectionId, ListenError, SwarmEvent},
 };
 use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, Topic};
 use tokio::{
@@ -38,6 +38,7 @@ use crate::{
     error::{DiscoveryError, NetworkError},
     event::{NetworkEvent, NetworkEvents, Ready, Settlement},
     gossip::Topics,
+    half_open::HalfOpen,
     handle::{Command, NetworkHandle},
     inbox, metrics,
     outbox::Outbox,
@@ -82,7 +83,8 @@ impl Network {
 
         let topics = Topics::new(config.chain_id);
         let connections = Connections::default();
-        let swarm = behaviour::swarm(&config, &topics, &connections)?;
+        let half_open = HalfOpen::new(config.connections);
+        let swarm = behaviour::swarm(&config, &topics, &connections, &half_open)?;
         let local = *swarm.local_peer_id();
 
         let queues = config.queues;
@@ -126,6 +128,7 @@ impl Network {
             sessions: 0,
             listeners: Vec::new(),
             listening,
+            half_open,
             keeping,
             peers: HashMap::new(),
             scores: Scores::new(config.score),
@@ -144,8 +147,9 @@ impl Network {
             config,
         };
         for peer in service.keeping.protected() {
-            service.swarm.behaviour_mut().others.limits.bypass_peer_id(&peer);
+            service.swarm.behaviour_mut().others.limits.protect(peer);
         }
+        service.reserve_places();
         service.listen()?;
         let (listening, record) = (listening_receiver, record_receiver);
         let suspected = suspected_receiver;
@@ -181,6 +185,7 @@ pub struct NetworkService {
     sessions: u64,
     listeners: Vec<Listener>,
     listening: watch::Sender<Option<Vec<Multiaddr>>>,
+    half_open: HalfOpen,
     keeping: Keeping,
 
     peers: HashMap<PeerId, Peer>,
@@ -237,7 +242,7 @@ impl NetworkService {
     ///
     /// # Errors
     /// [`NetworkError::ListenerClosed`] when a listener ends: a node that can no longer be reached as
-    /// configured says so instead of going on. [`NetworkError::Discovery`] when discovery ends.
+    /// configured says so instead of going on.
     pub async fn run(mut self) -> Result<(), NetworkError> {
         let shutdown = Arc::clone(&self.shutdown);
         let shutdown = shutdown.notified();
@@ -310,7 +315,8 @@ impl NetworkService {
             Input::SendRequests => self.send_requests(),
             Input::Drain => self.retry(&Topic::ALL, Instant::now()),
             Input::Redial => self.dial_static(Instant::now()),
-            Input::Found(found) => self.on_found(found?),
+            Input::Found(Ok(found)) => self.on_found(found),
+            Input::Found(Err(error)) => self.discovery_ended(&error, Instant::now()),
             Input::Tick => self.on_tick(),
             Input::Swarm(event) => self.swarm_event(event)?,
             Input::Abandoned => return Ok(false),
@@ -343,6 +349,9 @@ impl NetworkService {
                 self.dial_failed(connection_id, error);
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
+                if matches!(error, ListenError::LocalPeerId { .. }) {
+                    self.keeping.twins.inbound(Instant::now());
+                }
                 tracing::debug!(%error, "connection refused");
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {

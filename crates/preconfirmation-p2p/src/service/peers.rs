@@ -44,6 +44,7 @@ impl NetworkService {
             inbound: endpoint.is_listener(),
         });
         self.dial_succeeded(id, peer);
+        self.arrived(peer);
         self.count_peers();
         // A peer that returns finds its score where it was.
         let now = Instant::now();
@@ -195,15 +196,20 @@ impl NetworkService {
             metrics::banned("application");
             self.ban(peer, now);
         }
-        for peer in self.bans.expired(now) {
+        let over = self.bans.expired(now);
+        for peer in &over {
             tracing::info!(%peer, "ban is over");
-            self.swarm.behaviour_mut().others.banned.unblock_peer(peer);
+            self.swarm.behaviour_mut().others.banned.unblock_peer(*peer);
+        }
+        if !over.is_empty() {
+            self.refuse_hosts();
         }
         self.scores.prune(now);
         self.tick_requests(now);
         self.cut_unread(now);
         self.retry(&Topic::ALL, now);
         self.keep(now);
+        metrics::ticked(now.elapsed());
     }
 
     fn ban(&mut self, peer: PeerId, now: Instant) {
@@ -222,6 +228,16 @@ impl NetworkService {
         self.swarm.behaviour_mut().gossip.set_application_score(&peer, f64::MAX);
         // Closes its connections, too.
         self.swarm.behaviour_mut().others.banned.block_peer(peer);
+        self.refuse_hosts();
+    }
+
+    /// Refuses the hosts of several banned peers, but for those of static and trusted ones and those whose address
+    /// says nothing about who is there.
+    fn refuse_hosts(&mut self) {
+        let limits = self.config.connections;
+        let mut hosts = self.bans.hosts(limits.bans_per_ip);
+        hosts.retain(|host| limits.tells_apart(*host) && !self.half_open.is_reserved(*host));
+        self.swarm.behaviour_mut().others.limits.refuse(hosts);
     }
 
     /// Ends a ban before its time and forgives what led to it. Whether the peer was banned.
@@ -231,6 +247,7 @@ impl NetworkService {
             tracing::info!(%peer, "ban is lifted");
             self.scores.forgive(&peer);
             self.swarm.behaviour_mut().others.banned.unblock_peer(peer);
+            self.refuse_hosts();
         }
         banned
     }
@@ -305,6 +322,16 @@ impl Peer {
     /// Whether this is a connection with it.
     pub(super) fn has(&self, id: ConnectionId) -> bool {
         self.connections.iter().any(|connection| connection.id == id)
+    }
+
+    /// Whether we opened one of its connections: nobody chooses these but ourselves.
+    pub(super) fn is_outbound(&self) -> bool {
+        self.connections.iter().any(|connection| !connection.inbound)
+    }
+
+    /// The addresses of its connections.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &Multiaddr> {
+        self.connections.iter().map(|connection| &connection.address)
     }
 
     /// Whether it speaks the protocols of this chain.

@@ -26,11 +26,12 @@ use crate::{
     error::{NetworkError, RequestError},
     event::NetworkEvent,
     inbound::InboundRequests,
+    ip::Host,
     metrics,
     pacing::{OutboundRateLimiter, Outcome, Start},
     responder::{Answer, Responder},
     rpc::{Ask, InFlight, Inbound, InboundKey, Outgoing, Pending, Protocols, Served, Writing},
-    serving::{Asker, Host, Payment, Throttle},
+    serving::{Asker, Payment, Throttle},
 };
 
 /// How long requests of either side may take to end when the service ends: as long as a deployed peer waits for an
@@ -224,7 +225,7 @@ impl NetworkService {
         let now = Instant::now();
         self.requests.in_flight.begins(peer, now);
         let address = self.peers.get(&peer).and_then(super::peers::Peer::address);
-        let asker = Asker { peer, host: Host::of(address.as_ref()) };
+        let asker = Asker { peer, host: Host::or_unknown(address.as_ref()) };
         let malformed = request.as_ref().err().copied();
         let inbound =
             Inbound::<R> { asker, request: request.ok(), channel, unpaid: None, open: Arc::new(()) };

@@ -192,7 +192,7 @@ impl Adversary {
         }
     }
 
-    async fn publish(&self, topic: Topic, bytes: Vec<u8>) {
+    pub(crate) async fn publish(&self, topic: Topic, bytes: Vec<u8>) {
         self.orders.send(Order::Publish(topic, bytes)).await.unwrap();
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "the tests measure real time")]
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "this is how tests fail")]
 
+mod admission;
 mod finding;
 mod forms;
 mod gossip;
@@ -15,4 +16,5 @@ mod requests;
 mod rig;
 mod stranger;
 mod transports;
+mod twins;
 mod unread;

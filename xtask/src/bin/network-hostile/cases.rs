@@ -9,6 +9,7 @@ use crate::{
     frames::{self, Author},
     gossip_cases,
     peer::{Plan, Script},
+    peer_cases,
     request_cases,
     rig::{CHAIN, Failure, commitment, preconfer},
 };
@@ -44,7 +45,9 @@ pub(crate) struct Case {
     pub(crate) crowd: u32,
     /// Whether the honest nodes also gossip large lists.
     pub(crate) lists: bool,
-    plan: fn(&Keypair, u32) -> Result<Plan, Failure>,
+    /// Whether the victim limits loopback addresses as it does those of the open internet.
+    pub(crate) public: bool,
+    pub(crate) plan: fn(&Keypair, u32) -> Result<Plan, Failure>,
 }
 
 impl Case {
@@ -53,7 +56,7 @@ impl Case {
         expected: Expected,
         plan: fn(&Keypair, u32) -> Result<Plan, Failure>,
     ) -> Self {
-        Self { name, plan, asks: Asks::Nothing, expected, crowd: 1, lists: false }
+        Self { name, plan, asks: Asks::Nothing, expected, crowd: 1, lists: false, public: false }
     }
 
     const fn asked(self, asks: Asks) -> Self {
@@ -101,7 +104,7 @@ const HEAD: [u8; 64] = [7; 64];
 
 /// One at a time on a victim between an author and a reader.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
-    ALL.iter().chain(&gossip_cases::ALL).chain(&request_cases::ALL)
+    ALL.iter().chain(&gossip_cases::ALL).chain(&request_cases::ALL).chain(&peer_cases::ALL)
 }
 
 static ALL: [Case; 14] = [

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     io,
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,16 +15,21 @@ use futures::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, StreamExt as _, future::pending,
 };
 use libp2p::{
-    Multiaddr, StreamProtocol, Swarm, SwarmBuilder, identify,
+    Multiaddr, StreamProtocol, Swarm, SwarmBuilder, Transport as _,
+    core::upgrade::Version,
+    identify,
     identity::Keypair,
     noise,
     request_response::{self, ProtocolSupport},
     swarm::{NetworkBehaviour, SwarmEvent},
-    tcp, yamux,
+    yamux,
 };
 use tokio::sync::mpsc;
 
-use crate::rig::Failure;
+use crate::{
+    host::{self, Host},
+    rig::Failure,
+};
 
 const MESHSUB: &str = "/meshsub/1.1.0";
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -69,7 +75,7 @@ impl Script {
 }
 
 /// What a peer does.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Plan {
     /// Written to the gossip stream that it opens, which then stays open.
     pub(crate) gossip: Option<Script>,
@@ -89,8 +95,34 @@ pub(crate) struct Plan {
     pub(crate) requests_per_second: Option<u32>,
     /// Whether it dials again when its connection has ended.
     pub(crate) returns: bool,
+    /// After so long it goes, and stays away.
+    pub(crate) leaves: Option<Duration>,
+    /// Whether it says nothing at all on its connection, and makes another when that is closed.
+    pub(crate) idle: bool,
+    /// From where it comes; the system chooses if it is unspecified.
+    pub(crate) host: Ipv4Addr,
+    /// What it calls itself.
+    pub(crate) agent: Option<&'static str>,
     /// What it answers, and whether the stream then stays open, by the last part of the protocol.
     pub(crate) answers: HashMap<&'static str, (Vec<u8>, bool)>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            gossip: None,
+            deaf: false,
+            resets: false,
+            requests: None,
+            requests_per_second: None,
+            returns: false,
+            leaves: None,
+            idle: false,
+            host: Ipv4Addr::UNSPECIFIED,
+            agent: None,
+            answers: HashMap::new(),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -171,6 +203,10 @@ fn behaviour(chain: u64, identity: &Keypair, plan: Plan) -> Behaviour {
     // The first is the one that it asks on.
     let mut names = ["get_head", "get_commitments_by_number", "get_raw_txlist"];
     names.sort_by_key(|name| plan.asks_for.is_some_and(|first| first != *name));
+    let mut identify = identify::Config::new("hostile".to_owned(), identity.public());
+    if let Some(agent) = plan.agent {
+        identify = identify.with_agent_version(agent.to_owned());
+    }
     let codec = Codec(Arc::new(plan));
     let parameters =
         request_response::Config::default().with_request_timeout(FOR_EVER).with_max_concurrent_streams(512);
@@ -180,7 +216,7 @@ fn behaviour(chain: u64, identity: &Keypair, plan: Plan) -> Behaviour {
     });
     let gossip = [(StreamProtocol::new(MESHSUB), ProtocolSupport::Full)];
     Behaviour {
-        identify: identify::Behaviour::new(identify::Config::new("hostile".to_owned(), identity.public())),
+        identify: identify::Behaviour::new(identify),
         gossip: request_response::Behaviour::with_codec(codec.clone(), gossip, parameters.clone()),
         rpc: request_response::Behaviour::with_codec(codec, rpc, parameters),
     }
@@ -194,9 +230,15 @@ pub(crate) async fn run(
     plan: Plan,
     connected: mpsc::Sender<()>,
 ) -> Result<(), Failure> {
+    if plan.idle {
+        return idle(plan.host, &victim, &connected).await;
+    }
     let mut swarm: Swarm<Behaviour> = SwarmBuilder::with_existing_identity(identity)
         .with_tokio()
-        .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, yamux::Config::default)?
+        .with_other_transport(|identity| {
+            let tcp = Host(plan.host).upgrade(Version::V1);
+            Ok(tcp.authenticate(noise::Config::new(identity)?).multiplex(yamux::Config::default()))
+        })?
         .with_behaviour(|identity| behaviour(chain, identity, plan.clone()))?
         .with_swarm_config(|config| config.with_idle_connection_timeout(FOR_EVER))
         .build();
@@ -205,8 +247,16 @@ pub(crate) async fn run(
     // Streams of requests to be opened, and how many may be.
     let (mut wanted, mut may) = (0, 0.0);
     let mut peer = None;
+    let leaves = async {
+        match plan.leaves {
+            Some(after) => tokio::time::sleep(after).await,
+            None => pending().await,
+        }
+    };
+    let mut leaves = std::pin::pin!(leaves);
     loop {
         let event = tokio::select! {
+            () = &mut leaves, if peer.is_some() => return Ok(()),
             event = swarm.select_next_some() => event,
             _ = tick.tick(), if wanted > 0 => {
                 may += plan.requests_per_second.map_or(f64::INFINITY, f64::from) * STEP.as_secs_f64();
@@ -264,5 +314,18 @@ pub(crate) async fn run(
             },
             _ => {}
         }
+    }
+}
+
+/// Connects, says nothing, and does so again when that has an end.
+async fn idle(from: Ipv4Addr, victim: &Multiaddr, connected: &mpsc::Sender<()>) -> Result<(), Failure> {
+    let to = host::socket_address(victim).ok_or("no address of TCP over IPv4")?;
+    loop {
+        // A victim that has no place refuses.
+        if let Ok(mut stream) = host::connect(from, to).await {
+            let _first = connected.try_send(()).is_ok();
+            drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
+        }
+        tokio::time::sleep(STEP).await;
     }
 }

@@ -63,8 +63,14 @@ impl Drop for Node {
 
 impl Node {
     pub(crate) fn start() -> Result<Self, Failure> {
-        let (handle, events, service) =
-            Network::new(NetworkConfig::local(CHAIN, Keypair::generate_ed25519()))?;
+        Self::with(|_| ())
+    }
+
+    /// As [`Node::start`], with other settings.
+    pub(crate) fn with(change: impl FnOnce(&mut NetworkConfig)) -> Result<Self, Failure> {
+        let mut config = NetworkConfig::local(CHAIN, Keypair::generate_ed25519());
+        change(&mut config);
+        let (handle, events, service) = Network::new(config)?;
         let seen = Arc::<Mutex<Seen>>::default();
         let running = tokio::spawn(async move {
             if let Err(error) = service.run().await {

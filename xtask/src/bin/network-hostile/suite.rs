@@ -131,7 +131,8 @@ pub(crate) async fn run(only: &str, extent: Extent) -> Result<BTreeMap<&'static 
 
 /// An author and a reader that know each other only through a victim.
 async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Failure> {
-    let (author, victim, reader) = (Node::start()?, Node::start()?, Node::start()?);
+    let (author, reader) = (Node::start()?, Node::start()?);
+    let victim = Node::with(|config| config.connections.limit_private = case.public)?;
     author.dial(&victim).await?;
     reader.dial(&victim).await?;
     victim.meets(2).await?;

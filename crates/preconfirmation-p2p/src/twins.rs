@@ -1,0 +1,163 @@
+//! Signs that a second node uses this node's key. No clock: every call says what time it is.
+
+use std::time::{Duration, Instant};
+
+/// Both ends of a connection to oneself are seen within this time, or only one of them ever is.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// How often the same is said at most.
+const REPEAT: Duration = Duration::from_secs(10 * 60);
+
+/// gossipsub numbers the messages of a run from the time in nanoseconds at which it was made; no run publishes a
+/// message each nanosecond of its first second.
+const RUN: u64 = 1_000_000_000;
+
+/// For so long after the start, messages of an earlier run may still be on their way.
+const ECHO: Duration = Duration::from_secs(5 * 60);
+
+/// How a twin was noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// It has dialled this node.
+    Dialled,
+    /// It has answered where this node dialled.
+    Answered,
+    /// It has published a message under this node's name.
+    Published,
+}
+
+impl Sign {
+    /// A short label for metrics and logs.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Dialled => "dialled",
+            Self::Answered => "answered",
+            Self::Published => "published",
+        }
+    }
+}
+
+/// Watches for twins. A node that dials itself sees its own key at both ends, the inbound one and the outbound one;
+/// one that sees a single end has met a twin.
+#[derive(Debug)]
+pub(crate) struct Twins {
+    started: Instant,
+    /// The same in nanoseconds since the epoch.
+    numbered_from: u64,
+    dialled: Ends,
+    answered: Ends,
+    told: Option<Instant>,
+}
+
+/// Ends of connections on which the other side had our own key: how many, and since when one waits for its match.
+#[derive(Debug, Default)]
+struct Ends {
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl Ends {
+    fn add(&mut self, now: Instant) {
+        self.count = self.count.saturating_add(1);
+        self.last = Some(now);
+    }
+}
+
+impl Twins {
+    /// This run begins: `nanos` is the time since the epoch, read just before gossip is made.
+    pub(crate) fn new(started: Instant, nanos: u64) -> Self {
+        let (dialled, answered) = (Ends::default(), Ends::default());
+        Self { started, numbered_from: nanos, dialled, answered, told: None }
+    }
+
+    /// A message under our name with this number has come from elsewhere. Whether this run cannot have published it;
+    /// what an earlier run has published is still told apart while it may be on its way.
+    pub(crate) fn has_published(&self, number: Option<u64>, now: Instant) -> bool {
+        let own = self.numbered_from..self.numbered_from.saturating_add(RUN);
+        number.is_some_and(|number| {
+            let earlier = number < own.start && now.saturating_duration_since(self.started) < ECHO;
+            !earlier && !own.contains(&number)
+        })
+    }
+
+    /// Our own key has dialled this node.
+    pub(crate) fn inbound(&mut self, now: Instant) {
+        self.dialled.add(now);
+    }
+
+    /// Our own key has answered where this node dialled.
+    pub(crate) fn outbound(&mut self, now: Instant) {
+        self.answered.add(now);
+    }
+
+    /// What is certain by now: ends without a match.
+    pub(crate) fn settle(&mut self, now: Instant) -> Option<Sign> {
+        let last = self.dialled.last.max(self.answered.last)?;
+        if now.saturating_duration_since(last) < SETTLED {
+            return None;
+        }
+        let (dialled, answered) = (std::mem::take(&mut self.dialled), std::mem::take(&mut self.answered));
+        match dialled.count.cmp(&answered.count) {
+            std::cmp::Ordering::Greater => Some(Sign::Dialled),
+            std::cmp::Ordering::Less => Some(Sign::Answered),
+            std::cmp::Ordering::Equal => None,
+        }
+    }
+
+    /// Whether it is time to say so again.
+    pub(crate) fn should_tell(&mut self, now: Instant) -> bool {
+        let due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= REPEAT);
+        if due {
+            self.told = Some(now);
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn twins() -> Twins {
+        Twins::new(Instant::now(), 1_000_000_000_000)
+    }
+
+    #[test]
+    fn a_message_of_no_run_of_ours_is_a_twins() {
+        let twins = twins();
+        let (own, start) = (twins.numbered_from, twins.started);
+        assert!(!twins.has_published(Some(own + 1), start + ECHO * 2));
+        assert!(twins.has_published(Some(own + RUN), start));
+        // An echo of an earlier run, until there can be none any more.
+        assert!(!twins.has_published(Some(own - 1), start));
+        assert!(twins.has_published(Some(own - 1), start + ECHO));
+    }
+
+    #[test]
+    fn who_dials_itself_has_no_twin() {
+        let (mut twins, start) = (twins(), Instant::now());
+        twins.outbound(start);
+        twins.inbound(start);
+        assert_eq!(twins.settle(start + SETTLED), None);
+        assert_eq!(twins.settle(start + SETTLED * 2), None);
+    }
+
+    #[test]
+    fn one_end_alone_is_a_twin_once_the_other_cannot_come_any_more() {
+        let (mut twins, start) = (twins(), Instant::now());
+        twins.inbound(start);
+        assert_eq!(twins.settle(start + SETTLED - Duration::from_nanos(1)), None);
+        assert_eq!(twins.settle(start + SETTLED), Some(Sign::Dialled));
+        assert_eq!(twins.settle(start + SETTLED * 2), None);
+        twins.outbound(start);
+        assert_eq!(twins.settle(start + SETTLED), Some(Sign::Answered));
+    }
+
+    #[test]
+    fn the_same_is_not_said_again_and_again() {
+        let (mut twins, start) = (twins(), Instant::now());
+        assert!(twins.should_tell(start));
+        assert!(!twins.should_tell(start + REPEAT - Duration::from_nanos(1)));
+        assert!(twins.should_tell(start + REPEAT));
+    }
+}
