@@ -13,6 +13,7 @@ use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Rpc};
 use crate::{
     codec::SszCodec,
     config::NetworkConfig,
+    discovery::record,
     error::NetworkError,
     gossip::{self, Gossipsub, Topics},
     pacing::Pace,
@@ -91,7 +92,8 @@ pub(crate) fn swarm(
     let local = config.identity.public().to_peer_id();
     let transport = Quiet::new(transport::build(config, connected)?).boxed();
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
-    for address in &config.advertise {
+    // Where only discovery is reached, nobody dials.
+    for address in config.advertise.iter().filter(|address| record::udp_port(address).is_none()) {
         swarm.add_external_address(address.clone());
     }
     Ok(swarm)

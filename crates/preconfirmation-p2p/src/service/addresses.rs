@@ -56,7 +56,7 @@ impl NetworkService {
     }
 }
 
-/// Whether a port is free. libp2p shares its ports (`SO_REUSEPORT`): without this a second node would bind
+/// Whether the address is one of this host, and its port free. libp2p shares its ports (`SO_REUSEPORT`): without this a second node would bind
 /// the same one without a word, and each would get some of the other's connections.
 fn free(address: &Multiaddr) -> io::Result<()> {
     let mut parts = address.iter();
@@ -66,7 +66,7 @@ fn free(address: &Multiaddr) -> io::Result<()> {
         _ => return Ok(()),
     };
     match parts.next() {
-        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind(SocketAddr::new(ip, port)).map(drop),
+        Some(Protocol::Tcp(port)) => TcpListener::bind(SocketAddr::new(ip, port)).map(drop),
         _ => Ok(()),
     }
 }
