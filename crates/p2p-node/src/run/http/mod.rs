@@ -1,146 +1,112 @@
-//! What operators ask a running node over HTTP: `/metrics`, `/status`, `/healthz`.
+//! What operators ask a running node over HTTP.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | this one | listening: as many connections as an endpoint has descriptors for, each for as long as one request takes |
+//! | [`metrics`] | `/metrics` |
+//! | [`status`] | `/status`, `/healthz`, `/readyz` |
 
-use std::{future::ready, net::SocketAddr, sync::Arc, time::Duration};
+mod metrics;
+mod status;
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use p2p_client::{P2pClient, P2pClientError};
-use p2p_types::{BlockNumber, Head, HeadSyncStatus, PeerId, PeerInfo};
-use preconfirmation_p2p::Multiaddr;
-use serde::Serialize;
-use tokio::{net::TcpListener, time::interval};
+use std::{collections::VecDeque, convert::Infallible, io, net::SocketAddr, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{AbortHandle, JoinSet},
+    time::{sleep, timeout},
+};
 
 use super::RunError;
+pub(super) use metrics::{record, serve as serve_metrics};
+pub(super) use status::{Node, Policies, Shown, serve as serve_status};
 
-/// Between two rounds of tidying what was recorded.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// From the connection to the end of the request's head.
+const HEAD: Duration = Duration::from_secs(3);
 
-/// Bounds of histogram buckets: from a store's write to a slow answer.
-const SECONDS: [f64; 12] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// From the connection to the end of the answer: a scrape of the metrics over a slow line.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// Most bytes of a request's head that are held: a request for a path and what browsers add.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// Between two tries to take a connection when the process has no descriptor left.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// An endpoint whose address is bound.
 pub(super) struct Endpoint {
     option: &'static str,
     listener: TcpListener,
     pub(super) address: SocketAddr,
+    connections: usize,
 }
 
 impl Endpoint {
-    /// Binds the address of an option.
-    pub(super) async fn bind(option: &'static str, address: SocketAddr) -> Result<Self, RunError> {
-        let failed = |source| RunError::Bind { option, address, source };
+    /// Binds the address of an option, for at most so many connections at a time.
+    pub(super) async fn bind(
+        option: &'static str,
+        address: SocketAddr,
+        connections: usize,
+    ) -> Result<Self, RunError> {
+        let failed = |source| RunError::Bind { option, value: address.to_string(), source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { option, listener, address })
+        Ok(Self { option, listener, address, connections })
     }
 
-    /// Serves for ever.
-    async fn serve(self, routes: Router) -> RunError {
-        let Self { option, listener, .. } = self;
-        match axum::serve(listener, routes).await {
-            Ok(()) => RunError::Died(option),
-            Err(source) => RunError::Endpoint { option, source },
+    /// Serves for ever. Where there are as many connections as may be, the oldest is closed for a new one: whoever
+    /// connects and says nothing keeps nobody out.
+    async fn serve(self, routes: Router) -> Infallible {
+        let Self { option, listener, connections, .. } = self;
+        let mut tasks = JoinSet::new();
+        let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
+        let mut fails = false;
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                // It has gone again.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => {
+                    // Once an outage.
+                    if !std::mem::replace(&mut fails, true) {
+                        tracing::warn!(option, %error, "cannot take connections for now");
+                    }
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            fails = false;
+            while tasks.try_join_next().is_some() {}
+            oldest_first.retain(|connection| !connection.is_finished());
+            while tasks.len() >= connections {
+                if let Some(oldest) = oldest_first.pop_front() {
+                    oldest.abort();
+                }
+                // Its descriptor is free once it has ended.
+                tasks.join_next().await;
+            }
+            oldest_first.push_back(tasks.spawn(answer(stream, routes.clone())));
         }
     }
 }
 
-/// Records metrics from now on.
-pub(super) fn record() -> Result<PrometheusHandle, RunError> {
-    let recorder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)
-        .map_err(|_| RunError::Recorder)?
-        .build_recorder();
-    let handle = recorder.handle();
-    metrics::set_global_recorder(recorder).map_err(|_| RunError::Recorder)?;
-    Ok(handle)
-}
-
-/// Serves `/metrics`; ends only with an error.
-pub(super) async fn metrics(endpoint: Endpoint, recorded: PrometheusHandle) -> RunError {
-    let rendered = recorded.clone();
-    let routes = Router::new().route("/metrics", get(move || ready(rendered.render())));
-    tokio::select! {
-        ended = endpoint.serve(routes) => ended,
-        never = tidy(recorded) => never,
+/// Answers one request. Whoever is too slow for that is cut off.
+async fn answer(stream: TcpStream, routes: Router) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    match timeout(REQUEST, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection failed"),
+        Err(_) => tracing::debug!("an HTTP connection took too long"),
     }
-}
-
-/// Keeps what is recorded and not asked for from piling up. Never ends.
-async fn tidy(recorded: PrometheusHandle) -> RunError {
-    let mut upkeep = interval(UPKEEP);
-    loop {
-        upkeep.tick().await;
-        recorded.run_upkeep();
-    }
-}
-
-/// What does not change while a node runs.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Policies {
-    pub(super) lookahead: String,
-    pub(super) storage: String,
-    /// Rules that are loosened.
-    pub(super) leniencies: Vec<String>,
-}
-
-/// The answer at `/status`.
-#[derive(Serialize)]
-struct Status {
-    peer: PeerId,
-    chain_id: u64,
-    listen: Vec<Multiaddr>,
-    /// Highest height that an elected preconfer has signed, as far as this node knows.
-    seen: Option<BlockNumber>,
-    /// Newest height that is linked, stored and shown.
-    applied: Option<BlockNumber>,
-    head: Option<Head>,
-    sync: HeadSyncStatus,
-    peers: Vec<PeerInfo>,
-    policies: Arc<Policies>,
-}
-
-/// What `/status` is made of.
-#[derive(Clone)]
-pub(super) struct Node {
-    pub(super) client: P2pClient,
-    pub(super) chain_id: u64,
-    pub(super) policies: Arc<Policies>,
-}
-
-impl Node {
-    async fn status(&self) -> Result<Status, P2pClientError> {
-        let (head, sync) = (self.client.head(), self.client.status());
-        let applied = head.map(|head| head.number);
-        let seen = match sync {
-            HeadSyncStatus::Syncing { seen, .. } => Some(seen),
-            _ => applied,
-        };
-        Ok(Status {
-            peer: self.client.local_peer_id(),
-            chain_id: self.chain_id,
-            listen: self.client.listen_addrs().await?,
-            seen,
-            applied,
-            head,
-            sync,
-            peers: self.client.peers().await?,
-            policies: self.policies.clone(),
-        })
-    }
-}
-
-/// Serves `/status` and `/healthz`; ends only with an error.
-pub(super) async fn status(endpoint: Endpoint, node: Node) -> RunError {
-    async fn status(State(node): State<Node>) -> Result<Json<Status>, StatusCode> {
-        // A client that has ended answers nothing any more.
-        node.status().await.map(Json).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
-    }
-    async fn health(State(node): State<Node>) -> StatusCode {
-        match node.client.peers().await {
-            Ok(_) => StatusCode::OK,
-            Err(_) => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-    let routes = Router::new().route("/status", get(status)).route("/healthz", get(health)).with_state(node);
-    endpoint.serve(routes).await
 }
