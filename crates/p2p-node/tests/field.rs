@@ -13,14 +13,25 @@ use std::{
     fs::{self, Permissions},
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream, UdpSocket},
+    num::NonZeroU64,
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, channel},
+    },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use p2p_client::{Keypair, P2pClient, P2pClientConfig, Sent};
+use p2p_storage::MemoryStorage;
+use p2p_types::{
+    Address, B256, Base, PreconfCommitment, Preconfirmation, SigningDomain, SigningKey, U256, UnixSeconds,
+};
+use p2p_validation::{OpenSchedule, ValidationConfig};
+use preconfirmation_types::keccak256;
 use serde_json::{Value, json};
 
 /// For what takes milliseconds on a machine that is not busy.
@@ -461,6 +472,51 @@ fn a_schedule_in_milliseconds_is_refused_and_one_for_another_time_is_warned_of()
         assert!(!said.contains("--lookahead"), "{said}");
         node.stop();
     }
+}
+
+// The clock.
+
+/// A preconfer whose clock is a minute ahead of the node's, which is the same as a node's that is a minute behind.
+#[tokio::test]
+async fn a_clock_that_disagrees_with_preconfers_is_told_of() {
+    let addresses = ["--status.addr", "127.0.0.1:0", "--metrics.addr", "127.0.0.1:0"];
+    let mut node = Node::run(&addresses);
+    let started = node.started();
+    let key = SigningKey::from_bytes([1; 32]).unwrap();
+    let rules = ValidationConfig::new(SigningDomain::PLACEHOLDER, Address::ZERO);
+    let config = P2pClientConfig::local(167_000, Keypair::generate_secp256k1(), rules)
+        .with_clock(|| UnixSeconds::new(now() + 60))
+        .with_static_peers([started["listen"][0].as_str().unwrap().parse().unwrap()]);
+    let anyone = OpenSchedule::accepting_any_signer(UnixSeconds::new(0), NonZeroU64::new(1 << 32).unwrap());
+    let preconfer =
+        P2pClient::start(config, Arc::new(MemoryStorage::default()), Arc::new(anyone)).await.unwrap();
+    preconfer.l2_synced(Base::at(10)).await.unwrap();
+    preconfer.connected(1).await.unwrap();
+    let first = now() + 50;
+    let mut parent = B256::ZERO;
+    for number in 11..=20 {
+        let preconf = Preconfirmation {
+            block_number: U256::from(number),
+            timestamp: U256::from(first + number - 11),
+            submission_window_end: U256::from(u32::MAX),
+            raw_tx_list_hash: keccak256([0]),
+            parent_preconfirmation_hash: parent,
+            ..Default::default()
+        };
+        parent = preconf.hash();
+        let commitment = PreconfCommitment { preconf, slasher_address: Address::ZERO };
+        let signed = commitment.sign(&key, &SigningDomain::PLACEHOLDER);
+        let sent = preconfer.publish_block(signed, vec![0].into()).await.unwrap();
+        assert!(matches!(sent, Sent::Sent { .. } | Sent::Queued), "{sent:?}");
+    }
+    node.logs(&["WARN", "clock of this host", "offset=-"]);
+    let clock = get_json(&started["status"], "/status").1["clock"].clone();
+    assert_eq!((&clock["off"], &clock["unusable"]), (&json!(true), &json!(true)), "{clock}");
+    assert!((-60..=-30).contains(&clock["offset"].as_i64().unwrap()), "{clock}");
+    let metrics = get(&started["metrics"], "/metrics").unwrap().1;
+    assert!(metrics.contains("p2p_clock_unusable 1\n"), "{metrics}");
+    preconfer.shutdown().await.unwrap();
+    node.stop();
 }
 
 // Files and pipes.

@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use p2p_storage::{StorageError, StoredCommitment};
 use p2p_types::{B256, BlockNumber, Origin, SdkEvent, TxList};
 use p2p_validation::{
-    Arrival, Authenticated, Elected, Facts, Linked, Missing, Parent, Rejection, ValidationOutcome,
+    Arrival, Authenticated, Elected, Facts, IgnoreReason, Linked, Missing, Parent, Rejection,
+    ValidationOutcome,
 };
 use preconfirmation_p2p::Verdict;
 use tracing::Span;
 
 use super::{Arrived, Candidate, Chain, Conflict, Judged, MAX_AHEAD};
+use crate::skew::Timing;
 
 impl Chain {
     /// A commitment of the application: judged like any other, but it never waits, and its signer's earlier
@@ -136,7 +138,9 @@ impl Chain {
     fn judge(&mut self, mut candidate: Candidate) -> Result<Option<B256>, StorageError> {
         let span = candidate.span.clone();
         let _entered = span.enter();
-        let elected = match self.validator.elect(candidate.commitment.clone(), candidate.arrival) {
+        let outcome = self.validator.elect(candidate.commitment.clone(), candidate.arrival);
+        self.time(&candidate, &outcome);
+        let elected = match outcome {
             ValidationOutcome::Accept(elected) => elected,
             ValidationOutcome::Defer(missing) => {
                 self.wait(missing, candidate);
@@ -181,6 +185,21 @@ impl Chain {
             ValidationOutcome::Reject(rejection) => self.rejected(&span, &rejection),
         }
         Ok(None)
+    }
+
+    /// Notes when a live commitment of an elected preconfer came, once for each.
+    fn time(&mut self, candidate: &Candidate, outcome: &ValidationOutcome<Elected>) {
+        let Arrival::Live(arrived) = candidate.arrival else { return };
+        let in_time = match outcome {
+            ValidationOutcome::Accept(_) => true,
+            // Who signed is judged before.
+            ValidationOutcome::Ignore(IgnoreReason::Early { .. } | IgnoreReason::Late { .. }) => false,
+            _ => return,
+        };
+        if !matches!(candidate.missing, Some(Missing::Parent(_))) {
+            let timestamp = candidate.commitment.timestamp();
+            self.effects.timings.push(Timing { arrived, timestamp, in_time });
+        }
     }
 
     fn ignored(&self, span: &Span, reason: &'static str) {

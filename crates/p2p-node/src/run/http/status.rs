@@ -61,10 +61,22 @@ struct Status<'a> {
     applied: Option<BlockNumber>,
     head: Option<Head>,
     sync: HeadSyncStatus,
+    clock: Clock,
     peers: &'a [PeerInfo],
     /// When the peers were last asked for, in unix seconds.
     peers_at: UnixSeconds,
     policies: &'a Policies,
+}
+
+/// Our clock against the timestamps of elected preconfers.
+#[derive(Serialize)]
+struct Clock {
+    /// Median of arrival minus timestamp, in seconds; none while too little has come.
+    offset: Option<i64>,
+    /// More than clocks that are right explain.
+    off: bool,
+    /// Everything came too early or too late.
+    unusable: bool,
 }
 
 /// The answer at `/readyz`.
@@ -115,7 +127,7 @@ impl Node {
 
     fn status(&self, snapshot: &Snapshot) -> Json<serde_json::Value> {
         let (head, sync) = (self.client.head(), self.client.status());
-        let applied = head.map(|head| head.number);
+        let (applied, clock) = (head.map(|head| head.number), self.client.clock());
         let seen = match sync {
             HeadSyncStatus::Syncing { seen, .. } => Some(seen),
             _ => applied,
@@ -128,6 +140,7 @@ impl Node {
             applied,
             head,
             sync,
+            clock: Clock { offset: clock.offset, off: clock.is_off, unusable: clock.is_unusable },
             peers: &snapshot.peers,
             peers_at: snapshot.at,
             policies: &self.policies,
