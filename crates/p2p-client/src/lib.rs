@@ -142,7 +142,7 @@
 //! | `p2p_head_lag` | | heights | between the newest linked block and the target |
 //! | `p2p_sync_state` | state | 0 or 1 | where catch-up stands |
 //! | `p2p_sync_live` | | 0 or 1 | whether it is live |
-//! | `p2p_clock_offset_seconds` | | s | median of arrival minus timestamp of elected preconfers' commitments |
+//! | `p2p_clock_offset_seconds` | | seconds | median of arrival minus timestamp of elected preconfers' commitments |
 //! | `p2p_clock_unusable` | | 0 or 1 | whether all of them come too early or too late |
 //! | `p2p_sync_commitments_per_second` | | 1/s | how fast |
 //! | `p2p_sync_peers` | | peers | that catch-up can ask |

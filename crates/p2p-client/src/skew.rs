@@ -52,7 +52,8 @@ pub struct ClockCheck {
 pub(crate) struct Skew {
     /// With the moment of each, oldest first.
     arrivals: VecDeque<(Instant, i64, bool)>,
-    check: ClockCheck,
+    /// What was told last; none at the start, so that something is told then.
+    check: Option<ClockCheck>,
 }
 
 impl Skew {
@@ -79,15 +80,17 @@ impl Skew {
             check.is_off = check.offset.is_some_and(|offset| !(-AHEAD..=BEHIND).contains(&offset));
             check.is_unusable = self.arrivals.iter().all(|(.., in_time)| !in_time);
         }
-        let changed = check != self.check;
-        self.check = check;
-        changed.then_some(check)
+        let before = self.check.replace(check);
+        (before != Some(check)).then_some(check)
     }
 
     /// What may be said of a status: nobody is live who takes nothing in.
     pub(crate) fn honest(&self, status: HeadSyncStatus, since: UnixSeconds) -> HeadSyncStatus {
         match (status, self.check) {
-            (HeadSyncStatus::Live { head }, ClockCheck { offset: Some(offset), is_unusable: true, .. }) => {
+            (
+                HeadSyncStatus::Live { head },
+                Some(ClockCheck { offset: Some(offset), is_unusable: true, .. }),
+            ) => {
                 let height = head.map_or(0, |head| head.number);
                 let why = Stall::Clock { offset };
                 HeadSyncStatus::Stalled { why, since, applied: height, target: height }
@@ -111,7 +114,7 @@ mod tests {
             skew.note(now, Timing { arrived, timestamp, in_time });
         }
         skew.update(now);
-        skew.check
+        skew.check.unwrap()
     }
 
     #[test]
@@ -161,7 +164,7 @@ mod tests {
         assert_eq!(skew.update(later), Some(ClockCheck::default()));
         assert_eq!(skew.update(later), None);
         // The newest count.
-        check(&mut skew, start, &[&[500; 100][..], &[1; ARRIVALS]].concat(), true);
-        assert_eq!(skew.check.offset, Some(1));
+        let newest = check(&mut skew, start, &[&[500; 100][..], &[1; ARRIVALS]].concat(), true);
+        assert_eq!(newest.offset, Some(1));
     }
 }
