@@ -110,6 +110,7 @@ mod handle;
 pub mod identity;
 mod menu;
 mod metrics;
+mod names;
 mod outbox;
 mod pacing;
 mod peer_book;

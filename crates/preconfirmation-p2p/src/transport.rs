@@ -6,34 +6,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libp2p::{
-    PeerId, Transport as _,
-    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
-    dns, noise, quic, tcp, yamux,
-};
+use libp2p::{Transport as _, core::upgrade::Version, noise, quic, tcp, yamux};
 
 use crate::{
     config::{NetworkConfig, after},
     error::NetworkError,
+    names::{Names, Sockets},
     unread::Connections,
 };
 
 /// From the first packet to an authenticated connection.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-type Sockets = Boxed<(PeerId, StreamMuxerBox)>;
-
-/// Every transport that a node speaks, with its connections watched. A system whose DNS settings cannot be read
-/// still reaches numeric addresses.
+/// Every transport that a node speaks, with its connections watched.
 pub(crate) fn build(config: &NetworkConfig, connections: &Connections) -> Result<Sockets, NetworkError> {
-    let transport = match dns::tokio::Transport::system(sockets(config, connections)?) {
-        Ok(named) => named.boxed(),
-        Err(error) => {
-            tracing::warn!(%error, "the system's DNS settings cannot be read: names in addresses are not resolved");
-            sockets(config, connections)?
-        }
-    };
-    Ok(transport)
+    Ok(Names::new(sockets(config, connections)?).boxed())
 }
 
 fn sockets(config: &NetworkConfig, connections: &Connections) -> Result<Sockets, NetworkError> {
