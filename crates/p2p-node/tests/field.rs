@@ -253,6 +253,41 @@ fn a_node_listens_on_several_addresses() {
     node.stop();
 }
 
+/// A name that is written into /etc/hosts while the node runs, and a resolver that never answers. Needs a mount namespace
+/// of its own; where the system allows none, there is nothing to see.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_gets_an_address_later_is_dialled_there() {
+    let namespace = ["--user", "--map-root-user", "--mount"];
+    if !Command::new("unshare").args(namespace).arg("true").status().is_ok_and(|status| status.success()) {
+        return;
+    }
+    let mut peer = Node::run(&[]);
+    let address =
+        peer.started()["listen"][0].as_str().unwrap().replace("/ip4/127.0.0.1/", "/dns4/peer.test/");
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (hosts, resolver) =
+        (file("hosts", "127.0.0.1 localhost\n"), file("resolv.conf", "nameserver 127.0.0.1\n"));
+    let script = format!(
+        "mount --bind {hosts} /etc/hosts && mount --bind {resolver} /etc/resolv.conf && exec {NODE} \"$@\""
+    );
+    let shell = [&namespace[..], &["sh", "-c", &script, "sh"]].concat();
+    let options = [&shell[..], &CHAIN, &LOOPBACK, &["--p2p.static", &address]].concat();
+    let mut node = Node::spawn("unshare", &options, Stdio::null());
+    node.logs(&["WARN", "peer.test"]);
+    // In place: the name is bound, not the directory.
+    fs::write(&hosts, "127.0.0.1 localhost peer.test\n").unwrap();
+    let met = node.event("peer_connected");
+    assert!(address.ends_with(met["peer"].as_str().unwrap()));
+    peer.stop();
+    node.stop();
+}
+
 #[test]
 fn lists_of_peers_take_commas_and_nothing() {
     let mut first = Node::run(&[]);

@@ -2,9 +2,10 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
     str::FromStr,
+    time::Duration,
 };
 
 use clap::Args;
@@ -113,7 +114,7 @@ pub(crate) struct RunArgs {
     /// For peers whose operator allows it. Whoever else does not advertise more is asked 8 in 10 seconds at most:
     /// deployed peers ban for the ninth.
     #[arg(long = "p2p.rate-limit", value_name = "PEER=N/S")]
-    pub(super) rate_limits: Vec<List<RateLimit>>,
+    pub(super) rate_limits: Vec<List<PeerRateLimit>>,
 
     /// Serve metrics for Prometheus on http://ADDR/metrics
     #[arg(long = "metrics.addr", value_name = "ADDR:PORT")]
@@ -170,22 +171,23 @@ impl FromStr for StaticPeer {
 
 /// How fast a peer may be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RateLimit {
+pub(super) struct PeerRateLimit {
     pub(super) peer: PeerId,
-    pub(super) requests: NonZeroU32,
-    pub(super) seconds: NonZeroU32,
+    pub(super) requests: NonZeroUsize,
+    pub(super) window: Duration,
 }
 
-impl FromStr for RateLimit {
+impl FromStr for PeerRateLimit {
     type Err = RateError;
 
     fn from_str(text: &str) -> Result<Self, RateError> {
         let wrong = || RateError::Form { given: text.into() };
         let (peer, rate) = text.split_once('=').ok_or_else(wrong)?;
         let (requests, seconds) = rate.split_once('/').ok_or_else(wrong)?;
-        let number = |text: &str| text.trim().parse().map_err(|_| wrong());
+        let requests = requests.trim().parse().map_err(|_| wrong())?;
+        let seconds: NonZeroU32 = seconds.trim().parse().map_err(|_| wrong())?;
         let peer = peer.trim().parse().map_err(|_| RateError::Peer { given: peer.trim().into() })?;
-        Ok(Self { peer, requests: number(requests)?, seconds: number(seconds)? })
+        Ok(Self { peer, requests, window: Duration::from_secs(seconds.get().into()) })
     }
 }
 
@@ -213,9 +215,9 @@ mod tests {
     #[test]
     fn a_rate_limit_names_a_peer_requests_and_seconds() {
         let peer = PeerId::random();
-        let [requests, seconds] = [100, 10].map(|number| NonZeroU32::new(number).unwrap());
-        let read = |text: String| text.parse::<RateLimit>();
-        assert_eq!(read(format!("{peer}=100/10")).unwrap(), RateLimit { peer, requests, seconds });
+        let (requests, window) = (NonZeroUsize::new(100).unwrap(), Duration::from_secs(10));
+        let read = |text: String| text.parse::<PeerRateLimit>();
+        assert_eq!(read(format!("{peer}=100/10")).unwrap(), PeerRateLimit { peer, requests, window });
         for bad in [format!("{peer}"), format!("{peer}=100"), format!("{peer}=0/10"), format!("{peer}=1/0")] {
             assert!(matches!(read(bad), Err(RateError::Form { .. })));
         }
