@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    ClientCounts, L1Reorg, P2pClientBuilder, P2pClientConfig, P2pClientError, Publishing,
+    ClientCounts, ClockCheck, L1Reorg, P2pClientBuilder, P2pClientConfig, P2pClientError, Publishing,
     requests::{Asker, is_relays_fault, offence},
     service::Command,
 };
@@ -48,6 +48,7 @@ pub struct P2pClient {
 pub(crate) struct State {
     pub(crate) head: Option<Head>,
     pub(crate) status: HeadSyncStatus,
+    pub(crate) clock: ClockCheck,
     pub(crate) peers: Vec<PeerId>,
     /// Intake stands still because a handler is slow.
     pub(crate) paused: bool,
@@ -157,6 +158,13 @@ impl P2pClient {
     #[must_use]
     pub fn status(&self) -> HeadSyncStatus {
         self.state.borrow().status
+    }
+
+    /// What elected preconfers' timestamps say about our clock. Where everything they sign comes too early or too late,
+    /// [`status`](Self::status) is never live.
+    #[must_use]
+    pub fn clock(&self) -> ClockCheck {
+        self.state.borrow().clock
     }
 
     /// The rules that are loosened here, none by default. Part of any honest status.

@@ -146,6 +146,8 @@
 //! | `p2p_head_lag` | | heights | between the newest linked block and the target |
 //! | `p2p_sync_state` | state | 0 or 1 | where catch-up stands |
 //! | `p2p_sync_live` | | 0 or 1 | whether it is live |
+//! | `p2p_clock_offset_seconds` | | seconds | median of arrival minus timestamp of elected preconfers' commitments |
+//! | `p2p_clock_unusable` | | 0 or 1 | whether all of them come too early or too late |
 //! | `p2p_sync_commitments_per_second` | | 1/s | how fast |
 //! | `p2p_sync_peers` | | peers | that catch-up can ask |
 //! | `p2p_pending` | kind | entries | waiting for a parent, a schedule, a transaction list |
@@ -173,6 +175,7 @@ mod metrics;
 mod publish;
 mod requests;
 mod service;
+mod skew;
 
 pub use p2p_catchup::{Backoff, CatchUpConfig};
 pub use preconfirmation_p2p::{Keypair, Multiaddr, NetworkConfig};
@@ -188,3 +191,4 @@ pub use events::{Lagged, Subscription};
 pub use feed::{Block, BlockFeed, BlockUpdate};
 pub use metrics::ClientCounts;
 pub use publish::Sent;
+pub use skew::ClockCheck;

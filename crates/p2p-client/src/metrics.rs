@@ -11,6 +11,8 @@ use metrics::{NoopRecorder, Unit, counter, describe_counter, describe_gauge, gau
 use p2p_storage::StorageStats;
 use p2p_types::{Head, HeadSyncStatus, Misbehaviour};
 
+use crate::ClockCheck;
+
 /// Tells the recorder what the series mean.
 pub(crate) fn describe() {
     let count = Unit::Count;
@@ -30,6 +32,16 @@ pub(crate) fn describe() {
     describe_gauge!("p2p_head_lag", count, "Heights between the newest linked block and the target");
     describe_gauge!("p2p_sync_commitments_per_second", Unit::CountPerSecond, "Commitments applied");
     describe_gauge!("p2p_sync_peers", count, "Peers that catch-up can ask");
+    describe_gauge!(
+        "p2p_clock_offset_seconds",
+        Unit::Seconds,
+        "Median of arrival minus timestamp of commitments"
+    );
+    describe_gauge!(
+        "p2p_clock_unusable",
+        count,
+        "1 while all commitments come too early or too late, 0 else"
+    );
     describe_gauge!("p2p_sync_live", count, "1 while live, 0 while not");
     describe_gauge!("p2p_sync_state", count, "1 for the state of catch-up, 0 for the others, by state");
     describe_gauge!("p2p_pending", count, "What waits to be judged or completed, by kind");
@@ -204,6 +216,13 @@ impl Metrics {
         });
     }
 
+    pub(crate) fn clock(&self, check: &ClockCheck) {
+        self.record(|| {
+            gauge!("p2p_clock_offset_seconds").set(seconds(check.offset.unwrap_or(0)));
+            gauge!("p2p_clock_unusable").set(if check.is_unusable { 1.0 } else { 0.0 });
+        });
+    }
+
     fn record(&self, record: impl FnOnce()) {
         if self.recorded {
             record();
@@ -225,4 +244,9 @@ const fn number(count: usize) -> f64 {
 #[allow(clippy::cast_precision_loss, reason = "gauges are f64; heights stay far below 2^53")]
 const fn height(height: u64) -> f64 {
     height as f64
+}
+
+#[allow(clippy::cast_precision_loss, reason = "gauges are f64; differences of clocks stay far below 2^53")]
+const fn seconds(seconds: i64) -> f64 {
+    seconds as f64
 }

@@ -24,22 +24,24 @@ mod run;
 mod signals;
 
 use std::{
+    env,
     fmt::Display,
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
-use tracing_subscriber::{
-    EnvFilter, filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
-};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use log_limit::LogLimit;
+use signals::Stop;
 
 /// What the user wants.
 #[derive(Debug, Parser)]
 #[command(name = "p2p-node", version, about)]
-#[command(after_help = "Logs go to stderr; RUST_LOG chooses what is logged (default: warn).")]
+#[command(
+    after_help = "Logs go to stderr; RUST_LOG chooses what is logged (default: info for run, warn else)."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -54,14 +56,21 @@ enum Command {
     Inspect(inspect::InspectArgs),
 }
 
+/// What is logged unless RUST_LOG says: of a node, what its operator follows.
+const NODE_LOG: &str =
+    "warn,p2p_node=info,p2p_client=info,p2p_catchup=info,p2p_storage=info,preconfirmation_p2p=info";
+
+/// What is logged of a tool, whose results go to stdout.
+const TOOL_LOG: &str = "warn";
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr();
+    log_to_stderr(if matches!(cli.command, Command::Run(_)) { NODE_LOG } else { TOOL_LOG });
     panics::tell_in_one_line();
     match cli.command {
         Command::Db(args) => db::run(&args).unwrap_or_else(fail),
-        Command::Devnet(args) => on_runtime(devnet::run(args)),
-        Command::Run(args) => on_runtime(run::run(*args)),
+        Command::Devnet(args) => on_runtime(async |stop| devnet::run(args, stop).await),
+        Command::Run(args) => on_runtime(async |stop| run::run(*args, stop).await),
         Command::Inspect(args) => match inspect::run(&args) {
             Ok(code) => code,
             Err(error) if error.is_usage() => refuse("inspect", error),
@@ -70,24 +79,30 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a command on a runtime of its own.
-fn on_runtime<E: Display>(command: impl Future<Output = Result<ExitCode, E>>) -> ExitCode {
+/// Runs a command on a runtime of its own. Signals are listened to before anything else happens.
+fn on_runtime<E: Display>(command: impl AsyncFnOnce(Stop) -> Result<ExitCode, E>) -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),
     };
-    let code = runtime.block_on(command).unwrap_or_else(fail);
+    let code = runtime.block_on(async {
+        match Stop::listen() {
+            Ok(stop) => command(stop).await.unwrap_or_else(fail),
+            Err(error) => fail(format_args!("the system cannot tell of signals: {error}")),
+        }
+    });
     // A thread that waits for a file or a reader is not waited for.
     runtime.shutdown_background();
     code
 }
 
 /// Sends what is logged to stderr; stdout belongs to results.
-fn log_to_stderr() {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
+fn log_to_stderr(default: &str) {
+    let given = env::var(EnvFilter::DEFAULT_ENV).ok().filter(|given| !given.trim().is_empty());
+    let filter = EnvFilter::builder().parse_lossy(given.as_deref().unwrap_or(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| run::Log)
         .with_ansi(io::stderr().is_terminal())
         .log_internal_errors(false)
         .finish()

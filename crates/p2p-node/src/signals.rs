@@ -2,21 +2,42 @@
 
 use std::io;
 
-/// Waits for Ctrl-C or, where there is such a thing, SIGTERM. From the first call on, neither ends the process
-/// by itself.
-///
-/// # Errors
-/// The system's, if it cannot tell of signals.
-pub(crate) async fn stop() -> io::Result<()> {
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Ctrl-C and, where there is such a thing, SIGTERM. From [`listen`](Self::listen) on, neither ends the process by
+/// itself, and what came before [`requested`](Self::requested) was called is not lost.
+pub(crate) struct Stop {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted,
-            _ = terminate.recv() => Ok(()),
-        }
+    signals: [Signal; 2],
+    #[cfg(windows)]
+    signals: tokio::signal::windows::CtrlC,
+}
+
+impl Stop {
+    /// Begins to listen. Needs a Tokio runtime.
+    ///
+    /// # Errors
+    /// The system's, if it cannot tell of signals.
+    pub(crate) fn listen() -> io::Result<Self> {
+        #[cfg(unix)]
+        let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+        #[cfg(windows)]
+        let signals = tokio::signal::windows::ctrl_c()?;
+        Ok(Self { signals })
     }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+
+    /// Waits for the next one. Cancel-safe.
+    pub(crate) async fn requested(&mut self) {
+        #[cfg(unix)]
+        {
+            let [interrupt, terminate] = &mut self.signals;
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        #[cfg(windows)]
+        self.signals.recv().await;
+    }
 }

@@ -96,6 +96,11 @@ pub enum Stall {
         /// How many lists.
         txlists: usize,
     },
+    /// Everything that elected preconfers sign comes too early or too late: the clock of this host is wrong, or theirs.
+    Clock {
+        /// Median of arrival minus timestamp, in seconds: above zero our clock is ahead.
+        offset: i64,
+    },
 }
 
 impl fmt::Display for Stall {
@@ -105,6 +110,12 @@ impl fmt::Display for Stall {
             Self::NothingDelivered => f.write_str("no peer delivers what is missing"),
             Self::WaitingForData { lowest, txlists } => {
                 write!(f, "waiting for data of block {lowest} and on, {txlists} txlists")
+            }
+            Self::Clock { offset } => {
+                write!(
+                    f,
+                    "what preconfers sign arrives {offset} s after its timestamp, too early or too late"
+                )
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::{
     admission::Admission,
     codec::SszCodec,
     config::NetworkConfig,
+    discovery::record,
     error::NetworkError,
     filter::Gossipsub,
     gossip::{self, Topics},
@@ -102,7 +103,8 @@ pub(crate) fn swarm(
     let local = config.identity.public().to_peer_id();
     let transport = Quiet::new(transport::build(config, connected, half_open)?).boxed();
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
-    for address in &config.advertise {
+    // Where only discovery is reached, nobody dials.
+    for address in config.advertise.iter().filter(|address| record::udp_port(address).is_none()) {
         swarm.add_external_address(address.clone());
     }
     Ok(swarm)

@@ -2,13 +2,16 @@
 //!
 //! A key file is text: 64 hexadecimal digits, with or without `0x`, are the 32 bytes of a secp256k1 secret, as
 //! in the `p2p.priv.path` of an OP node. `ed25519:` in front of them makes it an ed25519 secret, `secp256k1:`
-//! says what holds anyway. Space around it is ignored.
+//! says what holds anyway. Space around it is ignored. It may also come through a pipe: a FIFO, or `/dev/stdin`.
+//!
+//! Nobody but its owner may read or change a key file. A read-only file (0440) may be readable by its group: so secrets
+//! are mounted into containers.
 //!
 //! Discovery needs a secp256k1 key, because the records of discv5 are signed with one.
 
 use std::{
     fs,
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -44,8 +47,8 @@ pub enum IdentityError {
     },
     /// Others than its owner may read or change the file, and with it be this node.
     #[error(
-        "the key file {} has mode {mode:03o}, which lets others at it: run `chmod 600 {}`, and make a new key if others \
-         may have read it",
+        "the key file {} has mode {mode:03o}, which lets others at it: run `chmod 600 {}` (a mounted secret may be 0440), \
+         and make a new key if others may have read it",
         path.display(),
         path.display()
     )]
@@ -88,7 +91,7 @@ pub enum KeyError {
 
 /// The identity in a key file; if there is no such file, a new secp256k1 key in a new one. Its directory is
 /// made where it is missing. A new file appears whole or not at all, with rights for its owner only (0600);
-/// where two processes make it at once, both get the same key. Blocks on the disk.
+/// where two processes make it at once, both get the same key. Blocks on the disk, and on a pipe until it is closed.
 ///
 /// # Errors
 /// [`IdentityError`] says which file, and what to do about it.
@@ -134,20 +137,34 @@ fn load(path: &Path) -> Result<Option<Keypair>, IdentityError> {
     };
     // Of what is open, so that nobody can swap it in between.
     let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-        return Err(failed(io::ErrorKind::InvalidData.into()));
+    if metadata.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
     }
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt as _;
+        use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+        // The bits of a terminal or another device say nothing of what is typed there.
+        let has_rights = metadata.is_file() || metadata.file_type().is_fifo();
         let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
+        if has_rights && is_exposed(mode) {
             return Err(IdentityError::Exposed { path: path.to_owned(), mode });
         }
     }
-    let text = Zeroizing::new(io::read_to_string(io::Read::take(file, MAX_FILE_BYTES)).map_err(failed)?);
+    // A pipe has no length; one byte more than may be tells that there is too much.
+    let mut text = Zeroizing::new(String::new());
+    io::Read::take(file, MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(failed(io::ErrorKind::FileTooLarge.into()));
+    }
     let malformed = |source| IdentityError::Malformed { path: path.to_owned(), source };
     from_hex(&text).map(Some).map_err(malformed)
+}
+
+/// Whether others than the owner may read or change a file: but for a group that may read what nobody may write.
+#[cfg(unix)]
+const fn is_exposed(mode: u32) -> bool {
+    let group_reads = mode & 0o040 != 0;
+    mode & 0o037 != 0 || (group_reads && mode & 0o200 != 0)
 }
 
 /// Writes a new key, or nothing if there is a file already.
@@ -237,7 +254,7 @@ mod tests {
         let path = directory.path().join("key");
         let key = load_or_create(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        for mode in [0o640, 0o604, 0o620, 0o644, 0o666] {
+        for mode in [0o640, 0o604, 0o620, 0o644, 0o666, 0o444, 0o460, 0o450, 0o441] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let error = load_or_create(&path).unwrap_err();
             assert!(
@@ -247,8 +264,10 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains("chmod 600") && text.contains(&format!("{mode:o}")), "{text}");
         }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
-        assert_eq!(load_or_create(&path).unwrap().public(), key.public());
+        for mode in [0o400, 0o440] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(load_or_create(&path).unwrap().public(), key.public());
+        }
     }
 
     #[test]

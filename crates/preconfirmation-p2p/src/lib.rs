@@ -143,6 +143,7 @@ mod inbox;
 mod ip;
 mod menu;
 mod metrics;
+mod names;
 mod outbox;
 mod pacing;
 mod peer_book;

@@ -2,11 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use libp2p::{
-    PeerId, Transport as _,
-    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
-    dns, noise, quic, tcp, yamux,
-};
+use libp2p::{Transport as _, core::upgrade::Version, noise, quic, tcp, yamux};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep_until, timeout},
@@ -16,30 +12,21 @@ use crate::{
     config::NetworkConfig,
     error::NetworkError,
     half_open::{Guarded, HalfOpen},
+    names::{Names, Sockets},
     unread::Connections,
 };
 
 /// From the first packet to an authenticated connection.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-type Sockets = Boxed<(PeerId, StreamMuxerBox)>;
-
-/// Every transport that a node speaks, with its connections watched. A system whose DNS settings cannot be read
-/// still reaches numeric addresses.
+/// Every transport that a node speaks, with its connections watched.
 pub(crate) fn build(
     config: &NetworkConfig,
     connections: &Connections,
     half_open: &HalfOpen,
 ) -> Result<Sockets, NetworkError> {
-    let guarded = || Ok::<_, NetworkError>(Guarded::new(sockets(config, connections)?, half_open.clone()));
-    let transport = match dns::tokio::Transport::system(guarded()?) {
-        Ok(named) => named.boxed(),
-        Err(error) => {
-            tracing::warn!(%error, "the system's DNS settings cannot be read: names in addresses are not resolved");
-            guarded()?.boxed()
-        }
-    };
-    Ok(transport)
+    let guarded = Guarded::new(sockets(config, connections)?, half_open.clone());
+    Ok(Names::new(guarded.boxed()).boxed())
 }
 
 fn sockets(config: &NetworkConfig, connections: &Connections) -> Result<Sockets, NetworkError> {

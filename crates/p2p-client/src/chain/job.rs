@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::{Arrived, Conflict, L1Reorg};
+use crate::skew::Timing;
 
 /// What became of a commitment that the application published.
 #[derive(Debug)]
@@ -155,6 +156,8 @@ impl Job {
 pub(crate) struct Effects {
     pub(crate) events: Vec<SdkEvent>,
     pub(crate) inputs: Vec<Input>,
+    /// When what elected preconfers sign came.
+    pub(crate) timings: Vec<Timing>,
     /// Given last.
     pub(crate) answers: Vec<Answer>,
     /// Messages that count as seen.

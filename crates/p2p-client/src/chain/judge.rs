@@ -11,9 +11,8 @@ use p2p_validation::{
 use preconfirmation_p2p::Verdict;
 use tracing::Span;
 
-use crate::requests::is_relays_fault;
-
 use super::{Arrived, Candidate, Chain, Conflict, Judged, MAX_AHEAD, promises::Admission};
+use crate::{requests::is_relays_fault, skew::Timing};
 
 impl Chain {
     /// A commitment of the application: judged like any other, but it never waits, and its signer's earlier
@@ -140,7 +139,9 @@ impl Chain {
     fn judge(&mut self, mut candidate: Candidate) -> Result<Option<B256>, StorageError> {
         let span = candidate.span.clone();
         let _entered = span.enter();
-        let elected = match self.validator.elect(candidate.commitment.clone(), candidate.arrival) {
+        let outcome = self.validator.elect(candidate.commitment.clone(), candidate.arrival);
+        self.time(&candidate, &outcome);
+        let elected = match outcome {
             ValidationOutcome::Accept(elected) => elected,
             ValidationOutcome::Defer(missing) => {
                 self.wait(missing, candidate);
@@ -214,6 +215,21 @@ impl Chain {
             self.ignored(&candidate.span, reason);
         }
         Ok(refused.is_none())
+    }
+
+    /// Notes when a live commitment of an elected preconfer came, once for each.
+    fn time(&mut self, candidate: &Candidate, outcome: &ValidationOutcome<Elected>) {
+        let Arrival::Live(arrived) = candidate.arrival else { return };
+        let in_time = match outcome {
+            ValidationOutcome::Accept(_) => true,
+            // Who signed is judged before.
+            ValidationOutcome::Ignore(IgnoreReason::Early { .. } | IgnoreReason::Late { .. }) => false,
+            _ => return,
+        };
+        if !matches!(candidate.missing, Some(Missing::Parent(_))) {
+            let timestamp = candidate.commitment.timestamp();
+            self.effects.timings.push(Timing { arrived, timestamp, in_time });
+        }
     }
 
     fn ignored(&self, span: &Span, reason: &'static str) {

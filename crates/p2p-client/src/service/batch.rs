@@ -100,6 +100,9 @@ impl Service {
         if !effects.events.is_empty() {
             self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
         }
+        for timing in effects.timings {
+            self.skew.note(now(), timing);
+        }
         for event in effects.events {
             if let SdkEvent::Commitment { block, commitment, .. } = &event {
                 let timestamp = u64::try_from(commitment.signed().preconf().timestamp).unwrap_or(u64::MAX);
@@ -123,10 +126,11 @@ impl Service {
         }
     }
 
-    fn tell(&mut self, event: SdkEvent) {
-        if let SdkEvent::Status { status } = event {
-            self.asker.metrics.status(&status);
-            self.state.send_modify(|state| state.status = status);
+    fn tell(&mut self, mut event: SdkEvent) {
+        if let SdkEvent::Status { status } = &mut event {
+            self.claimed = std::mem::replace(status, self.skew.honest(*status, self.config.clock.now()));
+            self.asker.metrics.status(status);
+            self.state.send_modify(|state| state.status = *status);
         }
         if let SdkEvent::Storage { trouble } = &event {
             self.state.send_modify(|state| state.storage.clone_from(trouble));
@@ -140,6 +144,28 @@ impl Service {
     pub(super) fn resume(&mut self) {
         if self.paused && self.taps.backlog() == 0 {
             self.pause(false, 0);
+        }
+    }
+
+    /// Says what preconfers' timestamps say of our clock, where that has changed.
+    pub(super) fn check_clock(&mut self) {
+        let Some(check) = self.skew.update(now()) else { return };
+        let before = self.state.borrow().clock;
+        self.state.send_modify(|state| state.clock = check);
+        self.asker.metrics.clock(&check);
+        match (before.is_off || before.is_unusable, check.is_off || check.is_unusable, check.offset) {
+            (false, true, Some(offset)) => tracing::warn!(
+                offset,
+                too_early_or_late = check.is_unusable,
+                "what preconfers sign arrives {offset} s after its timestamp: is the clock of this host right (NTP)?"
+            ),
+            (true, false, offset) => {
+                tracing::info!(offset, "the clock of this host agrees with preconfers again")
+            }
+            _ => {}
+        }
+        if before.is_unusable != check.is_unusable {
+            self.emit(SdkEvent::Status { status: self.claimed });
         }
     }
 

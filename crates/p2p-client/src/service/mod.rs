@@ -17,7 +17,7 @@ use futures::{
 };
 use p2p_catchup::{CatchUp, Input, Reply, RequestId};
 use p2p_storage::{SdkStorage, SeenCache, StorageError};
-use p2p_types::{B256, Base, BlockNumber, Origin, PeerId, SdkEvent, TxList, UnixSeconds};
+use p2p_types::{B256, Base, BlockNumber, HeadSyncStatus, Origin, PeerId, SdkEvent, TxList, UnixSeconds};
 use p2p_validation::{Authenticated, LookaheadError, Slot};
 use preconfirmation_p2p::{InboundRequest, NetworkError, NetworkEvent, NetworkEvents};
 use tokio::{
@@ -33,6 +33,7 @@ use crate::{
     chain::{Arrived, Chain, Conflict, Job, Judged, Listed},
     client::State,
     requests::Asker,
+    skew::Skew,
 };
 use batch::{Owner, batch_done};
 use taps::Taps;
@@ -121,6 +122,10 @@ pub(crate) struct Service {
     listed: Vec<Listed>,
     /// The block that was applied last, and its timestamp.
     newest: Option<(BlockNumber, UnixSeconds)>,
+    /// Our clock against those of preconfers.
+    skew: Skew,
+    /// Where catch-up stands by its own account.
+    claimed: HeadSyncStatus,
     /// When something in the chain's waiting room is to be looked at.
     chain_deadline: Option<Instant>,
     /// Gossip for the next batch.
@@ -160,6 +165,8 @@ impl Service {
             jobs: Vec::new(),
             listed: Vec::new(),
             newest: None,
+            skew: Skew::default(),
+            claimed: HeadSyncStatus::default(),
             chain_deadline: None,
             commitments: Vec::new(),
             txlists: FuturesOrdered::new(),
@@ -291,6 +298,7 @@ impl Service {
                 () = sleep_until(deadline.unwrap_or_else(now).into()), if deadline.is_some() => self.tick(),
                 _ = schedule_retry.tick() => {
                     self.retry_schedule();
+                    self.check_clock();
                     self.measure();
                 }
             }

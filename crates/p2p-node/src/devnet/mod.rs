@@ -24,7 +24,7 @@ use p2p_validation::ScheduleError;
 use preconfirmation_p2p::{Multiaddr, NetworkError};
 use tokio::time::{sleep, timeout};
 
-use crate::{run::Rotation, signals};
+use crate::{run::Rotation, signals::Stop};
 
 pub(crate) use args::DevnetArgs;
 use liar::Liar;
@@ -89,13 +89,13 @@ pub(crate) enum DevnetError {
 }
 
 /// Runs a devnet and tells how it went.
-pub(crate) async fn run(args: DevnetArgs) -> Result<ExitCode, DevnetError> {
+pub(crate) async fn run(args: DevnetArgs, mut stop: Stop) -> Result<ExitCode, DevnetError> {
     args.check()?;
     let progress = progress(args.blocks.get());
     let mut devnet = Devnet::start(&args, &progress).await?;
     tokio::select! {
         played = devnet.play(&progress) => played?,
-        _ = signals::stop() => {
+        () = stop.requested() => {
             progress.println("interrupted: what there is so far");
             // What is on its way may arrive.
             devnet.agreement(DevnetArgs::FAREWELL).await;

@@ -1,16 +1,22 @@
 //! The options of `run`, under the names that operators know from other rollup nodes.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
+    num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
     str::FromStr,
+    time::Duration,
 };
 
 use clap::Args;
-use p2p_types::{Address, B256, Base, SigningDomain};
+use p2p_types::{Address, B256, Base, PeerId, SigningDomain};
 use preconfirmation_p2p::{Bootnode, Multiaddr};
 
-use super::{error::BaseError, lookahead::LookaheadSource};
+use super::{
+    error::{BaseError, PeerError, RateError},
+    list::List,
+    lookahead::LookaheadSource,
+};
 use crate::domain::Domain;
 
 /// Run a node: follow the network, keep what is valid, serve it to others
@@ -57,13 +63,28 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PATH")]
     pub(super) datadir: Option<PathBuf>,
 
-    /// IP address to listen on
-    #[arg(long = "p2p.listen.ip", value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
-    pub(super) listen_ip: IpAddr,
+    /// IP address to listen on; may be repeated, or separated by commas. Discovery uses the first
+    #[arg(long = "p2p.listen.ip", value_name = "IP", default_value = "0.0.0.0")]
+    pub(super) listen_ips: Vec<List<IpAddr>>,
 
     /// TCP port to listen on; 0 takes a free one, which the first line on stdout tells
     #[arg(long = "p2p.listen.tcp", value_name = "PORT", default_value_t = 9222)]
     pub(super) listen_tcp: u16,
+
+    /// IP address at which others reach this node, where it is another than it listens on; one of each IP version
+    ///
+    /// Goes into the node's record (ENR) and is all that peers are told of. Needed behind a router, in a container, and
+    /// with --p2p.listen.ip 0.0.0.0, where otherwise enough peers have to tell the node its address first.
+    #[arg(long = "p2p.advertise.ip", value_name = "IP")]
+    pub(super) advertise_ips: Vec<List<IpAddr>>,
+
+    /// TCP port at which others reach this node, where it is another than --p2p.listen.tcp
+    #[arg(long = "p2p.advertise.tcp", value_name = "PORT", requires = "advertise_ips", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) advertise_tcp: Option<u16>,
+
+    /// UDP port at which discovery reaches this node, where it is another than --p2p.listen.udp
+    #[arg(long = "p2p.advertise.udp", value_name = "PORT", requires = "advertise_ips", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) advertise_udp: Option<u16>,
 
     /// File with the key that the node is known by; made where there is none
     ///
@@ -72,15 +93,15 @@ pub(crate) struct RunArgs {
     #[arg(long = "p2p.priv.path", value_name = "FILE")]
     pub(super) priv_path: Option<PathBuf>,
 
-    /// A peer to stay connected to, /ip4/…/tcp/…/p2p/…; may be repeated
+    /// A peer to stay connected to, /ip4/…/tcp/…/p2p/…; may be repeated, or separated by commas
     #[arg(long = "p2p.static", value_name = "MULTIADDR")]
-    pub(super) static_peers: Vec<Multiaddr>,
+    pub(super) static_peers: Vec<List<StaticPeer>>,
 
     /// Nodes to find others through, as enr:…, enode://… or multiaddr; may be repeated, or separated by commas
     ///
     /// Any turns discovery (discv5) on; without, and without --p2p.listen.udp, peers are dialled by address alone.
-    #[arg(long = "p2p.bootnodes", value_name = "NODE", value_delimiter = ',')]
-    pub(super) bootnodes: Vec<Bootnode>,
+    #[arg(long = "p2p.bootnodes", value_name = "NODE")]
+    pub(super) bootnodes: Vec<List<Bootnode>>,
 
     /// UDP port of discovery; 0 takes a free one; 9222 where there are bootnodes
     ///
@@ -88,11 +109,21 @@ pub(crate) struct RunArgs {
     #[arg(long = "p2p.listen.udp", value_name = "PORT")]
     pub(super) listen_udp: Option<u16>,
 
+    /// Ask this peer up to N requests of a kind in S seconds; may be repeated, or separated by commas
+    ///
+    /// For peers whose operator allows it. Whoever else does not advertise more is asked 8 in 10 seconds at most:
+    /// deployed peers ban for the ninth.
+    #[arg(long = "p2p.rate-limit", value_name = "PEER=N/S")]
+    pub(super) rate_limits: Vec<List<PeerRateLimit>>,
+
     /// Serve metrics for Prometheus on http://ADDR/metrics
     #[arg(long = "metrics.addr", value_name = "ADDR:PORT")]
     pub(super) metrics: Option<SocketAddr>,
 
-    /// Serve the node's status as JSON on http://ADDR/status, and /healthz
+    /// Serve the node's status as JSON on http://ADDR/status, and the probes /healthz and /readyz
+    ///
+    /// /healthz answers 200 as long as the process runs. /readyz answers 200 only while the node is live, has peers, and
+    /// knows whose turn it is; else 503 with the reasons as JSON.
     #[arg(long = "status.addr", value_name = "ADDR:PORT")]
     pub(super) status: Option<SocketAddr>,
 
@@ -120,9 +151,78 @@ impl FromStr for BaseArg {
     }
 }
 
+/// Where a static peer is dialled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StaticPeer(pub(super) Multiaddr);
+
+impl FromStr for StaticPeer {
+    type Err = PeerError;
+
+    fn from_str(text: &str) -> Result<Self, PeerError> {
+        let given = || text.into();
+        if text.starts_with("enr:") || text.starts_with("enode:") {
+            return Err(PeerError::Bootnode { given: given() });
+        }
+        let address: Multiaddr = text.parse().map_err(|_| PeerError::Multiaddr { given: given() })?;
+        let is_dialled = address.protocol_stack().any(|part| matches!(part, "tcp" | "quic-v1"));
+        if is_dialled { Ok(Self(address)) } else { Err(PeerError::Port { given: given() }) }
+    }
+}
+
+/// How fast a peer may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PeerRateLimit {
+    pub(super) peer: PeerId,
+    pub(super) requests: NonZeroUsize,
+    pub(super) window: Duration,
+}
+
+impl FromStr for PeerRateLimit {
+    type Err = RateError;
+
+    fn from_str(text: &str) -> Result<Self, RateError> {
+        let wrong = || RateError::Form { given: text.into() };
+        let (peer, rate) = text.split_once('=').ok_or_else(wrong)?;
+        let (requests, seconds) = rate.split_once('/').ok_or_else(wrong)?;
+        let requests = requests.trim().parse().map_err(|_| wrong())?;
+        let seconds: NonZeroU32 = seconds.trim().parse().map_err(|_| wrong())?;
+        let peer = peer.trim().parse().map_err(|_| RateError::Peer { given: peer.trim().into() })?;
+        Ok(Self { peer, requests, window: Duration::from_secs(seconds.get().into()) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_static_peer_is_an_address_that_can_be_dialled() {
+        let peer = |text: &str| text.parse::<StaticPeer>();
+        for good in ["/ip4/10.0.0.7/tcp/9222", "/dns4/a.example/tcp/1", "/ip6/::1/udp/1/quic-v1"] {
+            assert_eq!(peer(good).unwrap().0.to_string(), good);
+        }
+        for (bad, words) in [
+            ("10.0.0.7:9222", "`10.0.0.7:9222`"),
+            ("/ip4/10.0.0.7", "no /tcp/"),
+            ("/ip4/10.0.0.7/udp/9222", "no /tcp/"),
+            ("enode://00@1.2.3.4:1", "--p2p.bootnodes"),
+        ] {
+            let error = peer(bad).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_rate_limit_names_a_peer_requests_and_seconds() {
+        let peer = PeerId::random();
+        let (requests, window) = (NonZeroUsize::new(100).unwrap(), Duration::from_secs(10));
+        let read = |text: String| text.parse::<PeerRateLimit>();
+        assert_eq!(read(format!("{peer}=100/10")).unwrap(), PeerRateLimit { peer, requests, window });
+        for bad in [format!("{peer}"), format!("{peer}=100"), format!("{peer}=0/10"), format!("{peer}=1/0")] {
+            assert!(matches!(read(bad), Err(RateError::Form { .. })));
+        }
+        assert!(matches!(read("peer=1/1".into()), Err(RateError::Peer { .. })));
+    }
 
     #[test]
     fn a_base_is_a_number_and_maybe_a_hash() {

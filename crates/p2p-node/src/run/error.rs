@@ -1,17 +1,12 @@
 //! Why a node cannot start or go on. Each message names the option, its value and what to do.
 
-use std::{
-    error::Error as _,
-    io,
-    net::{IpAddr, SocketAddr},
-    num::ParseIntError,
-    path::PathBuf,
-};
+use std::{error::Error, io, net::IpAddr, num::ParseIntError, path::PathBuf, time::Duration};
 
 use alloy_primitives::hex::FromHexError;
 use p2p_client::P2pClientError;
 use p2p_storage::StorageError;
-use p2p_validation::{ScheduleError, ScheduleFileError};
+use p2p_types::UnixSeconds;
+use p2p_validation::ScheduleFileError;
 use preconfirmation_p2p::identity::IdentityError;
 use preconfirmation_types::DecodeError;
 
@@ -21,7 +16,7 @@ use crate::hexadecimal::HexError;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
     /// The schedule cannot be read.
-    #[error("--lookahead {kind}:{}: {source}", path.display())]
+    #[error("--lookahead {kind}:{}: {source}{}", path.display(), unreadable(.source))]
     Lookahead {
         /// `file` or `rotating`.
         kind: &'static str,
@@ -30,43 +25,89 @@ pub(crate) enum RunError {
         /// What is wrong with it.
         source: ScheduleFileError,
     },
+    /// The schedule's times are of another unit.
+    #[error(
+        "--lookahead {kind}:{}: {field} is {value}, which looks like milliseconds; write it in unix seconds",
+        path.display()
+    )]
+    NotSeconds {
+        /// `file` or `rotating`.
+        kind: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        field: String,
+        /// What it says.
+        value: UnixSeconds,
+    },
+    /// A file cannot be read in time.
+    #[error(
+        "{option}: cannot be read within {} s; if it is a pipe, nobody writes into it or keeps it open",
+        limit.as_secs()
+    )]
+    Unread {
+        /// The option.
+        option: &'static str,
+        /// How long reading may take.
+        limit: Duration,
+    },
     /// The store cannot be opened.
-    #[error("--datadir {}: {source}; choose another directory, or repair this one", path.display())]
+    #[error("--datadir {}: {source}; {}", path.display(), repair(.source))]
     Datadir {
         /// The directory.
         path: PathBuf,
         /// Why.
         source: StorageError,
     },
-    /// An address that libp2p has no words for.
-    #[error("--p2p.listen.ip {ip}: cannot listen there; choose an address of this host, or 0.0.0.0 for all")]
-    Listen {
-        /// Its value.
-        ip: IpAddr,
+    /// The network's files cannot be kept there.
+    #[error("--datadir {}: {source}; {}", path.display(), advice(.source))]
+    NetworkDir {
+        /// The directory in it.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// The node's key cannot be read or made.
-    #[error("--p2p.priv.path: {source}{}", .source.source().map(|why| format!(": {why}")).unwrap_or_default())]
+    #[error("{option}: {}", reasons(.source))]
     Identity {
+        /// The option that names the file.
+        option: &'static str,
         /// Why, and which file.
         source: IdentityError,
     },
-    /// The endpoint's address cannot be bound.
-    #[error("{option} {address}: {source}; choose another address or port")]
+    /// Discovery signs with keys of one kind.
+    #[error(
+        "{option}: the key is ed25519, and discovery needs a secp256k1 key; choose another file, or run without --p2p.bootnodes and --p2p.listen.udp"
+    )]
+    KeyType {
+        /// The option that names the file.
+        option: &'static str,
+    },
+    /// An address cannot be bound.
+    #[error("{option} {value}: {source}; {}", advice(.source))]
     Bind {
         /// The option.
         option: &'static str,
-        /// Its value.
-        address: SocketAddr,
+        /// Its value, and what else says where.
+        value: String,
         /// Why.
         source: io::Error,
     },
-    /// An endpoint has died.
-    #[error("{option}: the endpoint has ended: {source}")]
-    Endpoint {
-        /// The option.
-        option: &'static str,
-        /// Why.
-        source: io::Error,
+    /// An advertised address without a port.
+    #[error(
+        "--p2p.advertise.ip {ip}: with --p2p.listen.tcp 0 the port is not known; give --p2p.advertise.tcp as well"
+    )]
+    AdvertisedPort {
+        /// Its value.
+        ip: IpAddr,
+    },
+    /// An advertised address that nobody can dial.
+    #[error(
+        "--p2p.advertise.ip {ip}: nobody can dial this address; give the one at which others reach this node"
+    )]
+    AdvertisedIp {
+        /// Its value.
+        ip: IpAddr,
     },
     /// Metrics cannot be recorded, because something else records them.
     #[error("--metrics.addr: another recorder is installed in this process")]
@@ -82,11 +123,8 @@ pub(crate) enum RunError {
         source: Box<PublishError>,
     },
     /// The client failed.
-    #[error(transparent)]
+    #[error("{}", reasons(.0))]
     Client(#[from] P2pClientError),
-    /// The system cannot tell of signals.
-    #[error("waiting for signals: {0}")]
-    Signals(#[source] io::Error),
     /// stdout failed, other than by being closed.
     #[error("writing stdout: {0}")]
     Output(#[source] io::Error),
@@ -95,11 +133,66 @@ pub(crate) enum RunError {
     Died(&'static str),
 }
 
+/// An error with all that caused it, as far as it does not say so itself.
+fn reasons(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// What to do about what the system says of an address or a file.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "something listens there already: stop it, or choose another port",
+        io::ErrorKind::AddrNotAvailable => {
+            "this is no address of this host: choose one that is, or 0.0.0.0 for all of them"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "this user may not: choose a port from 1024 on or a file of its own, or grant it the right"
+        }
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::StorageFull => "make room, or choose another directory",
+        _ => "choose another",
+    }
+}
+
+/// What to do about a schedule that cannot be read.
+fn unreadable(error: &ScheduleFileError) -> &'static str {
+    match error {
+        ScheduleFileError::Read(error) => match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                "; let this user read it (chmod, chown, or the group of the mount)"
+            }
+            io::ErrorKind::IsADirectory => "; name the file in it",
+            _ => "; check the path",
+        },
+        _ => "",
+    }
+}
+
+/// What to do about a store that cannot be opened.
+const fn repair(error: &StorageError) -> &'static str {
+    match error {
+        StorageError::Locked { .. } => "stop that node, or choose another directory",
+        StorageError::OtherDomain { .. } => "choose another directory, or give that --domain",
+        StorageError::NewerSchema { .. } => "run that version, or choose another directory",
+        StorageError::Corrupt { .. } => "move it away and catch up anew; `db verify` tells what is wrong",
+        _ => "let this user write there, or choose another directory",
+    }
+}
+
 /// Why a line was not published.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PublishError {
     /// The file cannot be read.
-    #[error("cannot read it: {0}")]
+    #[error("cannot read it: {reason}; {}", advice(.0), reason = .0)]
     Read(#[from] io::Error),
     /// Longer than the largest block there is.
     #[error("more than {limit} characters, longer than any block")]
@@ -142,7 +235,42 @@ pub(crate) enum BaseError {
     Hash(#[source] FromHexError),
 }
 
-/// What is wrong with a rotation.
-pub(super) fn schedule(error: ScheduleError) -> ScheduleFileError {
-    ScheduleFileError::Schedule(error)
+/// Why an option names no peer to dial.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PeerError {
+    /// It cannot be parsed.
+    #[error("`{given}` is no multiaddr, such as /ip4/10.0.0.7/tcp/9222/p2p/12D3…")]
+    Multiaddr {
+        /// The text.
+        given: Box<str>,
+    },
+    /// Nothing says where to connect to.
+    #[error("`{given}` has no /tcp/PORT and no /udp/PORT/quic-v1 to dial")]
+    Port {
+        /// The text.
+        given: Box<str>,
+    },
+    /// What only discovery understands.
+    #[error("`{given}` is for --p2p.bootnodes; a static peer is a multiaddr, /ip4/…/tcp/…/p2p/…")]
+    Bootnode {
+        /// The text.
+        given: Box<str>,
+    },
+}
+
+/// Why an option names no rate.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RateError {
+    /// Another form.
+    #[error("`{given}` is not PEER=N/S: N requests in S seconds, both above zero, such as 12D3…=100/10")]
+    Form {
+        /// The text.
+        given: Box<str>,
+    },
+    /// The peer.
+    #[error("`{given}` is no peer id, such as 12D3… or 16Uiu2…")]
+    Peer {
+        /// The text.
+        given: Box<str>,
+    },
 }

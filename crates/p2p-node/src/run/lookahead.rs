@@ -1,15 +1,21 @@
 //! Where the schedule comes from.
 
-use std::{fmt, fs, num::NonZeroU64, path::PathBuf, str::FromStr, sync::Arc};
+use std::{
+    fmt, fs,
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
 
 use p2p_types::{Address, UnixSeconds};
 use p2p_validation::{
-    Lookahead, LookaheadError as SourceError, RotatingSchedule, ScheduleFileError, Slot, StaticSchedule,
-    Window,
+    Lookahead, LookaheadError as SourceError, RotatingSchedule, ScheduleError, ScheduleFileError, Slot,
+    StaticSchedule, Window,
 };
 use serde::{Deserialize, Serialize};
 
-use super::error::{LookaheadError, RunError, schedule};
+use super::error::{LookaheadError, RunError};
 
 /// What `--lookahead` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,33 +61,82 @@ pub(crate) struct Rotation {
 }
 
 impl Rotation {
-    fn parse(json: &str) -> Result<RotatingSchedule, ScheduleFileError> {
-        let Self { genesis, window, operators } = serde_json::from_str(json).map_err(|source| {
+    fn parse(json: &str) -> Result<Self, ScheduleFileError> {
+        serde_json::from_str(json).map_err(|source| {
             let (line, column) = (source.line(), source.column());
             ScheduleFileError::Json { field: ".".into(), line, column, source }
-        })?;
-        RotatingSchedule::new(operators, genesis, window).map_err(schedule)
+        })
+    }
+
+    fn schedule(self) -> Result<RotatingSchedule, ScheduleError> {
+        RotatingSchedule::new(self.operators, self.genesis, self.window)
     }
 }
 
+/// The year 5138 in seconds, 1973 in milliseconds: no schedule of today begins there, and in milliseconds each does.
+const MILLISECONDS: u64 = 100_000_000_000;
+
 impl LookaheadSource {
-    /// Reads the schedule. Blocks on the disk.
-    pub(super) fn load(&self) -> Result<Arc<dyn Lookahead>, RunError> {
+    /// Reads the schedule. Blocks on the disk, or until whoever writes into a pipe is done.
+    ///
+    /// A schedule in milliseconds is refused: no moment would ever fall in it. One that begins later than `now`, or has
+    /// ended, is warned of and taken: a node may be started before its chain is, or to serve what there was.
+    pub(super) fn load(&self, now: UnixSeconds) -> Result<Arc<dyn Lookahead>, RunError> {
         match self {
             Self::Open => Ok(Arc::new(Open)),
-            Self::File(path) => match StaticSchedule::from_file(path) {
-                Ok(schedule) => Ok(Arc::new(schedule)),
-                Err(source) => Err(RunError::Lookahead { kind: "file", path: path.clone(), source }),
-            },
-            Self::Rotating(path) => {
-                let json = fs::read_to_string(path).map_err(ScheduleFileError::Read);
-                match json.and_then(|json| Rotation::parse(&json)) {
-                    Ok(schedule) => Ok(Arc::new(schedule)),
-                    Err(source) => Err(RunError::Lookahead { kind: "rotating", path: path.clone(), source }),
+            Self::File(path) => {
+                let failed = |source| RunError::Lookahead { kind: "file", path: path.clone(), source };
+                let schedule = StaticSchedule::from_file(path).map_err(failed)?;
+                let windows = || schedule.slots().iter().map(|slot| slot.window);
+                for (index, window) in windows().enumerate() {
+                    in_seconds("file", path, window.start, || format!("[{index}].start"))?;
                 }
+                self.warn(windows().next().map(|window| window.start), windows().next_back(), now);
+                Ok(Arc::new(schedule))
+            }
+            Self::Rotating(path) => {
+                let failed = |source| RunError::Lookahead { kind: "rotating", path: path.clone(), source };
+                let json =
+                    fs::read_to_string(path).map_err(|error| failed(ScheduleFileError::Read(error)))?;
+                let rotation = Rotation::parse(&json).map_err(failed)?;
+                let genesis = rotation.genesis;
+                in_seconds("rotating", path, genesis, || "genesis".into())?;
+                self.warn(Some(genesis), None, now);
+                Ok(Arc::new(rotation.schedule().map_err(|error| failed(error.into()))?))
             }
         }
     }
+
+    /// Says when a schedule elects nobody now.
+    fn warn(&self, start: Option<UnixSeconds>, last: Option<Window>, now: UnixSeconds) {
+        match (start, last) {
+            (None, _) => tracing::warn!("--lookahead {self} has no slots: nobody is ever elected"),
+            (Some(start), _) if now < start => tracing::warn!(
+                "--lookahead {self} begins in {} s, at {start}: until then nobody is elected, and nothing is shown; is the \
+                 clock of this host right?",
+                start.get().saturating_sub(now.get())
+            ),
+            (_, Some(last)) if last.end < now => tracing::warn!(
+                "--lookahead {self} ended {} s ago, at {}: what is signed later waits and is not shown",
+                now.get().saturating_sub(last.end.get()),
+                last.end
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// Refuses a time that can only be in milliseconds.
+fn in_seconds(
+    kind: &'static str,
+    path: &Path,
+    value: UnixSeconds,
+    field: impl FnOnce() -> String,
+) -> Result<(), RunError> {
+    if value.get() < MILLISECONDS {
+        return Ok(());
+    }
+    Err(RunError::NotSeconds { kind, path: path.to_owned(), field: field(), value })
 }
 
 /// **Accepts any signer** in any window that it claims. [`Validator::leniencies`](p2p_validation::Validator::leniencies)
@@ -120,8 +175,7 @@ mod tests {
         let window = NonZeroU64::new(4).unwrap();
         let rotation = Rotation { genesis: UnixSeconds::new(100), window, operators: operators.clone() };
         let json = serde_json::to_string(&rotation).unwrap();
-        let expected = RotatingSchedule::new(operators, UnixSeconds::new(100), window).unwrap();
-        assert_eq!(Rotation::parse(&json).unwrap(), expected);
+        assert_eq!(Rotation::parse(&json).unwrap(), rotation);
         for bad in [
             json.replace("genesis", "start"),
             json.replace(":4", ":0"),
@@ -131,6 +185,6 @@ mod tests {
             assert!(matches!(Rotation::parse(&bad), Err(ScheduleFileError::Json { .. })), "{bad}");
         }
         let nobody = r#"{"genesis":1,"window":4,"operators":[]}"#;
-        assert!(matches!(Rotation::parse(nobody), Err(ScheduleFileError::Schedule(_))));
+        assert_eq!(Rotation::parse(nobody).unwrap().schedule(), Err(ScheduleError::NoOperators));
     }
 }

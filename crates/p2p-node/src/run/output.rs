@@ -12,7 +12,7 @@ use preconfirmation_p2p::Multiaddr;
 use serde::Serialize;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{interval, timeout},
 };
 
 use super::{RunError, progress::Progress};
@@ -125,6 +125,33 @@ impl Output {
             }
         }
     }
+}
+
+/// Between two looks at whether anybody still reads stdout.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Waits until the reader of stdout has gone: on a quiet network nothing is written that would tell. Never ends where
+/// stdout is a file, or the system cannot say.
+pub(super) async fn reader_gone() {
+    let mut look = interval(LOOK);
+    while !has_no_reader(&io::stdout()) {
+        look.tick().await;
+    }
+}
+
+#[cfg(unix)]
+fn has_no_reader(stdout: &io::Stdout) -> bool {
+    use rustix::event::{PollFd, PollFlags, poll};
+    // What is asked for is nothing: that the other end is closed is told anyway.
+    let mut polled = [PollFd::new(stdout, PollFlags::empty())];
+    let gone = PollFlags::ERR | PollFlags::HUP;
+    let now = rustix::time::Timespec::default();
+    poll(&mut polled, Some(&now)).is_ok() && polled.iter().any(|stdout| stdout.revents().intersects(gone))
+}
+
+#[cfg(not(unix))]
+const fn has_no_reader(_: &io::Stdout) -> bool {
+    false
 }
 
 #[cfg(test)]

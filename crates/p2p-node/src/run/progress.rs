@@ -1,9 +1,30 @@
 //! How far catching up has come, for whoever looks at a terminal.
 
-use std::{io::IsTerminal as _, time::Duration};
+use std::{
+    io::{self, IsTerminal as _, Write},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use p2p_types::HeadSyncStatus;
+
+/// The bar that is on the terminal, if there is one.
+static SHOWN: OnceLock<ProgressBar> = OnceLock::new();
+
+/// stderr for logs: a bar makes room for what is written.
+pub(crate) struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let write = || io::stderr().write(bytes);
+        SHOWN.get().map_or_else(write, |bar| bar.suspend(write))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
 
 /// A bar on stderr where that is a terminal; nothing elsewhere.
 pub(super) struct Progress(ProgressBar);
@@ -18,7 +39,7 @@ impl Progress {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self(bar)
+        Self(SHOWN.get_or_init(|| bar).clone())
     }
 
     pub(super) fn show(&self, status: &HeadSyncStatus) {

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::{Lookahead, LookaheadError, ScheduleError, Slot, Window, in_order, not_before};
 
-/// A fixed list of slots; beyond its last window nothing is known.
+/// A fixed list of slots. Before its first window and beyond its last one nothing is known: a list for another time,
+/// or of another unit than seconds, says nothing about the present.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticSchedule {
     slots: Vec<Slot>,
@@ -100,7 +101,8 @@ impl StaticSchedule {
 
 impl Lookahead for StaticSchedule {
     fn slot(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
-        Ok(not_before(&self.slots, moment))
+        let begins = self.slots.first().is_some_and(|first| first.window.start <= moment);
+        Ok(if begins { not_before(&self.slots, moment) } else { None })
     }
 }
 
@@ -114,7 +116,8 @@ mod tests {
     #[test]
     fn a_list_answers_in_windows_in_gaps_and_knows_its_end() {
         let schedule = StaticSchedule::new(vec![slot(A, 10, 19), slot(B, 30, 39)]).unwrap();
-        assert_eq!(at(&schedule, 1), Some(slot(A, 10, 19)), "before: the first slot");
+        assert_eq!(at(&schedule, 9), None, "before the list: not known yet");
+        assert_eq!(at(&schedule, 10), Some(slot(A, 10, 19)));
         assert_eq!(at(&schedule, 19), Some(slot(A, 10, 19)));
         assert_eq!(at(&schedule, 20), Some(slot(B, 30, 39)), "a gap: the slot after it");
         assert_eq!(at(&schedule, 39), Some(slot(B, 30, 39)));

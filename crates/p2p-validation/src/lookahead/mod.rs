@@ -62,11 +62,10 @@ pub enum LookaheadError {
 /// The schedule that says who may sign for a slot (§4). Implementations answer from memory; whoever asks
 /// is on the hot path.
 pub trait Lookahead: Send + Sync + 'static {
-    /// The slot whose window contains `moment`, or, where the schedule knows that the moment lies in none
-    /// (before its beginning, in a gap), the next slot after it. A commitment whose claimed window end is
-    /// not the end of this slot is rejected.
+    /// The slot whose window contains `moment`, or, where the schedule knows that the moment lies in none (in a gap), the
+    /// next slot after it. A commitment whose claimed window end is not the end of this slot is rejected.
     ///
-    /// `None` says *not known yet*: the commitment waits.
+    /// `None` says *not known yet*, as before the beginning of a schedule: the commitment waits.
     ///
     /// # Errors
     /// [`LookaheadError`] for a failure of our own. Neither costs a peer.

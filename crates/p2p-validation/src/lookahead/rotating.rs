@@ -6,7 +6,7 @@ use p2p_types::{Address, UnixSeconds};
 
 use super::{L1Time, Lookahead, LookaheadError, ScheduleError, Slot, time::Windows};
 
-/// Operators that take turns for ever: windows of one length from a beginning on.
+/// Operators that take turns for ever: windows of one length from a beginning on. Before it nothing is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RotatingSchedule {
     operators: Vec<Address>,
@@ -69,7 +69,7 @@ impl RotatingSchedule {
 
 impl Lookahead for RotatingSchedule {
     fn slot(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
-        Ok(self.nth(self.index(moment)))
+        Ok(self.turn(moment))
     }
 }
 
@@ -96,11 +96,11 @@ mod tests {
     }
 
     #[test]
-    fn before_the_beginning_it_is_nobodys_turn_and_the_first_slot_is_next() {
+    fn before_the_beginning_nothing_is_known() {
         let schedule = RotatingSchedule::new(vec![A, B], UnixSeconds::new(100), nz(4)).unwrap();
         for before in [0, 7, 99] {
             assert_eq!(schedule.turn(UnixSeconds::new(before)), None);
-            assert_eq!(at(&schedule, before), Some(slot(A, 100, 103)));
+            assert_eq!(at(&schedule, before), None);
         }
         assert_eq!(schedule.turn(UnixSeconds::new(100)), Some(slot(A, 100, 103)));
         assert_eq!(schedule.turn(UnixSeconds::new(104)), Some(slot(B, 104, 107)));

@@ -51,7 +51,7 @@ fn an_eop_advances_the_expected_preconfer_to_the_next_for_the_rest_of_the_window
     let expected =
         |handovers: &Handovers, moment| handovers.expected(&schedule, UnixSeconds::new(moment)).unwrap();
     let (last, next) = (GENESIS + WINDOW - 1, GENESIS + WINDOW);
-    assert_eq!([GENESIS - 1, GENESIS, last, next].map(|at| expected(&handovers, at)), [a, a, a, b]);
+    assert_eq!([GENESIS - 1, GENESIS, last, next].map(|at| expected(&handovers, at)), [None, a, a, b]);
 
     assert!(!handovers.note(&signed(Arc::new(schedule.clone()), 1, 0, preconf())), "a block is no handover");
     assert_eq!(expected(&handovers, GENESIS), a);

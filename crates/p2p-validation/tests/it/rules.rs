@@ -94,7 +94,7 @@ fn another_domain_is_another_signer() {
 
 #[test]
 fn a_window_that_no_slot_has_is_rejected() {
-    for claimed in [GENESIS + WINDOW - 2, GENESIS + WINDOW, 0] {
+    for claimed in [GENESIS, GENESIS + WINDOW - 2, GENESIS + WINDOW] {
         let signed = sign(Preconfirmation { submission_window_end: U256::from(claimed), ..preconf() });
         assert_eq!(rejection(judge(&signed)).label(), "window_end", "{claimed}");
     }

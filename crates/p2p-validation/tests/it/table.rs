@@ -141,10 +141,14 @@ const ROWS: &[Row] = &[
     (
         "pending_schedule",
         |c| c.schedule = known_until(END),
-        &[|c| {
-            c.schedule = known_until(END);
-            c.preconf.submission_window_end = n(END + 1);
-        }],
+        &[
+            |c| {
+                c.schedule = known_until(END);
+                c.preconf.submission_window_end = n(END + 1);
+            },
+            |c| c.preconf.submission_window_end = n(0),
+            |c| c.preconf.submission_window_end = n(GENESIS - 1),
+        ],
     ),
     (
         "beyond_horizon",
@@ -161,8 +165,7 @@ const ROWS: &[Row] = &[
         &[
             |c| c.preconf.submission_window_end = n(END - 1),
             |c| c.preconf.submission_window_end = n(END + 1),
-            |c| c.preconf.submission_window_end = n(0),
-            |c| c.preconf.submission_window_end = n(GENESIS - 1),
+            |c| c.preconf.submission_window_end = n(GENESIS),
         ],
     ),
     (

@@ -52,7 +52,8 @@ pub struct NetworkConfig {
     /// Addresses to listen on, `/ip4/…/tcp/…` and `/ip4/…/udp/…/quic-v1`. Empty: the node only dials.
     pub listen: Vec<Multiaddr>,
     /// Addresses at which others reach this node, where they differ from those it listens on: behind a
-    /// router, under a name. If there are any, peers are told of these only.
+    /// router, under a name. If there are any, peers are told of these only. `/ip4/…/udp/…` with nothing behind it is
+    /// where discovery is reached, for the record.
     pub advertise: Vec<Multiaddr>,
     /// Peers dialled at the start and, whenever they are lost, until they are back. Never pruned, never
     /// banned, not counted by the connection limits. Addresses with the same `/p2p/<id>` are one peer; at an

@@ -53,7 +53,8 @@ impl Reach {
         let fits = |address: &&Multiaddr| ip_of(address).is_none_or(|ip| ip.is_ipv4() == is_v4);
         let port =
             |port: fn(&Multiaddr) -> Option<u16>| advertise.iter().chain(bound).filter(fits).find_map(port);
-        let udp = config.advertise_port.map_or(discovery.port(), NonZeroU16::get);
+        let udp = config.advertise_port.map(NonZeroU16::get).or_else(|| port(udp_port));
+        let udp = udp.unwrap_or(discovery.port());
         Self { ip, is_v4, udp, tcp: port(tcp_port), quic: port(quic_port) }
     }
 
@@ -156,6 +157,15 @@ fn tcp_port(address: &Multiaddr) -> Option<u16> {
     }
 }
 
+/// The port of an address that is only discovery's.
+pub(crate) fn udp_port(address: &Multiaddr) -> Option<u16> {
+    let mut parts = address.iter().skip(1);
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::Udp(port)), None) => Some(port),
+        _ => None,
+    }
+}
+
 fn quic_port(address: &Multiaddr) -> Option<u16> {
     let mut parts = address.iter().skip(1);
     match (parts.next(), parts.next()) {
@@ -193,6 +203,15 @@ mod tests {
         assert_eq!(chain(&record), Some(167_000));
         assert_eq!(peer_id(&record), Some(identity.public().to_peer_id()));
         assert_eq!(addresses(&record), addresses_of(&[TCP, QUIC]));
+    }
+
+    #[test]
+    fn advertised_ports_stand_in_the_place_of_the_bound_ones() {
+        let advertise = ["/ip4/192.0.2.7/tcp/30303", "/ip4/192.0.2.7/udp/30304"];
+        let reach = reach("0.0.0.0:9000", &advertise, &[TCP]);
+        let record = build(&key(&Keypair::generate_secp256k1()).unwrap(), 1, reach, None, 1).unwrap();
+        assert_eq!(record.udp4_socket(), Some("192.0.2.7:30304".parse().unwrap()));
+        assert_eq!(addresses(&record), addresses_of(&advertise[..1]));
     }
 
     #[test]

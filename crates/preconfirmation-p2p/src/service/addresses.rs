@@ -57,7 +57,7 @@ impl NetworkService {
     }
 }
 
-/// Whether a port is free. libp2p shares its ports (`SO_REUSEPORT`): without this a second node would bind
+/// Whether the address is one of this host, and its port free. libp2p shares its ports (`SO_REUSEPORT`): without this a second node would bind
 /// the same one without a word, and each would get some of the other's connections. As there, a socket of IPv6
 /// leaves IPv4 to others, so that a node can listen on `0.0.0.0` and `::`.
 fn free(address: &Multiaddr) -> io::Result<()> {
@@ -67,9 +67,7 @@ fn free(address: &Multiaddr) -> io::Result<()> {
         Some(Protocol::Ip6(ip)) => ip.into(),
         _ => return Ok(()),
     };
-    let Some(Protocol::Tcp(port)) = parts.next().filter(|part| *part != Protocol::Tcp(0)) else {
-        return Ok(());
-    };
+    let Some(Protocol::Tcp(port)) = parts.next() else { return Ok(()) };
     let address = SocketAddr::new(ip, port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if ip.is_ipv6() {

@@ -9,8 +9,7 @@ use crate::{
     frames::{self, Author},
     gossip_cases,
     peer::{Plan, Script},
-    peer_cases,
-    request_cases,
+    peer_cases, request_cases,
     rig::{CHAIN, Failure, commitment, preconfer},
 };
 

@@ -1,0 +1,184 @@
+//! `/status`, `/healthz` and `/readyz`: answered from what is here, so that however many ask, the network's task is
+//! asked once a second.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use p2p_client::P2pClient;
+use p2p_types::{BlockNumber, Head, HeadSyncStatus, PeerId, PeerInfo, UnixSeconds};
+use p2p_validation::Lookahead;
+use preconfirmation_p2p::Multiaddr;
+use serde::Serialize;
+use tokio::{sync::watch, time::interval};
+
+use super::{super::now, Endpoint};
+
+/// Between two looks at the peers.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// What does not change while a node runs.
+#[derive(Debug, Clone, Serialize)]
+pub(in super::super) struct Policies {
+    pub(in super::super) lookahead: String,
+    pub(in super::super) storage: String,
+    /// Rules that are loosened.
+    pub(in super::super) leniencies: Vec<String>,
+}
+
+/// The peers and addresses as they were when they were last asked for.
+#[derive(Default)]
+struct Snapshot {
+    listen: Vec<Multiaddr>,
+    peers: Vec<PeerInfo>,
+    at: UnixSeconds,
+}
+
+/// What `/status` is made of.
+pub(in super::super) struct Node {
+    client: P2pClient,
+    chain_id: u64,
+    policies: Policies,
+    lookahead: Arc<dyn Lookahead>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+}
+
+/// A node, once it runs.
+pub(in super::super) type Shown = Arc<OnceLock<Node>>;
+
+/// The answer at `/status`.
+#[derive(Serialize)]
+struct Status<'a> {
+    peer: PeerId,
+    chain_id: u64,
+    listen: &'a [Multiaddr],
+    /// Highest height that an elected preconfer has signed, as far as this node knows.
+    seen: Option<BlockNumber>,
+    /// Newest height that is linked, stored and shown.
+    applied: Option<BlockNumber>,
+    head: Option<Head>,
+    sync: HeadSyncStatus,
+    clock: Clock,
+    peers: &'a [PeerInfo],
+    /// When the peers were last asked for, in unix seconds.
+    peers_at: UnixSeconds,
+    policies: &'a Policies,
+}
+
+/// Our clock against the timestamps of elected preconfers.
+#[derive(Serialize)]
+struct Clock {
+    /// Median of arrival minus timestamp, in seconds; none while too little has come.
+    offset: Option<i64>,
+    /// More than clocks that are right explain.
+    off: bool,
+    /// Everything came too early or too late.
+    unusable: bool,
+}
+
+/// The answer at `/readyz`.
+#[derive(Debug, Serialize)]
+struct Readiness {
+    ready: bool,
+    reasons: Vec<Reason>,
+}
+
+/// Why a node is not ready.
+#[derive(Debug, Serialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+enum Reason {
+    /// It opens its store or joins the network.
+    Starting,
+    /// It is behind, or cannot tell.
+    NotLive { sync: HeadSyncStatus },
+    /// There is nobody to hear from.
+    NoPeers,
+    /// Nothing that a preconfer signs now can be judged.
+    ScheduleUnknown,
+    /// The source of the schedule has failed.
+    ScheduleFailed { error: String },
+}
+
+impl Node {
+    pub(in super::super) fn new(
+        client: P2pClient,
+        chain_id: u64,
+        policies: Policies,
+        lookahead: Arc<dyn Lookahead>,
+    ) -> Self {
+        Self { client, chain_id, policies, lookahead, snapshot: watch::Sender::default() }
+    }
+
+    /// Asks the network for its peers, now and then. Ends when the client does.
+    pub(in super::super) async fn refresh(&self) {
+        let mut refresh = interval(REFRESH);
+        loop {
+            refresh.tick().await;
+            let (Ok(listen), Ok(peers)) = (self.client.listen_addrs().await, self.client.peers().await)
+            else {
+                return;
+            };
+            self.snapshot.send_replace(Arc::new(Snapshot { listen, peers, at: now() }));
+        }
+    }
+
+    fn status(&self, snapshot: &Snapshot) -> Json<serde_json::Value> {
+        let (head, sync) = (self.client.head(), self.client.status());
+        let (applied, clock) = (head.map(|head| head.number), self.client.clock());
+        let seen = match sync {
+            HeadSyncStatus::Syncing { seen, .. } => Some(seen),
+            _ => applied,
+        };
+        let status = Status {
+            peer: self.client.local_peer_id(),
+            chain_id: self.chain_id,
+            listen: &snapshot.listen,
+            seen,
+            applied,
+            head,
+            sync,
+            clock: Clock { offset: clock.offset, off: clock.is_off, unusable: clock.is_unusable },
+            peers: &snapshot.peers,
+            peers_at: snapshot.at,
+            policies: &self.policies,
+        };
+        Json(serde_json::to_value(status).unwrap_or_default())
+    }
+
+    /// What stands between this node and following the chain now.
+    fn reasons(&self) -> Vec<Reason> {
+        let sync = self.client.status();
+        let live = (!sync.is_live()).then_some(Reason::NotLive { sync });
+        let peers = self.client.ready_peers().is_empty().then_some(Reason::NoPeers);
+        let schedule = match self.lookahead.slot(now()) {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(Reason::ScheduleUnknown),
+            Err(error) => Some(Reason::ScheduleFailed { error: error.to_string() }),
+        };
+        [live, peers, schedule].into_iter().flatten().collect()
+    }
+}
+
+/// Serves for ever, from before the node runs on.
+pub(in super::super) async fn serve(endpoint: Endpoint, node: Shown) -> Infallible {
+    async fn status(State(node): State<Shown>) -> Result<Json<serde_json::Value>, StatusCode> {
+        let node = node.get().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+        let snapshot = node.snapshot.borrow().clone();
+        Ok(node.status(&snapshot))
+    }
+    async fn ready(State(node): State<Shown>) -> (StatusCode, Json<Readiness>) {
+        let reasons = node.get().map_or_else(|| vec![Reason::Starting], Node::reasons);
+        let ready = reasons.is_empty();
+        let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (code, Json(Readiness { ready, reasons }))
+    }
+    let routes = Router::new()
+        .route("/status", get(status))
+        .route("/healthz", get(StatusCode::OK))
+        .route("/readyz", get(ready))
+        .with_state(node);
+    endpoint.serve(routes).await
+}

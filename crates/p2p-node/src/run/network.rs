@@ -1,0 +1,107 @@
+//! The network that the options describe.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use p2p_client::P2pClientError;
+use preconfirmation_p2p::{
+    ConfigError, DiscoveryConfig, DiscoveryError, Multiaddr, NetworkConfig, NetworkError,
+};
+
+use super::{NETWORK, RunArgs, RunError, list::flat};
+
+/// The UDP port of discovery, unless another is given.
+const DISCOVERY: u16 = 9222;
+
+/// Takes over what the options say, and warns of what cannot do what its operator expects.
+pub(super) fn configure(config: &mut NetworkConfig, args: &RunArgs) -> Result<(), RunError> {
+    let ips = listen_ips(args);
+    config.listen = ips.iter().filter_map(|ip| address(*ip, "tcp", args.listen_tcp)).collect();
+    config.static_peers = flat(&args.static_peers).into_iter().map(|peer| peer.0).collect();
+    config.bootnodes = flat(&args.bootnodes);
+    config.data_dir = args.datadir.as_ref().map(|path| path.join(NETWORK));
+    if let Some(port) = args.listen_udp.or((!config.bootnodes.is_empty()).then_some(DISCOVERY)) {
+        let ip = ips.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        config.discovery = Some(DiscoveryConfig::new(SocketAddr::new(ip, port)));
+    }
+    config.advertise = advertised(args)?;
+    warn(config, &ips);
+    Ok(())
+}
+
+fn warn(config: &NetworkConfig, ips: &[IpAddr]) {
+    if config.discovery.is_some()
+        && config.advertise.is_empty()
+        && let Some(ip) = ips.first().filter(|ip| ip.is_unspecified())
+    {
+        tracing::warn!(
+            "--p2p.listen.ip {ip} does not say where others reach this node: until enough peers have told it, its record \
+             (ENR) has no address and is of no use as a bootnode; set --p2p.advertise.ip"
+        );
+    }
+    if config.static_peers.is_empty() && config.discovery.is_none() {
+        tracing::warn!(
+            "neither --p2p.static nor --p2p.bootnodes: this node dials nobody and waits for others to dial it"
+        );
+    }
+}
+
+/// Where to listen; everywhere, where the option is empty.
+fn listen_ips(args: &RunArgs) -> Vec<IpAddr> {
+    let ips = flat(&args.listen_ips);
+    if ips.is_empty() { vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)] } else { ips }
+}
+
+/// Where others reach this node.
+fn advertised(args: &RunArgs) -> Result<Vec<Multiaddr>, RunError> {
+    let mut addresses = Vec::new();
+    for ip in flat(&args.advertise_ips) {
+        if ip.is_unspecified() || ip.is_multicast() {
+            return Err(RunError::AdvertisedIp { ip });
+        }
+        let tcp = args.advertise_tcp.or((args.listen_tcp != 0).then_some(args.listen_tcp));
+        addresses.extend(address(ip, "tcp", tcp.ok_or(RunError::AdvertisedPort { ip })?));
+        addresses.extend(args.advertise_udp.and_then(|port| address(ip, "udp", port)));
+    }
+    Ok(addresses)
+}
+
+/// As libp2p writes it.
+fn address(ip: IpAddr, protocol: &str, port: u16) -> Option<Multiaddr> {
+    let family = if ip.is_ipv4() { "ip4" } else { "ip6" };
+    format!("/{family}/{ip}/{protocol}/{port}").parse().ok()
+}
+
+/// Why the network cannot start, in the words of the options.
+pub(super) fn failed(error: P2pClientError, args: &RunArgs, key: &'static str) -> RunError {
+    let P2pClientError::Network(source) = &error else { return error.into() };
+    match &**source {
+        NetworkError::Listen { address, source } => {
+            let source = same(source);
+            let (option, value) = match source.kind() {
+                io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => {
+                    ("--p2p.listen.tcp", format!("{} ({address})", args.listen_tcp))
+                }
+                _ => ("--p2p.listen.ip", address.to_string()),
+            };
+            RunError::Bind { option, value, source }
+        }
+        NetworkError::Discovery(DiscoveryError::Socket(source)) => {
+            let port = args.listen_udp.unwrap_or(DISCOVERY);
+            RunError::Bind { option: "--p2p.listen.udp", value: port.to_string(), source: same(source) }
+        }
+        NetworkError::DataDir { path, source } => {
+            RunError::NetworkDir { path: path.clone(), source: same(source) }
+        }
+        NetworkError::Config(ConfigError::DiscoveryIdentity) => RunError::KeyType { option: key },
+        _ => error.into(),
+    }
+}
+
+/// The same error of the system, which cannot be cloned.
+fn same(error: &io::Error) -> io::Error {
+    let other = || io::Error::new(error.kind(), error.to_string());
+    error.raw_os_error().map_or_else(other, io::Error::from_raw_os_error)
+}

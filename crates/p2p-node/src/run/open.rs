@@ -1,0 +1,76 @@
+//! What the options name, read from the disk or from a pipe.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use p2p_storage::{DiskConfig, DiskStorage, MemoryStorage, SdkStorage};
+use p2p_types::{Base, SigningDomain};
+use p2p_validation::Lookahead;
+use preconfirmation_p2p::{Keypair, identity};
+use tokio::{task::spawn_blocking, time::timeout};
+
+use super::{KEY, RunArgs, RunError, STORE};
+
+/// How long a schedule and a key may take to be read: each may come through a pipe, from a program that has to start first.
+const READ: Duration = Duration::from_secs(10);
+
+/// What the options name, read.
+pub(super) struct Opened {
+    pub(super) lookahead: Arc<dyn Lookahead>,
+    pub(super) storage: Arc<dyn SdkStorage>,
+    pub(super) identity: Keypair,
+    pub(super) base: Option<Base>,
+    /// The option that named the key.
+    pub(super) key: &'static str,
+}
+
+/// Reads what the options name. Opening a store takes as long as it takes.
+pub(super) async fn open(args: &RunArgs) -> Result<Opened, RunError> {
+    let source = args.lookahead.clone();
+    let lookahead = read("--lookahead", move || source.load(super::now())).await?;
+    let (key, path) = match (&args.priv_path, &args.datadir) {
+        (Some(path), _) => ("--p2p.priv.path", Some(path.clone())),
+        (None, datadir) => ("--datadir", datadir.as_ref().map(|path| path.join(KEY))),
+    };
+    let identity = match path {
+        Some(path) => {
+            let load = move || identity::load_or_create(&path);
+            read(key, move || load().map_err(|source| RunError::Identity { option: key, source })).await?
+        }
+        None => Keypair::generate_secp256k1(),
+    };
+    let (datadir, domain) = (args.datadir.clone(), args.domain.0);
+    let opened = spawn_blocking(move || store(datadir, domain));
+    let (storage, kept) = opened.await.map_err(|_| RunError::Died("opening"))??;
+    // What the contracts have settled stays settled, whatever the command line still says.
+    let base = args.base.map(|base| base.0).into_iter().chain(kept).max_by_key(|base| base.number);
+    if base.is_none() {
+        tracing::warn!("no --base: what is authentic is forwarded, but nothing is stored or shown");
+    }
+    Ok(Opened { lookahead, storage, identity, base, key })
+}
+
+/// Opens the store, and reads the base that it has. Blocks on the disk.
+fn store(
+    datadir: Option<PathBuf>,
+    domain: SigningDomain,
+) -> Result<(Arc<dyn SdkStorage>, Option<Base>), RunError> {
+    let Some(path) = datadir else {
+        return Ok((Arc::new(MemoryStorage::default()), None));
+    };
+    let failed = |source| RunError::Datadir { path: path.clone(), source };
+    let storage = DiskStorage::open(path.join(STORE), DiskConfig::recommended(domain)).map_err(failed)?;
+    let storage: Arc<dyn SdkStorage> = Arc::new(storage);
+    let base = storage.base().map_err(failed)?;
+    Ok((storage, base))
+}
+
+/// Reads a file that may be a pipe. The thread of one that does not end is left behind.
+async fn read<T: Send + 'static>(
+    option: &'static str,
+    work: impl FnOnce() -> Result<T, RunError> + Send + 'static,
+) -> Result<T, RunError> {
+    match timeout(READ, spawn_blocking(work)).await {
+        Ok(read) => read.map_err(|_| RunError::Died("reading"))?,
+        Err(_) => Err(RunError::Unread { option, limit: READ }),
+    }
+}

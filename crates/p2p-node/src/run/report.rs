@@ -1,0 +1,39 @@
+//! A line now and then for whoever reads the log and nothing else.
+
+use std::{convert::Infallible, time::Duration};
+
+use p2p_client::P2pClient;
+use p2p_types::{BlockNumber, HeadSyncStatus};
+use tokio::time::interval;
+
+/// Between two lines.
+const PERIOD: Duration = Duration::from_secs(30);
+
+/// Writes how many peers there are, the head, and how far behind it is: at once and then every 30 seconds.
+pub(super) async fn report(client: &P2pClient) -> Infallible {
+    let mut period = interval(PERIOD);
+    let mut started = false;
+    loop {
+        period.tick().await;
+        let (sync, peers) = (client.status(), client.ready_peers().len());
+        let head = client.head().map(|head| head.number);
+        tracing::info!(peers, head, lag = lag(&sync), %sync, "running");
+        if peers == 0 && started {
+            tracing::warn!(
+                "no peer can be asked: check --p2p.static, --p2p.bootnodes, --chain-id and what lies between the hosts"
+            );
+        }
+        started = true;
+    }
+}
+
+/// Heights between the newest block and the one to reach; none while that is not known.
+const fn lag(sync: &HeadSyncStatus) -> Option<BlockNumber> {
+    match sync {
+        HeadSyncStatus::Syncing { applied, target, .. } | HeadSyncStatus::Stalled { applied, target, .. } => {
+            Some(target.saturating_sub(*applied))
+        }
+        HeadSyncStatus::Live { .. } => Some(0),
+        _ => None,
+    }
+}
