@@ -104,7 +104,7 @@
 //! | how do I | with |
 //! |---|---|
 //! | catch up | [`P2pClient::l2_synced`], [`update_head`](P2pClient::update_head) when the settled tip moves; [`P2pClient::status`] says how far behind, honestly |
-//! | tell of L1 | [`P2pClient::update_l1_head`], [`P2pClient::notify_reorg`]; [`P2pClient::expected_preconfer`] says whose turn it is |
+//! | tell of L1 | [`P2pClient::update_l1_head`], [`P2pClient::notify_reorg`], [`P2pClient::notify_anchor_restored`]; [`P2pClient::expected_preconfer`] says whose turn it is |
 //! | hand over without a block | [`P2pClient::publish_commitment`] |
 //! | ask a peer | [`P2pClient::request_head`], [`request_commitments`](P2pClient::request_commitments), [`request_raw_txlist`](P2pClient::request_raw_txlist) |
 //! | store on disk | [`P2pClientConfig::with_storage`], with the feature `disk` |

@@ -1,9 +1,9 @@
 //! Durable state of the client, and the bounded memories beside it.
 //!
-//! The traits ([`CommitmentStore`], [`TxListStore`], [`EvidenceStore`]; whatever has all three is an
-//! [`SdkStorage`]) are what a backend implements; [`MemoryStorage`] and, with the feature `disk`, `DiskStorage` implement them alike. Only what
-//! validation has [`Linked`](p2p_validation::Linked) can be inserted, and a conflict between two blocks of one
-//! height is a result ([`Inserted`]), never an overwrite in silence. Beside the store stand three plain structs
+//! The traits ([`CommitmentStore`], [`TxListStore`], [`EvidenceStore`], [`PromiseStore`]; whatever has all four is an
+//! [`SdkStorage`]) are what a backend implements; [`MemoryStorage`] and, with the feature `disk`, `DiskStorage` implement
+//! them alike. Only what validation has [`Linked`](p2p_validation::Linked) can be inserted, and a conflict between two blocks
+//! of one height is a result ([`Inserted`]), never an overwrite in silence. Beside the store stand three plain structs
 //! that take `now`: [`PendingPool`] (what waits), [`HeldTxLists`] (lists that no commitment names yet) and
 //! [`SeenCache`] (message ids).
 //!

@@ -39,9 +39,9 @@
 //!
 //! While the schedule is not known, *early* and *late* are judged before it is waited for.
 //!
-//! The penalty is what [`Rejection::offence`] charges the peer that delivered it with. What only an elected
-//! preconfer can break (from `stale_anchor` on) is that preconfer's fault; a caller who forwards before it
-//! links leaves the peer alone there.
+//! The penalty is what [`Rejection::offence`] names. Whom to charge with it is the caller's to decide: not everything can
+//! be known to a peer that relays a commitment (`wrong_signer`, `slasher`, the window), and what only an elected
+//! preconfer can break (from `stale_anchor` on) is that preconfer's fault.
 //!
 //! No constructor switches a rule off in silence: what an operator loosens shows in
 //! [`Validator::leniencies`]. What a preconfer signs that it should not have signed both, a [`Witness`] turns
