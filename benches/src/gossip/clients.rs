@@ -7,7 +7,7 @@ use std::{
 };
 
 use libp2p::Multiaddr;
-use p2p_client::{Keypair, P2pClient, P2pClientConfig};
+use p2p_client::{Keypair, P2pClient, P2pClientConfig, Publishing};
 use p2p_storage::{CommitmentStore, MemoryStorage, TxListStore};
 use p2p_types::{Base, SdkEvent, UnixSeconds};
 use p2p_validation::{RotatingSchedule, ValidationConfig};
@@ -72,6 +72,7 @@ impl Mesh for Ours {
         let name = signed.preconf().hash();
         self.parent = Some(signed.clone());
         let author = &self.clients[usize::try_from(self.number).unwrap() % NODES];
+        author.ready_to_publish().await.unwrap();
         let since = Instant::now();
         let _sent = author.publish_commitment(signed).await.unwrap();
         arrived(&mut self.arrivals, name, since, side).await;
@@ -99,7 +100,8 @@ const WINDOW: NonZeroU64 = NonZeroU64::new(1_000_000).unwrap();
 
 async fn client() -> P2pClient {
     let rules = ValidationConfig::new(DOMAIN, p2p_types::Address::repeat_byte(0x51));
-    let mut config = P2pClientConfig::local(CHAIN, Keypair::generate_ed25519(), rules);
+    let mut config = P2pClientConfig::local(CHAIN, Keypair::generate_ed25519(), rules)
+        .with_publishing(Publishing::GuardedUntilRestart);
     config.clock = Arc::new(|| UnixSeconds::new(500_000));
     config.network.gossip = gossip();
     config.queues.events = NonZeroUsize::new(16 * 1024).unwrap();

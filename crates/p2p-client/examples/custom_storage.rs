@@ -161,6 +161,7 @@ pub(crate) async fn run() -> Outcome {
     let mut chain = Chain::new()?;
     for _ in 0..2 {
         let (signed, txlist) = chain.block();
+        client.ready_to_publish().await?;
         let _sent = client.publish_block(signed, txlist).await?;
     }
     client.shutdown().await?;

@@ -18,6 +18,8 @@ pub(crate) async fn run() -> Outcome {
     let client = node(config).await?;
     client.l2_synced(BASE).await?;
     client.connected(1).await?;
+    // Nobody signs on a head that may be old.
+    client.ready_to_publish().await?;
     let mut chain = Chain::new()?;
     for _ in 0..3 {
         let (signed, txlist) = chain.block();

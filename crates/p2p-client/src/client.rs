@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use p2p_storage::{SdkStorage, StorageError, StoredCommitment, StoredEvidence};
 use p2p_types::{
     B256, Base, BlockNumber, Clock, Head, HeadSyncStatus, PeerId, PeerInfo, Recovered, SdkCommand, SdkEvent,
-    StorageTrouble, TxList,
+    Stall, StorageTrouble, TxList,
 };
 use p2p_validation::{Leniency, Lookahead, Slot};
 use preconfirmation_p2p::{Multiaddr, NetworkHandle, PeerStatus};
@@ -146,6 +146,18 @@ impl P2pClient {
         let limit = self.bootstrap_timeout;
         let late = P2pClientError::Timeout { what: "bootstrap", limit };
         tokio::time::timeout(limit, self.connected(1)).await.unwrap_or(Err(late))
+    }
+
+    /// Waits until the client knows what it would build on, so that publishing is not refused for
+    /// [`P2pClientError::NotLive`]: it is live, or alone with nothing above its head.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Closed`] if the client ends before.
+    pub async fn ready_to_publish(&self) -> Result<(), P2pClientError> {
+        let mut state = self.state.clone();
+        let ready = |state: &State| state.ended.is_some() || knows_its_parent(&state.status);
+        let ready = state.wait_for(ready).await;
+        ready.ok().filter(|state| state.ended.is_none()).map(drop).ok_or(P2pClientError::Closed)
     }
 
     /// The newest block of the chain above the base.
@@ -404,6 +416,15 @@ impl P2pClient {
         let (reply, answer) = oneshot::channel();
         self.command(command(reply)).await?;
         answer.await.map_err(|_| P2pClientError::Closed)
+    }
+}
+
+/// Whether what would be built on is the head, as far as can be known: live, or without peers and with nothing seen above.
+pub(crate) fn knows_its_parent(status: &HeadSyncStatus) -> bool {
+    match status {
+        HeadSyncStatus::Live { .. } => true,
+        HeadSyncStatus::Stalled { why: Stall::NoPeers, applied, target, .. } => target <= applied,
+        _ => false,
     }
 }
 

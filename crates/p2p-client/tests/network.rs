@@ -11,7 +11,7 @@
 
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
-use p2p_client::{P2pClient, P2pClientConfig, P2pClientError, Sent, Subscription};
+use p2p_client::{P2pClient, P2pClientConfig, P2pClientError, Publishing, Sent, Subscription};
 use p2p_storage::{CommitmentStore, MemoryStorage, TxListStore};
 use p2p_types::{
     Address, B256, Base, Bytes, Clock, HeadSyncStatus, Origin, Preconfirmation, SdkCommand, SdkEvent,
@@ -80,7 +80,8 @@ impl Node {
 
     async fn start_with(change: impl FnOnce(&mut P2pClientConfig)) -> Self {
         let rules = ValidationConfig::new(DOMAIN, SLASHER);
-        let mut config = P2pClientConfig::local(CHAIN, Keypair::generate_ed25519(), rules);
+        let mut config = P2pClientConfig::local(CHAIN, Keypair::generate_ed25519(), rules)
+            .with_publishing(Publishing::GuardedUntilRestart);
         config.clock = Arc::new(|| UnixSeconds::new(50_000)) as Arc<dyn Clock>;
         change(&mut config);
         let schedule = RotatingSchedule::new(
@@ -104,6 +105,7 @@ impl Node {
 
     async fn publish(&self, signed: &SignedCommitment) -> Result<Sent, P2pClientError> {
         let fill = u8::try_from(signed.preconf().block_number.to::<u64>() - BASE.number).unwrap();
+        timeout(PATIENCE, self.client.ready_to_publish()).await.unwrap().unwrap();
         self.client.publish_block(signed.clone(), txlist(fill)).await
     }
 

@@ -64,6 +64,7 @@ async fn ask(
 async fn server(chain: &[Block], change: impl FnOnce(&mut NetworkConfig)) -> Node {
     let node = Node::start_with(&Tcp, 1, |config| change(&mut config.network)).await;
     for block in chain {
+        timeout(PATIENCE, node.client.ready_to_publish()).await.unwrap().unwrap();
         node.client.publish_commitment(block.signed.clone()).await.map(drop).unwrap();
     }
     node

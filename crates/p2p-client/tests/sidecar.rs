@@ -105,6 +105,7 @@ async fn start(config: P2pClientConfig, storage: &Arc<MemoryStorage>) -> P2pClie
 }
 
 async fn publish(client: &P2pClient, block: &Block) -> Result<Sent, P2pClientError> {
+    client.ready_to_publish().await?;
     client.publish_block(block.signed.clone(), block.txlist.clone()).await
 }
 

@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use p2p_client::{Keypair, P2pClient, P2pClientConfig, Sent};
+use p2p_client::{Keypair, P2pClient, P2pClientConfig, Publishing, Sent};
 use p2p_storage::MemoryStorage;
 use p2p_types::{
     Address, B256, Base, PreconfCommitment, Preconfirmation, SigningDomain, SigningKey, U256, UnixSeconds,
@@ -521,6 +521,7 @@ async fn a_clock_that_disagrees_with_preconfers_is_told_of() {
     let rules = ValidationConfig::new(SigningDomain::PLACEHOLDER, Address::ZERO);
     let config = P2pClientConfig::local(167_000, Keypair::generate_secp256k1(), rules)
         .with_clock(|| UnixSeconds::new(now() + 60))
+        .with_publishing(Publishing::GuardedUntilRestart)
         .with_static_peers([started["listen"][0].as_str().unwrap().parse().unwrap()]);
     let anyone = OpenSchedule::accepting_any_signer(UnixSeconds::new(0), NonZeroU64::new(1 << 32).unwrap());
     let preconfer =
@@ -541,6 +542,7 @@ async fn a_clock_that_disagrees_with_preconfers_is_told_of() {
         parent = preconf.hash();
         let commitment = PreconfCommitment { preconf, slasher_address: Address::ZERO };
         let signed = commitment.sign(&key, &SigningDomain::PLACEHOLDER);
+        preconfer.ready_to_publish().await.unwrap();
         let sent = preconfer.publish_block(signed, vec![0].into()).await.unwrap();
         assert!(matches!(sent, Sent::Sent { .. } | Sent::Queued), "{sent:?}");
     }

@@ -319,5 +319,7 @@ fn a_bad_option_is_named_with_its_value_and_what_to_do() {
     std::fs::write(&blocks, "\n{\"commitment\":\"0x00\"}\n").unwrap();
     let path = blocks.to_str().unwrap();
     let options = ["--lookahead", "open", "--base", "1", "--publish", path];
+    expect(1, &options, &["--publish: without --datadir", "--forget-on-restart"]);
+    let options = [&options[..], &["--forget-on-restart"]].concat();
     expect(1, &options, &[&format!("--publish {path} line 2: commitment:"), "382"]);
 }

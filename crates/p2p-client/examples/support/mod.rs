@@ -4,7 +4,7 @@
 
 use std::{num::NonZeroU64, sync::Arc};
 
-use p2p_client::{Keypair, P2pClient, P2pClientConfig};
+use p2p_client::{Keypair, P2pClient, P2pClientConfig, Publishing};
 use p2p_storage::MemoryStorage;
 use p2p_types::{
     Address, B256, Base, Bytes, PreconfCommitment, Preconfirmation, SignedCommitment, SigningDomain,
@@ -27,7 +27,9 @@ const WINDOW: NonZeroU64 = NonZeroU64::new(100_000_000_000).unwrap();
 /// The settings of a node on this chain.
 pub(crate) fn config() -> P2pClientConfig {
     let rules = ValidationConfig::new(SigningDomain::PLACEHOLDER, SLASHER);
-    P2pClientConfig::local(167_000, Keypair::generate_ed25519(), rules)
+    let config = P2pClientConfig::local(167_000, Keypair::generate_ed25519(), rules);
+    // With a store on disk, `Publishing::Guarded`: here nothing is at stake.
+    config.with_publishing(Publishing::GuardedUntilRestart)
 }
 
 /// Who may sign: the preconfer, always.
@@ -53,6 +55,7 @@ pub(crate) async fn preconfirmed(blocks: u64) -> Result<P2pClient, Box<dyn std::
     let mut chain = Chain::new()?;
     for _ in 0..blocks {
         let (signed, txlist) = chain.block();
+        client.ready_to_publish().await?;
         let _sent = client.publish_block(signed, txlist).await?;
     }
     Ok(client)

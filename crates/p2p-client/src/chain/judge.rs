@@ -223,7 +223,8 @@ impl Chain {
         let in_time = match outcome {
             ValidationOutcome::Accept(_) => true,
             // Who signed is judged before.
-            ValidationOutcome::Ignore(IgnoreReason::Early { .. } | IgnoreReason::Late { .. }) => false,
+            ValidationOutcome::Ignore(IgnoreReason::Early { .. } | IgnoreReason::Late { .. })
+            | ValidationOutcome::Defer(Missing::Time(_)) => false,
             _ => return,
         };
         if !matches!(candidate.missing, Some(Missing::Parent(_))) {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use p2p_catchup::{Failure, Input, Output, Reply, RequestId};
-use p2p_types::{BlockNumber, HeadSyncStatus, Origin, PeerId, Stall};
+use p2p_types::{BlockNumber, HeadSyncStatus, Origin, PeerId};
 
 use super::{Service, batch::Owner, now};
 use crate::chain::{Job, Listed, MAX_AHEAD};
@@ -71,16 +71,6 @@ impl Service {
             && !self.paused
         {
             self.jobs.push(Job::Tick);
-        }
-    }
-
-    /// Whether what the application would build on is the head, as far as can be known: live, or without peers and with
-    /// nothing seen above.
-    pub(super) fn knows_its_parent(&self) -> bool {
-        match self.machine.status() {
-            HeadSyncStatus::Live { .. } => true,
-            HeadSyncStatus::Stalled { why: Stall::NoPeers, applied, target, .. } => target <= applied,
-            _ => false,
         }
     }
 

@@ -31,7 +31,7 @@ use tracing::Span;
 use crate::{
     L1Reorg, P2pClientConfig, P2pClientError,
     chain::{Arrived, Chain, Conflict, Job, Judged, Listed},
-    client::State,
+    client::{State, knows_its_parent},
     requests::Asker,
     skew::Skew,
 };
@@ -346,7 +346,7 @@ impl Service {
                 drop(reply.send(Judged::Busy));
                 return;
             }
-            Command::Publish { behind: false, reply, .. } if !self.knows_its_parent() => {
+            Command::Publish { behind: false, reply, .. } if !knows_its_parent(&self.machine.status()) => {
                 drop(reply.send(Judged::NotLive(self.machine.status())));
                 return;
             }

@@ -26,6 +26,7 @@ impl World for Stuck<'_> {
 }
 
 async fn publish(node: &Node, block: &Block) -> Result<Sent, P2pClientError> {
+    node.client.ready_to_publish().await?;
     node.client.publish_block(block.signed.clone(), block.txlist.clone()).await
 }
 

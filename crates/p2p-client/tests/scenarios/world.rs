@@ -3,7 +3,7 @@
 use std::{collections::HashSet, num::NonZeroU64, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use p2p_client::{Keypair, Multiaddr, NetworkConfig, P2pClient, P2pClientConfig, Subscription};
+use p2p_client::{Keypair, Multiaddr, NetworkConfig, P2pClient, P2pClientConfig, Publishing, Subscription};
 use p2p_storage::{MemoryStorage, SdkStorage};
 use p2p_types::{
     Address, B256, Base, Bytes, Clock, PeerId, Preconfirmation, SdkEvent, SignedCommitment, SigningDomain,
@@ -141,7 +141,8 @@ impl Node {
         change: impl FnOnce(&mut P2pClientConfig),
     ) -> Self {
         let rules = ValidationConfig::new(DOMAIN, SLASHER);
-        let mut config = P2pClientConfig::local(CHAIN, identity(key), rules);
+        let mut config = P2pClientConfig::local(CHAIN, identity(key), rules)
+            .with_publishing(Publishing::GuardedUntilRestart);
         config.clock = Arc::new(|| UnixSeconds::new(50_000)) as Arc<dyn Clock>;
         change(&mut config);
         let window = NonZeroU64::new(WINDOW).unwrap();
@@ -191,6 +192,7 @@ impl Node {
     }
 
     pub(crate) async fn publish(&self, block: &Block) {
+        timeout(self.patience, self.client.ready_to_publish()).await.unwrap().unwrap();
         let _sent = self.client.publish_block(block.signed.clone(), block.txlist.clone()).await.unwrap();
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2p_client::{P2pClient, P2pClientConfig, Subscription};
+use p2p_client::{P2pClient, P2pClientConfig, Publishing, Subscription};
 use p2p_storage::{CommitmentStore, MemoryStorage, TxListStore};
 use p2p_types::{B256, Origin, SdkEvent};
 use preconfirmation_p2p::Multiaddr;
@@ -58,6 +58,8 @@ impl Node {
         published: Published,
     ) -> Result<Self, DevnetError> {
         let mut config = P2pClientConfig::local(plan.chain_id, plan.identity(index)?, plan.validation());
+        // The keys of a devnet are worth nothing.
+        config.publishing = Publishing::GuardedUntilRestart;
         if let Some(address) = listen {
             config.network.listen = vec![address];
         }

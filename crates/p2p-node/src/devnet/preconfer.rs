@@ -99,6 +99,7 @@ impl Producer {
         let signed = self.sign(preconf, key);
         self.note(hash);
         self.promised.handovers.push(hash);
+        node.client.ready_to_publish().await?;
         let sent = node.client.publish_commitment(signed).await?;
         self.count(sent);
         Ok(())
@@ -131,6 +132,7 @@ impl Producer {
             // Noted first: publishing goes on where an interrupt ends the waiting for it.
             let number = u64::try_from(number).unwrap_or(u64::MAX);
             self.promised.blocks.push(Block { number, hash, txlist: txlist_hash });
+            node.client.ready_to_publish().await?;
             let sent = node.client.publish_block(signed, txlist).await?;
             self.count(sent);
             progress.inc(1);

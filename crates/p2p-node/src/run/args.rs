@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::Args;
+use p2p_client::Publishing;
 use p2p_types::{Address, B256, Base, PeerId, SigningDomain};
 use preconfirmation_p2p::{Bootnode, Multiaddr};
 
@@ -131,8 +132,26 @@ pub(crate) struct RunArgs {
     ///
     /// A handover without a block has no `txlist`. What was published before is skipped. The first line that
     /// cannot be published ends the node with exit code 1.
+    ///
+    /// Needs --datadir, where what was published is remembered: a signer that contradicts itself after a restart loses
+    /// its stake.
     #[arg(long, value_name = "FILE")]
     pub(super) publish: Option<PathBuf>,
+
+    /// With --publish and without --datadir: accept that a restart forgets what was published
+    #[arg(long, requires = "publish")]
+    pub(super) forget_on_restart: bool,
+}
+
+impl RunArgs {
+    /// Whether the node publishes, and what its guard remembers.
+    pub(super) const fn publishing(&self) -> Publishing {
+        match (&self.publish, self.forget_on_restart) {
+            (None, _) => Publishing::Disabled,
+            (Some(_), false) => Publishing::Guarded,
+            (Some(_), true) => Publishing::GuardedUntilRestart,
+        }
+    }
 }
 
 /// The settled block.

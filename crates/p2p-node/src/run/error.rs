@@ -40,6 +40,11 @@ pub(crate) enum RunError {
         /// What it says.
         value: UnixSeconds,
     },
+    /// A restart would forget what was published.
+    #[error(
+        "--publish: without --datadir a restart forgets what was published, and a signer that contradicts itself loses its stake; set --datadir, or accept it with --forget-on-restart"
+    )]
+    Forgetful,
     /// A file cannot be read in time.
     #[error(
         "{option}: cannot be read within {} s; if it is a pipe, nobody writes into it or keeps it open",

@@ -168,6 +168,7 @@ async fn start(args: RunArgs) -> Result<Ready, RunError> {
     let rules = ValidationConfig::new(args.domain.0, args.slasher);
     let mut config = P2pClientConfig::new(args.chain_id, identity, rules);
     network::configure(&mut config.network, &args)?;
+    config.publishing = args.publishing();
     let started = P2pClient::start(config, storage, lookahead.clone()).await;
     let client = started.map_err(|error| network::failed(error, &args, key))?;
     let leniencies: Vec<String> = client.leniencies().iter().map(ToString::to_string).collect();

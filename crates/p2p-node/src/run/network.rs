@@ -7,10 +7,10 @@ use std::{
 
 use p2p_client::P2pClientError;
 use preconfirmation_p2p::{
-    ConfigError, DiscoveryConfig, DiscoveryError, Multiaddr, NetworkConfig, NetworkError,
+    ConfigError, DiscoveryConfig, DiscoveryError, Multiaddr, NetworkConfig, NetworkError, RateLimit,
 };
 
-use super::{NETWORK, RunArgs, RunError, list::flat};
+use super::{NETWORK, RunArgs, RunError, args::PeerRateLimit, list::flat};
 
 /// The UDP port of discovery, unless another is given.
 const DISCOVERY: u16 = 9222;
@@ -27,6 +27,10 @@ pub(super) fn configure(config: &mut NetworkConfig, args: &RunArgs) -> Result<()
         config.discovery = Some(DiscoveryConfig::new(SocketAddr::new(ip, port)));
     }
     config.advertise = advertised(args)?;
+    config.rate_limits = flat(&args.rate_limits)
+        .into_iter()
+        .map(|PeerRateLimit { peer, requests, window }| (peer, RateLimit { requests, window }))
+        .collect();
     warn(config, &ips);
     Ok(())
 }
@@ -76,7 +80,11 @@ fn address(ip: IpAddr, protocol: &str, port: u16) -> Option<Multiaddr> {
 
 /// Why the network cannot start, in the words of the options.
 pub(super) fn failed(error: P2pClientError, args: &RunArgs, key: &'static str) -> RunError {
-    let P2pClientError::Network(source) = &error else { return error.into() };
+    let source = match &error {
+        P2pClientError::Network(source) => source,
+        P2pClientError::Config(p2p_client::ConfigError::ForgetfulStore) => return RunError::Forgetful,
+        _ => return error.into(),
+    };
     match &**source {
         NetworkError::Listen { address, source } => {
             let source = same(source);

@@ -88,6 +88,7 @@ pub(super) async fn publish(client: &P2pClient, path: PathBuf) -> Result<(), Run
         move || read(&path, &sender)
     });
     while let Some((line, block)) = blocks.recv().await {
+        client.ready_to_publish().await?;
         let sent = match block {
             Ok(Block { signed, txlist: Some(txlist) }) => {
                 client.publish_block(signed, txlist).await.map_err(PublishError::from)
