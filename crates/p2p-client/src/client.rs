@@ -155,7 +155,12 @@ impl P2pClient {
     /// [`P2pClientError::Closed`] if the client ends before.
     pub async fn ready_to_publish(&self) -> Result<(), P2pClientError> {
         let mut state = self.state.clone();
-        let ready = |state: &State| state.ended.is_some() || knows_its_parent(&state.status);
+        // What is told of being alone is out of date as soon as a peer has come.
+        let alone = |state: &State| matches!(state.status, HeadSyncStatus::Stalled { .. });
+        let ready = |state: &State| {
+            state.ended.is_some()
+                || (knows_its_parent(&state.status) && (state.peers.is_empty() || !alone(state)))
+        };
         let ready = state.wait_for(ready).await;
         ready.ok().filter(|state| state.ended.is_none()).map(drop).ok_or(P2pClientError::Closed)
     }
@@ -368,6 +373,7 @@ impl P2pClient {
             SdkCommand::UpdateHead(base) => self.update_head(base).await,
             SdkCommand::UpdateL1Head(l1_head) => self.update_l1_head(l1_head).await,
             SdkCommand::NotifyReorg { anchor } => self.notify_reorg(anchor).await.map(drop),
+            SdkCommand::NotifyAnchorRestored { anchor } => self.notify_anchor_restored(anchor).await,
             SdkCommand::Shutdown => self.shutdown().await,
             other => Err(P2pClientError::UnknownCommand(Box::new(other))),
         }

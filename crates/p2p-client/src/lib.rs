@@ -127,6 +127,10 @@
 //! | `p2p_dials_total` | source, outcome | dials | by where the address came from (network) |
 //! | `p2p_discovery_records_total` | outcome | records | seen by discovery, by what they are good for (network) |
 //! | `p2p_offences_total` | offence | offences | that peers were charged with (network) |
+//! | `p2p_own_schedule_suspected` | | 0 or 1 | several authors offend alike: this node's own schedule or clock is the suspect (network) |
+//! | `p2p_connections_refused_total` | limit | connections | refused, by the limit that they would exceed (network) |
+//! | `p2p_identity_used_twice_total` | sign | signs | that two nodes use one key (network) |
+//! | `p2p_service_tick_seconds` | | seconds | what the network does once a second (network) |
 //! | `p2p_bans_total` | reason | peers | banned (network) |
 //! | `p2p_queue_length` | queue | entries | what waits in the network (network) |
 //! | `p2p_queue_dropped_total` | queue | entries | what a full queue of the network cost (network) |

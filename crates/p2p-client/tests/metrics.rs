@@ -20,7 +20,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use p2p_client::{Keypair, NetworkConfig};
 use p2p_types::{Offence, SdkEvent, SigningKey, Topic};
 use preconfirmation_p2p::{
-    DiscoveryConfig, Network, NetworkEvent, NetworkEvents, NetworkHandle, PeersConfig,
+    DiscoveryConfig, Network, NetworkEvent, NetworkEvents, NetworkHandle, PeersConfig, Published, Verdict,
     sim::{Link, SimNetwork},
 };
 use preconfirmation_types::{B256, Container as _, RawTxListGossip};
@@ -71,6 +71,7 @@ type Description = (Option<Unit>, SharedString);
 struct Recorder {
     inner: Arc<DebuggingRecorder>,
     described: Arc<Mutex<BTreeMap<String, Description>>>,
+    counters: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Recorder {
@@ -93,6 +94,7 @@ impl metrics::Recorder for Recorder {
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.counters.lock().unwrap().insert(key.name().to_owned());
         self.inner.register_counter(key, metadata)
     }
 
@@ -131,6 +133,8 @@ fn every_series_of_the_table_is_described_and_recorded_and_no_other() {
     let real = runtime::Builder::new_current_thread().enable_all().build().unwrap();
     real.block_on(clients_over_tcp());
     real.block_on(networks_that_find_and_throw_out());
+    real.block_on(networks_that_suspect_and_refuse(&recorder));
+    real.block_on(a_store_in_trouble());
 
     let table = documented();
     let names = |names: &mut dyn Iterator<Item = &String>| names.cloned().collect::<BTreeSet<_>>();
@@ -166,10 +170,6 @@ async fn a_client_in_trouble() {
     for block in &chain[..2] {
         a.publish(block).await;
     }
-    for _ in 0..200 {
-        sleep(Duration::from_millis(100)).await;
-        println!("{:?} paused {}", b.client, b.client.is_paused());
-    }
     b.has(&chain[..2]).await;
 
     let voice = Voice::start(&network, 11, &[&b]).await;
@@ -183,6 +183,7 @@ async fn a_client_in_trouble() {
     voice.tell(&Block::after(Some(&chain[0]), 1)).await;
     b.until(|event| matches!(event, SdkEvent::Evidence { .. }).then_some(())).await;
     assert!(b.client.notify_reorg(0).await.unwrap().from.is_some());
+    b.client.notify_anchor_restored(0).await.unwrap();
     for block in &chain {
         a.publish(block).await;
     }
@@ -228,6 +229,85 @@ fn join(change: impl FnOnce(&mut NetworkConfig)) -> (NetworkHandle, NetworkEvent
 async fn until(events: &mut NetworkEvents, wanted: impl Fn(&NetworkEvent) -> bool) {
     let found = async { while !wanted(&events.next().await.unwrap()) {} };
     timeout(PATIENCE, found).await.unwrap();
+}
+
+/// What only networks count that three authors deceive, that have no place left, or whose key another one has.
+async fn networks_that_suspect_and_refuse(recorder: &Recorder) {
+    let (judge, mut events) = join(|_| ());
+    let address = judge.listen_addrs().await.unwrap().remove(0);
+    let mut authors = Vec::new();
+    for (block, parent) in Block::chain(3).into_iter().zip(0_u8..) {
+        let (author, kept) = join(|_| ());
+        author.dial(address.clone()).await.unwrap();
+        until(&mut events, |event| matches!(event, NetworkEvent::PeerConnected(_))).await;
+        let ssz = block.signed.to_ssz().into();
+        assert_ne!(author.publish(Topic::Commitments, ssz).await.unwrap(), Published::Duplicate, "{parent}");
+        loop {
+            if let Some(NetworkEvent::Gossip { verdict, .. }) =
+                timeout(PATIENCE, events.next()).await.unwrap()
+            {
+                break verdict.settle(Verdict::RejectAuthor(Offence::WrongSigner));
+            }
+        }
+        authors.push((author, kept));
+    }
+    while !judge.suspects_itself() {
+        tokio::task::yield_now().await;
+    }
+    let (tight, _events) = join(|config| {
+        config.connections.limit_private = true;
+        config.connections.max_inbound_per_ip = 1.try_into().unwrap();
+    });
+    let address = tight.listen_addrs().await.unwrap().remove(0);
+    authors[0].0.dial(address.clone()).await.unwrap();
+    // The handshake may be over before the connection is refused.
+    drop(authors[1].0.dial(address.clone()).await);
+    let key = Keypair::generate_secp256k1();
+    // On two hosts: what they dial by QUIC comes from where they listen.
+    let on_host = |number: u8| {
+        join(|config| {
+            config.identity = key.clone();
+            config.listen = vec![format!("/ip4/127.0.8.{number}/udp/0/quic-v1").parse().unwrap()];
+        })
+    };
+    let ((one, _first), (other, _second)) = (on_host(1), on_host(2));
+    // As a stranger would: without the identity that it expects there.
+    let address = other.listen_addrs().await.unwrap().remove(0);
+    assert!(one.dial(address.iter().take(3).collect()).await.is_err());
+    // One end alone is told once the other cannot come any more.
+    let told = async {
+        while !recorder.counters.lock().unwrap().contains("p2p_identity_used_twice_total") {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, told).await.unwrap();
+    for network in authors.iter().map(|(author, _)| author).chain([&judge, &tight, &one, &other]) {
+        network.shutdown();
+    }
+}
+
+/// What only a client counts whose store is full, and finds a list damaged.
+async fn a_store_in_trouble() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = p2p_storage::StorageLimits { commitments: 1, ..Default::default() };
+    let recommended = p2p_storage::DiskConfig::recommended(p2p_types::SigningDomain::PLACEHOLDER);
+    let config = p2p_storage::DiskConfig { limits, file_bytes: 1, ..recommended };
+    let store = std::sync::Arc::new(p2p_storage::DiskStorage::open(folder.path(), config).unwrap());
+    let node = Node::with_storage(&Tcp, 1, store, |_| ()).await;
+    let chain = Block::chain(2);
+    node.publish(&chain[0]).await;
+    let full = node.client.publish_block(chain[1].signed.clone(), chain[1].txlist.clone()).await;
+    assert!(full.unwrap_err().is_retryable());
+    let name = format!("{:x}", chain[0].signed.preconf().raw_tx_list_hash);
+    std::fs::write(folder.path().join("txlists").join(&name[..1]).join(&name), [0; 10]).unwrap();
+    let mut feed = node.client.events_from(11);
+    let update = feed.next().await.unwrap();
+    assert!(matches!(update, Some(p2p_client::BlockUpdate::Waiting { block: 11, .. })), "{update:?}");
+    // Behind what the feed has told of the damage.
+    node.client.update_l1_head(1).await.unwrap();
+    node.client.update_head(p2p_types::Base::at(10)).await.unwrap();
+    drop(feed);
+    node.stop().await;
 }
 
 /// What only networks count that look for peers, ban one, and have too many.

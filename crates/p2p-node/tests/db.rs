@@ -190,8 +190,12 @@ fn a_damaged_database_is_told_in_one_line_by_whoever_opens_it() {
             assert!(said.contains("chain: the store is corrupt"), "{name}, {command}: {said}");
             assert!(said.contains("move the folder away"), "{name}, {command}: {said}");
         }
-        let said = one_line(&run(folder.path()));
-        assert!(said.contains("--datadir") && said.contains("the store is corrupt"), "{name}: {said}");
+        let output = run(folder.path());
+        let log = text(&output.stderr);
+        let said = log.lines().last().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}: {log}");
+        assert!(said.starts_with("error: ") && said.contains("--datadir"), "{name}: {log}");
+        assert!(said.contains("the store is corrupt") && said.contains("move it away"), "{name}: {log}");
     }
 }
 

@@ -626,7 +626,7 @@ fn a_file_that_cannot_be_read_says_why_and_what_to_do() {
     );
     let key = [&CHAIN[..], &LOOPBACK, &["--p2p.priv.path", path]].concat();
     expect(1, &key, &["--p2p.priv.path", path, "is a directory"]);
-    let publish = [&CHAIN[..], &LOOPBACK, &["--publish", "/no/such"]].concat();
+    let publish = [&CHAIN[..], &LOOPBACK, &["--forget-on-restart", "--publish", "/no/such"]].concat();
     expect(1, &publish, &["--publish /no/such", "No such file", "check the path"]);
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();

@@ -8,7 +8,7 @@ use crate::StorageError;
 /// what is above never goes, the insert fails instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StorageLimits {
-    /// Commitments: chain, history and handovers. Each has 382 bytes on the wire, about 700 in memory.
+    /// Commitments: the chain, what is beside it, and handovers. Each has 382 bytes on the wire, about 700 in memory.
     pub commitments: usize,
     /// Of these, blocks above the base that are not in the chain. Of the signer who has most of them, one on which
     /// nothing stands goes first, and the chain goes before all of them where `commitments` is reached.

@@ -31,7 +31,7 @@ pub struct MemoryStorage {
 #[derive(Debug, Default)]
 struct State {
     base: Option<Base>,
-    /// Everything linked: chain, history, handovers.
+    /// Everything linked: the chain, what is beside it, handovers.
     by_hash: HashMap<B256, StoredCommitment>,
     /// The chain. Without gaps from the block above the base, and as far below as has not been pruned.
     chain: BTreeMap<BlockNumber, B256>,

@@ -181,7 +181,7 @@ impl ChainUpdate {
 /// How much a store holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StorageStats {
-    /// Commitments: chain, history and handovers.
+    /// Commitments: the chain, what is beside it, and handovers.
     pub commitments: usize,
     /// Transaction lists.
     pub txlists: usize,
@@ -344,7 +344,7 @@ pub trait CommitmentStore: Send + Sync {
         Ok(false)
     }
 
-    /// How many there are: chain, history and handovers.
+    /// How many there are: the chain, what is beside it, and handovers.
     ///
     /// # Errors
     /// [`StorageError`] if the store cannot be read.

@@ -50,7 +50,8 @@ pub enum SdkEvent {
         /// Where it came from.
         origin: Origin,
     },
-    /// Blocks were replaced: the signer of one equivocated, or a later commitment built on another (§7).
+    /// Blocks were replaced: the signer of one equivocated, a later commitment built on another (§7), or
+    /// the base contradicts them.
     /// The blocks that take their place follow as `Commitment`s.
     Reorg {
         /// Preconfirmation hashes of the blocks that are no longer in the chain, lowest first.
@@ -59,7 +60,8 @@ pub enum SdkEvent {
         from: BlockNumber,
     },
     /// L1 has replaced blocks that blocks of the chain are anchored to: those and all that build on them have
-    /// left the chain. Catch-up asks for what stands there now, which may be the same.
+    /// left the chain, and do not come back until something signed since stands on them, or L1 has their anchors
+    /// again. Catch-up asks for what stands there now.
     L1Reorg {
         /// The lowest L1 block that was replaced.
         anchor: BlockNumber,
@@ -68,8 +70,8 @@ pub enum SdkEvent {
         /// Preconfirmation hashes of the blocks that have left the chain, lowest first.
         affected: Vec<B256>,
     },
-    /// A preconfer has signed what it should not have signed both (§7). Told once for each signer, height and
-    /// kind.
+    /// A preconfer has signed what it should not have signed both (§7). Told once for each signer, window
+    /// and kind.
     Evidence {
         /// What it did.
         kind: Misbehaviour,
@@ -210,6 +212,11 @@ pub enum SdkCommand {
     /// L1 has replaced its blocks from this one on.
     NotifyReorg {
         /// The lowest L1 block that was replaced.
+        anchor: BlockNumber,
+    },
+    /// L1 has the blocks from this one on again that it had replaced.
+    NotifyAnchorRestored {
+        /// The lowest L1 block that is back.
         anchor: BlockNumber,
     },
     /// Shut the client down.

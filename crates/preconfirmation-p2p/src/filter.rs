@@ -14,6 +14,7 @@ use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use libp2p::{
@@ -28,6 +29,7 @@ use libp2p::{
     },
 };
 use preconfirmation_types::{Bytes, Offence, Topic};
+use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::{
     gossip::{Topics, decode},
@@ -37,6 +39,9 @@ use crate::{
 /// gossipsub's own limit for the streams of a connection, each way (`MAX_SUBSTREAM_ATTEMPTS`): with the fifth, its
 /// handler gives the connection up.
 const STREAM_ATTEMPTS: usize = 5;
+
+/// How often a handler is woken, whatever happens.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Most events that wait to be told. They are told at the next poll, so there are few; one more is dropped and counted.
 const EVENTS: usize = 1024;
@@ -254,11 +259,15 @@ pub(crate) struct Handler<H> {
     outbound: usize,
     refused: bool,
     told: bool,
+    /// gossipsub asks nobody to wake it for a message that comes after its stream has broken.
+    look: Interval,
 }
 
 impl<H> Handler<H> {
-    const fn new(inner: H) -> Self {
-        Self { inner, inbound: 0, outbound: 0, refused: false, told: false }
+    fn new(inner: H) -> Self {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { inner, inbound: 0, outbound: 0, refused: false, told: false, look }
     }
 }
 
@@ -287,6 +296,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
             self.told = true;
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler::GivenUp));
         }
+        while self.look.poll_tick(cx).is_ready() {}
         self.inner.poll(cx).map(|event| event.map_custom(FromHandler::Inner))
     }
 

@@ -44,10 +44,8 @@ impl PeersConfig {
         if surplus == 0 {
             return Vec::new();
         }
-        let may_go = |peer: &&Standing| {
-            let old = now.saturating_duration_since(peer.since) >= self.grace;
-            old && !peer.protected && !peer.in_flight
-        };
+        let may_go =
+            |peer: &&Standing| !peer.protected && now.saturating_duration_since(peer.since) >= self.grace;
         let mut leaving: Vec<_> = peers.iter().filter(may_go).collect();
         leaving.sort_by(|one, other| {
             let order = one.ready.cmp(&other.ready).then(one.score.total_cmp(&other.score));

@@ -1,10 +1,15 @@
 //! What the signer of a commitment has promised before, so that the application does not contradict it.
 
+use std::time::Duration;
+
 use p2p_storage::{Promise, StorageError};
 use p2p_types::{Address, B256, BlockNumber, Misbehaviour, UnixSeconds};
 use p2p_validation::Elected;
 
 use super::Chain;
+
+/// How long own promises are kept after their window is over: more than a clock is ever wrong by.
+const PROMISES_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// A promise that a new one would break: together, both signatures prove a misbehaviour. Only a refusal gives
 /// one, so that nobody acknowledges a conflict that they have not been shown.
@@ -62,8 +67,8 @@ impl Chain {
     /// Forgets promises for windows that are over: nothing can be signed for them any more.
     pub(super) fn forget_promises(&mut self) -> Result<(), StorageError> {
         let grace = self.validator.config().executor_slot_grace;
-        // As long again, for clocks that differ.
-        let over = self.unix.saturating_sub(grace).saturating_sub(self.seen_ttl);
+        // A clock that jumps ahead by hours must not forget what it can still contradict.
+        let over = self.unix.saturating_sub(grace).saturating_sub(PROMISES_KEPT);
         if self.promises_until < over {
             self.promises_until = over;
             self.store.prune_promises(over)?;

@@ -74,12 +74,12 @@ impl Chain {
                 return unusable;
             }
         };
-        let built_on = above.builds_on || self.pending.waits_for(&elected.hash());
-        if self.promises.admit(&elected) == Admission::Full && !built_on {
+        let waited_for = self.pending.waits_for(&elected.hash());
+        if self.promises.admit(&elected) == Admission::Full && !above.builds_on && !waited_for {
             self.metrics.ignored("too_many_promises");
             return unusable;
         }
-        if !above.renewed && !built_on && self.store.by_hash(&elected.hash())?.is_none() {
+        if !above.renewed && !waited_for && self.store.by_hash(&elected.hash())?.is_none() {
             self.metrics.ignored("l1_replaced");
             return unusable;
         }

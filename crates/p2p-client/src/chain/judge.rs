@@ -68,8 +68,8 @@ impl Chain {
         Ok(judged)
     }
 
-    /// Whether this very promise of its signer is in the store. A block that left the chain and has no
-    /// successor is not: it may come back.
+    /// Whether this very promise of its signer is in the store. A block at whose height nothing stands
+    /// any more is judged anew.
     fn is_here(&self, commitment: &Authenticated) -> Result<bool, StorageError> {
         let Some(known) = self.store.by_hash(&commitment.hash())? else { return Ok(false) };
         let same = known.recovered.signer() == commitment.recovered().signer();

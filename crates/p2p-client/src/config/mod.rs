@@ -189,7 +189,7 @@ impl Default for StorageChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryConfig {
-    /// Commitments that wait for their parent or for the schedule.
+    /// Commitments that wait for their parent, for the schedule or for their time.
     pub pending: PendingLimits,
     /// Bytes of transaction lists that no commitment names yet.
     pub held_txlist_bytes: usize,

@@ -126,7 +126,7 @@ pub(crate) struct Service {
     skew: Skew,
     /// Where catch-up stands by its own account.
     claimed: HeadSyncStatus,
-    /// When something in the chain's waiting room is to be looked at.
+    /// When something in the chain's pending pool is to be looked at.
     chain_deadline: Option<Instant>,
     /// Gossip for the next batch.
     commitments: Vec<Arrived>,

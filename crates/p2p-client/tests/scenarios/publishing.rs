@@ -66,6 +66,8 @@ async fn what_was_stored_and_not_sent_goes_out_when_it_is_published_again_and_th
         peer.until(|event| matches!(event, SdkEvent::PeerDisconnected { .. }).then_some(())).await;
         let again = Node::back(&network, left).await;
         peer.dial(&again).await;
+        // What catch-up asks is over.
+        again.client.ready_to_publish().await.unwrap();
         let sent = network.counts().sent;
         assert_eq!(publish(&again, &block).await.unwrap(), Sent::Duplicate);
         assert_eq!(again.client.publish_commitment(block.signed.clone()).await.unwrap(), Sent::Duplicate);

@@ -236,6 +236,10 @@ impl Node {
     }
 
     pub(crate) async fn live(&mut self) {
+        // Told once, and not again while it lasts.
+        if self.client.status().is_live() {
+            return;
+        }
         self.until(|event| matches!(event, SdkEvent::Status { status } if status.is_live()).then_some(()))
             .await;
     }

@@ -27,7 +27,7 @@ pub(super) type EvidencePlace<'a> = (&'a [u8; 20], BlockNumber, &'a str);
 
 /// Schema, domain and state.
 pub(super) const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
-/// Everything linked: chain, history, handovers. Heights are the order, so that a range is read in one sweep.
+/// Everything linked: the chain, what is beside it, handovers. Heights are the order, so that a range is read in one sweep.
 pub(super) const COMMITMENTS: Commitments = TableDefinition::new("linked");
 /// At which height to look for a preconfirmation hash: [`entry`] says how. Hashes come in no order, so each insert
 /// changes a page of its own here. There are fewer pages the less an entry has, and those of one [`AGE`] lie together:

@@ -1,7 +1,7 @@
 //! What the validator accepts, and what it does with the rest, through its public API.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
-#![allow(clippy::disallowed_methods, reason = "the waiting room takes a moment, any moment")]
+#![allow(clippy::disallowed_methods, reason = "the pending pool takes a moment, any moment")]
 
 mod evidence;
 mod handover;

@@ -51,7 +51,7 @@ static CHAIN: LazyLock<Vec<Authenticated>> = LazyLock::new(|| {
     (1..=BLOCKS).map(block).collect()
 });
 
-/// The chain as the rules let it grow, with the waiting room of the client.
+/// The chain as the rules let it grow, with the pending pool of the client.
 struct Node {
     schedule: Arc<CachedSchedule>,
     validator: Validator,

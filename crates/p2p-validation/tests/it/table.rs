@@ -146,8 +146,14 @@ const ROWS: &[Row] = &[
                 c.schedule = known_until(END);
                 c.preconf.submission_window_end = n(END + 1);
             },
-            |c| c.preconf.submission_window_end = n(0),
-            |c| c.preconf.submission_window_end = n(GENESIS - 1),
+            |c| {
+                c.arrival = Arrival::History(UnixSeconds::new(NOW));
+                c.preconf.submission_window_end = n(0);
+            },
+            |c| {
+                c.arrival = Arrival::History(UnixSeconds::new(NOW));
+                c.preconf.submission_window_end = n(GENESIS - 1);
+            },
         ],
     ),
     (

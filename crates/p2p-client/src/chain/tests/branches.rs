@@ -84,12 +84,14 @@ fn an_l1_reorg_takes_what_is_anchored_to_it_and_all_that_builds_on_it() {
 #[test]
 fn a_block_signed_after_an_l1_reorg_brings_back_what_it_stands_on() {
     let mut rig = Rig::new();
-    let blocks = chain(3);
+    let blocks = chain(4);
     rig.gossip(&blocks[0]);
     rig.gossip(&blocks[1]);
     rig.l1_reorg(0);
     assert_eq!(rig.head(), None);
     assert_eq!(shown(&rig.gossip(&blocks[2])), [0; 0], "signed before");
+    let page = [&blocks[2], &blocks[3]].map(|old| sign_by(&key(1), old));
+    assert_eq!(rig.import(&page).0, ImportVerdict::Unlinked { index: 0 }, "old copies speak for none");
     let after = Preconfirmation { timestamp: U256::from(NOW.get() + 1), ..blocks[2].clone() };
     assert_eq!(shown(&rig.gossip(&after)), [11, 12, 13]);
 }
