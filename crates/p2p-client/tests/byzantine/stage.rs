@@ -1,0 +1,177 @@
+//! Who plays, in which windows, by which clock.
+
+use p2p_types::{
+    Address, B256, Bytes, Preconfirmation, SignedCommitment, SigningDomain, SigningKey, U256, UnixSeconds,
+};
+use preconfirmation_types::{PreconfCommitment, keccak256};
+use tokio::time::Instant;
+
+use crate::play::Shape;
+
+pub(crate) const CHAIN: u64 = 167_000;
+pub(crate) const SLASHER: Address = Address::repeat_byte(0x51);
+pub(crate) const DOMAIN: SigningDomain = SigningDomain::PLACEHOLDER;
+
+/// Honest nodes.
+pub(crate) const HONEST: usize = 7;
+
+/// Seconds in a window, and between two moves of a base: an L1 slot.
+pub(crate) const WINDOW: u64 = 12;
+
+/// When the first window starts.
+pub(crate) const GENESIS: u64 = 1_000_000;
+
+/// The block that is settled at the beginning.
+pub(crate) const BASE: u64 = 10;
+
+/// Windows before the attack, in which honest preconfers begin the chain.
+pub(crate) const BEFORE: usize = 2;
+
+/// Windows of the attack.
+pub(crate) const ATTACK: usize = 5;
+
+/// Windows after it: those in which nobody signs anything, and one of an honest preconfer.
+pub(crate) const QUIET: usize = 2;
+pub(crate) const AFTER: usize = 1;
+
+/// Who is elected for a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Honest(usize),
+    Adversary(usize),
+}
+
+/// What the seed has drawn.
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) shape: Shape,
+    pub(crate) adversaries: usize,
+    pub(crate) elected: bool,
+    /// By window.
+    pub(crate) owners: Vec<Owner>,
+}
+
+impl Plan {
+    pub(crate) fn draw(seed: u64, adversaries: usize, elected: bool, shape: Shape) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut order: Vec<usize> = (0..HONEST).collect();
+        rng.shuffle(&mut order);
+        let windows = BEFORE + ATTACK + QUIET + AFTER;
+        let mut owners: Vec<Owner> =
+            (0..windows).map(|window| Owner::Honest(order[window % HONEST])).collect();
+        if elected && adversaries > 0 {
+            // Two turns of adversaries, one after the other or with one between them; the last is of an honest preconfer.
+            for (turn, window) in [BEFORE + 1, BEFORE + rng.usize(2..ATTACK - 1)].into_iter().enumerate() {
+                owners[window] = Owner::Adversary(turn % adversaries);
+            }
+        }
+        Self { seed, shape, adversaries, elected, owners }
+    }
+
+    /// The same without adversaries: honest preconfers have their turns.
+    pub(crate) fn quiet(&self) -> Self {
+        Self::draw(self.seed, 0, false, self.shape)
+    }
+
+    pub(crate) fn signer(&self, owner: Owner) -> SigningKey {
+        key(match owner {
+            Owner::Honest(index) => 1 + index as u64,
+            Owner::Adversary(index) => 100 + index as u64,
+        })
+    }
+}
+
+/// A key by its number, from 1.
+pub(crate) fn key(number: u64) -> SigningKey {
+    let mut bytes = [0; 32];
+    bytes[24..].copy_from_slice(&number.to_be_bytes());
+    SigningKey::from_bytes(bytes).unwrap()
+}
+
+/// The wall clock of all, which stands still with Tokio's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WallClock(Instant);
+
+impl WallClock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn now(self) -> u64 {
+        GENESIS + self.0.elapsed().as_secs()
+    }
+
+    pub(crate) fn unix(self) -> UnixSeconds {
+        UnixSeconds::new(self.now())
+    }
+
+    /// The window of now.
+    pub(crate) fn window(self) -> usize {
+        usize::try_from((self.now() - GENESIS) / WINDOW).unwrap()
+    }
+}
+
+/// The last second of a window.
+pub(crate) const fn end_of(window: usize) -> u64 {
+    GENESIS + (window as u64 + 1) * WINDOW - 1
+}
+
+/// A block and its list; or a handover, without one.
+#[derive(Debug, Clone)]
+pub(crate) struct Block {
+    pub(crate) signed: SignedCommitment,
+    pub(crate) txlist: Bytes,
+}
+
+/// What a block builds on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parent {
+    pub(crate) number: u64,
+    pub(crate) hash: B256,
+    pub(crate) timestamp: u64,
+}
+
+impl Parent {
+    pub(crate) const BASE: Self = Self { number: BASE, hash: B256::ZERO, timestamp: GENESIS - 1 };
+}
+
+impl Block {
+    /// The block on `parent`, in a window. Another `salt` makes another block.
+    pub(crate) fn on(
+        parent: Parent,
+        timestamp: u64,
+        window_end: u64,
+        salt: u64,
+        signer: &SigningKey,
+    ) -> Self {
+        let number = parent.number.wrapping_add(1);
+        let txlist = [&number.to_be_bytes(), &salt.to_be_bytes(), [7; 160].as_slice()].concat();
+        let preconf = Preconfirmation {
+            block_number: U256::from(number),
+            timestamp: U256::from(timestamp),
+            submission_window_end: U256::from(window_end),
+            raw_tx_list_hash: keccak256(&txlist),
+            parent_preconfirmation_hash: parent.hash,
+            ..Default::default()
+        };
+        Self::of(preconf, txlist.into(), signer)
+    }
+
+    pub(crate) fn of(preconf: Preconfirmation, txlist: Bytes, signer: &SigningKey) -> Self {
+        let signed = PreconfCommitment { preconf, slasher_address: SLASHER }.sign(signer, &DOMAIN);
+        Self { signed, txlist }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.signed.preconf().block_number.to()
+    }
+
+    pub(crate) fn hash(&self) -> B256 {
+        self.signed.preconf().hash()
+    }
+
+    pub(crate) fn parent(&self) -> Parent {
+        let preconf = self.signed.preconf();
+        Parent { number: self.number(), hash: self.hash(), timestamp: preconf.timestamp.to() }
+    }
+}
