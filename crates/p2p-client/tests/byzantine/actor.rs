@@ -146,6 +146,8 @@ pub(crate) struct Seat {
     /// Two identities, each connected to other honest nodes, and the first to all where the seed says so.
     pub(crate) actors: [Actor; 2],
     pub(crate) signer: SigningKey,
+    /// The number of its key.
+    pub(crate) number: u64,
     pub(crate) elected: bool,
 }
 

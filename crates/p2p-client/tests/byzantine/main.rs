@@ -24,14 +24,31 @@ mod stranger;
 use std::ops::Range;
 
 use actor::{Adversary, Seat};
-use play::{Shape, play};
+use play::{LATE_SCHEDULE, LONG_BRANCHES, PLAIN, Shape, play};
 use stage::Plan;
 
-/// Of ten nodes, three.
-const THIRTY_PERCENT: usize = 3;
+/// How many adversaries there are, whether they are elected, and how many seeds are played.
+#[derive(Debug, Clone, Copy)]
+struct Company {
+    adversaries: usize,
+    elected: bool,
+    seeds: u64,
+}
 
-fn seeds() -> Range<u64> {
-    let Ok(range) = std::env::var("BYZANTINE_SEEDS") else { return 0..2 };
+const ALONE: Company = Company { adversaries: 1, elected: true, seeds: 2 };
+
+/// Of ten nodes, three.
+const THIRTY_PERCENT: Company = Company { adversaries: 3, ..ALONE };
+
+const STRANGER: Company = Company { elected: false, ..ALONE };
+
+const STRANGERS: Company = Company { elected: false, ..THIRTY_PERCENT };
+
+/// One that does what elected ones do, and is none.
+const UNELECTED: Company = Company { seeds: 1, ..STRANGER };
+
+fn seeds(few: u64) -> Range<u64> {
+    let Ok(range) = std::env::var("BYZANTINE_SEEDS") else { return 0..few };
     let (first, end) = range.split_once("..").unwrap();
     first.parse().unwrap()..end.parse().unwrap()
 }
@@ -48,22 +65,15 @@ impl Drop for Told {
 }
 
 /// Plays a scenario with each seed.
-fn scenario<A: Adversary>(
-    adversaries: usize,
-    elected: bool,
-    shape: Shape,
-    cast: impl Fn(Seat, &mut fastrand::Rng) -> A,
-) {
-    for seed in seeds() {
+fn scenario<A: Adversary>(company: Company, shape: Shape, cast: impl Fn(Seat, &mut fastrand::Rng) -> A) {
+    for seed in seeds(company.seeds) {
         let _told = Told(seed);
-        let plan = Plan::draw(seed, adversaries, elected, shape);
-        play(&plan, &cast);
+        play(&Plan::draw(seed, company.adversaries, company.elected, shape), &cast);
     }
 }
 
-/// An adversary alone and as 30 % of the nodes: strangers, or elected and, as strangers who do the same, not.
 macro_rules! scenarios {
-    ($($name:ident: $cast:expr, $shape:expr, [$($case:ident($adversaries:expr, $elected:expr))*];)*) => {
+    ($($name:ident: $cast:expr, $shape:expr, [$($case:ident($company:expr))*];)*) => {
         $(
             mod $name {
                 use super::*;
@@ -71,7 +81,7 @@ macro_rules! scenarios {
                 $(
                     #[test]
                     fn $case() {
-                        scenario($adversaries, $elected, $shape, $cast);
+                        scenario($company, $shape, $cast);
                     }
                 )*
             }
@@ -80,10 +90,43 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    windows_that_nobody_knows: stranger::UnknownWindows::new, Shape::Plain, [
-        alone(1, false) thirty_percent(THIRTY_PERCENT, false)
+    windows_that_nobody_knows: stranger::UnknownWindows::new, PLAIN, [
+        alone(STRANGER) thirty_percent(STRANGERS)
     ];
-    rewriter: elected::Rewriter::new, Shape::Plain, [
-        alone(1, true) thirty_percent(THIRTY_PERCENT, true) unelected(1, false)
+    absurd_heights: stranger::AbsurdHeights::new, PLAIN, [
+        alone(STRANGER) thirty_percent(STRANGERS)
+    ];
+    invented_parents: stranger::InventedParents::new, PLAIN, [
+        alone(STRANGER) thirty_percent(STRANGERS)
+    ];
+    junk_lists: stranger::JunkLists::new, PLAIN, [
+        alone(STRANGER) thirty_percent(STRANGERS)
+    ];
+    crowded_windows: stranger::Crowd::new, LATE_SCHEDULE, [
+        alone(STRANGER) thirty_percent(STRANGERS)
+    ];
+    rewriter: elected::Rewriter::new, PLAIN, [
+        alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
+    ];
+    splitter: elected::Splitter::new, PLAIN, [
+        alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
+    ];
+    splitter_with_long_branches: elected::Splitter::hasty, LONG_BRANCHES, [
+        alone(ALONE)
+    ];
+    late_releaser: elected::LateReleaser::new, PLAIN, [
+        alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
+    ];
+    back_dater: elected::BackDater::new, PLAIN, [
+        alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
+    ];
+    handover_flooder: elected::HandoverFlooder::new, PLAIN, [
+        alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
+    ];
+    nonce_flooder: elected::NonceFlooder::new, PLAIN, [
+        alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
+    ];
+    orphan_maker: elected::OrphanMaker::new, PLAIN, [
+        alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
     ];
 }

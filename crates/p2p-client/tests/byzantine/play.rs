@@ -1,10 +1,16 @@
 //! One run: a quiet beginning, the attack, and what is left of it.
 
-use std::{cell::RefCell, collections::BTreeMap, sync::Mutex, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Mutex,
+    time::Duration,
+};
 
 use p2p_types::{B256, Base};
 use preconfirmation_p2p::sim::{Link, SimNetwork};
-use tokio::{runtime::Builder, time::sleep};
+use tokio::{runtime::Builder, time::sleep_until};
 
 use crate::{
     actor::{Actor, Adversary, Seat},
@@ -21,17 +27,23 @@ const UNSETTLED: u64 = 10;
 /// Seconds between two blocks of an honest preconfer.
 const PACE: u64 = 3;
 
-/// How much more an honest application may be told than on a quiet day.
-const TIMES_QUIET: usize = 3;
-
 /// What is peculiar to a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Shape {
-    /// Everybody knows the schedule of two more windows.
-    Plain,
-    /// Only its preconfer knows of a window in time; the others some seconds after its beginning.
-    LateSchedule,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// Only its preconfer knows of a window in time; the others some seconds after its beginning. Else everybody knows two
+    /// windows ahead.
+    pub(crate) late_schedule: bool,
+    /// How much more an honest application may be told than on a quiet day.
+    pub(crate) times_quiet: usize,
 }
+
+pub(crate) const PLAIN: Shape = Shape { late_schedule: false, times_quiet: 3 };
+
+pub(crate) const LATE_SCHEDULE: Shape = Shape { late_schedule: true, ..PLAIN };
+
+/// One signer with two branches of a turn: with each block, the other one may stand, and the whole of it is told anew. The
+/// blocks of a quiet turn are a third of these.
+pub(crate) const LONG_BRANCHES: Shape = Shape { times_quiet: 9, ..PLAIN };
 
 /// What adversaries see of it.
 pub(crate) struct Scene<'a> {
@@ -39,8 +51,6 @@ pub(crate) struct Scene<'a> {
     pub(crate) clock: WallClock,
     pub(crate) nodes: &'a [Node],
     pub(crate) settled: Base,
-    /// Seconds since the attack began.
-    pub(crate) second: u64,
     dice: RefCell<fastrand::Rng>,
 }
 
@@ -54,8 +64,9 @@ impl Scene<'_> {
         self.nodes[0].at(number).await
     }
 
-    pub(crate) fn dice(&self) -> std::cell::RefMut<'_, fastrand::Rng> {
-        self.dice.borrow_mut()
+    /// A number of this range, as the seed has it.
+    pub(crate) fn draw(&self, range: impl std::ops::RangeBounds<u64>) -> u64 {
+        self.dice.borrow_mut().u64(range)
     }
 }
 
@@ -63,17 +74,18 @@ impl Scene<'_> {
 type Told = Vec<usize>;
 
 /// What quiet runs have told.
-static QUIET_RUNS: Mutex<BTreeMap<(u64, Shape), Told>> = Mutex::new(BTreeMap::new());
+static QUIET_RUNS: Mutex<BTreeMap<(u64, bool), Told>> = Mutex::new(BTreeMap::new());
 
 /// Plays a plan, and the same without adversaries.
 pub(crate) fn play<A: Adversary>(plan: &Plan, cast: &impl Fn(Seat, &mut fastrand::Rng) -> A) {
     let told = run(plan, cast);
-    let known = QUIET_RUNS.lock().unwrap().get(&(plan.seed, plan.shape)).cloned();
+    let (key, times) = ((plan.seed, plan.shape.late_schedule), plan.shape.times_quiet);
+    let known = QUIET_RUNS.lock().unwrap().get(&key).cloned();
     let quiet = known.unwrap_or_else(|| run(&plan.quiet(), cast));
     for (node, (told, quiet)) in told.iter().zip(&quiet).enumerate() {
-        assert!(*told <= TIMES_QUIET * quiet, "node {node} was told {told}, and {quiet} on a quiet day");
+        assert!(*told <= times * quiet, "node {node} was told {told}, and {quiet} on a quiet day");
     }
-    QUIET_RUNS.lock().unwrap().insert((plan.seed, plan.shape), quiet);
+    QUIET_RUNS.lock().unwrap().insert(key, quiet);
 }
 
 fn run<A: Adversary>(plan: &Plan, cast: &impl Fn(Seat, &mut fastrand::Rng) -> A) -> Told {
@@ -95,9 +107,11 @@ struct Stage<'a> {
     bases: Vec<Base>,
     settled: Base,
     dice: fastrand::Rng,
-    /// Blocks that honest preconfers have published, and that their clients have refused to publish.
-    published: usize,
+    /// Windows whose preconfers have published, and what their clients have refused to publish.
+    published: BTreeSet<usize>,
     refused: usize,
+    /// It is time for a block.
+    due: bool,
 }
 
 impl<'a> Stage<'a> {
@@ -130,8 +144,9 @@ impl<'a> Stage<'a> {
             bases: vec![settled; HONEST],
             settled,
             dice,
-            published: 0,
+            published: BTreeSet::new(),
             refused: 0,
+            due: false,
         }
     }
 
@@ -146,44 +161,39 @@ impl<'a> Stage<'a> {
             let byte = u8::try_from(100 + 2 * index).unwrap();
             let first = Actor::start(&self.network, byte, if to_all { &victims } else { half }).await;
             let second = Actor::start(&self.network, byte + 1, others).await;
-            let signer = self.plan.signer(Owner::Adversary(index));
-            let seat = Seat { actors: [first, second], signer, elected: self.plan.elected };
+            let owner = Owner::Adversary(index);
+            let (signer, number) = (self.plan.signer(owner), owner.key());
+            let seat = Seat { actors: [first, second], signer, number, elected: self.plan.elected };
             adversaries.push(cast(seat, &mut self.dice));
         }
         adversaries
     }
 
     async fn run<A: Adversary>(&mut self, adversaries: &mut [A]) -> Told {
-        let window = |windows: usize| windows as u64 * WINDOW;
-        for _ in 0..window(BEFORE) {
-            self.second(&mut [] as &mut [A], None).await;
+        while self.clock.window() < BEFORE {
+            self.second(&mut [] as &mut [A]).await;
         }
-        self.assert_settled("before the attack");
+        assert!(self.is_settled(), "before the attack: {self:?}");
         assert_eq!(self.refused, 0, "{:?}", self.nodes[0].client);
         let before: Vec<usize> = self.nodes.iter().map(Node::events).collect();
-        for second in 0..window(ATTACK) {
-            self.second(adversaries, Some(second)).await;
+        while self.clock.window() < BEFORE + ATTACK {
+            self.second(adversaries).await;
         }
-        assert!(
-            self.published > 2 * window(BEFORE) as usize / PACE as usize - 2,
-            "honest preconfers are heard"
-        );
-        let ended = self.clock.now();
-        while !self.is_settled() && self.clock.now() < ended + SETTLED_WITHIN {
-            self.second(&mut [] as &mut [A], None).await;
+        for (window, owner) in self.plan.owners.iter().enumerate().take(BEFORE + ATTACK) {
+            let is_heard = matches!(owner, Owner::Adversary(_)) || self.published.contains(&window);
+            assert!(is_heard, "no block of window {window}: {self:?}");
         }
-        self.assert_settled("after the attack");
+        self.settles::<A>("after the attack").await;
         let end = BEFORE + ATTACK + QUIET;
         while self.clock.window() < end {
-            self.second(&mut [] as &mut [A], None).await;
+            self.second(&mut [] as &mut [A]).await;
         }
         // The network works: all follow the next preconfer.
-        let refused = self.refused;
         while self.clock.window() == end {
-            self.second(&mut [] as &mut [A], None).await;
+            self.second(&mut [] as &mut [A]).await;
         }
-        self.assert_settled("when the next preconfer has had its turn");
-        assert_eq!(self.refused, refused);
+        self.settles::<A>("when the next preconfer has had its turn").await;
+        assert!(self.published.contains(&end), "{self:?}");
         if self.plan.adversaries > 0 {
             assert!(self.nodes.iter().any(Node::has_noticed), "an attack that nobody notices tests nothing");
         }
@@ -195,37 +205,42 @@ impl<'a> Stage<'a> {
     }
 
     /// A second of everybody's life. Honest preconfers sign but for the quiet after an attack.
-    async fn second<A: Adversary>(&mut self, adversaries: &mut [A], attack: Option<u64>) {
+    async fn second<A: Adversary>(&mut self, adversaries: &mut [A]) {
         let (now, window) = (self.clock.now(), self.clock.window());
         let (seconds, owner) = ((now - GENESIS) % WINDOW, self.plan.owners.get(window).copied());
         for (index, node) in self.nodes.iter_mut().enumerate() {
-            let in_time =
-                self.plan.shape == Shape::Plain || owner == Some(Owner::Honest(index)) || seconds > 5;
-            let known =
-                if self.plan.shape == Shape::Plain { window + 3 } else { window + usize::from(in_time) };
-            node.learn(self.plan, known);
+            let in_time = owner == Some(Owner::Honest(index)) || seconds > 5;
+            let known = if self.plan.shape.late_schedule { usize::from(in_time) } else { 3 };
+            node.learn(self.plan, window + known);
         }
+        self.due |= seconds % PACE == 1;
         let is_quiet = (BEFORE + ATTACK..BEFORE + ATTACK + QUIET).contains(&window);
         if let Some(Owner::Honest(index)) = owner
             && !is_quiet
-            && seconds % PACE == 1
+            && std::mem::take(&mut self.due)
         {
             match self.nodes[index].build(self.plan, self.clock).await {
-                Ok(()) => self.published += 1,
-                Err(_) => self.refused += 1,
+                Ok(()) => drop(self.published.insert(window)),
+                // Not live for the moment, or bound by what it has signed before its chain was replaced: tries again.
+                Err(_) => {
+                    self.refused += 1;
+                    self.due = true;
+                }
             }
         }
-        if let Some(second) = attack {
+        if !adversaries.is_empty() {
             let dice = RefCell::new(self.dice.fork());
             let (plan, clock, nodes, settled) = (self.plan, self.clock, self.nodes.as_slice(), self.settled);
-            let scene = Scene { plan, clock, nodes, settled, second, dice };
+            let scene = Scene { plan, clock, nodes, settled, dice };
             for adversary in adversaries {
                 adversary.act(&scene).await;
             }
         }
         self.settle(seconds).await;
-        sleep(Duration::from_secs(1)).await;
-        self.assert_nobody_pays().await;
+        sleep_until(self.clock.at(now + 1)).await;
+        if seconds % PACE == 0 {
+            self.assert_nobody_pays().await;
+        }
         self.nodes.iter().for_each(Node::check_bounds);
     }
 
@@ -270,9 +285,13 @@ impl<'a> Stage<'a> {
             && self.nodes.iter().all(|node| node.client.status().is_live())
     }
 
-    fn assert_settled(&self, when: &str) {
-        let statuses: Vec<_> = self.nodes.iter().map(|node| node.client.status()).collect();
-        assert!(self.is_settled(), "{when}: {:?}, {statuses:?}", self.heads());
+    /// All are live and on one chain some time soon.
+    async fn settles<A: Adversary>(&mut self, when: &str) {
+        let from = self.clock.now();
+        while !self.is_settled() {
+            assert!(self.clock.now() < from + SETTLED_WITHIN, "{when}: {self:?}");
+            self.second(&mut [] as &mut [A]).await;
+        }
     }
 
     /// No honest peer has been charged by another one.
@@ -283,5 +302,11 @@ impl<'a> Stage<'a> {
                 assert!(!is_honest || (peer.score >= 0.0 && peer.banned_for.is_none()), "{index}: {peer:?}");
             }
         }
+    }
+}
+
+impl fmt::Debug for Stage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.nodes.iter().map(|node| &node.client)).finish()
     }
 }

@@ -1,9 +1,12 @@
 //! Who plays, in which windows, by which clock.
 
+use std::time::Duration;
+
 use p2p_types::{
     Address, B256, Bytes, Preconfirmation, SignedCommitment, SigningDomain, SigningKey, U256, UnixSeconds,
 };
-use preconfirmation_types::{PreconfCommitment, keccak256};
+use preconfirmation_types::{FixedBytes, PreconfCommitment, keccak256};
+use secp256k1::{Message, SecretKey, ecdsa::RecoverableSignature};
 use tokio::time::Instant;
 
 use crate::play::Shape;
@@ -74,18 +77,23 @@ impl Plan {
     }
 
     pub(crate) fn signer(&self, owner: Owner) -> SigningKey {
-        key(match owner {
-            Owner::Honest(index) => 1 + index as u64,
-            Owner::Adversary(index) => 100 + index as u64,
-        })
+        key(owner.key())
+    }
+}
+
+impl Owner {
+    /// The number of its key.
+    pub(crate) const fn key(self) -> u64 {
+        match self {
+            Self::Honest(index) => 1 + index as u64,
+            Self::Adversary(index) => 100 + index as u64,
+        }
     }
 }
 
 /// A key by its number, from 1.
 pub(crate) fn key(number: u64) -> SigningKey {
-    let mut bytes = [0; 32];
-    bytes[24..].copy_from_slice(&number.to_be_bytes());
-    SigningKey::from_bytes(bytes).unwrap()
+    SigningKey::from_bytes(U256::from(number).to_be_bytes()).unwrap()
 }
 
 /// The wall clock of all, which stands still with Tokio's.
@@ -103,6 +111,11 @@ impl WallClock {
 
     pub(crate) fn unix(self) -> UnixSeconds {
         UnixSeconds::new(self.now())
+    }
+
+    /// The moment at which it shows a second.
+    pub(crate) fn at(self, second: u64) -> Instant {
+        self.0 + Duration::from_secs(second - GENESIS)
     }
 
     /// The window of now.
@@ -160,6 +173,17 @@ impl Block {
     pub(crate) fn of(preconf: Preconfirmation, txlist: Bytes, signer: &SigningKey) -> Self {
         let signed = PreconfCommitment { preconf, slasher_address: SLASHER }.sign(signer, &DOMAIN);
         Self { signed, txlist }
+    }
+
+    /// The same promise under another valid signature of its signer, whose key has this number.
+    pub(crate) fn signed_again(&self, key: u64, nonce: u64) -> Self {
+        let secret = SecretKey::from_secret_bytes(U256::from(key).to_be_bytes()).unwrap();
+        let message = Message::from_digest(self.signed.commitment.signing_hash(&DOMAIN).0);
+        let nonce = U256::from(nonce).to_be_bytes();
+        let signature = RecoverableSignature::sign_ecdsa_recoverable_with_noncedata(message, &secret, &nonce);
+        let (v, rs) = signature.serialize_compact();
+        let signature = FixedBytes::<64>::new(rs).concat_const(FixedBytes::new([v.to_u8()]));
+        Self { signed: SignedCommitment { signature, ..self.signed.clone() }, txlist: self.txlist.clone() }
     }
 
     pub(crate) fn number(&self) -> u64 {
