@@ -2,13 +2,16 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use p2p_client::NetworkConfig;
 use p2p_types::{B256, Bytes, SignedCommitment, SigningKey, Topic, U256};
 use preconfirmation_p2p::{
-    GossipMessage, InboundRequest, NetworkEvent, NetworkHandle, Verdict, sim::SimNetwork,
+    GossipMessage, InboundRequest, NetworkEvent, NetworkHandle, Published, Verdict, sim::SimNetwork,
 };
 use preconfirmation_types::{
     Container as _, GetCommitmentsByNumberResponse, GetRawTxListResponse, PreconfHead, RawTxListGossip,
@@ -18,7 +21,7 @@ use preconfirmation_types::{
 use crate::{
     node::{Node, identity},
     play::Scene,
-    stage::{Block, CHAIN, end_of},
+    stage::{Block, CHAIN, Parent, end_of},
 };
 
 /// Does its worst, once a second as long as the attack lasts.
@@ -58,10 +61,17 @@ impl Shelf {
 pub(crate) struct Actor {
     network: NetworkHandle,
     shelf: Arc<Mutex<Shelf>>,
+    /// Frames of gossip that adversaries have sent of their own accord.
+    said: Arc<AtomicU64>,
 }
 
 impl Actor {
-    pub(crate) async fn start(network: &SimNetwork, byte: u8, victims: &[&Node]) -> Self {
+    pub(crate) async fn start(
+        network: &SimNetwork,
+        byte: u8,
+        victims: &[&Node],
+        said: Arc<AtomicU64>,
+    ) -> Self {
         let (handle, mut events, service) =
             network.join(NetworkConfig::local(CHAIN, identity(byte))).unwrap();
         tokio::spawn(service.run());
@@ -75,7 +85,7 @@ impl Actor {
         for victim in victims {
             handle.dial(victim.address().await).await.unwrap();
         }
-        Self { network: handle, shelf }
+        Self { network: handle, shelf, said }
     }
 
     pub(crate) async fn tell(&self, block: &Block) {
@@ -95,7 +105,9 @@ impl Actor {
 
     /// Whoever has banned it does not hear it.
     async fn say(&self, topic: Topic, ssz: Bytes) {
-        self.network.publish(topic, ssz).await.ok();
+        if let Ok(Published::Sent { peers }) = self.network.publish(topic, ssz).await {
+            self.said.fetch_add(peers as u64, Ordering::Relaxed);
+        }
     }
 
     /// Answers with this block from now on, whatever it hears.
@@ -149,6 +161,8 @@ pub(crate) struct Seat {
     /// The number of its key.
     pub(crate) number: u64,
     pub(crate) elected: bool,
+    /// What all adversaries know of what they do together: the last block of their branch.
+    pub(crate) plot: Arc<Mutex<Option<Parent>>>,
 }
 
 impl Seat {

@@ -8,17 +8,18 @@ use crate::{
     stage::{Block, Parent, WINDOW},
 };
 
-/// Builds on a block deep below the head, so that the turns before its own would be gone.
+/// Builds on a block deep below the head, or on what another one has built there, so that the turns before its own would be
+/// gone.
 pub(crate) struct Rewriter {
     seat: Seat,
     depth: u64,
-    /// The branch of the turn that ends then.
-    branch: Option<(u64, Parent)>,
+    /// The end of the turn in which it has begun.
+    turn: u64,
 }
 
 impl Rewriter {
     pub(crate) fn new(seat: Seat, dice: &mut fastrand::Rng) -> Self {
-        Self { seat, depth: dice.u64(3..10), branch: None }
+        Self { seat, depth: dice.u64(3..10), turn: 0 }
     }
 }
 
@@ -26,16 +27,18 @@ impl Adversary for Rewriter {
     /// A block a second, so that its branch has the higher last block before its turn ends.
     async fn act(&mut self, scene: &Scene<'_>) {
         let Some(end) = self.seat.turn(scene) else { return };
-        let parent = match self.branch {
-            Some((turn, last)) if turn == end => last,
-            _ => {
+        let begins = std::mem::replace(&mut self.turn, end) != end;
+        let plotted = *self.seat.plot.lock().unwrap();
+        let parent = match plotted.filter(|last| !begins || last.number > scene.settled.number) {
+            Some(last) => last,
+            None => {
                 let number = scene.tip().await.number.saturating_sub(self.depth);
                 let Some(parent) = scene.at(number.max(scene.settled.number + 1)).await else { return };
                 parent
             }
         };
         let block = Block::on(parent, scene.clock.now(), end, 1, &self.seat.signer);
-        self.branch = Some((end, block.parent()));
+        *self.seat.plot.lock().unwrap() = Some(block.parent());
         self.seat.actor().serve(&block);
         self.seat.actor().tell(&block).await;
     }
@@ -65,7 +68,7 @@ impl Adversary for Splitter {
     async fn act(&mut self, scene: &Scene<'_>) {
         let Some(end) = self.seat.turn(scene) else { return };
         let now = scene.clock.now();
-        if now % self.pace != 0 {
+        if !now.is_multiple_of(self.pace) {
             return;
         }
         let mut parents = match self.branches {

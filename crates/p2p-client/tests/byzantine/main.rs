@@ -24,7 +24,7 @@ mod stranger;
 use std::ops::Range;
 
 use actor::{Adversary, Seat};
-use play::{LATE_SCHEDULE, LONG_BRANCHES, PLAIN, Shape, play};
+use play::{FLOOD, LATE_SCHEDULE, LONG_BRANCHES, PLAIN, Shape, play};
 use stage::Plan;
 
 /// How many adversaries there are, whether they are elected, and how many seeds are played.
@@ -120,10 +120,10 @@ scenarios! {
     back_dater: elected::BackDater::new, PLAIN, [
         alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
     ];
-    handover_flooder: elected::HandoverFlooder::new, PLAIN, [
+    handover_flooder: elected::HandoverFlooder::new, FLOOD, [
         alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
     ];
-    nonce_flooder: elected::NonceFlooder::new, PLAIN, [
+    nonce_flooder: elected::NonceFlooder::new, FLOOD, [
         alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
     ];
     orphan_maker: elected::OrphanMaker::new, PLAIN, [

@@ -4,7 +4,10 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Mutex,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -35,9 +38,15 @@ pub(crate) struct Shape {
     pub(crate) late_schedule: bool,
     /// How much more an honest application may be told than on a quiet day.
     pub(crate) times_quiet: usize,
+    /// How much more may travel between nodes than on a quiet day, but for what adversaries themselves send; none where each
+    /// message is another promise, or has a budget of its sender.
+    pub(crate) times_traffic: Option<u64>,
 }
 
-pub(crate) const PLAIN: Shape = Shape { late_schedule: false, times_quiet: 3 };
+pub(crate) const PLAIN: Shape = Shape { late_schedule: false, times_quiet: 3, times_traffic: None };
+
+/// Many messages that say the same.
+pub(crate) const FLOOD: Shape = Shape { times_traffic: Some(3), ..PLAIN };
 
 pub(crate) const LATE_SCHEDULE: Shape = Shape { late_schedule: true, ..PLAIN };
 
@@ -70,8 +79,14 @@ impl Scene<'_> {
     }
 }
 
-/// Events from the beginning of the attack until all is over, by node.
-type Told = Vec<usize>;
+/// What is compared with a quiet run.
+#[derive(Debug, Clone)]
+struct Told {
+    /// Events from the beginning of the attack until all is over, by node.
+    events: Vec<usize>,
+    /// Frames between nodes, but for what adversaries have sent of their own accord.
+    frames: u64,
+}
 
 /// What quiet runs have told.
 static QUIET_RUNS: Mutex<BTreeMap<(u64, bool), Told>> = Mutex::new(BTreeMap::new());
@@ -79,11 +94,16 @@ static QUIET_RUNS: Mutex<BTreeMap<(u64, bool), Told>> = Mutex::new(BTreeMap::new
 /// Plays a plan, and the same without adversaries.
 pub(crate) fn play<A: Adversary>(plan: &Plan, cast: &impl Fn(Seat, &mut fastrand::Rng) -> A) {
     let told = run(plan, cast);
-    let (key, times) = ((plan.seed, plan.shape.late_schedule), plan.shape.times_quiet);
+    let Shape { late_schedule, times_quiet, times_traffic } = plan.shape;
+    let key = (plan.seed, late_schedule);
     let known = QUIET_RUNS.lock().unwrap().get(&key).cloned();
     let quiet = known.unwrap_or_else(|| run(&plan.quiet(), cast));
-    for (node, (told, quiet)) in told.iter().zip(&quiet).enumerate() {
-        assert!(*told <= times * quiet, "node {node} was told {told}, and {quiet} on a quiet day");
+    for (node, (told, quiet)) in told.events.iter().zip(&quiet.events).enumerate() {
+        assert!(*told <= times_quiet * quiet, "node {node} was told {told}, and {quiet} on a quiet day");
+    }
+    if let Some(times) = times_traffic {
+        let (frames, quiet) = (told.frames, quiet.frames);
+        assert!(frames <= times * quiet, "{frames} frames, and {quiet} on a quiet day");
     }
     QUIET_RUNS.lock().unwrap().insert(key, quiet);
 }
@@ -107,6 +127,8 @@ struct Stage<'a> {
     bases: Vec<Base>,
     settled: Base,
     dice: fastrand::Rng,
+    /// Frames of gossip that adversaries have sent of their own accord.
+    said: Arc<AtomicU64>,
     /// Windows whose preconfers have published, and what their clients have refused to publish.
     published: BTreeSet<usize>,
     refused: usize,
@@ -144,6 +166,7 @@ impl<'a> Stage<'a> {
             bases: vec![settled; HONEST],
             settled,
             dice,
+            said: Arc::default(),
             published: BTreeSet::new(),
             refused: 0,
             due: false,
@@ -152,18 +175,21 @@ impl<'a> Stage<'a> {
 
     /// Adversaries, each connected to all honest nodes or to some of them.
     async fn cast<A: Adversary>(&mut self, cast: &impl Fn(Seat, &mut fastrand::Rng) -> A) -> Vec<A> {
-        let mut adversaries = Vec::new();
+        let (mut adversaries, plot) = (Vec::new(), Arc::default());
         for index in 0..self.plan.adversaries {
             let mut victims: Vec<&Node> = self.nodes.iter().collect();
             self.dice.shuffle(&mut victims);
             let (half, others) = victims.split_at(HONEST / 2);
+            let said = &self.said;
             let to_all = self.dice.bool();
             let byte = u8::try_from(100 + 2 * index).unwrap();
-            let first = Actor::start(&self.network, byte, if to_all { &victims } else { half }).await;
-            let second = Actor::start(&self.network, byte + 1, others).await;
+            let first =
+                Actor::start(&self.network, byte, if to_all { &victims } else { half }, said.clone()).await;
+            let second = Actor::start(&self.network, byte + 1, others, said.clone()).await;
             let owner = Owner::Adversary(index);
             let (signer, number) = (self.plan.signer(owner), owner.key());
-            let seat = Seat { actors: [first, second], signer, number, elected: self.plan.elected };
+            let (actors, elected, plot) = ([first, second], self.plan.elected, Arc::clone(&plot));
+            let seat = Seat { actors, signer, number, elected, plot };
             adversaries.push(cast(seat, &mut self.dice));
         }
         adversaries
@@ -194,6 +220,7 @@ impl<'a> Stage<'a> {
         }
         self.settles::<A>("when the next preconfer has had its turn").await;
         assert!(self.published.contains(&end), "{self:?}");
+        assert!(self.bases.iter().all(|base| base.number > BASE), "{:?}", self.bases);
         if self.plan.adversaries > 0 {
             assert!(self.nodes.iter().any(Node::has_noticed), "an attack that nobody notices tests nothing");
         }
@@ -201,7 +228,8 @@ impl<'a> Stage<'a> {
             let turns = node.turns_displaced(self.plan);
             assert!(turns <= self.plan.adversaries, "{turns} turns of others were displaced at once");
         }
-        self.nodes.iter().zip(before).map(|(node, before)| node.events() - before).collect()
+        let events = self.nodes.iter().zip(before).map(|(node, before)| node.events() - before).collect();
+        Told { events, frames: self.network.counts().sent - self.said.load(Ordering::Relaxed) }
     }
 
     /// A second of everybody's life. Honest preconfers sign but for the quiet after an attack.
@@ -299,7 +327,8 @@ impl<'a> Stage<'a> {
         for (index, node) in self.nodes.iter().enumerate() {
             for peer in node.client.peers().await.unwrap() {
                 let is_honest = self.nodes.iter().any(|other| other.id() == peer.peer);
-                assert!(!is_honest || (peer.score >= 0.0 && peer.banned_for.is_none()), "{index}: {peer:?}");
+                let is_spared = peer.score >= 0.0 && peer.banned_for.is_none() && peer.ready;
+                assert!(!is_honest || is_spared, "{index}: {peer:?}");
             }
         }
     }

@@ -150,7 +150,7 @@ impl Adversary for Crowd {
         };
         for _ in 0..self.rate {
             let salt = fresh(scene);
-            let parent = if salt % 2 == 0 { tip } else { Parent { hash: hash(scene), ..tip } };
+            let parent = if salt.is_multiple_of(2) { tip } else { Parent { hash: hash(scene), ..tip } };
             self.seat.actor().commit(&Block::on(parent, now, end, salt, &key(salt))).await;
         }
     }
