@@ -19,7 +19,7 @@ pub(crate) struct Rewriter {
 
 impl Rewriter {
     pub(crate) fn new(seat: Seat, dice: &mut fastrand::Rng) -> Self {
-        Self { seat, depth: dice.u64(3..10), turn: 0 }
+        Self { seat, depth: dice.u64(5..11), turn: 0 }
     }
 }
 

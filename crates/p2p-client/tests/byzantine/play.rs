@@ -18,14 +18,14 @@ use tokio::{runtime::Builder, time::sleep_until};
 use crate::{
     actor::{Actor, Adversary, Seat},
     node::Node,
-    stage::{ATTACK, BASE, BEFORE, GENESIS, HONEST, Owner, Parent, Plan, QUIET, WINDOW, WallClock},
+    stage::{ATTACK, BASE, BEFORE, GENESIS, HONEST, Owner, Parent, Plan, QUIET, TURNS, WINDOW, WallClock},
 };
 
 /// Seconds after the attack within which all are live, on one chain.
 const SETTLED_WITHIN: u64 = 15;
 
 /// Blocks that L1 leaves unsettled: more than two turns of them.
-const UNSETTLED: u64 = 10;
+const UNSETTLED: u64 = 12;
 
 /// Seconds between two blocks of an honest preconfer.
 const PACE: u64 = 3;
@@ -226,7 +226,10 @@ impl<'a> Stage<'a> {
         }
         for node in &self.nodes {
             let turns = node.turns_displaced(self.plan);
-            assert!(turns <= self.plan.adversaries, "{turns} turns of others were displaced at once");
+            assert!(
+                turns <= self.plan.adversaries.min(TURNS),
+                "{turns} turns of others were displaced at once"
+            );
         }
         let events = self.nodes.iter().zip(before).map(|(node, before)| node.events() - before).collect();
         Told { events, frames: self.network.counts().sent - self.said.load(Ordering::Relaxed) }

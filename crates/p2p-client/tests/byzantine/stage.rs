@@ -28,10 +28,13 @@ pub(crate) const GENESIS: u64 = 1_000_000;
 pub(crate) const BASE: u64 = 10;
 
 /// Windows before the attack, in which honest preconfers begin the chain.
-pub(crate) const BEFORE: usize = 2;
+pub(crate) const BEFORE: usize = 3;
 
 /// Windows of the attack.
 pub(crate) const ATTACK: usize = 5;
+
+/// Of these, windows of adversaries.
+pub(crate) const TURNS: usize = 2;
 
 /// Windows after it: those in which nobody signs anything, and one of an honest preconfer.
 pub(crate) const QUIET: usize = 2;
@@ -64,7 +67,8 @@ impl Plan {
             (0..windows).map(|window| Owner::Honest(order[window % HONEST])).collect();
         if elected && adversaries > 0 {
             // Two turns of adversaries, one after the other or with one between them; the last is of an honest preconfer.
-            for (turn, window) in [BEFORE + 1, BEFORE + rng.usize(2..ATTACK - 1)].into_iter().enumerate() {
+            let turns: [usize; TURNS] = [BEFORE + 1, BEFORE + rng.usize(2..ATTACK - 1)];
+            for (turn, window) in turns.into_iter().enumerate() {
                 owners[window] = Owner::Adversary(turn % adversaries);
             }
         }
