@@ -36,8 +36,7 @@ pub(crate) const ATTACK: usize = 5;
 /// Of these, windows of adversaries.
 pub(crate) const TURNS: usize = 2;
 
-/// Windows after it: those in which nobody signs anything, and one of an honest preconfer.
-pub(crate) const QUIET: usize = 2;
+/// Windows of honest preconfers after the quiet that follows.
 pub(crate) const AFTER: usize = 1;
 
 /// Who is elected for a window.
@@ -62,7 +61,7 @@ impl Plan {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut order: Vec<usize> = (0..HONEST).collect();
         rng.shuffle(&mut order);
-        let windows = BEFORE + ATTACK + QUIET + AFTER;
+        let windows = BEFORE + ATTACK + shape.quiet + AFTER;
         let mut owners: Vec<Owner> =
             (0..windows).map(|window| Owner::Honest(order[window % HONEST])).collect();
         if elected && adversaries > 0 {
