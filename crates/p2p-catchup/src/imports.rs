@@ -75,7 +75,9 @@ impl CatchUp {
         let moved = self.chain.moved_since(page.before);
         let linked = match verdict {
             ImportVerdict::Linked => page.hashes.len(),
-            ImportVerdict::Unlinked { index } => index.min(page.hashes.len()),
+            ImportVerdict::Unlinked { index } | ImportVerdict::Unusable { index } => {
+                index.min(page.hashes.len())
+            }
             ImportVerdict::Faulty(_) | ImportVerdict::Deferred => 0,
         };
         if moved != Moved::No {
@@ -87,7 +89,10 @@ impl CatchUp {
             self.deferred = None;
         }
         match (moved, verdict) {
-            (Moved::Back, ImportVerdict::Linked | ImportVerdict::Unlinked { .. }) if linked > 0 => {
+            (
+                Moved::Back,
+                ImportVerdict::Linked | ImportVerdict::Unlinked { .. } | ImportVerdict::Unusable { .. },
+            ) if linked > 0 => {
                 self.pages.clear();
             }
             (Moved::Back, _) => self.reorged(),
@@ -105,10 +110,11 @@ impl CatchUp {
                 self.walks.stop_peer(&page.peer);
             }
             ImportVerdict::Deferred => self.defer(now, &page),
-            ImportVerdict::Linked | ImportVerdict::Unlinked { .. } if page.walk => {
-                self.walked(now, &page, linked, moved);
+            _ if page.walk => self.walked(now, &page, linked, moved),
+            ImportVerdict::Unusable { .. } if linked == 0 => self.unusable(now, &page),
+            ImportVerdict::Linked | ImportVerdict::Unlinked { .. } | ImportVerdict::Unusable { .. } => {
+                self.extended(now, &page, linked);
             }
-            ImportVerdict::Linked | ImportVerdict::Unlinked { .. } => self.extended(now, &page, linked),
         }
     }
 
@@ -149,6 +155,20 @@ impl CatchUp {
         }
         self.ctx.lower_claim(&peer, applied);
         self.ctx.unkept(now, &peer, promises);
+    }
+
+    /// A page from above the head begins with what is of no use: as if the peer had not served it.
+    fn unusable(&mut self, now: Instant, page: &Importing) {
+        let applied = self.chain.applied();
+        if applied >= page.first {
+            return;
+        }
+        let claim = self.ctx.peers.get(&page.peer).and_then(|peer| peer.claim);
+        let top = claim.is_none_or(|claim| claim <= page.first);
+        self.ctx.not_served(now, &page.peer, (page.first, applied), top);
+        if !top {
+            self.ctx.unkept(now, &page.peer, 1);
+        }
     }
 
     /// A page from above the head.

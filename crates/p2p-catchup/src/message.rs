@@ -172,6 +172,12 @@ pub enum ImportVerdict {
         /// Its position in the page that was handed out.
         index: usize,
     },
+    /// The one at `index` is no block that could ever be linked here, whatever is below; those before it are linked. Nobody's
+    /// fault, as a peer serves what it was told; but no reason to look for a fork either: anybody can sign such blocks.
+    Unusable {
+        /// Its position in the page that was handed out.
+        index: usize,
+    },
     /// One of them breaks a rule: the peer that sent the page is charged.
     Faulty(Offence),
     /// The schedule is not known for a window that has begun, or our own store or lookahead failed. Costs the peer

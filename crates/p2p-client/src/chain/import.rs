@@ -53,7 +53,7 @@ impl Chain {
         commitment: Authenticated,
         above: Above,
     ) -> Result<Option<ImportVerdict>, StorageError> {
-        let unusable = Ok(Some(ImportVerdict::Unlinked { index }));
+        let unusable = Ok(Some(ImportVerdict::Unusable { index }));
         if commitment.is_eop_only() {
             // No block: a page that has it in the place of one has nothing for this height.
             return unusable;
@@ -91,7 +91,8 @@ impl Chain {
             }
             // Settled meanwhile: nothing to do.
             ValidationOutcome::Ignore(_) => Ok(None),
-            ValidationOutcome::Defer(_) => unusable,
+            // The peer's chain may have left ours below.
+            ValidationOutcome::Defer(_) => Ok(Some(ImportVerdict::Unlinked { index })),
             ValidationOutcome::Reject(rejection) => {
                 self.metrics.rejected(rejection.label());
                 unusable

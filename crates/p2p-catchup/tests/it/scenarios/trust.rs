@@ -305,6 +305,24 @@ fn a_walk_whose_page_cannot_be_judged_costs_its_peer_nothing() {
     rig.expect_no_reports();
 }
 
+/// Anybody can sign blocks that nobody has elected them for, and serve them as a chain of their own.
+#[test]
+fn what_nobody_can_use_is_no_fork_to_look_for() {
+    let forged = branch(12, 16);
+    let mut rig = Rig::live(12, &[peer(1)]);
+    rig.advance(13 * SECOND);
+    rig.all_claim(16);
+    for _ in 0..3 {
+        let ask = rig.wait_page(13.., 16);
+        deliver(&mut rig, &forged, ask);
+        let (id, ..) = rig.expect_import();
+        rig.imported(id, head(12), ImportVerdict::Unusable { index: 0 });
+        rig.expect_no_page();
+    }
+    assert_eq!(target(&rig), 12, "its word counts no more");
+    rig.expect_no_reports();
+}
+
 #[test]
 fn our_own_failures_cost_no_peer_anything_and_are_no_reason_to_hurry() {
     let mut rig = Rig::at(0);

@@ -13,7 +13,7 @@ fn a_page_is_linked_as_far_as_it_goes() {
     assert!(matches!(effects.inputs.last(), Some(Input::Imported { .. })), "after what it wants");
     assert_eq!(rig.import(&signed[3..5]).0, ImportVerdict::Unlinked { index: 0 });
     let with_a_lie = [signed[2].clone(), sign_by(&key(2), signed[3].preconf())];
-    assert_eq!(rig.import(&with_a_lie).0, ImportVerdict::Unlinked { index: 1 }, "its server cannot know");
+    assert_eq!(rig.import(&with_a_lie).0, ImportVerdict::Unusable { index: 1 }, "its server cannot know");
     assert_eq!(rig.head(), Some(13), "what came before the lie is good");
     assert_eq!(rig.import(&signed[..5]).0, ImportVerdict::Linked, "what is known already does no harm");
     assert_eq!(rig.head(), Some(15));

@@ -1,0 +1,182 @@
+//! An honest node: a whole client with its application.
+
+use std::{
+    collections::BTreeSet,
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use p2p_client::{Keypair, Multiaddr, P2pClient, P2pClientConfig, P2pClientError, Publishing};
+use p2p_storage::{MemoryStorage, PendingLimits, SdkStorage, StorageLimits};
+use p2p_types::{B256, Base, Clock, PeerId, SdkEvent, UnixSeconds};
+use p2p_validation::{CachedSchedule, Slot, ValidationConfig, Window};
+use preconfirmation_p2p::sim::SimNetwork;
+
+use crate::{
+    bounds,
+    stage::{BASE, Block, CHAIN, DOMAIN, GENESIS, Owner, Parent, Plan, SLASHER, WINDOW, WallClock, end_of},
+};
+
+/// Far below the defaults, so that floods meet the bounds.
+const PENDING: usize = 256;
+const UNTIMED: usize = 128;
+const HELD_BYTES: usize = 1024 * 1024;
+const COMMITMENTS: usize = 400;
+const TXLISTS: usize = 400;
+
+pub(crate) struct Node {
+    pub(crate) client: P2pClient,
+    storage: Arc<dyn SdkStorage>,
+    schedule: Arc<CachedSchedule>,
+    /// Windows that the schedule knows.
+    known: usize,
+    events: Arc<AtomicUsize>,
+    /// What left the chain, by switch.
+    dropped: Arc<Mutex<Vec<Vec<B256>>>>,
+}
+
+pub(crate) fn identity(byte: u8) -> Keypair {
+    Keypair::ed25519_from_bytes([byte; 32]).unwrap()
+}
+
+impl Node {
+    pub(crate) async fn start(network: &SimNetwork, clock: WallClock, key: u8) -> Self {
+        bounds::record();
+        let rules = ValidationConfig::new(DOMAIN, SLASHER);
+        let mut config = P2pClientConfig::local(CHAIN, identity(key), rules);
+        config.clock = Arc::new(move || clock.unix()) as Arc<dyn Clock>;
+        config.publishing = Publishing::GuardedUntilRestart;
+        let nz = |n| NonZeroUsize::new(n).unwrap();
+        config.memory.pending = PendingLimits {
+            entries: nz(PENDING),
+            per_peer: nz(PENDING / 4),
+            untimed: nz(UNTIMED),
+            untimed_per_peer: nz(UNTIMED / 4),
+            ..PendingLimits::default()
+        };
+        config.memory.held_txlist_bytes = HELD_BYTES;
+        config.memory.held_txlist_bytes_per_peer = HELD_BYTES / 4;
+        let limits = StorageLimits {
+            commitments: COMMITMENTS,
+            non_canonical: COMMITMENTS / 4,
+            txlists: TXLISTS,
+            evidence: 64,
+            ..StorageLimits::default()
+        };
+        let storage: Arc<dyn SdkStorage> = Arc::new(MemoryStorage::new(limits));
+        let schedule = Arc::new(CachedSchedule::new(nz(1024)));
+        let (handle, network_events, service) = network.join(config.network.clone()).unwrap();
+        let client = P2pClient::builder(config)
+            .storage(storage.clone())
+            .lookahead(schedule.clone())
+            .network(handle, network_events, Box::pin(service.run()))
+            .start()
+            .await
+            .unwrap();
+        let events = Arc::new(AtomicUsize::new(0));
+        let dropped = Arc::<Mutex<Vec<Vec<B256>>>>::default();
+        let (mut subscription, counted, noted) = (client.subscribe(), events.clone(), dropped.clone());
+        tokio::spawn(async move {
+            while let Some(event) = subscription.next_event().await.unwrap() {
+                counted.fetch_add(1, Ordering::Relaxed);
+                if let SdkEvent::Reorg { dropped, .. } = event {
+                    noted.lock().unwrap().push(dropped);
+                }
+            }
+        });
+        client.l2_synced(Base::at(BASE)).await.unwrap();
+        Self { client, storage, schedule, known: 0, events, dropped }
+    }
+
+    pub(crate) fn id(&self) -> PeerId {
+        self.client.local_peer_id()
+    }
+
+    pub(crate) async fn address(&self) -> Multiaddr {
+        self.client.listen_addrs().await.unwrap().remove(0)
+    }
+
+    /// Events that the application was told so far.
+    pub(crate) fn events(&self) -> usize {
+        self.events.load(Ordering::Relaxed)
+    }
+
+    /// Whether anything was refused, or lost against what others have signed.
+    pub(crate) fn has_noticed(&self) -> bool {
+        let counts = self.client.counts();
+        let chain = self.client.head().map_or(0, |head| head.number - BASE);
+        let stored = self.storage.stats().unwrap().commitments as u64;
+        counts.rejected + counts.ignored + counts.dropped > 0 || stored > chain
+    }
+
+    /// The most turns of honest preconfers that one switch took out of the chain. A turn is a window here.
+    pub(crate) fn turns_displaced(&self, plan: &Plan) -> usize {
+        let honest = |hash: &B256| {
+            let preconf = self.storage.by_hash(hash).unwrap()?.recovered.signed().preconf().clone();
+            let window_end: u64 = preconf.submission_window_end.to();
+            let window = usize::try_from((window_end - GENESIS) / WINDOW).unwrap();
+            matches!(plan.owners[window], Owner::Honest(_)).then_some(window)
+        };
+        let turns = |dropped: &Vec<B256>| dropped.iter().filter_map(honest).collect::<BTreeSet<_>>().len();
+        self.dropped.lock().unwrap().iter().map(turns).max().unwrap_or_default()
+    }
+
+    /// Its source has learned of all windows before this one.
+    pub(crate) fn learn(&mut self, plan: &Plan, before: usize) {
+        let seconds = |first, last| Window { start: UnixSeconds::new(first), end: UnixSeconds::new(last) };
+        while self.known < before.min(plan.owners.len()) {
+            let window = seconds(end_of(self.known) + 1 - WINDOW, end_of(self.known));
+            let signer = plan.signer(plan.owners[self.known]).address();
+            self.schedule.update(self.known as u64, window, vec![Slot { signer, window }]).unwrap();
+            self.known += 1;
+        }
+    }
+
+    /// The newest block of its chain.
+    pub(crate) async fn tip(&self) -> Parent {
+        match self.client.head() {
+            Some(head) => self.at(head.number).await.unwrap_or(Parent::BASE),
+            None => Parent::BASE,
+        }
+    }
+
+    /// The block of its chain at a height.
+    pub(crate) async fn at(&self, number: u64) -> Option<Parent> {
+        let stored = self.client.block(number).await.unwrap()?;
+        let timestamp = stored.recovered.signed().preconf().timestamp.to();
+        Some(Parent { number, hash: stored.hash(), timestamp })
+    }
+
+    /// Publishes as an honest preconfer does: on its own head, once a second at most.
+    pub(crate) async fn build(&self, plan: &Plan, clock: WallClock) -> Result<(), P2pClientError> {
+        let (window, parent) = (clock.window(), self.tip().await);
+        let timestamp = clock.now().max(parent.timestamp + 1);
+        let end = end_of(window);
+        if timestamp > end {
+            return Ok(());
+        }
+        let signer = plan.signer(plan.owners[window]);
+        let block = Block::on(parent, timestamp, end, 0, &signer);
+        self.client.publish_block(block.signed, block.txlist).await.map(drop)
+    }
+
+    /// Nothing is larger than it may be.
+    pub(crate) fn check_bounds(&self) {
+        let stats = self.storage.stats().unwrap();
+        assert!(stats.commitments <= COMMITMENTS && stats.txlists <= TXLISTS, "{stats:?}");
+        assert!(stats.evidence <= 64, "{stats:?}");
+        let most = |series, limit: usize| {
+            #[allow(clippy::cast_precision_loss, reason = "limits are small")]
+            let limit = limit as f64;
+            let peak = bounds::peak(series);
+            assert!(peak <= limit, "{series}: {peak}");
+        };
+        most("p2p_pending parent", PENDING);
+        most("p2p_pending schedule", UNTIMED);
+        most("p2p_pending txlist", COMMITMENTS);
+        most("p2p_txlists_held_bytes", HELD_BYTES);
+    }
+}

@@ -1,0 +1,367 @@
+//! One run: a quiet beginning, the attack, and what is left of it.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use p2p_types::{B256, Base};
+use preconfirmation_p2p::sim::{Link, SimNetwork};
+use tokio::{runtime::Builder, time::sleep_until};
+
+use crate::{
+    actor::{Actor, Adversary, Seat},
+    node::Node,
+    stage::{ATTACK, BASE, BEFORE, GENESIS, HONEST, Owner, Parent, Plan, TURNS, WINDOW, WallClock},
+};
+
+/// Seconds after the attack within which all are on one chain.
+const AGREED_WITHIN: u64 = 15;
+
+/// Blocks that L1 leaves unsettled: more than two turns of them.
+const UNSETTLED: u64 = 12;
+
+/// Seconds between two blocks of an honest preconfer.
+const PACE: u64 = 3;
+
+/// What is peculiar to a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// Only its preconfer knows of a window in time; the others some seconds after its beginning. Else everybody knows two
+    /// windows ahead.
+    pub(crate) late_schedule: bool,
+    /// How much more an honest application may be told than on a quiet day.
+    pub(crate) times_quiet: usize,
+    /// How much more may travel between nodes than on a quiet day, but for what adversaries themselves send; none where each
+    /// message is another promise, or has a budget of its sender.
+    pub(crate) times_traffic: Option<u64>,
+    /// Whether each honest preconfer gets a block out in its turn while the attack lasts.
+    pub(crate) all_are_heard: bool,
+    /// Windows without blocks after the attack.
+    pub(crate) quiet: usize,
+    /// Seconds after the attack within which all are live.
+    pub(crate) live_within: u64,
+}
+
+pub(crate) const PLAIN: Shape = Shape {
+    late_schedule: false,
+    times_quiet: 3,
+    times_traffic: None,
+    all_are_heard: true,
+    quiet: 2,
+    live_within: 15,
+};
+
+/// Peers serve a branch of elected preconfers that is longer than the chain and loses: while nodes look at how far it goes
+/// they are not live, which takes them as long as they have to wait for their pace with each of the peers.
+pub(crate) const LOSING_BRANCHES: Shape =
+    Shape { all_are_heard: false, quiet: 10, live_within: 110, ..PLAIN };
+
+/// Many messages that say the same.
+pub(crate) const FLOOD: Shape = Shape { times_traffic: Some(3), ..PLAIN };
+
+pub(crate) const LATE_SCHEDULE: Shape = Shape { late_schedule: true, ..PLAIN };
+
+/// One signer with two branches of a turn: with each block, the other one may stand, and the whole of it is told anew. The
+/// blocks of a quiet turn are a third of these.
+pub(crate) const LONG_BRANCHES: Shape = Shape { times_quiet: 9, ..PLAIN };
+
+/// What adversaries see of it.
+pub(crate) struct Scene<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) clock: WallClock,
+    pub(crate) nodes: &'a [Node],
+    pub(crate) settled: Base,
+    dice: RefCell<fastrand::Rng>,
+}
+
+impl Scene<'_> {
+    /// What an adversary that follows an honest node knows to be the head.
+    pub(crate) async fn tip(&self) -> Parent {
+        self.nodes[0].tip().await
+    }
+
+    pub(crate) async fn at(&self, number: u64) -> Option<Parent> {
+        self.nodes[0].at(number).await
+    }
+
+    /// A number of this range, as the seed has it.
+    pub(crate) fn draw(&self, range: impl std::ops::RangeBounds<u64>) -> u64 {
+        self.dice.borrow_mut().u64(range)
+    }
+}
+
+/// What is compared with a quiet run.
+#[derive(Debug, Clone)]
+struct Told {
+    /// Events from the beginning of the attack until all is over, by node.
+    events: Vec<usize>,
+    /// Frames between nodes, but for what adversaries have sent of their own accord.
+    frames: u64,
+}
+
+/// What quiet runs have told.
+static QUIET_RUNS: Mutex<BTreeMap<(u64, bool, usize), Told>> = Mutex::new(BTreeMap::new());
+
+/// Plays a plan, and the same without adversaries.
+pub(crate) fn play<A: Adversary>(plan: &Plan, cast: &impl Fn(Seat, &mut fastrand::Rng) -> A) {
+    let told = run(plan, cast);
+    let Shape { late_schedule, times_quiet, times_traffic, quiet, .. } = plan.shape;
+    let key = (plan.seed, late_schedule, quiet);
+    let known = QUIET_RUNS.lock().unwrap().get(&key).cloned();
+    let quiet = known.unwrap_or_else(|| run(&plan.quiet(), cast));
+    for (node, (told, quiet)) in told.events.iter().zip(&quiet.events).enumerate() {
+        assert!(*told <= times_quiet * quiet, "node {node} was told {told}, and {quiet} on a quiet day");
+    }
+    if let Some(times) = times_traffic {
+        let (frames, quiet) = (told.frames, quiet.frames);
+        assert!(frames <= times * quiet, "{frames} frames, and {quiet} on a quiet day");
+    }
+    QUIET_RUNS.lock().unwrap().insert(key, quiet);
+}
+
+fn run<A: Adversary>(plan: &Plan, cast: &impl Fn(Seat, &mut fastrand::Rng) -> A) -> Told {
+    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut stage = Stage::set(plan).await;
+        let mut adversaries = stage.cast(cast).await;
+        stage.run(&mut adversaries).await
+    })
+}
+
+/// All honest nodes and what L1 says.
+struct Stage<'a> {
+    plan: &'a Plan,
+    network: SimNetwork,
+    clock: WallClock,
+    nodes: Vec<Node>,
+    /// What each was told to be settled last.
+    bases: Vec<Base>,
+    settled: Base,
+    dice: fastrand::Rng,
+    /// Frames of gossip that adversaries have sent of their own accord.
+    said: Arc<AtomicU64>,
+    /// Windows whose preconfers have published, and what their clients have refused to publish.
+    published: BTreeSet<usize>,
+    refused: usize,
+    /// It is time for a block.
+    due: bool,
+}
+
+impl<'a> Stage<'a> {
+    /// Nodes in a ring, each connected to the next two.
+    async fn set(plan: &'a Plan) -> Self {
+        let mut dice = fastrand::Rng::with_seed(plan.seed ^ 0x5eed);
+        let network = SimNetwork::new(plan.seed);
+        let millis = |millis| Duration::from_millis(millis);
+        network.set_links(Link {
+            delay: millis(dice.u64(5..80)),
+            jitter: millis(dice.u64(0..60)),
+            ..Link::default()
+        });
+        let clock = WallClock::start();
+        let mut nodes = Vec::new();
+        for index in 0..HONEST {
+            nodes.push(Node::start(&network, clock, u8::try_from(1 + index).unwrap()).await);
+        }
+        for (index, node) in nodes.iter().enumerate() {
+            for step in [1, 2] {
+                node.client.dial(nodes[(index + step) % HONEST].address().await).await.unwrap();
+            }
+        }
+        let settled = Base::at(BASE);
+        Self {
+            plan,
+            network,
+            clock,
+            nodes,
+            bases: vec![settled; HONEST],
+            settled,
+            dice,
+            said: Arc::default(),
+            published: BTreeSet::new(),
+            refused: 0,
+            due: false,
+        }
+    }
+
+    /// Adversaries, each connected to all honest nodes or to some of them.
+    async fn cast<A: Adversary>(&mut self, cast: &impl Fn(Seat, &mut fastrand::Rng) -> A) -> Vec<A> {
+        let (mut adversaries, plot) = (Vec::new(), Arc::default());
+        for index in 0..self.plan.adversaries {
+            let mut victims: Vec<&Node> = self.nodes.iter().collect();
+            self.dice.shuffle(&mut victims);
+            let (half, others) = victims.split_at(HONEST / 2);
+            let said = &self.said;
+            let to_all = self.dice.bool();
+            let byte = u8::try_from(100 + 2 * index).unwrap();
+            let first =
+                Actor::start(&self.network, byte, if to_all { &victims } else { half }, said.clone()).await;
+            let second = Actor::start(&self.network, byte + 1, others, said.clone()).await;
+            let owner = Owner::Adversary(index);
+            let (signer, number) = (self.plan.signer(owner), owner.key());
+            let (actors, elected, plot) = ([first, second], self.plan.elected, Arc::clone(&plot));
+            let seat = Seat { actors, signer, number, elected, plot };
+            adversaries.push(cast(seat, &mut self.dice));
+        }
+        adversaries
+    }
+
+    async fn run<A: Adversary>(&mut self, adversaries: &mut [A]) -> Told {
+        while self.clock.window() < BEFORE {
+            self.second(&mut [] as &mut [A]).await;
+        }
+        assert!(self.is_settled(), "before the attack: {self:?}");
+        assert_eq!(self.refused, 0, "{:?}", self.nodes[0].client);
+        let before: Vec<usize> = self.nodes.iter().map(Node::events).collect();
+        while self.clock.window() < BEFORE + ATTACK {
+            self.second(adversaries).await;
+        }
+        for (window, owner) in self.plan.owners.iter().enumerate().take(BEFORE + ATTACK) {
+            let is_heard = matches!(owner, Owner::Adversary(_)) || self.published.contains(&window);
+            assert!(is_heard || !self.plan.shape.all_are_heard, "no block of window {window}: {self:?}");
+        }
+        self.settles::<A>("after the attack").await;
+        let end = BEFORE + ATTACK + self.plan.shape.quiet;
+        while self.clock.window() < end {
+            self.second(&mut [] as &mut [A]).await;
+        }
+        // The network works: all follow the next preconfer.
+        while self.clock.window() == end {
+            self.second(&mut [] as &mut [A]).await;
+        }
+        self.settles::<A>("when the next preconfer has had its turn").await;
+        assert!(self.published.contains(&end), "{self:?}");
+        assert!(self.bases.iter().all(|base| base.number > BASE), "{:?}", self.bases);
+        if self.plan.adversaries > 0 {
+            assert!(self.nodes.iter().any(Node::has_noticed), "an attack that nobody notices tests nothing");
+        }
+        for node in &self.nodes {
+            let turns = node.turns_displaced(self.plan);
+            assert!(
+                turns <= self.plan.adversaries.min(TURNS),
+                "{turns} turns of others were displaced at once"
+            );
+        }
+        let events = self.nodes.iter().zip(before).map(|(node, before)| node.events() - before).collect();
+        Told { events, frames: self.network.counts().sent - self.said.load(Ordering::Relaxed) }
+    }
+
+    /// A second of everybody's life. Honest preconfers sign but for the quiet after an attack.
+    async fn second<A: Adversary>(&mut self, adversaries: &mut [A]) {
+        let (now, window) = (self.clock.now(), self.clock.window());
+        let (seconds, owner) = ((now - GENESIS) % WINDOW, self.plan.owners.get(window).copied());
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            let in_time = owner == Some(Owner::Honest(index)) || seconds > 5;
+            let known = if self.plan.shape.late_schedule { usize::from(in_time) } else { 3 };
+            node.learn(self.plan, window + known);
+        }
+        self.due |= seconds % PACE == 1;
+        let is_quiet = (BEFORE + ATTACK..BEFORE + ATTACK + self.plan.shape.quiet).contains(&window);
+        if let Some(Owner::Honest(index)) = owner
+            && !is_quiet
+            && std::mem::take(&mut self.due)
+        {
+            match self.nodes[index].build(self.plan, self.clock).await {
+                Ok(()) => drop(self.published.insert(window)),
+                // Not live for the moment, or bound by what it has signed before its chain was replaced: tries again.
+                Err(_) => {
+                    self.refused += 1;
+                    self.due = true;
+                }
+            }
+        }
+        if !adversaries.is_empty() {
+            let dice = RefCell::new(self.dice.fork());
+            let (plan, clock, nodes, settled) = (self.plan, self.clock, self.nodes.as_slice(), self.settled);
+            let scene = Scene { plan, clock, nodes, settled, dice };
+            for adversary in adversaries {
+                adversary.act(&scene).await;
+            }
+        }
+        self.settle(seconds).await;
+        sleep_until(self.clock.at(now + 1)).await;
+        if seconds % PACE == 0 {
+            self.assert_nobody_pays().await;
+        }
+        self.nodes.iter().for_each(Node::check_bounds);
+    }
+
+    /// L1 moves once a window; each node hears of it at a moment of its own.
+    async fn settle(&mut self, seconds: u64) {
+        if seconds == 0 {
+            let lowest =
+                self.nodes.iter().filter_map(|node| node.client.head()).map(|head| head.number).min();
+            let next = lowest.unwrap_or_default().saturating_sub(UNSETTLED);
+            if next > self.settled.number
+                && self.follows(self.settled).await
+                && let Some(block) = self.nodes[0].at(next).await
+            {
+                self.settled = Base { number: next, hash: Some(block.hash) };
+            }
+        }
+        for (index, node) in self.nodes.iter().enumerate() {
+            if seconds != (index as u64 * WINDOW) / HONEST as u64 || self.bases[index] == self.settled {
+                continue;
+            }
+            let known = node.at(self.settled.number).await.map(|block| block.hash);
+            let by_number = known == self.settled.hash && self.dice.u8(0..3) == 0;
+            let base = if by_number { Base::at(self.settled.number) } else { self.settled };
+            node.client.update_head(base).await.unwrap();
+            self.bases[index] = self.settled;
+        }
+    }
+
+    /// Whether what the first node has stands on what is settled.
+    async fn follows(&self, settled: Base) -> bool {
+        settled.hash.is_none()
+            || self.nodes[0].at(settled.number).await.map(|block| block.hash) == settled.hash
+    }
+
+    fn heads(&self) -> Vec<Option<(u64, B256)>> {
+        self.nodes.iter().map(|node| node.client.head().map(|head| (head.number, head.hash))).collect()
+    }
+
+    fn agree(&self) -> bool {
+        let heads = self.heads();
+        heads.iter().all(|head| head.is_some() && *head == heads[0])
+    }
+
+    fn is_settled(&self) -> bool {
+        self.agree() && self.nodes.iter().all(|node| node.client.status().is_live())
+    }
+
+    /// All are on one chain some time soon, and live.
+    async fn settles<A: Adversary>(&mut self, when: &str) {
+        let from = self.clock.now();
+        while !self.is_settled() {
+            let seconds = self.clock.now() - from;
+            assert!(self.agree() || seconds < AGREED_WITHIN, "{when}: {self:?}");
+            assert!(seconds < self.plan.shape.live_within, "{when}: {self:?}");
+            self.second(&mut [] as &mut [A]).await;
+        }
+    }
+
+    /// No honest peer has been charged by another one.
+    async fn assert_nobody_pays(&self) {
+        for (index, node) in self.nodes.iter().enumerate() {
+            for peer in node.client.peers().await.unwrap() {
+                let is_honest = self.nodes.iter().any(|other| other.id() == peer.peer);
+                let is_spared = peer.score >= 0.0 && peer.banned_for.is_none() && peer.ready;
+                assert!(!is_honest || is_spared, "{index}: {peer:?}");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Stage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.nodes.iter().map(|node| &node.client)).finish()
+    }
+}
