@@ -63,7 +63,6 @@ use wire::Hub;
 pub use wire::{Link, SimCounts};
 
 /// A message's verdict as an application without a network owes it, and where to read what it gives.
-#[must_use]
 pub fn verdict(from: PeerId) -> (VerdictToken, GivenVerdict) {
     let (settlements, given) = tokio::sync::mpsc::channel(1);
     let open = Open { key: 0, from, by_author: false, is_twin: false };

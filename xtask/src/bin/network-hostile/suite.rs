@@ -57,7 +57,8 @@ pub(crate) struct Report {
     /// Most memory of the process of all honest nodes.
     peak_mib: u64,
     /// How long it took at most until somebody new had connected under attack and was answered a head, a page and a list.
-    newcomer_ms: f64,
+    /// Null where the adversary may take every place.
+    newcomer_ms: Option<f64>,
     /// Whether the adversary is scored as the table of scores says.
     scored: bool,
     /// Frames that the adversary got rid of in its most successful round.
@@ -74,7 +75,7 @@ struct Notes {
     lost: u64,
     quiet: Vec<Duration>,
     attacked: Vec<Duration>,
-    newcomer: Duration,
+    newcomer: Option<Duration>,
     written: u64,
     scored: bool,
 }
@@ -92,7 +93,7 @@ impl Notes {
             p99_ratio: attacked / quiet,
             p99_ms: attacked * 1000.0,
             peak_mib: peak()?,
-            newcomer_ms: self.newcomer.as_secs_f64() * 1000.0,
+            newcomer_ms: self.newcomer.map(|newcomer| newcomer.as_secs_f64() * 1000.0),
             scored: self.scored,
             written: self.written,
             checked,
@@ -156,9 +157,11 @@ async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Fail
             Attack::start(case, number, extent.seconds + 1, std::slice::from_ref(&address), extent.aside)
                 .await?;
         let asking = tokio::spawn(ask(victim.handle.clone(), cases::peer(number)?, case.asks));
-        let joining = tokio::spawn(joins_in_the_middle(victim.handle.clone(), extent));
+        let joining = (!case.fills).then(|| tokio::spawn(joins_in_the_middle(victim.handle.clone(), extent)));
         let attacked = deliver(&author, &[&reader], block, load).await?;
-        notes.newcomer = notes.newcomer.max(joining.await??);
+        if let Some(joining) = joining {
+            notes.newcomer = notes.newcomer.max(Some(joining.await??));
+        }
         block += load.messages;
         notes.scored &= is_scored(&victim, case, number).await?;
         asking.abort();
@@ -265,7 +268,7 @@ async fn four_of_twenty(extent: Extent) -> Result<Report, Failure> {
         let attacks = try_join_all(attacks).await?;
         let joining = tokio::spawn(joins_in_the_middle(nodes[0].handle.clone(), extent));
         let attacked = deliver(&nodes[0], &readers, block, load).await?;
-        notes.newcomer = notes.newcomer.max(joining.await??);
+        notes.newcomer = notes.newcomer.max(Some(joining.await??));
         block += load.messages;
         let written = try_join_all(attacks.into_iter().map(Attack::stop)).await?;
         notes.written = notes.written.max(written.iter().sum());
