@@ -3,7 +3,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`args`], [`list`] | the options |
-//! | [`open`] | what they name, read |
+//! | [`mod@open`] | what they name, read |
 //! | [`lookahead`] | where the schedule comes from |
 //! | [`network`] | the network that they describe |
 //! | [`output`] | events to stdout |
