@@ -172,8 +172,9 @@ pub enum ImportVerdict {
         /// Its position in the page that was handed out.
         index: usize,
     },
-    /// The one at `index` is no block that could ever be linked here, whatever is below; those before it are linked. Nobody's
-    /// fault, as a peer serves what it was told; but no reason to look for a fork either: anybody can sign such blocks.
+    /// The one at `index` is refused by a rule that its parent has no part in (its signer, its time, how much it may still
+    /// promise); those before it are linked. Nobody's fault, as a peer serves what it was told; but no reason to look for
+    /// a fork either: anybody can sign such blocks.
     Unusable {
         /// Its position in the page that was handed out.
         index: usize,
