@@ -78,7 +78,7 @@ impl CatchUp {
             ImportVerdict::Unlinked { index } | ImportVerdict::Unusable { index } => {
                 index.min(page.hashes.len())
             }
-            ImportVerdict::Faulty(_) | ImportVerdict::Deferred => 0,
+            ImportVerdict::Deferred => 0,
         };
         if moved != Moved::No {
             self.progressed = true;
@@ -89,12 +89,7 @@ impl CatchUp {
             self.deferred = None;
         }
         match (moved, verdict) {
-            (
-                Moved::Back,
-                ImportVerdict::Linked | ImportVerdict::Unlinked { .. } | ImportVerdict::Unusable { .. },
-            ) if linked > 0 => {
-                self.pages.clear();
-            }
+            (Moved::Back, _) if linked > 0 => self.pages.clear(),
             (Moved::Back, _) => self.reorged(),
             (Moved::Up | Moved::No, _) => {}
         }
@@ -105,16 +100,10 @@ impl CatchUp {
             peer.delivered();
         }
         match verdict {
-            ImportVerdict::Faulty(offence) => {
-                self.ctx.report(now, page.peer, offence);
-                self.walks.stop_peer(&page.peer);
-            }
             ImportVerdict::Deferred => self.defer(now, &page),
             _ if page.walk => self.walked(now, &page, linked, moved),
             ImportVerdict::Unusable { .. } if linked == 0 => self.unusable(now, &page),
-            ImportVerdict::Linked | ImportVerdict::Unlinked { .. } | ImportVerdict::Unusable { .. } => {
-                self.extended(now, &page, linked);
-            }
+            _ => self.extended(now, &page, linked),
         }
     }
 

@@ -179,8 +179,6 @@ pub enum ImportVerdict {
         /// Its position in the page that was handed out.
         index: usize,
     },
-    /// One of them breaks a rule: the peer that sent the page is charged.
-    Faulty(Offence),
     /// The schedule is not known for a window that has begun, or our own store or lookahead failed. Costs the peer
     /// nothing, whatever was stored of the page before; it is asked again after a pause. (A window that no
     /// schedule will ever know is no reason to wait: a peer could hold us off live with it.)

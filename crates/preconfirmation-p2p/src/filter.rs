@@ -41,7 +41,7 @@ use crate::{
 const STREAM_ATTEMPTS: usize = 5;
 
 /// How often a handler is woken, whatever happens.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const WAKE_EVERY: Duration = Duration::from_secs(1);
 
 /// Most events that wait to be told. They are told at the next poll, so there are few; one more is dropped and counted.
 const EVENTS: usize = 1024;
@@ -260,14 +260,14 @@ pub(crate) struct Handler<H> {
     refused: bool,
     told: bool,
     /// gossipsub asks nobody to wake it for a message that comes after its stream has broken.
-    look: Interval,
+    wake: Interval,
 }
 
 impl<H> Handler<H> {
     fn new(inner: H) -> Self {
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { inner, inbound: 0, outbound: 0, refused: false, told: false, look }
+        let mut wake = tokio::time::interval(WAKE_EVERY);
+        wake.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { inner, inbound: 0, outbound: 0, refused: false, told: false, wake }
     }
 }
 
@@ -296,7 +296,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
             self.told = true;
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(FromHandler::GivenUp));
         }
-        while self.look.poll_tick(cx).is_ready() {}
+        while self.wake.poll_tick(cx).is_ready() {}
         self.inner.poll(cx).map(|event| event.map_custom(FromHandler::Inner))
     }
 

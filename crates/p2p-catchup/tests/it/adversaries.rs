@@ -77,7 +77,7 @@ fn liars_are_reported_for_what_they_did_and_left_out() {
         let mut world = world(seed, Kind::Liar, 1, 0);
         world.run_until(Duration::from_secs(60), |_| false);
         let strikes =
-            world.reports.iter().filter(|report| **report == (peer(0), Offence::WrongSigner)).count();
+            world.reports.iter().filter(|report| **report == (peer(0), Offence::BadSignature)).count();
         assert_eq!(strikes, 3);
         assert_eq!(world.chain.len(), 0);
         assert_eq!(world.was_live, 0);

@@ -29,8 +29,10 @@ pub(crate) enum Kind {
     Withholder,
     /// Gives one commitment a page.
     Truncator,
-    /// Gives another chain, by somebody who was not elected, and wrong transaction lists.
+    /// Gives pages with bad signatures, and wrong transaction lists.
     Liar,
+    /// Gives another chain, by somebody who was not elected.
+    Unelected,
     /// Says its head and nothing else.
     SlowLoris,
     /// Comes and goes, claims much and gives little.
@@ -41,12 +43,13 @@ pub(crate) enum Kind {
     Equivocator,
 }
 
-pub(crate) const ADVERSARIES: [Kind; 9] = [
+pub(crate) const ADVERSARIES: [Kind; 10] = [
     Kind::EmptyPager,
     Kind::FarFuture,
     Kind::Withholder,
     Kind::Truncator,
     Kind::Liar,
+    Kind::Unelected,
     Kind::SlowLoris,
     Kind::Flapper,
     Kind::Deployed,
@@ -529,7 +532,7 @@ impl World {
         let mut verdict = ImportVerdict::Linked;
         for (index, block) in page.iter().enumerate() {
             if block.recovered().signer() != blocks().truth[0].recovered().signer() {
-                verdict = ImportVerdict::Faulty(Offence::WrongSigner);
+                verdict = ImportVerdict::Unusable { index };
                 break;
             }
             if self.rng.f64() < self.weather.deferred {
@@ -610,7 +613,7 @@ impl World {
         let truth = &blocks().truth[..self.height];
         Some(match (request, kind) {
             (Request::Head, Kind::FarFuture | Kind::Flapper) => Reply::Head { block: u64::MAX },
-            (Request::Head, Kind::EmptyPager | Kind::Liar | Kind::SlowLoris) => {
+            (Request::Head, Kind::EmptyPager | Kind::Liar | Kind::Unelected | Kind::SlowLoris) => {
                 Reply::Head { block: height + 3 }
             }
             (Request::Head, Kind::Deployed) => Reply::Head { block: height + 1 },
@@ -620,7 +623,8 @@ impl World {
             (Request::Page { from, .. }, Kind::Truncator | Kind::Flapper) => {
                 Reply::Page(slice(truth, from, 1))
             }
-            (Request::Page { from, count }, Kind::Liar) => {
+            (Request::Page { .. }, Kind::Liar) => Reply::Failed(Failure::Misbehaved(Offence::BadSignature)),
+            (Request::Page { from, count }, Kind::Unelected) => {
                 Reply::Page(slice(&blocks().lies, from, count.get().into()))
             }
             (Request::Page { from, count }, Kind::Equivocator) if height > 3 => {

@@ -164,23 +164,6 @@ fn an_offence_is_charged_by_the_machine_or_by_the_network_never_by_both() {
 }
 
 #[test]
-fn a_faulty_page_is_charged_to_who_sent_it_and_another_is_asked() {
-    let mut rig = Rig::at(0);
-    rig.peer_up(peer(1));
-    rig.peer_up(peer(2));
-    rig.all_claim(4);
-    let ask = rig.expect_page(1..);
-    rig.deliver(ask, 4);
-    let (id, from, _) = rig.expect_import();
-    assert_eq!(from, ask.to);
-    rig.imported(id, head(1), ImportVerdict::Faulty(Offence::InvalidCommitment));
-    rig.expect_report(from, Offence::InvalidCommitment);
-    let again = rig.expect_page(2..);
-    assert_ne!(again.to, from);
-    rig.expect_no_report(again.to);
-}
-
-#[test]
 fn three_strikes_and_a_liar_is_left_out_for_a_while() {
     let mut rig = behind(4);
     for strike in 1..=3 {
