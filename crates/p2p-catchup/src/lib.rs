@@ -80,6 +80,7 @@
 //! | no answer | a pause; after three its claims do not count; no penalty |
 //! | our own failure: not sent, not judged, an unknown schedule | a pause, and the peer is asked again; it costs the peer nothing |
 //! | a page whose first commitment does not link | earlier pages of the same peer, in doubling steps down to the base, while others are asked above; if they never meet ours, as an empty page |
+//! | a page whose first commitment a rule refuses whatever its parent is | as an empty page, and a broken promise if the peer claims more; no search for a fork |
 //! | a page that links beside the chain | the branch is followed to the end of the claim: it may win; if it does not, as an empty page |
 //! | a list of another hash | reported, a strike |
 //! | a page or list that the caller found faulty | reported (unless the network has done so), a strike |
