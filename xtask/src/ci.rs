@@ -56,7 +56,29 @@ fn drive(steps: &[Step], mut run: impl FnMut(Step) -> Result<Outcome, Error>) ->
     if let Some((step, error)) = &failure {
         eprintln!("{error}\n\nTo run this step alone: cargo xtask {}", step.name());
     }
+    if steps.len() > 1 {
+        println!("{}", not_run(&rows));
+    }
     failure.is_none()
+}
+
+/// What other jobs of the workflow run, because it takes long, needs a database from outside or another machine.
+const ELSEWHERE: &str =
+    "crash, damage, hostile, byzantine with 2,000 seeds, mutants (nightly job); macOS; Rust 1.90 (msrv job)";
+
+/// The last line: what a good result says nothing about.
+fn not_run(rows: &[Row]) -> String {
+    let skipped = rows.iter().filter_map(|row| match row.fate {
+        Fate::Skipped(reason) => Some(format!("{} ({reason})", row.step.name())),
+        Fate::NotRun => Some(row.step.name().to_owned()),
+        Fate::Passed | Fate::Failed => None,
+    });
+    let out_of_scope = Step::all(Scope::Full).iter().filter(|step| rows.iter().all(|row| row.step != **step));
+    let names: Vec<_> = skipped
+        .chain(out_of_scope.map(|step| step.name().to_owned()))
+        .chain([ELSEWHERE.to_owned()])
+        .collect();
+    format!("not run: {}", names.join(", "))
 }
 
 fn table(rows: &[Row]) -> String {
@@ -99,6 +121,23 @@ mod tests {
         assert!(drive(&[Step::Deny], |_| Ok(Outcome::Skipped("not there"))));
         let rows = [Row { step: Step::Deny, fate: Fate::Skipped("not there"), time: Duration::ZERO }];
         assert!(table(&rows).contains("skipped  not there"));
+    }
+
+    #[test]
+    fn the_last_line_names_what_was_not_run() {
+        let row = |step, fate| Row { step, fate, time: Duration::ZERO };
+        let mut rows: Vec<_> = Step::all(Scope::Full).iter().map(|step| row(*step, Fate::Passed)).collect();
+        assert_eq!(not_run(&rows), format!("not run: {ELSEWHERE}"));
+        for known in &mut rows {
+            known.fate = match known.step {
+                Step::Deny => Fate::Skipped("not there"),
+                Step::Package => Fate::NotRun,
+                _ => known.fate,
+            };
+        }
+        assert_eq!(not_run(&rows), format!("not run: package, deny (not there), {ELSEWHERE}"));
+        rows.retain(|row| row.step != Step::Doc);
+        assert_eq!(not_run(&rows), format!("not run: package, deny (not there), doc, {ELSEWHERE}"));
     }
 
     #[test]

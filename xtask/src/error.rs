@@ -14,6 +14,9 @@ pub(crate) enum Error {
     /// A command answered something that we cannot read.
     #[error("cannot read the answer of `{command}`: {problem}")]
     Answer { command: String, problem: String },
+    /// A file or a folder could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
     /// A file could not be written.
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },

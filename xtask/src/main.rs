@@ -5,16 +5,23 @@
 
 mod bench;
 mod ci;
+mod circles;
 mod crash;
 mod damage;
 mod error;
 mod hostile;
 mod layering;
+mod lengths;
+mod links;
 mod msrv;
 mod package;
 mod shell;
+mod source;
 mod step;
+mod tools;
 mod tree;
+mod walks;
+mod words;
 mod workspace;
 
 use std::process::ExitCode;

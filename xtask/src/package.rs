@@ -43,6 +43,18 @@ fn missing(member: &Crate, files: &str, readme: &str, changelog: &str) -> Vec<St
     found
 }
 
+/// What a registry shows of a crate that its manifest does not have.
+fn unsaid(member: &Crate) -> Vec<String> {
+    let said = [
+        ("description", member.description.is_some()),
+        ("repository", member.repository.is_some()),
+        ("keywords", !member.keywords.is_empty()),
+        ("categories", !member.categories.is_empty()),
+    ];
+    let unsaid = said.iter().filter(|(_, is_said)| !is_said);
+    unsaid.map(|(field, _)| format!("the manifest of {} has no {field}", member.name)).collect()
+}
+
 /// Checks every crate of the workspace that may be published.
 pub(crate) fn check_workspace() -> Result<(), Error> {
     let metadata = Metadata::of_workspace()?;
@@ -53,6 +65,7 @@ pub(crate) fn check_workspace() -> Result<(), Error> {
         // A dirty tree is fine here: this checks what would be packaged, and publishes nothing.
         let list = cargo(["package", "--quiet", "--allow-dirty", "--list", "--package", &member.name]);
         let read = |file| fs::read_to_string(member.manifest_path.with_file_name(file)).unwrap_or_default();
+        found.extend(unsaid(member));
         found.extend(missing(member, &list.read()?, &read("README.md"), &read("CHANGELOG.md")));
         let blockers = unpublished(member);
         if blockers.is_empty() {
@@ -106,6 +119,21 @@ mod tests {
         }
         assert_eq!(missing(&member, files, "\n", changelog).len(), 1);
         assert_eq!(missing(&member, files, "Words.", "## 0.1.01").len(), 1);
+    }
+
+    #[test]
+    fn a_manifest_says_what_a_registry_shows() {
+        let good = Crate::test("ours", vec![]);
+        assert!(unsaid(&good).is_empty());
+        let without = |remove: fn(&mut Crate)| {
+            let mut bad = good.clone();
+            remove(&mut bad);
+            unsaid(&bad).len()
+        };
+        assert_eq!(without(|member| member.description = None), 1);
+        assert_eq!(without(|member| member.repository = None), 1);
+        assert_eq!(without(|member| member.keywords.clear()), 1);
+        assert_eq!(without(|member| member.categories.clear()), 1);
     }
 
     #[test]

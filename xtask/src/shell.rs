@@ -1,30 +1,36 @@
-//! Running cargo, in the workspace's root, with what it does printed first.
+//! Running commands, in the workspace's root, with what they do printed first.
 
 use std::{
+    ffi::OsString,
     path::PathBuf,
     process::{Command, Stdio},
 };
 
 use crate::error::Error;
 
-/// A cargo command on its way to be run.
-pub(crate) struct Cargo {
+/// A command on its way to be run.
+pub(crate) struct Task {
     command: Command,
     shown: String,
 }
 
 /// `cargo` with these arguments.
-pub(crate) fn cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Cargo {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root()).stdin(Stdio::null());
-    let mut cargo = Cargo { command, shown: "cargo".into() };
-    for arg in args {
-        cargo = cargo.arg(arg);
-    }
-    cargo
+pub(crate) fn cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Task {
+    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), "cargo", args)
 }
 
-impl Cargo {
+/// `mdbook` with these arguments.
+pub(crate) fn mdbook<'a>(args: impl IntoIterator<Item = &'a str>) -> Task {
+    command("mdbook".into(), "mdbook", args)
+}
+
+fn command<'a>(program: OsString, shown: &str, args: impl IntoIterator<Item = &'a str>) -> Task {
+    let mut command = Command::new(program);
+    command.current_dir(root()).stdin(Stdio::null());
+    args.into_iter().fold(Task { command, shown: shown.into() }, Task::arg)
+}
+
+impl Task {
     /// One more argument.
     pub(crate) fn arg(mut self, arg: &str) -> Self {
         self.command.arg(arg);
@@ -72,6 +78,13 @@ pub(crate) fn has(subcommand: &str) -> bool {
     quiet.is_ok_and(|status| status.success())
 }
 
+/// Whether a command is installed.
+pub(crate) fn has_command(command: &str) -> bool {
+    let mut command = Command::new(command);
+    let quiet = command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    quiet.status().is_ok_and(|status| status.success())
+}
+
 /// The root of the workspace: the folder above this crate.
 pub(crate) fn root() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -92,5 +105,7 @@ mod tests {
     fn what_is_not_installed_is_not_there() {
         assert!(!has("no-such-subcommand"));
         assert!(has("clippy"));
+        assert!(!has_command("no-such-command"));
+        assert!(has_command("cargo"));
     }
 }

@@ -3,9 +3,11 @@
 use clap::Subcommand;
 
 use crate::{
+    circles,
     error::Error,
-    layering, msrv, package,
-    shell::{cargo, has},
+    layering, lengths, links, msrv, package,
+    shell::{cargo, has, mdbook},
+    tools, walks, words,
 };
 
 /// One step of the checks. Its name on the command line is the one in the table at the end.
@@ -17,12 +19,24 @@ pub(crate) enum Step {
     Clippy,
     /// Which crate may reach which: no runtime and no network in the inner crates.
     Layering,
-    /// All tests but doc tests, with nextest where it is installed.
+    /// No files of a crate that import each other in a circle.
+    Circles,
+    /// No source file over 500 lines without its tests.
+    Lengths,
+    /// No word that was replaced by one of the field.
+    Words,
+    /// ARCHITECTURE.md's walks lead through functions that exist.
+    Walks,
+    /// Links in documents lead to files and headings that exist.
+    Links,
+    /// All tests but doc tests, with nextest where it is installed; with `CI=true` it is installed.
     Test,
     /// The examples in the documentation.
     DocTest,
     /// The documentation, warnings denied.
     Doc,
+    /// The book, where mdbook is installed; with `CI=true` it is installed.
+    Book,
     /// Every benchmark builds and runs once, without measuring.
     BenchBuild,
     /// Every crate's declared Rust version is enough for its dependencies.
@@ -58,10 +72,16 @@ impl Step {
             Scope::Full => &[
                 Self::Fmt,
                 Self::Layering,
+                Self::Circles,
+                Self::Lengths,
+                Self::Words,
+                Self::Walks,
+                Self::Links,
                 Self::Clippy,
                 Self::Test,
                 Self::DocTest,
                 Self::Doc,
+                Self::Book,
                 Self::BenchBuild,
                 Self::Msrv,
                 Self::Package,
@@ -77,6 +97,12 @@ impl Step {
             Self::Fmt => "fmt",
             Self::Clippy => "clippy",
             Self::Layering => "layering",
+            Self::Circles => "circles",
+            Self::Lengths => "lengths",
+            Self::Words => "words",
+            Self::Walks => "walks",
+            Self::Links => "links",
+            Self::Book => "book",
             Self::Test => "test",
             Self::DocTest => "doc-test",
             Self::Doc => "doc",
@@ -93,6 +119,15 @@ impl Step {
             Self::Fmt => cargo(["fmt", "--all", "--check"]).run()?,
             Self::Clippy => clippy(scope)?,
             Self::Layering => layering::check_workspace()?,
+            Self::Circles => circles::check_workspace()?,
+            Self::Lengths => lengths::check_workspace()?,
+            Self::Words => words::check_workspace()?,
+            Self::Walks => walks::check_workspace()?,
+            Self::Links => links::check_workspace()?,
+            Self::Book if !tools::MDBOOK.is_there()? => {
+                return Ok(Outcome::Skipped("mdbook is not installed"));
+            }
+            Self::Book => mdbook(["build"]).run()?,
             Self::Test => test(scope)?,
             Self::DocTest => cargo(["test", "--workspace", "--all-features", "--doc"]).run()?,
             Self::Doc => {
@@ -120,7 +155,7 @@ fn clippy(scope: Scope) -> Result<(), Error> {
 }
 
 fn test(scope: Scope) -> Result<(), Error> {
-    let mut test = if has("nextest") {
+    let mut test = if tools::NEXTEST.is_there()? {
         cargo(["nextest", "run", "--workspace"])
     } else {
         cargo(["test", "--workspace"])

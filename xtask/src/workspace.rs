@@ -21,6 +21,14 @@ pub(crate) struct Crate {
     pub(crate) name: String,
     /// Its version.
     pub(crate) version: String,
+    /// What it says to be.
+    pub(crate) description: Option<String>,
+    /// Where its source is.
+    pub(crate) repository: Option<String>,
+    /// What it is found by.
+    pub(crate) keywords: Vec<String>,
+    /// Where a registry lists it.
+    pub(crate) categories: Vec<String>,
     /// The oldest Rust that it says to need.
     pub(crate) rust_version: Option<String>,
     /// The registries it may go to: none at all means never published.
@@ -99,6 +107,10 @@ impl Crate {
             id: name.into(),
             name: name.into(),
             version: "0.1.0".into(),
+            description: Some("Words.".into()),
+            repository: Some("https://example.org".into()),
+            keywords: vec!["word".into()],
+            categories: vec!["word".into()],
             rust_version: None,
             publish: None,
             manifest_path: PathBuf::new(),

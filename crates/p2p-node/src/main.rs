@@ -12,6 +12,7 @@
     reason = "a binary reads the clocks; the libraries take them as arguments"
 )]
 
+#[cfg(feature = "operator")]
 mod db;
 mod devnet;
 mod domain;
@@ -20,6 +21,8 @@ mod inspect;
 mod lines;
 mod log_limit;
 mod panics;
+mod rotation;
+#[cfg(feature = "operator")]
 mod run;
 mod signals;
 
@@ -50,26 +53,48 @@ struct Cli {
 /// One variant a subcommand; each runs in a module of its own and says how the process exits.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[cfg(feature = "operator")]
     Db(db::DbArgs),
     Devnet(devnet::DevnetArgs),
+    #[cfg(feature = "operator")]
     Run(Box<run::RunArgs>),
     Inspect(inspect::InspectArgs),
 }
 
-/// What is logged unless RUST_LOG says: of a node, what its operator follows.
+impl Command {
+    /// What is logged unless RUST_LOG says.
+    const fn log(&self) -> &'static str {
+        match self {
+            #[cfg(feature = "operator")]
+            Self::Run(_) => NODE_LOG,
+            _ => TOOL_LOG,
+        }
+    }
+}
+
+/// What is logged of a node, what its operator follows.
+#[cfg(feature = "operator")]
 const NODE_LOG: &str =
     "warn,p2p_node=info,p2p_client=info,p2p_catchup=info,p2p_storage=info,preconfirmation_p2p=info";
 
 /// What is logged of a tool, whose results go to stdout.
 const TOOL_LOG: &str = "warn";
 
+/// Where the log goes: to stderr, above the progress bar of a node that shows one.
+#[cfg(feature = "operator")]
+const LOG: fn() -> run::Log = || run::Log;
+#[cfg(not(feature = "operator"))]
+const LOG: fn() -> io::Stderr = io::stderr;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr(if matches!(cli.command, Command::Run(_)) { NODE_LOG } else { TOOL_LOG });
+    log_to_stderr(cli.command.log());
     panics::tell_in_one_line();
     match cli.command {
+        #[cfg(feature = "operator")]
         Command::Db(args) => db::run(&args).unwrap_or_else(fail),
         Command::Devnet(args) => on_runtime(async |stop| devnet::run(args, stop).await),
+        #[cfg(feature = "operator")]
         Command::Run(args) => on_runtime(async |stop| run::run(*args, stop).await),
         Command::Inspect(args) => match inspect::run(&args) {
             Ok(code) => code,
@@ -102,7 +127,7 @@ fn log_to_stderr(default: &str) {
     let filter = EnvFilter::builder().parse_lossy(given.as_deref().unwrap_or(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| run::Log)
+        .with_writer(LOG)
         .with_ansi(io::stderr().is_terminal())
         .log_internal_errors(false)
         .finish()

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use libp2p::{Transport as _, core::upgrade::Version, noise, quic, tcp, yamux};
+use libp2p::{Transport as _, core::upgrade::Version, noise, tcp, yamux};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep_until, timeout},
@@ -32,7 +32,7 @@ pub(crate) fn build(
 fn sockets(config: &NetworkConfig, connections: &Connections) -> Result<Sockets, NetworkError> {
     let identity = &config.identity;
     let noise = noise::Config::new(identity).map_err(|error| NetworkError::Stack(error.into()))?;
-    let (over_tcp, over_quic) = (connections.clone(), connections.clone());
+    let over_tcp = connections.clone();
     let turns = Turns::new(config.connections.handshake_interval);
     let first_bytes = config.connections.first_bytes;
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
@@ -52,11 +52,19 @@ fn sockets(config: &NetworkConfig, connections: &Connections) -> Result<Sockets,
         .multiplex(yamux::Config::default())
         .timeout(HANDSHAKE)
         .map(move |(peer, muxer), _| (peer, over_tcp.watch(peer, muxer)));
-    let mut quic = quic::Config::new(identity);
-    quic.handshake_timeout = HANDSHAKE;
-    let quic =
-        quic::tokio::Transport::new(quic).map(move |(peer, muxer), _| (peer, over_quic.watch(peer, muxer)));
-    Ok(quic.or_transport(tcp).map(|either, _| either.into_inner()).boxed())
+    #[cfg(feature = "quic")]
+    let tcp = quic(identity, connections).or_transport(tcp).map(|either, _| either.into_inner());
+    Ok(tcp.boxed())
+}
+
+#[cfg(feature = "quic")]
+fn quic(identity: &libp2p::identity::Keypair, connections: &Connections) -> Sockets {
+    use libp2p::quic::{Config, tokio::Transport};
+
+    let connections = connections.clone();
+    let mut config = Config::new(identity);
+    config.handshake_timeout = HANDSHAKE;
+    Transport::new(config).map(move |(peer, muxer), _| (peer, connections.watch(peer, muxer))).boxed()
 }
 
 /// Spreads inbound handshakes over time: each costs more than any message, and strangers decide how many come

@@ -24,7 +24,7 @@ use p2p_validation::ScheduleError;
 use preconfirmation_p2p::{Multiaddr, NetworkError};
 use tokio::time::{sleep, timeout};
 
-use crate::{run::Rotation, signals::Stop};
+use crate::{rotation::Rotation, signals::Stop};
 
 pub(crate) use args::DevnetArgs;
 use liar::Liar;

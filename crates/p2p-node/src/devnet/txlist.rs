@@ -2,10 +2,9 @@
 
 use std::io::Write;
 
-use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
-use alloy_primitives::{Signature, TxKind, U256};
+use alloy_rlp::Encodable;
 use flate2::{Compression, write::ZlibEncoder};
-use preconfirmation_types::{Address, B256, Bytes, MAX_TXLIST_BYTES, SigningKey};
+use preconfirmation_types::{Bytes, MAX_TXLIST_BYTES, SigningKey, keccak256};
 
 /// Most calldata of one transaction, below the limit that pools set.
 const CALLDATA: usize = 96 * 1024;
@@ -47,34 +46,57 @@ impl TxListBuilder {
         Ok(zlib.finish()?.into())
     }
 
-    fn transaction(&mut self, calldata: usize) -> TxEnvelope {
+    /// One signed transaction to a random address, with this much random calldata.
+    fn transaction(&mut self, calldata: usize) -> Bytes {
         let mut input = vec![0; calldata];
         self.rng.fill(&mut input);
-        let mut to = Address::ZERO;
-        self.rng.fill(to.as_mut_slice());
-        let transaction = TxEip1559 {
-            chain_id: self.chain_id,
-            nonce: self.nonce,
-            gas_limit: 21_000 + 40 * calldata as u64,
-            max_fee_per_gas: 1_000_000_000,
-            max_priority_fee_per_gas: 1_000_000,
-            to: TxKind::Call(to),
-            value: U256::from(self.rng.u64(..)),
-            access_list: Default::default(),
-            input: input.into(),
-        };
+        let mut to = [0; 20];
+        self.rng.fill(&mut to);
+        let gas_limit = 21_000 + 40 * calldata as u64;
+        let (max_priority_fee, max_fee) = (1_000_000u64, 1_000_000_000u64);
+        let value = self.rng.u64(..);
+        let access_list = Vec::<Bytes>::new();
+        // The fields of EIP-1559, in its order.
+        let unsigned: [&dyn Encodable; 9] = [
+            &self.chain_id,
+            &self.nonce,
+            &max_priority_fee,
+            &max_fee,
+            &gas_limit,
+            &to,
+            &value,
+            &input.as_slice(),
+            &access_list,
+        ];
+        let [rs @ .., v] = self.key.sign_hash(&keccak256(typed(&unsigned))).0;
+        let (r, s) = rs.split_at(32);
+        let signature: [&dyn Encodable; 3] = [&v, &integer(r), &integer(s)];
         self.nonce += 1;
-        let [rs @ .., v] = self.key.sign_hash(&B256::from(transaction.signature_hash())).0;
-        let signature = Signature::from_bytes_and_parity(&rs, v == 1);
-        transaction.into_signed(signature).into()
+        typed(&[&unsigned[..], &signature].concat()).into()
     }
+}
+
+/// The envelope of a transaction with these fields: its type (EIP-2718), then their RLP list.
+fn typed(fields: &[&dyn Encodable]) -> Vec<u8> {
+    const EIP_1559: u8 = 2;
+    let mut out = vec![EIP_1559];
+    alloy_rlp::encode_list::<_, dyn Encodable>(fields, &mut out);
+    out
+}
+
+/// A big-endian number as RLP has it: without leading zeros.
+fn integer(bytes: &[u8]) -> &[u8] {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    bytes.get(zeros..).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Read;
 
-    use alloy_rlp::Decodable;
+    use alloy_consensus::{SignableTransaction as _, TxEnvelope};
+    use alloy_primitives::Signature;
+    use alloy_rlp::Decodable as _;
     use flate2::read::ZlibDecoder;
 
     use super::*;

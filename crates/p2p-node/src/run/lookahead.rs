@@ -2,7 +2,6 @@
 
 use std::{
     fmt, fs,
-    num::NonZeroU64,
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -13,9 +12,9 @@ use p2p_validation::{
     Lookahead, LookaheadError as SourceError, RotatingSchedule, ScheduleError, ScheduleFileError, Slot,
     StaticSchedule, Window,
 };
-use serde::{Deserialize, Serialize};
 
 use super::error::{LookaheadError, RunError};
+use crate::rotation::Rotation;
 
 /// What `--lookahead` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,18 +45,6 @@ impl fmt::Display for LookaheadSource {
             Self::Rotating(path) => write!(f, "rotating:{}", path.display()),
         }
     }
-}
-
-/// A rotation as its file has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Rotation {
-    /// First second of the first window.
-    pub(crate) genesis: UnixSeconds,
-    /// Seconds of a window.
-    pub(crate) window: NonZeroU64,
-    /// Who take turns, in this order.
-    pub(crate) operators: Vec<Address>,
 }
 
 impl Rotation {
@@ -157,6 +144,8 @@ impl Lookahead for Open {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
 
     #[test]

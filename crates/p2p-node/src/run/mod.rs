@@ -44,7 +44,6 @@ use p2p_validation::{Lookahead, ValidationConfig};
 pub(crate) use args::RunArgs;
 pub(crate) use error::RunError;
 use http::{Endpoint, Node, Policies, Shown};
-pub(crate) use lookahead::Rotation;
 use open::{Opened, open};
 use output::{Notice, Output};
 pub(crate) use progress::Log;

@@ -1,0 +1,95 @@
+//! No source file is longer than one can keep in mind: 500 lines without its tests.
+
+use std::path::Path;
+
+use crate::{error::Error, source};
+
+/// Most lines of a file without its unit tests. About 400 are the aim.
+const MOST: usize = 500;
+
+/// Files that may be longer while they are being divided, with their lines. A number only shrinks.
+const KNOWN: &[(&str, usize)] = &[
+    ("crates/p2p-catchup/src/peers.rs", 568),
+    ("crates/p2p-storage/src/conformance.rs", 726),
+    ("crates/p2p-storage/src/fork.rs", 502),
+    ("crates/p2p-storage/src/memory.rs", 565),
+    ("crates/preconfirmation-p2p/src/sim/node.rs", 617),
+];
+
+/// The lines of a file without its modules of tests, which begin with `#[cfg(test)]` at the margin.
+fn lines_without_tests(text: &str) -> usize {
+    let (mut count, mut in_tests) = (0, false);
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let opens = line == "#[cfg(test)]"
+            && lines.peek().is_some_and(|next| next.starts_with("mod ") && next.ends_with('{'));
+        in_tests |= opens;
+        count += usize::from(!in_tests);
+        in_tests &= line != "}";
+    }
+    count
+}
+
+/// Whether a file holds nothing but tests: those of the module that it is named for.
+fn is_test(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "tests")
+        || path.file_stem().is_some_and(|stem| stem == "tests" || stem.to_string_lossy().ends_with("_tests"))
+}
+
+/// What is wrong with a file of this many lines that may have this many.
+fn problem(path: &Path, lines: usize, known: Option<usize>) -> Option<String> {
+    let path = path.display();
+    match known {
+        None if lines > MOST => Some(format!("{path} has {lines} lines without its tests, {MOST} at most")),
+        Some(known) if lines > known => Some(format!("{path} has grown from {known} lines to {lines}")),
+        _ => None,
+    }
+}
+
+/// Checks every source file.
+pub(crate) fn check_workspace() -> Result<(), Error> {
+    let mut folders: Vec<_> = source::crates()?.into_iter().map(|(_, folder)| folder.join("src")).collect();
+    folders.extend(["xtask/src".into(), "benches".into()]);
+    let mut found = Vec::new();
+    let mut files = Vec::new();
+    for folder in folders {
+        files.extend(source::rust_files(&folder)?.into_iter().filter(|file| !is_test(&file.path)));
+    }
+    for file in &files {
+        let known = KNOWN.iter().find(|(path, _)| Path::new(path) == file.path).map(|(_, lines)| *lines);
+        found.extend(problem(&file.path, lines_without_tests(&file.text), known));
+    }
+    Error::unless_empty(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_of_tests_do_not_count() {
+        let text = "use a;\n\n#[cfg(test)]\nmod tests {\n    fn f() {\n    }\n}\n\nfn g() {}\n";
+        assert_eq!(lines_without_tests(text), 4);
+        assert_eq!(lines_without_tests("#[cfg(test)]\nuse a;\n#[cfg(test)]\nmod tests;\n"), 4);
+        assert_eq!(lines_without_tests(""), 0);
+    }
+
+    #[test]
+    fn a_file_of_tests_is_one() {
+        for path in ["crates/a/src/chain/tests/liars.rs", "crates/a/src/feed/tests.rs", "a/src/disk_tests.rs"]
+        {
+            assert!(is_test(Path::new(path)), "{path}");
+        }
+        assert!(!is_test(Path::new("crates/a/src/test_net.rs")));
+    }
+
+    #[test]
+    fn a_longer_file_fails_and_a_known_one_may_not_grow() {
+        let path = Path::new("src/a.rs");
+        assert_eq!(problem(path, MOST, None), None);
+        assert!(problem(path, MOST + 1, None).is_some());
+        assert_eq!(problem(path, MOST + 1, Some(MOST + 1)), None);
+        assert_eq!(problem(path, MOST + 1, Some(MOST + 9)), None);
+        assert!(problem(path, MOST + 2, Some(MOST + 1)).is_some());
+    }
+}

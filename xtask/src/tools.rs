@@ -1,0 +1,79 @@
+//! Tools that a step needs and that do not come with Rust.
+//!
+//! Without them a developer's run still says something: it goes on without and names what it left out. A run with
+//! `CI=true` is a gate, so there a missing tool is installed, and is a failure where that fails.
+
+use crate::{
+    error::Error,
+    shell::{cargo, has, has_command},
+};
+
+/// A tool that is built from crates.io in less than three minutes on two cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tool {
+    /// The command that shows that it is there.
+    command: &'static str,
+    /// Whether it is a cargo subcommand.
+    is_subcommand: bool,
+    /// What `cargo install` is told.
+    package: &'static [&'static str],
+}
+
+/// Runs tests, each in a process of its own, and names the slow ones.
+pub(crate) const NEXTEST: Tool = Tool {
+    command: "nextest",
+    is_subcommand: true,
+    package: &["cargo-nextest@0.9.128", "--no-default-features", "--features", "default-no-update"],
+};
+
+/// Builds the book.
+pub(crate) const MDBOOK: Tool =
+    Tool { command: "mdbook", is_subcommand: false, package: &["mdbook@0.5.4", "--no-default-features"] };
+
+impl Tool {
+    /// Whether the tool can be used. Installs it where the run is a gate.
+    pub(crate) fn is_there(self) -> Result<bool, Error> {
+        let looked_for = || if self.is_subcommand { has(self.command) } else { has_command(self.command) };
+        decide(looked_for, is_gate(), || self.install())
+    }
+
+    fn install(self) -> Result<(), Error> {
+        // Unoptimised, as it is built for one run.
+        cargo(["install", "--locked", "--debug"].into_iter().chain(self.package.iter().copied())).run()
+    }
+}
+
+fn decide(
+    is_there: impl FnOnce() -> bool,
+    is_gate: bool,
+    install: impl FnOnce() -> Result<(), Error>,
+) -> Result<bool, Error> {
+    match is_there() {
+        true => Ok(true),
+        false if is_gate => install().map(|()| true),
+        false => Ok(false),
+    }
+}
+
+/// Whether this run decides about a change, as those of CI do.
+pub(crate) fn is_gate() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true" || value == "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_tool_is_installed_by_a_gate_and_by_nobody_else() {
+        assert!(decide(|| true, true, || panic!("it is there")).unwrap());
+        assert!(!decide(|| false, false, || panic!("nobody asked for it")).unwrap());
+        assert!(decide(|| false, true, || Ok(())).unwrap());
+    }
+
+    #[test]
+    fn a_tool_that_cannot_be_installed_fails_the_gate() {
+        let failed = || Err(Error::Failed { command: "cargo install".into() });
+        assert!(decide(|| false, true, failed).is_err());
+    }
+}

@@ -1,0 +1,226 @@
+//! Words that this code once used in a meaning of its own, where libp2p, Ethereum and databases have a word.
+
+use std::path::Path;
+
+use crate::{
+    error::Error,
+    source::{self, Source},
+};
+
+/// How a retired word is looked for.
+#[derive(Clone, Copy)]
+enum Form {
+    /// In prose and as a part of identifiers, whatever its case: `alarm` is in `AlarmClock` and `set_alarm`.
+    Word,
+    /// As words that follow each other in prose, or parts of one identifier.
+    Phrase,
+    /// As this identifier, in this case and no other: the word itself is good English.
+    Identifier,
+}
+
+use Form::{Identifier, Phrase, Word};
+
+/// Each retired word with what is said instead.
+const RETIRED: &[(&str, Form, &str)] = &[
+    // The network's pollers and its slow readers.
+    ("alarm", Word, "wake flag"),
+    ("bell", Word, "waker"),
+    ("Quiet", Identifier, "poll-on-wake"),
+    ("restless", Word, "always polled"),
+    ("Menu", Identifier, "inbound protocols"),
+    ("ear", Word, "slow-reader monitor"),
+    ("Unread", Identifier, "outbound queue"),
+    // Rates.
+    ("pacer", Word, "outbound rate limiter"),
+    ("Pace", Identifier, "rate limit"),
+    ("lane", Word, "(peer, protocol)"),
+    ("patience", Word, "request timeout"),
+    ("careful", Word, "rate-limit cooldown"),
+    ("till", Word, "response throttle"),
+    ("desk", Word, "protocol state"),
+    ("Asked", Identifier, "pending request"),
+    ("in work", Phrase, "in flight"),
+    // Peers.
+    ("Keeping", Identifier, "peer manager"),
+    ("parted", Word, "disconnected"),
+    ("surplus", Word, "prune candidates"),
+    ("stranger", Word, "untrusted peer"),
+    // Publishing and the chain.
+    ("outbox", Word, "publish queue"),
+    ("unheard", Word, "no subscribers"),
+    ("taps", Word, "lossless subscribers"),
+    ("Judged", Identifier, "publish outcome"),
+    ("goes out", Phrase, "is sent"),
+    ("Side", Identifier, "non-canonical"),
+    ("unsent", Word, "unpublished"),
+    ("Wanted", Identifier, "missing txlists"),
+    // Catch-up.
+    ("hope", Word, "reset backoff"),
+    ("doubt", Word, "invalidate heads"),
+    ("greet", Word, "request head"),
+    ("in vain", Phrase, "failed"),
+    ("Stuck", Identifier, "stalled"),
+    ("Walk", Identifier, "ancestor search"),
+    ("descend", Word, "step back"),
+    ("rising", Word, "step forward"),
+    ("strayed", Word, "forked"),
+    ("unkept", Word, "failed promises"),
+    ("strike", Word, "fault"),
+    ("hurry", Word, "hedge"),
+    ("agenda", Word, "deadlines"),
+    // The store.
+    ("spoils", Word, "poisons"),
+    ("ticket", Word, "write request"),
+    ("ride", Word, "submit"),
+    ("Place", Identifier, "row key"),
+    ("AGE", Identifier, "index epoch"),
+    // Everywhere.
+    ("dice", Word, "RNG"),
+    ("by chance", Phrase, "randomly"),
+    ("for ever", Phrase, "indefinitely"),
+    ("of late", Phrase, "recently"),
+];
+
+/// Lines that may have a retired word, because there it has the meaning of the field: a part of the path and of the
+/// line, and why.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+
+/// How many retired words a crate may have while they are being replaced. A number only shrinks.
+const KNOWN: &[(&str, usize)] = &[
+    ("p2p-catchup", 425),
+    ("p2p-client", 273),
+    ("p2p-node", 25),
+    ("p2p-storage", 147),
+    ("p2p-types", 2),
+    ("p2p-validation", 10),
+    ("preconfirmation-p2p", 530),
+    ("preconfirmation-types", 6),
+];
+
+/// Whether a line has a retired word.
+fn has(line: &str, word: &str, form: Form) -> bool {
+    match form {
+        Identifier => tokens(line).any(|token| token == word),
+        Word | Phrase => {
+            let parts: Vec<String> = tokens(line).flat_map(parts).collect();
+            let word: Vec<&str> = word.split(' ').collect();
+            parts.windows(word.len()).any(|window| {
+                window.iter().zip(&word).all(|(part, word)| {
+                    part == word || part.strip_suffix('s') == Some(word) && matches!(form, Word)
+                })
+            })
+        }
+    }
+}
+
+/// The identifiers and words of a line.
+fn tokens(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|token| !token.is_empty())
+}
+
+/// The words that an identifier is made of, in lower case.
+fn parts(token: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut before_is_upper = true;
+    for c in token.chars() {
+        let begins = c == '_' || c.is_uppercase() && !before_is_upper;
+        if begins {
+            parts.push(String::new());
+        }
+        if let Some(part) = parts.last_mut().filter(|_| c != '_') {
+            part.extend(c.to_lowercase());
+        }
+        before_is_upper = c.is_uppercase();
+    }
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+/// The retired words of a file, each with its line.
+fn retired(file: &Source) -> Vec<String> {
+    let path = file.path.display().to_string();
+    let mut found = Vec::new();
+    for (number, line) in (1..).zip(file.text.lines()) {
+        let excepted = EXCEPTIONS.iter().any(|(place, part, _)| path.contains(place) && line.contains(part));
+        for (word, form, instead) in RETIRED.iter().filter(|_| !excepted) {
+            if has(line, word, *form) {
+                found.push(format!("{path}:{number}: {word} (say: {instead})"));
+            }
+        }
+    }
+    found
+}
+
+/// What is wrong with a crate that has these retired words and may have this many.
+fn problem(name: &str, found: &[String], known: usize) -> Option<String> {
+    match found.len() {
+        count if count > known => {
+            Some(format!("{name} has {count} retired words, {known} may:\n  {}", found.join("\n  ")))
+        }
+        _ => None,
+    }
+}
+
+/// Checks the sources and tests of every crate.
+pub(crate) fn check_workspace() -> Result<(), Error> {
+    let mut problems = Vec::new();
+    for (name, folder) in source::crates()? {
+        let files = source::rust_files(Path::new(&folder))?;
+        let found: Vec<_> = files.iter().flat_map(retired).collect();
+        let known = KNOWN.iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| *count);
+        if found.len() < known {
+            println!("{name}: {known} retired words are known, {} are left: write that", found.len());
+        }
+        problems.extend(problem(&name, &found, known));
+    }
+    Error::unless_empty(problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_found_in_prose_and_in_identifiers_of_any_case() {
+        for line in
+            ["struct AlarmClock;", "fn set_alarm()", "/// Alarms.", "const ALARM: u8", "the alarm, then"]
+        {
+            assert!(has(line, "alarm", Word), "{line}");
+        }
+        for line in ["alarming", "malarmed", "a larm"] {
+            assert!(!has(line, "alarm", Word), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_phrase_is_its_words_in_order() {
+        for line in ["// Asked in vain.", "fn asked_in_vain()", "InVain"] {
+            assert!(has(line, "in vain", Phrase), "{line}");
+        }
+        for line in ["vain in", "in a vain", "invain"] {
+            assert!(!has(line, "in vain", Phrase), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_identifier_is_found_as_it_is_written_and_no_other() {
+        assert!(has("pub struct Walk;", "Walk", Identifier));
+        for line in ["walk", "Walks", "RandomWalk", "// to walk"] {
+            assert!(!has(line, "Walk", Identifier), "{line}");
+        }
+    }
+
+    #[test]
+    fn each_retired_word_of_a_file_is_named_with_its_line() {
+        let file = Source { path: "a.rs".into(), text: "struct A;\nstruct Bell(Dice);\n".into() };
+        assert_eq!(retired(&file), ["a.rs:2: bell (say: waker)", "a.rs:2: dice (say: RNG)"]);
+    }
+
+    #[test]
+    fn a_crate_with_more_retired_words_than_are_known_fails() {
+        let found = ["a.rs:1: bell (say: waker)".to_owned()];
+        assert_eq!(problem("ours", &found, 1), None);
+        assert_eq!(problem("ours", &[], 1), None);
+        assert!(problem("ours", &found, 0).unwrap().contains("a.rs:1"));
+    }
+}
