@@ -64,6 +64,10 @@ pub struct Figures {
     pub p50_ratio: f64,
     /// The same of the slowest in a hundred.
     pub p99_ratio: f64,
+    /// The middle delivery of our network as a multiple of that of libp2p's own behaviours for the same protocols.
+    pub p50_vs_same: f64,
+    /// The same of the process CPU time of a delivery: the middle quotient of the turns.
+    pub cpu_vs_same: f64,
     /// Process CPU time of a delivery, ours less raw, microseconds: the middle of the turns.
     pub cpu_extra_us: f64,
     /// The middle raw delivery, milliseconds.
@@ -147,10 +151,9 @@ pub async fn measure(effort: Effort) -> Figures {
         }
     }
     ours.end().await;
-    let [raw, .., ours] = &sides;
-    let mut extra: Vec<f64> =
-        ours.cpu.iter().zip(&raw.cpu).map(|(ours, raw)| micros(*ours) - micros(*raw)).collect();
-    extra.sort_by(f64::total_cmp);
+    let [raw, all, network, ours] = &sides;
+    let cpu_extra_us = middle(&ours.cpu, &raw.cpu, |ours, raw| ours - raw);
+    let cpu_vs_same = middle(&network.cpu, &all.cpu, |network, all| network / all);
     for side in &mut sides {
         side.times.sort_unstable();
         side.cpu.sort_unstable();
@@ -165,7 +168,9 @@ pub async fn measure(effort: Effort) -> Figures {
     Figures {
         p50_ratio: ours_p50_ms / raw_p50_ms,
         p99_ratio: ours_p99_ms / raw_p99_ms,
-        cpu_extra_us: extra[extra.len() / 2],
+        p50_vs_same: network_p50_ms / all_p50_ms,
+        cpu_vs_same,
+        cpu_extra_us,
         raw_p50_ms,
         ours_p50_ms,
         raw_p99_ms,
@@ -188,6 +193,14 @@ pub async fn measure(effort: Effort) -> Figures {
 
 fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
+}
+
+/// The middle of what comes of each pair, in microseconds.
+fn middle(ones: &[Duration], others: &[Duration], of: impl Fn(f64, f64) -> f64) -> f64 {
+    let mut all: Vec<_> =
+        ones.iter().zip(others).map(|(one, other)| of(micros(*one), micros(*other))).collect();
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
 }
 
 /// The nearest rank.

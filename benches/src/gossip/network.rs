@@ -66,7 +66,7 @@ async fn accept(
 ) {
     while let Some(event) = events.next().await {
         match event {
-            NetworkEvent::PeerConnected(_) => links.send_modify(|links| *links += 1),
+            NetworkEvent::PeerConnected { .. } => links.send_modify(|links| *links += 1),
             NetworkEvent::Gossip { message: GossipMessage::Commitment(ssz), verdict, .. } => {
                 let at = Instant::now();
                 verdict.settle(Verdict::Accept);

@@ -239,7 +239,7 @@ async fn networks_that_suspect_and_refuse(recorder: &Recorder) {
     for (block, parent) in Block::chain(3).into_iter().zip(0_u8..) {
         let (author, kept) = join(|_| ());
         author.dial(address.clone()).await.unwrap();
-        until(&mut events, |event| matches!(event, NetworkEvent::PeerConnected(_))).await;
+        until(&mut events, |event| matches!(event, NetworkEvent::PeerConnected { .. })).await;
         let ssz = block.signed.to_ssz().into();
         assert_ne!(author.publish(Topic::Commitments, ssz).await.unwrap(), Published::Duplicate, "{parent}");
         loop {
@@ -331,7 +331,7 @@ async fn networks_that_find_and_throw_out() {
         config.score.ban_threshold = -3.0;
         config.score.ban_after = Duration::from_millis(1);
     });
-    until(&mut events, |event| matches!(event, NetworkEvent::PeerConnected(_))).await;
+    until(&mut events, |event| matches!(event, NetworkEvent::PeerConnected { .. })).await;
     // More than the queue takes, and enough for a ban.
     for _ in 0..20 {
         finder.report(found.local_peer_id(), Offence::HashMismatch);

@@ -44,7 +44,8 @@ async fn asker(key: u8, node: &Node) -> NetworkHandle {
     let (handle, mut events, service) = Network::new(config).unwrap();
     tokio::spawn(service.run());
     handle.dial(node.address().await).await.unwrap();
-    let connected = async { while !matches!(events.next().await, Some(NetworkEvent::PeerConnected(_))) {} };
+    let connected =
+        async { while !matches!(events.next().await, Some(NetworkEvent::PeerConnected { .. })) {} };
     timeout(PATIENCE, connected).await.unwrap();
     tokio::spawn(async move { while events.next().await.is_some() {} });
     handle

@@ -84,7 +84,7 @@ async fn a_stranger_can_join_and_an_interrupt_ends_cleanly() {
     network.dial(address).await.unwrap();
     let joined = async {
         loop {
-            if let Some(NetworkEvent::PeerConnected(peer)) = events.next().await {
+            if let Some(NetworkEvent::PeerConnected { peer, .. }) = events.next().await {
                 return peer;
             }
         }

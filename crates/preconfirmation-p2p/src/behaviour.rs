@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use libp2p::{
-    StreamProtocol, Swarm, Transport as _, allow_block_list, identify, memory_connection_limits, ping,
+    StreamProtocol, Swarm, allow_block_list, identify, memory_connection_limits, ping,
     request_response::{self, ProtocolSupport},
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
 };
@@ -18,8 +18,6 @@ use crate::{
     filter::Gossipsub,
     gossip::{self, Topics},
     half_open::HalfOpen,
-    pacing::RateLimit,
-    quiet::Quiet,
     transport,
     unread::Connections,
 };
@@ -44,17 +42,9 @@ const MAX_STREAMS: usize = 256;
 /// Inbound streams of a connection that negotiate their protocol at a time: all that yamux allows.
 const MAX_NEGOTIATING_STREAMS: usize = 512;
 
-/// Gossip, and everything else, which sleeps while there is only gossip. The others come first: what their limits
-/// refuse costs gossip nothing.
+/// All protocols of a node. The connection limits come first: what they refuse costs the others nothing.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
-    pub(crate) others: Quiet<Others>,
-    pub(crate) gossip: Quiet<Gossipsub>,
-}
-
-/// The limits come first: what they refuse costs the others nothing.
-#[derive(NetworkBehaviour)]
-pub(crate) struct Others {
     pub(crate) limits: Admission,
     memory: Toggle<memory_connection_limits::Behaviour>,
     pub(crate) banned: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
@@ -63,6 +53,7 @@ pub(crate) struct Others {
     pub(crate) head: Requests<GetHead>,
     pub(crate) commitments: Requests<GetCommitmentsByNumber>,
     pub(crate) txlist: Requests<GetRawTxList>,
+    pub(crate) gossip: Gossipsub,
 }
 
 type Requests<R> = request_response::Behaviour<SszCodec<R>>;
@@ -75,7 +66,7 @@ pub(crate) fn swarm(
     half_open: &HalfOpen,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let connections = config.connections;
-    let others = Others {
+    let behaviour = Behaviour {
         limits: Admission::new(connections),
         memory: connections
             .max_process_bytes
@@ -85,7 +76,7 @@ pub(crate) fn swarm(
         banned: allow_block_list::Behaviour::default(),
         identify: identify::Behaviour::new(
             identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), config.identity.public())
-                .with_agent_version(RateLimit::advertise(AGENT, &config.serving))
+                .with_agent_version(config.serving.agent(AGENT))
                 // Where the operator says how the node is reached, interfaces would only mislead.
                 .with_hide_listen_addrs(!config.advertise.is_empty()),
         ),
@@ -93,15 +84,13 @@ pub(crate) fn swarm(
         head: rpc::<GetHead>(config)?,
         commitments: rpc::<GetCommitmentsByNumber>(config)?,
         txlist: rpc::<GetRawTxList>(config)?,
+        gossip: gossip::behaviour(config, topics)?,
     };
-    // Before its stream stands, gossipsub's handler looks into its queue, but leaves no waker there.
-    let gossip = Quiet::restless(gossip::behaviour(config, topics)?);
-    let behaviour = Behaviour { others: Quiet::new(others), gossip };
     let swarm_config = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(connections.idle_timeout)
         .with_max_negotiating_inbound_streams(MAX_NEGOTIATING_STREAMS);
     let local = config.identity.public().to_peer_id();
-    let transport = Quiet::new(transport::build(config, connected, half_open)?).boxed();
+    let transport = transport::build(config, connected, half_open)?;
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
     // Where only discovery is reached, nobody dials.
     for address in config.advertise.iter().filter(|address| record::udp_port(address).is_none()) {

@@ -428,7 +428,7 @@ mod tests {
         config::{PacingConfig, PeersConfig, ServingConfig},
         inbound::{InboundRequests, Kind},
         ip::Host,
-        pacing::{OutboundRateLimiter, Outcome, Start},
+        rate_limiter::{OutboundRateLimiter, Outcome, Start},
         rpc::InFlight,
         serving::Asker,
         watermarks::Standing,
@@ -578,7 +578,7 @@ mod tests {
                     assert!(node.is_idle(), "ended with a request in flight");
                     restarts += 1;
                     let slowest = node.slowest;
-                    node = Node::new(Start::Again, now, peer);
+                    node = Node::new(Start::Restart, now, peer);
                     node.slowest = slowest;
                     (connected, ends) = (now, now + Duration::from_secs(dice.u64(20..150)));
                 }

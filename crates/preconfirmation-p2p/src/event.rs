@@ -6,7 +6,7 @@ use std::{
 };
 
 use libp2p::PeerId;
-use preconfirmation_types::{Bytes, Offence, RawTxListGossip, Topic};
+use preconfirmation_types::{Bytes, Offence, RawTxListGossip, Topic, rate_limit::RateLimit};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -21,7 +21,13 @@ use crate::{
 pub enum NetworkEvent {
     /// A peer is connected, has identified itself and speaks the request protocols of this chain: requests
     /// to it can succeed.
-    PeerConnected(PeerId),
+    PeerConnected {
+        /// Who.
+        peer: PeerId,
+        /// How much it answers on each protocol, as the operator or the peer itself says. Where neither does, it is asked at
+        /// the rate limit of the configuration.
+        rate_limit: Option<RateLimit>,
+    },
     /// The last connection to such a peer has closed.
     PeerDisconnected(PeerId),
     /// A well-formed message that nobody has judged yet. Never one of our own.
@@ -157,8 +163,17 @@ impl fmt::Debug for VerdictToken {
     }
 }
 
-/// The peers that requests can be made to, each with the number of its session.
-pub(crate) type Ready = BTreeMap<PeerId, u64>;
+/// The peers that requests can be made to.
+pub(crate) type Ready = BTreeMap<PeerId, Session>;
+
+/// A connection to a peer that requests can be made to, from its identification on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Session {
+    /// Counts all sessions of this run.
+    pub(crate) number: u64,
+    /// What was known when the session began.
+    pub(crate) rate_limit: Option<RateLimit>,
+}
 
 /// The one reader of what happens.
 ///
@@ -238,7 +253,8 @@ impl NetworkEvents {
         }
         for (peer, session) in ready.iter() {
             if self.known.get(peer) != Some(session) {
-                self.changes.push_back(NetworkEvent::PeerConnected(*peer));
+                let rate_limit = session.rate_limit;
+                self.changes.push_back(NetworkEvent::PeerConnected { peer: *peer, rate_limit });
             }
         }
         self.known.clone_from(&ready);
@@ -251,13 +267,14 @@ mod tests {
 
     fn told(event: Option<NetworkEvent>) -> (bool, PeerId) {
         match event {
-            Some(NetworkEvent::PeerConnected(peer)) => (true, peer),
+            Some(NetworkEvent::PeerConnected { peer, .. }) => (true, peer),
             Some(NetworkEvent::PeerDisconnected(peer)) => (false, peer),
             other => panic!("{other:?}"),
         }
     }
 
-    fn come(ready: &watch::Sender<Ready>, peer: PeerId, session: u64) {
+    fn come(ready: &watch::Sender<Ready>, peer: PeerId, number: u64) {
+        let session = Session { number, rate_limit: None };
         ready.send_if_modified(|ready| ready.insert(peer, session) != Some(session));
     }
 

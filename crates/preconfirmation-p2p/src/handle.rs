@@ -3,13 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
-use preconfirmation_types::{Bytes, Offence, Rpc, Topic};
+use preconfirmation_types::{Bytes, Offence, Rpc, Topic, rate_limit::RateLimit};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::{
     error::{NetworkError, PublishError, RequestError},
     metrics,
-    pacing::RateLimit,
     rpc::{Ask, Outgoing},
 };
 

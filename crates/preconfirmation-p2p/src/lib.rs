@@ -30,7 +30,7 @@
 //! let (client, mut events, service) = Network::new(config)?;
 //! let running = tokio::spawn(service.run());
 //! while let Some(event) = events.next().await {
-//!     if let NetworkEvent::PeerConnected(peer) = event {
+//!     if let NetworkEvent::PeerConnected { peer, .. } = event {
 //!         let head = client.request::<GetHead>(peer, GetHeadRequest {}).await?;
 //!         assert_eq!(head.block_number, U256::from(42));
 //!         break;
@@ -121,7 +121,6 @@
 )]
 
 mod admission;
-mod alarm;
 mod bans;
 mod behaviour;
 mod codec;
@@ -141,13 +140,11 @@ pub mod identity;
 mod inbound;
 mod inbox;
 mod ip;
-mod menu;
 mod metrics;
 mod names;
 mod outbox;
-mod pacing;
 mod peer_book;
-mod quiet;
+mod rate_limiter;
 mod redial;
 mod relays;
 mod responder;
@@ -166,6 +163,7 @@ mod watermarks;
 
 pub use bytes::Bytes;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
+pub use preconfirmation_types::rate_limit::RateLimit;
 
 pub use config::{
     ConnectionConfig, DiscoveryConfig, GossipConfig, MeshConfig, NetworkConfig, OutboxConfig, PacingConfig,
@@ -176,7 +174,6 @@ pub use error::{ConfigError, DiscoveryError, NetworkError, PublishError, Request
 pub use event::{GossipMessage, NetworkEvent, NetworkEvents, Verdict, VerdictToken};
 pub use gossip::gossip_id;
 pub use handle::{NetworkHandle, PeerStatus, Published};
-pub use pacing::RateLimit;
 pub use responder::{InboundRequest, Responder};
 pub use service::{Network, NetworkService};
 

@@ -220,7 +220,7 @@ impl Served for GetHead {
     const KIND: Kind = Kind::Small;
 
     fn behaviour(behaviour: &mut Behaviour) -> &mut request_response::Behaviour<SszCodec<Self>> {
-        &mut behaviour.others.head
+        &mut behaviour.head
     }
 
     fn protocol_mut(protocols: &mut Protocols) -> &mut Protocol<Self> {
@@ -248,7 +248,7 @@ impl Served for GetCommitmentsByNumber {
     const KIND: Kind = Kind::Small;
 
     fn behaviour(behaviour: &mut Behaviour) -> &mut request_response::Behaviour<SszCodec<Self>> {
-        &mut behaviour.others.commitments
+        &mut behaviour.commitments
     }
 
     fn protocol_mut(protocols: &mut Protocols) -> &mut Protocol<Self> {
@@ -277,7 +277,7 @@ impl Served for GetRawTxList {
     const KIND: Kind = Kind::List;
 
     fn behaviour(behaviour: &mut Behaviour) -> &mut request_response::Behaviour<SszCodec<Self>> {
-        &mut behaviour.others.txlist
+        &mut behaviour.txlist
     }
 
     fn protocol_mut(protocols: &mut Protocols) -> &mut Protocol<Self> {

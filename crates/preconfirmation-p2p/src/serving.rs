@@ -11,7 +11,7 @@ use futures::{
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use libp2p::PeerId;
 
-use crate::{config::ServingConfig, error::ConfigError, ip::Host, pacing::PeerProtocol};
+use crate::{config::ServingConfig, error::ConfigError, ip::Host, rate_limiter::PeerProtocol};
 
 /// Unit of the limits on bytes.
 const UNIT: usize = 1024;

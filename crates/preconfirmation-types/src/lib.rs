@@ -32,6 +32,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`frame`] | length-prefixed frames of the request/response protocols |
+//! | [`rate_limit`] | how many requests peers answer, and when the next one may leave |
 //! | the root | containers ([`Container`]), [`Rpc`] protocols, [`Topic`]s, [`SigningDomain`], [`SigningKey`], [`Unrecovered`], [`Recovered`], [`TxList`], limits, errors |
 
 mod commitment;
@@ -41,6 +42,7 @@ pub mod frame;
 mod human;
 mod limits;
 mod offence;
+pub mod rate_limit;
 mod request;
 mod signing;
 mod topic;

@@ -4,9 +4,7 @@ use std::num::NonZeroU32;
 
 use p2p_types::{Bytes, MessageId, Origin, PeerId, SdkEvent, Topic};
 use p2p_validation::Arrival;
-use preconfirmation_p2p::{
-    GossipMessage, InboundRequest, NetworkEvent, NetworkHandle, Verdict, VerdictToken,
-};
+use preconfirmation_p2p::{GossipMessage, InboundRequest, NetworkEvent, RateLimit, Verdict, VerdictToken};
 use preconfirmation_types::{Offence, RawTxListGossip, TxListError};
 use tokio::task::spawn_blocking;
 use tracing::{Span, field::Empty};
@@ -21,11 +19,13 @@ use p2p_catchup::Input;
 impl Service {
     pub(super) fn network_event(&mut self, event: NetworkEvent) {
         match event {
-            NetworkEvent::PeerConnected(peer) => {
+            NetworkEvent::PeerConnected { peer, rate_limit } => {
                 self.state.send_modify(|state| state.peers.push(peer));
                 self.emit(SdkEvent::PeerConnected { peer });
                 self.catch_up(Input::PeerUp(peer));
-                self.paces.push(Box::pin(known_limit(self.asker.network.clone(), peer)));
+                if let Some(input) = rate_limit.and_then(|limit| known_limit(peer, limit)) {
+                    self.catch_up(input);
+                }
             }
             NetworkEvent::PeerDisconnected(peer) => {
                 self.state.send_modify(|state| state.peers.retain(|other| *other != peer));
@@ -126,9 +126,7 @@ fn message(from: PeerId, id: MessageId) -> Span {
 
 /// How much a peer is known to answer, for catch-up. Where the network does not believe it (the peer has refused),
 /// requests wait there, and catch-up sees it in the time that answers take.
-async fn known_limit(network: NetworkHandle, peer: PeerId) -> Option<Input> {
-    let status = network.peers().await.ok()?.into_iter().find(|status| status.peer == peer)?;
-    let limit = status.rate_limit?;
+fn known_limit(peer: PeerId, limit: RateLimit) -> Option<Input> {
     let requests = u32::try_from(limit.requests.get()).ok().and_then(NonZeroU32::new)?;
     Some(Input::Pace { peer, pace: p2p_catchup::Pace { requests, window: limit.window } })
 }

@@ -15,7 +15,7 @@ use futures::{
     future::BoxFuture,
     stream::{FuturesOrdered, FuturesUnordered},
 };
-use p2p_catchup::{CatchUp, Input, Reply, RequestId};
+use p2p_catchup::{CatchUp, Reply, RequestId};
 use p2p_storage::{SdkStorage, SeenCache, StorageError};
 use p2p_types::{B256, Base, BlockNumber, HeadSyncStatus, Origin, PeerId, SdkEvent, TxList, UnixSeconds};
 use p2p_validation::{Authenticated, LookaheadError, Slot};
@@ -134,8 +134,6 @@ pub(crate) struct Service {
     txlists: FuturesOrdered<Prepared>,
     /// What catch-up has asked; each in a task of its own, where small lists are hashed.
     requests: FuturesUnordered<BoxFuture<'static, (RequestId, PeerId, Reply)>>,
-    /// What peers that have come say of their pace.
-    paces: FuturesUnordered<BoxFuture<'static, Option<Input>>>,
     /// What peers have asked and nobody answers so far. Bounded by the network's `serving.in_work`.
     asked: Vec<(PeerId, InboundRequest)>,
     answering: FuturesUnordered<JoinHandle<()>>,
@@ -171,7 +169,6 @@ impl Service {
             commitments: Vec::new(),
             txlists: FuturesOrdered::new(),
             requests: FuturesUnordered::new(),
-            paces: FuturesUnordered::new(),
             asked: Vec::new(),
             answering: FuturesUnordered::new(),
             config,
@@ -278,11 +275,6 @@ impl Service {
                     // What else has come makes one batch for the chain.
                     while let Some(Some((id, from, reply))) = self.requests.next().now_or_never() {
                         self.replied(id, from, reply);
-                    }
-                }
-                Some(pace) = self.paces.next() => {
-                    if let Some(pace) = pace {
-                        self.catch_up(pace);
                     }
                 }
                 Some(answered) = self.answering.next() => {

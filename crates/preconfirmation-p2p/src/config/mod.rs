@@ -14,13 +14,12 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use preconfirmation_types::{MAX_TXLIST_BYTES, TXLIST_HEADER_BYTES};
+use preconfirmation_types::{MAX_TXLIST_BYTES, TXLIST_HEADER_BYTES, rate_limit::RateLimit};
 
 use crate::{
     discovery::{Bootnode, record},
     error::ConfigError,
     ip::ip_of,
-    pacing::RateLimit,
 };
 pub use connections::ConnectionConfig;
 pub use gossip::{GossipConfig, MeshConfig, OutboxConfig};

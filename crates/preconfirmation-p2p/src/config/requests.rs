@@ -2,10 +2,12 @@
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::size;
+use preconfirmation_types::rate_limit::{AdvertisedBounds, RateLimit, RateLimitPolicy};
+
+use super::{after, size};
 
 const fn rate(value: u32) -> NonZeroU32 {
     match NonZeroU32::new(value) {
@@ -28,9 +30,9 @@ pub struct PacingConfig {
     pub most_requests: NonZeroUsize,
     /// Most requests a second, in the long run, to a peer that says to answer more.
     pub most_per_second: NonZeroUsize,
-    /// How long the rate limit of a peer that has refused is not believed. For the first `window` of it, nothing is
-    /// sent.
-    pub careful_for: Duration,
+    /// How long the known rate limit of a peer that has refused a request is not used. For the first `window` of it,
+    /// nothing is sent.
+    pub cooldown: Duration,
     /// Most requests without an answer per peer and protocol. Heads and pages together stay within the share that a
     /// peer like us has for one asker, `serving.in_work_per_peer`.
     pub in_flight: NonZeroUsize,
@@ -48,16 +50,32 @@ pub struct PacingConfig {
 impl Default for PacingConfig {
     fn default() -> Self {
         Self {
-            requests: size(8),
-            window: Duration::from_millis(10_000 + 500),
+            requests: RateLimit::DEPLOYED.requests,
+            window: RateLimit::DEPLOYED.window,
             most_requests: size(4096),
             most_per_second: size(512),
-            careful_for: Duration::from_secs(60),
+            cooldown: Duration::from_secs(60),
             in_flight: size(8),
             waiting: size(4096),
             timeout: Duration::from_secs(10),
             least_timeout: Duration::from_secs(2),
         }
+    }
+}
+
+impl PacingConfig {
+    /// Which limit applies to a peer. `restart`: an earlier run may have sent requests until `now`.
+    pub(crate) fn policy(&self, restart: bool, now: Instant) -> RateLimitPolicy {
+        RateLimitPolicy {
+            default: RateLimit { requests: self.requests, window: self.window },
+            cooldown: self.cooldown,
+            full_until: restart.then(|| after(now, self.window)),
+        }
+    }
+
+    /// The fastest that a peer is asked, whatever it advertises.
+    pub(crate) const fn bounds(&self) -> AdvertisedBounds {
+        AdvertisedBounds { max_requests: self.most_requests, max_per_second: self.most_per_second }
     }
 }
 
@@ -107,5 +125,29 @@ impl Default for ServingConfig {
             in_work_per_peer: size(16),
             in_work: size(64),
         }
+    }
+}
+
+impl ServingConfig {
+    /// The agent string of a server with these settings.
+    pub(crate) fn agent(&self, name: &str) -> String {
+        if !self.advertise {
+            return name.to_owned();
+        }
+        let requests = usize::try_from(self.requests.get()).ok().and_then(NonZeroUsize::new);
+        let limit = RateLimit { requests: requests.unwrap_or(NonZeroUsize::MAX), window: self.requests_per };
+        limit.advertise(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_advertises_its_limit_unless_it_is_told_not_to() {
+        let serving = ServingConfig { requests: rate(100), ..ServingConfig::default() };
+        assert_eq!(serving.agent("agent"), "agent requests=100/4000ms");
+        assert_eq!(ServingConfig { advertise: false, ..serving }.agent("agent"), "agent");
     }
 }

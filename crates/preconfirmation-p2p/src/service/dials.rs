@@ -113,7 +113,7 @@ impl NetworkService {
                 if let Some(before) = self.keeping.redial.reached(target, peer) {
                     self.another_key(Some(before), peer, &address);
                 }
-                self.swarm.behaviour_mut().others.limits.protect(peer);
+                self.swarm.behaviour_mut().limits.protect(peer);
             }
             if let Some(reply) = reply {
                 drop(reply.send(Ok(())));

@@ -13,8 +13,8 @@ use super::{NetworkService, keeping::unix_now};
 use crate::{
     config::after,
     disk,
-    pacing::Start,
     peer_book::{self, KnownPeer},
+    rate_limiter::Start,
 };
 
 const PEERS_FILE: &str = "peers.json";
@@ -58,7 +58,11 @@ impl Files {
     pub(super) fn start(&self) -> Start {
         let marked = std::fs::File::create_new(self.directory.join(STARTED_FILE));
         // Directories of versions that left no mark have peers. Where no mark can be left, the careful answer is right.
-        if marked.is_ok() && !self.directory.join(PEERS_FILE).exists() { Start::First } else { Start::Again }
+        if marked.is_ok() && !self.directory.join(PEERS_FILE).exists() {
+            Start::First
+        } else {
+            Start::Restart
+        }
     }
 
     /// The node's record has changed.

@@ -18,8 +18,8 @@ use crate::{
     error::{DiscoveryError, NetworkError},
     ip::{Host, Scope, ip_of},
     metrics,
-    pacing::Start,
     peer_book::{PeerBook, Source},
+    rate_limiter::Start,
     redial::{Redial, peer_of},
     twins::{Sign, Twins},
     watermarks::Standing,
@@ -101,7 +101,7 @@ impl Keeping {
         let mut records = Vec::new();
         let mut own = None;
         let mut files = None;
-        let mut start = Start::Again;
+        let mut start = Start::Restart;
         if let Some(directory) = &config.data_dir {
             let failed = |source| NetworkError::DataDir { path: directory.clone(), source };
             let opened = Files::open(directory.clone()).map_err(failed)?;
@@ -178,7 +178,7 @@ impl NetworkService {
     /// and those at which static and trusted peers are connected.
     pub(super) fn reserve_places(&mut self) {
         let named = self.config.static_peers.iter().filter_map(Host::at);
-        let connected = self.swarm.behaviour().others.limits.protected_hosts();
+        let connected = self.swarm.behaviour().limits.protected_hosts();
         self.half_open.reserve(named.chain(connected).collect());
     }
 

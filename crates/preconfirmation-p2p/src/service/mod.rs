@@ -12,8 +12,6 @@ mod requests;
 use std::{
     collections::HashMap,
     fmt,
-    future::{Future as _, poll_fn},
-    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -30,9 +28,8 @@ use tokio::{
 };
 
 use crate::{
-    alarm::Alarm,
     bans::Bans,
-    behaviour::{self, Behaviour, BehaviourEvent, OthersEvent},
+    behaviour::{self, Behaviour, BehaviourEvent},
     config::NetworkConfig,
     discovery::Found,
     error::{DiscoveryError, NetworkError},
@@ -143,11 +140,10 @@ impl Network {
             without_room: None,
             requests,
             tick,
-            alarm: Alarm::new(),
             config,
         };
         for peer in service.keeping.protected() {
-            service.swarm.behaviour_mut().others.limits.protect(peer);
+            service.swarm.behaviour_mut().limits.protect(peer);
         }
         service.reserve_places();
         service.listen()?;
@@ -206,8 +202,6 @@ pub struct NetworkService {
     without_room: Option<Instant>,
     requests: Requests,
     tick: Interval,
-    /// Rings when a channel or the tick has something.
-    alarm: Alarm,
 }
 
 /// A peer whose send queue was full, or whose messages waited there for too long.
@@ -269,30 +263,18 @@ impl NetworkService {
         let allowed = self.requests.limiter.next_allowed(Instant::now());
         let redial = self.keeping.redial.next_deadline();
         let drain = self.drain;
-        let Self { alarm, settled, requests, reports, commands, tick, .. } = self;
+        let Self { settled, requests, reports, commands, tick, .. } = self;
         let Requests { protocols, throttle, .. } = requests;
-        // The swarm wakes this task many times for each of these, and each of them keeps the waker of whoever asked
-        // it last. What does not (answers that are paid for, deadlines that move, discovery) is asked each time.
-        let told = poll_fn(|cx| {
-            alarm.poll(cx, |cx| {
-                let told = async {
-                    tokio::select! {
-                        // The service holds senders of these, so they never end.
-                        Some(settlement) = settled.recv() => Input::Settled(settlement),
-                        Some(answer) = protocols.head.answered.recv() => Input::HeadAnswer(answer),
-                        Some(answer) = protocols.commitments.answered.recv() => Input::CommitmentsAnswer(answer),
-                        Some(answer) = protocols.txlist.answered.recv() => Input::TxListAnswer(answer),
-                        // Ends with the commands, which say so.
-                        Some((peer, offence)) = reports.recv() => Input::Report(peer, offence),
-                        command = commands.recv() => command.map_or(Input::Abandoned, Input::Command),
-                        _ = tick.tick() => Input::Tick,
-                    }
-                };
-                pin!(told).poll(cx)
-            })
-        });
         tokio::select! {
-            told = told => told,
+            // The service holds senders of these, so they never end.
+            Some(settlement) = settled.recv() => Input::Settled(settlement),
+            Some(answer) = protocols.head.answered.recv() => Input::HeadAnswer(answer),
+            Some(answer) = protocols.commitments.answered.recv() => Input::CommitmentsAnswer(answer),
+            Some(answer) = protocols.txlist.answered.recv() => Input::TxListAnswer(answer),
+            // Ends with the commands, which say so.
+            Some((peer, offence)) = reports.recv() => Input::Report(peer, offence),
+            command = commands.recv() => command.map_or(Input::Abandoned, Input::Command),
+            _ = tick.tick() => Input::Tick,
             paid = throttle.paid() => Input::Paid(paid),
             () = until(allowed), if allowed.is_some() => Input::SendRequests,
             () = until(drain), if drain.is_some() => Input::Drain,
@@ -390,16 +372,14 @@ impl NetworkService {
     fn behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Gossip(event) => self.gossip_event(event),
-            BehaviourEvent::Others(event) => match event {
-                OthersEvent::Head(event) => self.rpc_event::<GetHead>(event),
-                OthersEvent::Commitments(event) => self.rpc_event::<GetCommitmentsByNumber>(event),
-                OthersEvent::Txlist(event) => self.rpc_event::<GetRawTxList>(event),
-                OthersEvent::Identify(event) => self.identify_event(event),
-                OthersEvent::Ping(event) => self.ping_event(event),
-                OthersEvent::Limits(never) | OthersEvent::Memory(never) | OthersEvent::Banned(never) => {
-                    match never {}
-                }
-            },
+            BehaviourEvent::Head(event) => self.rpc_event::<GetHead>(event),
+            BehaviourEvent::Commitments(event) => self.rpc_event::<GetCommitmentsByNumber>(event),
+            BehaviourEvent::Txlist(event) => self.rpc_event::<GetRawTxList>(event),
+            BehaviourEvent::Identify(event) => self.identify_event(event),
+            BehaviourEvent::Ping(event) => self.ping_event(event),
+            BehaviourEvent::Limits(never) | BehaviourEvent::Memory(never) | BehaviourEvent::Banned(never) => {
+                match never {}
+            }
         }
     }
 

@@ -6,10 +6,10 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, identify, ping, swarm::ConnectionId};
-use preconfirmation_types::{Offence, Topic};
+use preconfirmation_types::{Offence, Topic, rate_limit::RateLimit};
 
 use super::NetworkService;
-use crate::{bans::Ban, config::after, handle::PeerStatus, metrics, pacing::RateLimit, score::Standing};
+use crate::{bans::Ban, config::after, event::Session, handle::PeerStatus, metrics, score::Standing};
 
 /// A connected peer.
 pub(super) struct Peer {
@@ -83,7 +83,7 @@ impl NetworkService {
             let (address, inbound) = (connection.address.clone(), connection.inbound);
             self.identified(peer, speaks, info.listen_addrs, &address, inbound);
         }
-        let limit = RateLimit::advertised(&info.agent_version, &self.config.pacing);
+        let limit = RateLimit::from_agent(&info.agent_version, &self.config.pacing.bounds());
         self.requests.limiter.learn(peer, limit);
         let Some(record) = self.peers.get_mut(&peer) else {
             return;
@@ -97,7 +97,8 @@ impl NetworkService {
         tracing::debug!(%peer, agent = ?record.agent, ready = speaks, "identified");
         if speaks {
             self.sessions += 1;
-            let session = self.sessions;
+            let rate_limit = self.requests.limiter.known_limit(&peer);
+            let session = Session { number: self.sessions, rate_limit };
             self.ready.send_if_modified(|ready| ready.insert(peer, session) != Some(session));
         } else {
             self.ready.send_if_modified(|ready| ready.remove(&peer).is_some());
@@ -199,7 +200,7 @@ impl NetworkService {
         let over = self.bans.expired(now);
         for peer in &over {
             tracing::info!(%peer, "ban is over");
-            self.swarm.behaviour_mut().others.banned.unblock_peer(*peer);
+            self.swarm.behaviour_mut().banned.unblock_peer(*peer);
         }
         if !over.is_empty() {
             self.refuse_hosts();
@@ -220,14 +221,14 @@ impl NetworkService {
             agent: record.and_then(|record| record.agent.clone()),
         };
         if let Some(freed) = self.bans.add(peer, ban) {
-            self.swarm.behaviour_mut().others.banned.unblock_peer(freed);
+            self.swarm.behaviour_mut().banned.unblock_peer(freed);
         }
         self.keeping.book.forget(&peer);
         // gossipsub keeps what it counted of a peer that leaves, as it was, unless its score is positive. A ban is
         // punishment enough, and to lift it is to forgive.
         self.swarm.behaviour_mut().gossip.set_application_score(&peer, f64::MAX);
         // Closes its connections, too.
-        self.swarm.behaviour_mut().others.banned.block_peer(peer);
+        self.swarm.behaviour_mut().banned.block_peer(peer);
         self.refuse_hosts();
     }
 
@@ -237,7 +238,7 @@ impl NetworkService {
         let limits = self.config.connections;
         let mut hosts = self.bans.hosts(limits.bans_per_ip);
         hosts.retain(|host| limits.tells_apart(*host) && !self.half_open.is_reserved(*host));
-        self.swarm.behaviour_mut().others.limits.refuse(hosts);
+        self.swarm.behaviour_mut().limits.refuse(hosts);
     }
 
     /// Ends a ban before its time and forgives what led to it. Whether the peer was banned.
@@ -246,7 +247,7 @@ impl NetworkService {
         if banned {
             tracing::info!(%peer, "ban is lifted");
             self.scores.forgive(&peer);
-            self.swarm.behaviour_mut().others.banned.unblock_peer(peer);
+            self.swarm.behaviour_mut().banned.unblock_peer(peer);
             self.refuse_hosts();
         }
         banned

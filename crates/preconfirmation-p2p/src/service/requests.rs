@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 use super::NetworkService;
 use crate::{
-    behaviour::{BehaviourEvent, OthersEvent},
+    behaviour::BehaviourEvent,
     codec::{self, Response},
     config::{NetworkConfig, after},
     error::{NetworkError, RequestError},
@@ -28,7 +28,7 @@ use crate::{
     inbound::InboundRequests,
     ip::Host,
     metrics,
-    pacing::{OutboundRateLimiter, Outcome, Start},
+    rate_limiter::{OutboundRateLimiter, Outcome, Start},
     responder::{Answer, Responder},
     rpc::{Ask, InFlight, Inbound, InboundKey, Outgoing, Pending, Protocols, Served, Writing},
     serving::{Asker, Payment, Throttle},
@@ -436,15 +436,11 @@ impl NetworkService {
     /// Of what happens at the end, only requests count.
     fn goodbye_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::Behaviour(BehaviourEvent::Others(OthersEvent::Head(event))) => {
-                self.rpc_event::<GetHead>(event)
-            }
-            SwarmEvent::Behaviour(BehaviourEvent::Others(OthersEvent::Commitments(event))) => {
+            SwarmEvent::Behaviour(BehaviourEvent::Head(event)) => self.rpc_event::<GetHead>(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Commitments(event)) => {
                 self.rpc_event::<GetCommitmentsByNumber>(event)
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Others(OthersEvent::Txlist(event))) => {
-                self.rpc_event::<GetRawTxList>(event)
-            }
+            SwarmEvent::Behaviour(BehaviourEvent::Txlist(event)) => self.rpc_event::<GetRawTxList>(event),
             _ => {}
         }
     }

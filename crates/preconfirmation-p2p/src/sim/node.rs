@@ -25,14 +25,14 @@ use crate::{
     bans::{Ban, Bans},
     config::{NetworkConfig, after},
     error::{NetworkError, PublishError, RequestError},
-    event::{NetworkEvent, NetworkEvents, Open, Ready, Settlement, Verdict, VerdictToken},
+    event::{NetworkEvent, NetworkEvents, Open, Ready, Session, Settlement, Verdict, VerdictToken},
     gossip::{self, gossip_id, id_on},
     handle::{Command, NetworkHandle, PeerStatus, Published},
     inbound::ANSWER_WITHIN,
     inbox::{self, Lane},
     metrics,
     outbox::{Attempt, Outbox, State},
-    pacing::{OutboundRateLimiter, Outcome, Start},
+    rate_limiter::{OutboundRateLimiter, Outcome, Start},
     relays::Relays,
     rpc::{Ask, Outgoing, Served},
     score::{Scores, Standing},
@@ -123,7 +123,7 @@ impl SimService {
         let shutdown = Arc::new(Notify::new());
         let (suspected, suspected_receiver) = watch::channel(false);
         let (arrivals, returns) = hub.join(local);
-        let start = if returns { Start::Again } else { Start::First };
+        let start = if returns { Start::Restart } else { Start::First };
         let service = Self {
             local,
             start: now(),
@@ -260,7 +260,7 @@ impl SimService {
         }
         self.peers.insert(peer, now());
         self.sessions += 1;
-        let session = self.sessions;
+        let session = Session { number: self.sessions, rate_limit: self.limiter.known_limit(&peer) };
         self.ready.send_if_modified(|ready| ready.insert(peer, session) != Some(session));
         for reply in self.dials.remove(&peer).unwrap_or_default() {
             drop(reply.send(Ok(())));

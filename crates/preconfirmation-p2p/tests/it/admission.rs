@@ -230,6 +230,6 @@ async fn twenty_local_nodes_meet_one() {
         soon(other.handle.dial(address(&node).await)).await.unwrap();
     }
     for _ in 0..others.len() {
-        assert!(matches!(node.next().await, NetworkEvent::PeerConnected(_)));
+        assert!(matches!(node.next().await, NetworkEvent::PeerConnected { .. }));
     }
 }

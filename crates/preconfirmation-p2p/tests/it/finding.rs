@@ -326,5 +326,5 @@ async fn advertised_addresses_are_what_peers_and_the_record_are_told() {
     let known: enr::Enr<enr::CombinedKey> = record(&hidden).await.parse().unwrap();
     assert_eq!(known.tcp4_socket(), Some("192.0.2.7:443".parse().unwrap()));
     soon(node.handle.dial(address(&hidden).await)).await.unwrap();
-    while !matches!(node.next().await, NetworkEvent::PeerConnected(peer) if peer == hidden.id()) {}
+    while !matches!(node.next().await, NetworkEvent::PeerConnected { peer, .. } if peer == hidden.id()) {}
 }

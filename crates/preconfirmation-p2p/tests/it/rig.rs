@@ -116,7 +116,7 @@ impl Node {
     pub(crate) async fn peer_connected(&mut self) -> PeerId {
         loop {
             match soon(self.events.next()).await.unwrap() {
-                NetworkEvent::PeerConnected(peer) => return peer,
+                NetworkEvent::PeerConnected { peer, .. } => return peer,
                 event @ NetworkEvent::Gossip { .. } => self.early.push_back(event),
                 event => panic!("{event:?}"),
             }
