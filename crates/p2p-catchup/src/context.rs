@@ -10,6 +10,7 @@ use p2p_types::{B256, BlockNumber, Offence, PeerId};
 
 use crate::{
     Backoff, CatchUpConfig, Output, Request, RequestId,
+    dismissed::Dismissed,
     lanes::Kind,
     peers::{PATIENCE, Peer, Peers},
     time::{Agenda, after},
@@ -170,6 +171,25 @@ impl Context {
         if let Some(peer) = peers.get_mut(id) {
             peer.not_served(now, at, why, |times| backoff.pause(times, rng));
         }
+    }
+
+    /// The claim of a peer does not count while it is repeated: its branch, of which it has shown the block `tip`, is not the
+    /// chain. Its pages are asked for again after a pause of some seconds, which grows.
+    pub(crate) fn dismiss(
+        &mut self,
+        now: Instant,
+        id: &PeerId,
+        (height, tip): (BlockNumber, B256),
+        linked: bool,
+    ) {
+        let Self { peers, rng, config, .. } = self;
+        let Some(peer) = peers.get_mut(id) else { return };
+        // What it has shown above its claim is the next that it will claim.
+        let Some(claim) = peer.claim.map(|claim| claim.max(height)) else { return };
+        peer.claim = Some(claim);
+        let times = peer.dismissed.map_or(0, |before| before.times).saturating_add(1);
+        let retry_at = after(now, config.backoff.pause(times.saturating_add(4), rng));
+        peer.dismissed = Some(Dismissed { claim, tip, linked, times, retry_at });
     }
 
     /// A pause for this peer that is no fault of its own.

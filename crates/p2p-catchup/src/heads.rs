@@ -136,8 +136,8 @@ impl Heads {
             peer.says(block);
             peer.failures = peer.failures.saturating_sub(1);
             let applied = stand.applied;
-            let agrees = peer.likely_claim(applied).is_some_and(|claim| claim <= applied);
-            counts = peer.is_askable() && (agrees || peer.counted_claim(applied).is_some());
+            let counted = peer.counted_claim(applied).is_some();
+            counts = peer.is_askable() && (counted || peer.has_nothing_else(applied));
         }
         self.end(ctx, now, id, counts, stand);
     }

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use p2p_types::{B256, BlockNumber, Head, PeerId};
+use p2p_types::{Address, B256, BlockNumber, Head, PeerId};
 
 use crate::{
     CatchUp, ImportVerdict, Output, RequestId,
     chain::{Mark, Moved},
     peers::PATIENCE,
     time::after,
-    walks::Step,
+    walks::{Start, Step},
 };
 
 /// The page that is being imported.
@@ -18,6 +18,9 @@ pub(crate) struct Importing {
     id: RequestId,
     pub(crate) peer: PeerId,
     first: BlockNumber,
+    /// Who has signed the first block, and what that names as its parent.
+    signer: Address,
+    parent: B256,
     hashes: Vec<B256>,
     /// It belongs to a walk below the head.
     walk: bool,
@@ -35,6 +38,15 @@ impl Importing {
     fn last(&self) -> BlockNumber {
         self.height(self.hashes.len()).unwrap_or(self.first)
     }
+
+    fn tip(&self) -> (BlockNumber, B256) {
+        (self.last(), self.hashes.last().copied().unwrap_or_default())
+    }
+
+    /// Whether it holds this block, or stands on it.
+    fn follows(&self, block: &B256) -> bool {
+        self.parent == *block || self.hashes.contains(block)
+    }
 }
 
 impl CatchUp {
@@ -48,10 +60,11 @@ impl CatchUp {
             None => (self.chain.next().and_then(|next| self.pages.take(next)), false),
         };
         let Some(page) = page else { return };
-        let Some(first) = page.items.first().map(p2p_validation::Authenticated::block) else { return };
+        let Some(first) = page.items.first() else { return };
+        let (signer, parent, first) = (first.recovered().signer(), first.parent_hash(), first.block());
         let hashes = page.items.iter().map(p2p_validation::Authenticated::hash).collect();
         let (id, peer, before) = (page.id, page.peer, self.chain.mark());
-        self.importing = Some(Importing { id, peer, first, hashes, walk, before });
+        self.importing = Some(Importing { id, peer, first, signer, parent, hashes, walk, before });
         self.ctx.outputs.push_back(Output::Import { id, from: peer, page: page.items });
     }
 
@@ -123,17 +136,35 @@ impl CatchUp {
     fn walked(&mut self, now: Instant, page: &Importing, linked: usize, moved: Moved) {
         if moved != Moved::No {
             // The fork is found and taken; from here on it goes up in pages again.
+            if let Some(Start { signer, .. }) = self.walks.start() {
+                self.walks.failed.succeeded(&signer);
+            }
             self.walks.stop();
             self.pages.clear();
+            self.ctx.peers.reconsider();
             return;
         }
         let claim = self.ctx.peers.get(&page.peer).and_then(|peer| peer.claim);
-        let promises = match self.walks.imported(&self.chain, page.height(linked), claim) {
-            Step::On => return,
-            Step::Broken => 1,
-            Step::Nothing | Step::Elsewhere => PATIENCE,
-        };
-        self.no_use(now, page.peer, promises);
+        match self.walks.imported(&self.chain, page.height(linked), claim) {
+            Step::On => {}
+            Step::Lost => self.dismiss(now, page.peer, page.tip(), true),
+            Step::Unlinked(None) => self.dismiss(now, page.peer, page.tip(), false),
+            Step::Unlinked(start) => self.search_failed(now, page.peer, start),
+        }
+    }
+
+    /// The claim of a peer is no height to reach: its branch is not the chain. That is no reason to doubt other heads.
+    fn dismiss(&mut self, now: Instant, peer: PeerId, tip: (BlockNumber, B256), linked: bool) {
+        self.ctx.dismiss(now, &peer, tip, linked);
+        self.last_claim = self.last_claim.min(self.claim());
+    }
+
+    /// The peer does not serve the ancestors of what it has above the head.
+    pub(crate) fn search_failed(&mut self, now: Instant, peer: PeerId, start: Option<Start>) {
+        if let Some(Start { signer, tip }) = start {
+            self.walks.failed.add(now, signer);
+            self.dismiss(now, peer, tip, false);
+        }
     }
 
     /// What the peer has above the head is of no use now.
@@ -170,25 +201,48 @@ impl CatchUp {
         // Of a peer that has left, nothing more can be asked.
         let there = self.ctx.peers.get(&page.peer).filter(|peer| peer.is_askable());
         let more = there.is_some_and(|peer| peer.claims(page.last().saturating_add(1)));
-        let config = &self.ctx.config;
+        let counts = there.is_some_and(|peer| peer.counted_claim(applied).is_some());
+        let all = linked == page.hashes.len();
         let begun = if linked == 0 && applied > self.chain.base {
             if there.is_none() {
                 return;
             }
-            Some(self.walks.descend(config, now, &self.chain, page.peer))
-        } else if linked == page.hashes.len() && unmoved && more {
-            Some(self.walks.climb(config, now, page.last().saturating_add(1), page.peer))
+            self.look_below(now, page, counts)
+        } else if all && unmoved && more {
+            let next = page.last().saturating_add(1);
+            self.walks.climb(&self.ctx.config, now, next, (page.peer, counts))
+        } else if linked == 0 {
+            // It does not meet the base.
+            return self.no_use(now, page.peer, PATIENCE);
+        } else if unmoved {
+            // All that the peer has, or a part of it, links, and yet the head stays.
+            return self.dismiss(now, page.peer, page.tip(), all);
         } else {
-            None
-        };
-        match begun {
-            Some(true) => {}
-            // One fork at a time; this one comes up again after a pause.
-            Some(false) => self.ctx.not_judged(now, &page.peer, (page.first, applied)),
-            // It does not meet the base, or all that the peer has links and yet the head stays.
-            None if unmoved => self.no_use(now, page.peer, PATIENCE),
             // What comes next on the page does not link; others may have what does.
-            None => self.ctx.not_served(now, &page.peer, (applied.saturating_add(1), applied), false),
+            return self.ctx.not_served(now, &page.peer, (applied.saturating_add(1), applied), false);
+        };
+        if !begun {
+            // One fork at a time; this one comes up again after a pause.
+            self.ctx.not_judged(now, &page.peer, (page.first, applied));
         }
+    }
+
+    /// A page above the head does not link: looks for where the peer's chain leaves ours. False if it must wait for another
+    /// search.
+    fn look_below(&mut self, now: Instant, page: &Importing, counts: bool) -> bool {
+        let Some(peer) = self.ctx.peers.get(&page.peer) else { return true };
+        let (repeated, before) = (peer.dismissed_claim().is_some(), peer.dismissed);
+        let grown = before.is_some_and(|before| !before.linked && page.follows(&before.tip));
+        let exhausted = self.walks.failed.exhausted(now, &page.signer, self.ctx.config.leave_out);
+        if !repeated && (grown || exhausted) {
+            self.dismiss(now, page.peer, page.tip(), false);
+        }
+        if !repeated && grown {
+            // The branch has grown, and links no better for that.
+            return true;
+        }
+        let (peer, start) =
+            ((page.peer, counts && !exhausted), Start { signer: page.signer, tip: page.tip() });
+        self.walks.descend(&self.ctx.config, now, &self.chain, peer, start) || exhausted
     }
 }

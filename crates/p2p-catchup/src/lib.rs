@@ -79,13 +79,21 @@
 //! | an empty page below its own claim | the claim is withdrawn; no penalty |
 //! | no answer | a pause; after three its claims do not count; no penalty |
 //! | our own failure: not sent, not judged, an unknown schedule | a pause, and the peer is asked again; it costs the peer nothing |
-//! | a page whose first commitment does not link | earlier pages of the same peer, in doubling steps down to the base, while others are asked above; if they never meet ours, as an empty page |
+//! | a page whose first commitment does not link | earlier pages of the same peer, in doubling steps down to the base, while others are asked above; if they never meet ours, or break off, the claim is dismissed; no penalty |
 //! | a page whose first commitment a rule refuses whatever its parent is | as an empty page, and a broken promise if the peer claims more; no search for a fork |
-//! | a page that links beside the chain | the branch is followed to the end of the claim: it may win; if it does not, as an empty page |
+//! | a page that links beside the chain | the branch is followed to the end of the claim: it may win; if it does not, the claim is dismissed; no penalty |
 //! | a list of another hash | reported, a strike |
 //! | a page or list that the caller found faulty | reported (unless the network has done so), a strike |
 //! | *list not found* | the next peer; when all have said no, a pause; no penalty |
 //! | late, unknown, of another peer, twice | nothing |
+//!
+//! A *dismissed* claim is no height to reach while its peer repeats it: the branch behind it is stored and loses the fork
+//! choice, or its ancestors are not served. A higher or lower claim counts again, until its page has shown the same branch;
+//! so do all claims whose branches did not link, once a search has found a fork. The pages of a dismissed claim are asked for
+//! again after a pause of some seconds that grows to half a minute, in case the peer has come to another branch of the same
+//! height; that does not keep the node from being live. After three searches in which the ancestors of one signer's blocks
+//! were not found, the first page of a further peer with blocks of that signer is enough to dismiss its claim; its branch is
+//! searched all the same.
 //!
 //! Three broken promises, and a peer's claims do not count; three strikes leave it out for `leave_out`. A bad record is
 //! kept when a peer goes and comes back.
@@ -105,6 +113,7 @@ mod backoff;
 mod chain;
 mod config;
 mod context;
+mod dismissed;
 mod heads;
 mod imports;
 mod lanes;

@@ -267,6 +267,7 @@ impl CatchUp {
             }
             (Purpose::Walk, Reply::Page(items)) => {
                 let first = self.walks.from().unwrap_or_default();
+                let start = self.walks.start();
                 let strayed = self.walks.strayed().is_some();
                 let count = self.ctx.config.page_size;
                 match self.walks.fill(&self.chain, (id, from), count, items) {
@@ -276,6 +277,7 @@ impl CatchUp {
                     }
                     Prefix::Unusable if strayed && self.walks.strayed().is_none() => {
                         self.ctx.unkept(now, &from, 1);
+                        self.search_failed(now, from, start);
                     }
                     Prefix::Unusable | Prefix::Blocks { .. } | Prefix::Unwanted => {}
                 }

@@ -11,6 +11,7 @@ use p2p_types::{BlockNumber, PeerId};
 use crate::{
     CatchUpConfig,
     backoff::Spent,
+    dismissed::Dismissed,
     lanes::{Kind, Lane, Pace},
     time::{Agenda, after},
 };
@@ -58,6 +59,8 @@ pub(crate) struct Peer {
     pub(crate) unkept_at: Option<Instant>,
     /// Heads that turned out to be one too high, since it last delivered.
     pub(crate) overstated: u32,
+    /// A claim of it that does not count.
+    pub(crate) dismissed: Option<Dismissed>,
     /// Heights that it did not serve.
     unavailable: BTreeMap<BlockNumber, Unavailable>,
     /// Requests in a row that it did not answer.
@@ -123,7 +126,23 @@ impl Peer {
     pub(crate) fn counted_claim(&self, applied: BlockNumber) -> Option<BlockNumber> {
         let next = applied.checked_add(1).and_then(|next| self.unavailable.get(&next));
         let refused = next.is_some_and(|next| next.shown && next.times >= PATIENCE);
-        if self.is_trusted() && !refused { self.likely_claim(applied) } else { None }
+        let counts = self.is_trusted() && !refused && self.dismissed_claim().is_none();
+        if counts { self.likely_claim(applied) } else { None }
+    }
+
+    /// What was found out about the very claim that it makes now.
+    pub(crate) fn dismissed_claim(&self) -> Option<&Dismissed> {
+        self.dismissed.as_ref().filter(|dismissed| self.claim == Some(dismissed.claim))
+    }
+
+    /// Whether all of the branch that it claims is stored beside the chain.
+    fn has_lost(&self) -> bool {
+        self.dismissed_claim().is_some_and(|dismissed| dismissed.linked)
+    }
+
+    /// Whether everything that it claims is stored here, in the chain or beside it.
+    pub(crate) fn has_nothing_else(&self, applied: BlockNumber) -> bool {
+        self.has_lost() || self.likely_claim(applied).is_some_and(|claim| claim <= applied)
     }
 
     /// It did not serve `height`, which is not looked for below `applied`. `shown`: its answer said so, otherwise we could
@@ -148,9 +167,10 @@ impl Peer {
         }
     }
 
-    /// When it can be asked for `height` again, if it did not serve it.
+    /// When it can be asked for `height` again, if it did not serve it, or if its claim was dismissed.
     pub(crate) fn retry_at(&self, height: BlockNumber) -> Option<Instant> {
-        self.unavailable.get(&height).map(|height| height.retry_at)
+        let unavailable = self.unavailable.get(&height).map(|height| height.retry_at);
+        unavailable.max(self.dismissed_claim().map(|dismissed| dismissed.retry_at))
     }
 
     /// `promises` were not kept.
@@ -185,6 +205,7 @@ impl Peer {
             && self.overstated == 0
             && self.failures == 0
             && self.strikes == 0
+            && self.dismissed.is_none()
             && self.left_out.is_none()
     }
 
@@ -286,14 +307,22 @@ impl Peers {
 
     /// Whether anybody has said that there is more than `applied`, whether that counts or not.
     pub(crate) fn anybody_claims_above(&self, applied: BlockNumber) -> bool {
-        self.askable().any(|(_, peer)| peer.head.is_some_and(|head| peer.likely(head, applied) > applied))
+        let above = |peer: &Peer| peer.head.is_some_and(|head| peer.likely(head, applied) > applied);
+        self.askable().any(|(_, peer)| above(peer) && !peer.has_lost())
+    }
+
+    /// Blocks that were missing have come: claims whose branches did not link count again.
+    pub(crate) fn reconsider(&mut self) {
+        for peer in self.known.values_mut() {
+            peer.dismissed.take_if(|dismissed| !dismissed.linked);
+        }
     }
 
     /// A reorg has made every claim doubtful: all are asked again.
     pub(crate) fn forget_claims(&mut self) {
         for peer in self.known.values_mut() {
             peer.head_due |= peer.claim.take().is_some();
-            peer.head = None;
+            (peer.head, peer.dismissed) = (None, None);
             peer.unavailable.clear();
         }
     }

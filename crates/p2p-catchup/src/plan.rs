@@ -8,7 +8,7 @@ use crate::{CatchUp, time::Agenda};
 
 impl CatchUp {
     /// The highest claim that counts, as far as the schedule allows it; 0 if none does.
-    fn claim(&self) -> BlockNumber {
+    pub(crate) fn claim(&self) -> BlockNumber {
         let claim = self.ctx.peers.best_claim(self.chain.applied()).unwrap_or_default();
         self.ceiling.map_or(claim, |ceiling| claim.min(ceiling))
     }
@@ -72,7 +72,7 @@ impl CatchUp {
         // The end of an import says whether it was the last one.
         let ended = self.importing.is_none() || self.status.is_live();
         let confirmed = self.heads.are_confirmed(&self.ctx, agenda);
-        if complete && confirmed && ended && self.walks.strayed().is_none() {
+        if complete && confirmed && ended && !self.walks.keeps_from_live() {
             (self.stuck, self.stalled_since) = (false, None);
             return HeadSyncStatus::Live { head: self.chain.head() };
         }

@@ -8,13 +8,14 @@
 
 use std::{num::NonZeroU32, time::Instant};
 
-use p2p_types::{BlockNumber, PeerId};
+use p2p_types::{Address, B256, BlockNumber, PeerId};
 use p2p_validation::Authenticated;
 
 use crate::{
     CatchUpConfig, Request, RequestId,
     chain::Chain,
     context::{Context, Purpose},
+    dismissed::FailedSearches,
     lanes::Kind,
     orphans::{OrphanId, Orphans},
     pages::{Page, Prefix},
@@ -38,11 +39,26 @@ struct Walk {
     asked: Instant,
     from: BlockNumber,
     step: BlockNumber,
+    /// No page of it has come yet.
+    first: bool,
     /// A page has linked: from here on upwards.
     rising: bool,
     /// Whose parent is looked for; none if a page above the head did not link.
     orphan: Option<OrphanId>,
+    /// What it began with, if it began with a page above the head that did not link.
+    start: Option<Start>,
+    /// The claim of its peer counted when it began.
+    counts: bool,
     stage: Stage,
+}
+
+/// A page above the head that does not link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Who has signed its first block.
+    pub(crate) signer: Address,
+    /// Its last block; then the highest that the walk has been shown.
+    pub(crate) tip: (BlockNumber, B256),
 }
 
 impl Walk {
@@ -58,6 +74,7 @@ impl Walk {
     fn descend(&mut self, chain: &Chain) -> bool {
         let bottom = chain.base.saturating_add(1);
         let further = !self.rising && self.from > bottom;
+        self.first = false;
         if further {
             self.from = self.from.saturating_sub(self.step).max(bottom);
             self.step = self.step.saturating_mul(2);
@@ -72,12 +89,10 @@ impl Walk {
 pub(crate) enum Step {
     /// With the next page, or it is over and nothing is said against the peer.
     On,
-    /// It is over: a page between two that link does not.
-    Broken,
     /// It is over: everything that the peer claims is here, and it is not the chain that stands.
-    Nothing,
-    /// It is over: the peer's chain does not meet ours above the base.
-    Elsewhere,
+    Lost,
+    /// It is over: what the peer serves does not link, down to the base, or between two pages that do.
+    Unlinked(Option<Start>),
 }
 
 /// At most one walk, and the parents that wait for one.
@@ -85,6 +100,7 @@ pub(crate) enum Step {
 pub(crate) struct Walks {
     walk: Option<Walk>,
     pub(crate) orphans: Orphans,
+    pub(crate) failed: FailedSearches,
 }
 
 impl Walks {
@@ -111,7 +127,10 @@ impl Walks {
     }
 
     /// These are linked now. If the parent that is looked for is among them, its signer has told the truth.
-    pub(crate) fn linked(&mut self, items: &[p2p_types::B256]) {
+    pub(crate) fn linked(&mut self, items: &[B256]) {
+        if items.is_empty() {
+            return;
+        }
         if let Some((signer, parent)) = self.walk.as_ref().and_then(|walk| walk.orphan)
             && items.contains(&parent)
         {
@@ -130,6 +149,16 @@ impl Walks {
         self.walk.as_ref().filter(|walk| walk.orphan.is_none()).map(|walk| walk.peer)
     }
 
+    /// What the walk began with, if that was a page that did not link.
+    pub(crate) fn start(&self) -> Option<Start> {
+        self.walk.as_ref().and_then(|walk| walk.start)
+    }
+
+    /// Whether a walk may find what the node lacks: it is for a claim that counts.
+    pub(crate) fn keeps_from_live(&self) -> bool {
+        self.walk.as_ref().is_some_and(|walk| walk.orphan.is_none() && walk.counts)
+    }
+
     /// The page of `peer` right above the head did not link. False if another walk like this is on, and not for too
     /// long.
     pub(crate) fn descend(
@@ -137,9 +166,14 @@ impl Walks {
         config: &CatchUpConfig,
         now: Instant,
         chain: &Chain,
-        peer: PeerId,
+        (peer, counts): (PeerId, bool),
+        start: Start,
     ) -> bool {
-        self.begin(config, now, Walk { from: chain.applied(), ..walk(now, peer) })
+        // A page that begins some blocks below the head costs no more than one that begins right there.
+        let step = u64::from(config.page_size.get() / 32).max(1);
+        let from = chain.applied().saturating_sub(step - 1).max(chain.base.saturating_add(1));
+        let walk = Walk { from, step, start: Some(start), counts, ..walk(now, peer) };
+        self.begin(config, now, walk)
     }
 
     /// All of a page of `peer` links, beside the chain that stands: more of it may win. False as for
@@ -149,9 +183,9 @@ impl Walks {
         config: &CatchUpConfig,
         now: Instant,
         from: BlockNumber,
-        peer: PeerId,
+        (peer, counts): (PeerId, bool),
     ) -> bool {
-        self.begin(config, now, Walk { from, rising: true, ..walk(now, peer) })
+        self.begin(config, now, Walk { from, rising: true, counts, ..walk(now, peer) })
     }
 
     fn begin(&mut self, config: &CatchUpConfig, now: Instant, walk: Walk) -> bool {
@@ -206,9 +240,13 @@ impl Walks {
             return Prefix::Unwanted;
         };
         let (items, prefix) = Prefix::of(items, walk.from, count);
-        let first = !walk.rising && walk.step == 1;
-        let other =
-            first && walk.orphan.is_some_and(|(_, parent)| !items.iter().any(|item| item.hash() == parent));
+        if let Some((start, last)) = walk.start.as_mut().zip(items.last())
+            && last.block() > start.tip.0
+        {
+            start.tip = (last.block(), last.hash());
+        }
+        let other = walk.first
+            && walk.orphan.is_some_and(|(_, parent)| !items.iter().any(|item| item.hash() == parent));
         match prefix {
             Prefix::Blocks { .. } if !other => walk.stage = Stage::Here(Page { id, peer, items }),
             Prefix::Unusable if !other && walk.descend(chain) => {}
@@ -263,16 +301,29 @@ impl Walks {
                 (walk.from, walk.rising, walk.stage) = (last.saturating_add(1), true, Stage::ToAsk);
                 return Step::On;
             }
-            Some(_) => Step::Nothing,
+            Some(_) => Step::Lost,
             None if walk.descend(chain) => return Step::On,
-            None if walk.rising => Step::Broken,
-            None => Step::Elsewhere,
+            None => Step::Unlinked(walk.start),
         };
+        let for_orphan = walk.orphan.is_some();
         self.walk = None;
-        over
+        // That somebody waits for a block says nothing about what its peer claims.
+        if for_orphan { Step::On } else { over }
     }
 }
 
 fn walk(begun: Instant, peer: PeerId) -> Walk {
-    Walk { peer, begun, asked: begun, from: 0, step: 1, rising: false, orphan: None, stage: Stage::ToAsk }
+    Walk {
+        peer,
+        begun,
+        asked: begun,
+        from: 0,
+        step: 1,
+        first: true,
+        rising: false,
+        orphan: None,
+        start: None,
+        counts: false,
+        stage: Stage::ToAsk,
+    }
 }

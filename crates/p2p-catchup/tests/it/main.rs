@@ -34,6 +34,8 @@ macro_rules! scenarios {
 
             #[path = "backoff.rs"]
             mod backoff;
+            #[path = "branches.rs"]
+            mod branches;
             #[path = "forks.rs"]
             mod forks;
             #[path = "pages.rs"]

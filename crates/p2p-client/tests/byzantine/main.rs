@@ -24,7 +24,7 @@ mod stranger;
 use std::ops::Range;
 
 use actor::{Adversary, Seat};
-use play::{FLOOD, LATE_SCHEDULE, LONG_BRANCHES, LOSING_BRANCHES, PLAIN, Shape, play};
+use play::{FLOOD, LATE_SCHEDULE, LONG_BRANCHES, PLAIN, Shape, play};
 use stage::Plan;
 
 /// How many adversaries there are, whether they are elected, and how many seeds are played.
@@ -105,7 +105,7 @@ scenarios! {
     crowded_windows: stranger::Crowd::new, LATE_SCHEDULE, [
         alone(STRANGER) thirty_percent(STRANGERS)
     ];
-    rewriter: elected::Rewriter::new, LOSING_BRANCHES, [
+    rewriter: elected::Rewriter::new, PLAIN, [
         alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
     ];
     splitter: elected::Splitter::new, PLAIN, [

@@ -36,7 +36,10 @@ pub(crate) const ATTACK: usize = 5;
 /// Of these, windows of adversaries.
 pub(crate) const TURNS: usize = 2;
 
-/// Windows of honest preconfers after the quiet that follows.
+/// Windows without blocks after the attack.
+pub(crate) const QUIET: usize = 2;
+
+/// Windows of honest preconfers after that.
 pub(crate) const AFTER: usize = 1;
 
 /// Who is elected for a window.
@@ -61,7 +64,7 @@ impl Plan {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut order: Vec<usize> = (0..HONEST).collect();
         rng.shuffle(&mut order);
-        let windows = BEFORE + ATTACK + shape.quiet + AFTER;
+        let windows = BEFORE + ATTACK + QUIET + AFTER;
         let mut owners: Vec<Owner> =
             (0..windows).map(|window| Owner::Honest(order[window % HONEST])).collect();
         if elected && adversaries > 0 {

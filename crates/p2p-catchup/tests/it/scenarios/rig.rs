@@ -49,7 +49,14 @@ pub(crate) struct Rig {
 impl Rig {
     pub(crate) fn with(config: CatchUpConfig) -> Self {
         let machine = CatchUp::new(config, 1).unwrap();
-        Self { machine, now: Instant::now(), head: None, pool: Vec::new(), outputs: Vec::new(), reports: Vec::new() }
+        Self {
+            machine,
+            now: Instant::now(),
+            head: None,
+            pool: Vec::new(),
+            outputs: Vec::new(),
+            reports: Vec::new(),
+        }
     }
 
     pub(crate) fn new() -> Self {
@@ -131,6 +138,12 @@ impl Rig {
             _ => None,
         });
         asks.collect()
+    }
+
+    /// The first request that came out and was not taken.
+    pub(crate) fn take_any(&mut self) -> Option<Ask> {
+        let any = !self.asks().is_empty();
+        any.then(|| self.take_ask(&"request", |_| true))
     }
 
     pub(crate) fn expect_head(&mut self) -> Ask {

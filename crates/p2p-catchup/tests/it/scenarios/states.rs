@@ -4,7 +4,7 @@ use p2p_catchup::{CatchUp, CatchUpConfig, ConfigError, Input, Reply, Request};
 use p2p_types::{HeadSyncStatus, Stall, UnixSeconds};
 
 use super::rig::Rig;
-use crate::chain::{config, SECOND, blocks, head, peer};
+use crate::chain::{SECOND, blocks, config, head, peer};
 
 #[test]
 fn settings_that_do_not_go_together_make_no_machine() {
