@@ -8,7 +8,7 @@ use p2p_types::{
     Stall, StorageTrouble, TxList,
 };
 use p2p_validation::{Leniency, Lookahead, Slot};
-use preconfirmation_p2p::{Multiaddr, NetworkHandle, PeerStatus};
+use preconfirmation_p2p::{DuplicateIdentity, Multiaddr, NetworkHandle, PeerStatus};
 use preconfirmation_types::PreconfHead;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
@@ -182,6 +182,19 @@ impl P2pClient {
     #[must_use]
     pub fn clock(&self) -> ClockCheck {
         self.state.borrow().clock
+    }
+
+    /// Whether this node suspects its own lookahead, clock or slasher: several peers have signed within a minute what these
+    /// do not expect, and no commitment has passed since. Meanwhile no peer is charged for that.
+    #[must_use]
+    pub fn suspects_itself(&self) -> bool {
+        self.network().suspects_itself()
+    }
+
+    /// The last sign, since the start, that another node uses this node's network key; none if there was none.
+    #[must_use]
+    pub fn duplicate_identity(&self) -> Option<DuplicateIdentity> {
+        self.network().duplicate_identity()
     }
 
     /// The rules that are loosened here, none by default. Part of any honest status.

@@ -182,7 +182,7 @@ mod service;
 mod skew;
 
 pub use p2p_catchup::{Backoff, CatchUpConfig};
-pub use preconfirmation_p2p::{Keypair, Multiaddr, NetworkConfig};
+pub use preconfirmation_p2p::{DuplicateIdentity, DuplicateSign, Keypair, Multiaddr, NetworkConfig};
 
 pub use builder::P2pClientBuilder;
 pub use chain::{Conflict, L1Reorg};

@@ -350,13 +350,17 @@ impl Double {
             }
         }
         let Some(every) = self.config.ask_every.filter(|_| self.ask_at <= now) else { return };
+        let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
+        if peers.is_empty() {
+            return;
+        }
         self.ask_at = after(now, every);
         let from = self.config.commitments.keys().next().copied().unwrap_or_default();
         let page = GetCommitmentsByNumberRequest { start_block_number: U256::from(from), max_count: 256 };
         let list = GetRawTxListRequest {
             raw_tx_list_hash: self.config.txlists.keys().next().copied().unwrap_or_default(),
         };
-        for peer in self.swarm.connected_peers().copied().collect::<Vec<_>>() {
+        for peer in peers {
             for _ in 0..self.config.burst {
                 let behaviour = self.swarm.behaviour_mut();
                 behaviour.head.send_request(&peer, Ok(GetHeadRequest {}));
@@ -527,6 +531,7 @@ mod tests {
                 protected: false,
                 outbound: false,
                 in_flight: !self.in_flight.is_quiet(&self.peer, self.now),
+                used: true,
                 since: connected,
             };
             let config = PeersConfig { low: 0, high: 0, ..PeersConfig::default() };

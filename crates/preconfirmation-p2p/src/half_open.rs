@@ -1,13 +1,14 @@
-//! Inbound connections in negotiation: strangers open them for nothing, so each has a deadline, and the oldest
-//! makes room.
+//! Limits on inbound connections in negotiation. Opening one costs a peer nothing, so each has a deadline, and where all
+//! places are taken the source with the most open and failed negotiations loses one.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap, HashSet},
-    io,
+    fmt, io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
-    time::Duration,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
@@ -19,41 +20,69 @@ use libp2p::{
     },
     multiaddr::Protocol,
 };
+use schnellru::{ByLength, LruMap};
 use tokio::sync::oneshot;
 
-use crate::{config::ConnectionConfig, ip::Host, metrics};
+use crate::{
+    config::ConnectionConfig,
+    ip::{Host, Source},
+    metrics,
+};
 
 /// From the first packet of an inbound QUIC connection to the end of its handshake: time for one packet to be
 /// lost and sent again.
 const QUIC_HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// The inbound connections in negotiation. At most `max_pending` of strangers: one more takes the place of the
-/// oldest of the host that has most. At most `max_pending_per_ip` of one host: one more takes the place of its
-/// oldest. Hosts of static and trusted peers are not counted among the strangers.
+/// How long a failed negotiation counts against its source.
+const FAILURE_AGE: Duration = Duration::from_secs(60);
+
+/// Most sources whose failures are remembered, some 64 bytes each. The one that failed least recently is forgotten.
+const SOURCES: u32 = 4096;
+
+/// Most connections that are refused before other tasks have a turn.
+const REFUSALS: usize = 64;
+
+/// The inbound connections in negotiation: at most `max_pending` of untrusted peers, of these at most `max_pending_per_ip`
+/// of one host. Where a host has its share, one more takes the place of its oldest. Where all places are taken, the
+/// source with the most open and recently failed negotiations loses one, or gets none: first one on which nothing was
+/// sent yet, then the oldest. An honest peer sends at once and rarely fails, so a source that opens connections again
+/// and again is refused for its own sake. Hosts of static and trusted peers do not count among the untrusted.
 #[derive(Debug, Clone)]
 pub(crate) struct HalfOpen {
     limits: ConnectionConfig,
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
 struct State {
     next: u64,
     /// The oldest first.
     open: BTreeMap<u64, Entry>,
     reserved: HashSet<Host>,
+    /// How many negotiations of a source have failed, and when the last one did.
+    failures: LruMap<Source, (u32, Instant), ByLength>,
 }
 
 #[derive(Debug)]
 struct Entry {
+    address: Multiaddr,
     host: Option<Host>,
+    /// None where the address may be forged: QUIC, until its handshake is over.
+    source: Option<Source>,
+    /// Whether the peer has sent anything.
+    has_sent: bool,
     /// Dropping it ends the negotiation.
     _place: oneshot::Sender<()>,
 }
 
 impl HalfOpen {
     pub(crate) fn new(limits: ConnectionConfig) -> Self {
-        Self { limits, state: Arc::default() }
+        let state = State {
+            next: 0,
+            open: BTreeMap::new(),
+            reserved: HashSet::new(),
+            failures: LruMap::new(ByLength::new(SOURCES)),
+        };
+        Self { limits, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Keeps places for the hosts of static and trusted peers, in place of those named before.
@@ -66,12 +95,22 @@ impl HalfOpen {
         self.lock().reserved.contains(&host)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The peer at this address has sent its first bytes.
+    pub(crate) fn has_sent(&self, address: &Multiaddr) {
+        let mut state = self.lock();
+        if let Some(entry) = state.open.values_mut().find(|entry| entry.address == *address) {
+            entry.has_sent = true;
+        }
     }
 
-    /// A place for one more, whoever has to go for it.
-    fn enter(&self, host: Option<Host>) -> Place {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// A place for one more connection, in place of another one where all are taken; none if this one is the least worth it.
+    fn enter(&self, address: &Multiaddr, now: Instant) -> Option<Place> {
+        let host = Host::at(address);
+        let source = if is_quic(address) { None } else { Source::at(address) };
         let mut state = self.lock();
         if let Some(host) = host.filter(|host| self.limits.tells_apart(*host)) {
             let of_host = state.open.iter().filter(|(_, entry)| entry.host == Some(host));
@@ -79,41 +118,80 @@ impl HalfOpen {
             if let Some(oldest) = oldest
                 && count >= self.limits.max_pending_per_ip.get()
             {
-                state.evict(oldest);
+                state.evict(oldest, now);
             }
-        }
-        let is_stranger = host.is_none_or(|host| !state.reserved.contains(&host));
-        if is_stranger
-            && state.strangers().count() >= self.limits.max_pending as usize
-            && let Some(oldest) = state.oldest_of_the_largest()
-        {
-            state.evict(oldest);
         }
         let (place, given_up) = oneshot::channel();
         let id = state.next;
         state.next = state.next.wrapping_add(1);
-        state.open.insert(id, Entry { host, _place: place });
-        Place { id, given_up, state: Arc::clone(&self.state) }
+        let entry = Entry { address: address.clone(), host, source, has_sent: false, _place: place };
+        state.open.insert(id, entry);
+        if state.untrusted().count() > self.limits.max_pending as usize
+            && let Some(worst) = state.worst(id, now)
+        {
+            state.evict(worst, now);
+        }
+        let has_place = state.open.contains_key(&id);
+        has_place.then(|| Place { id, given_up, is_done: false, state: Arc::clone(&self.state) })
     }
 }
 
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_quic(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::QuicV1))
+}
+
 impl State {
-    fn strangers(&self) -> impl Iterator<Item = (&u64, &Entry)> {
+    fn untrusted(&self) -> impl Iterator<Item = (&u64, &Entry)> {
         self.open.iter().filter(|(_, entry)| entry.host.is_none_or(|host| !self.reserved.contains(&host)))
     }
 
-    fn oldest_of_the_largest(&self) -> Option<u64> {
-        let mut counts = HashMap::<_, usize>::new();
-        for (_, entry) in self.strangers() {
-            *counts.entry(entry.host).or_default() += 1;
+    /// The negotiation that ends because one too many are open. The newest had no time yet to send anything.
+    fn worst(&self, newest: u64, now: Instant) -> Option<u64> {
+        let mut open = HashMap::<_, u32>::new();
+        for (_, entry) in self.untrusted() {
+            *open.entry(entry.host).or_default() += 1;
         }
-        let most = counts.values().copied().max()?;
-        self.strangers().find(|(_, entry)| counts.get(&entry.host) == Some(&most)).map(|(id, _)| *id)
+        let rank = |(id, entry): &(&u64, &Entry)| {
+            let open = open.get(&entry.host).copied().unwrap_or_default();
+            let is_silent = !entry.has_sent && **id != newest;
+            (open.saturating_add(self.failures(entry, now)), is_silent, Reverse(**id))
+        };
+        self.untrusted().max_by_key(rank).map(|(id, _)| *id)
     }
 
-    fn evict(&mut self, id: u64) {
-        self.open.remove(&id);
+    /// How many negotiations of an entry's source have failed recently.
+    fn failures(&self, entry: &Entry, now: Instant) -> u32 {
+        let failed = entry.source.and_then(|source| self.failures.peek(&source));
+        failed
+            .filter(|(_, last)| now.saturating_duration_since(*last) < FAILURE_AGE)
+            .map_or(0, |(count, _)| *count)
+    }
+
+    fn failed(&mut self, entry: &Entry, now: Instant) {
+        let count = self.failures(entry, now).saturating_add(1);
+        if let Some(source) = entry.source {
+            self.failures.insert(source, (count, now));
+        }
+    }
+
+    fn evict(&mut self, id: u64, now: Instant) {
+        if let Some(entry) = self.open.remove(&id) {
+            self.failed(&entry, now);
+        }
         metrics::dropped("half_open");
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("open", &self.open)
+            .field("reserved", &self.reserved)
+            .finish_non_exhaustive()
     }
 }
 
@@ -122,12 +200,26 @@ impl State {
 struct Place {
     id: u64,
     given_up: oneshot::Receiver<()>,
+    /// Whether the negotiation has succeeded.
+    is_done: bool,
     state: Arc<Mutex<State>>,
+}
+
+impl Place {
+    /// The connection stands.
+    fn succeeded(mut self) {
+        self.is_done = true;
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&self.id);
+        let mut state = lock(&self.state);
+        if let Some(entry) = state.open.remove(&self.id)
+            && !self.is_done
+        {
+            state.failed(&entry, Instant::now());
+        }
     }
 }
 
@@ -176,28 +268,47 @@ impl Transport for Guarded {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
-        let half_open = self.half_open.clone();
-        Pin::new(&mut self.inner).poll(cx).map(|event| match event {
-            TransportEvent::Incoming { listener_id, upgrade, local_addr, send_back_addr } => {
-                let mut place = half_open.enter(Host::at(&send_back_addr));
-                let is_quic = send_back_addr.iter().any(|part| matches!(part, Protocol::QuicV1));
-                let deadline = is_quic.then_some(QUIC_HANDSHAKE);
-                let upgrade = async move {
-                    tokio::select! {
-                        upgraded = upgrade => upgraded,
-                        _ = &mut place.given_up => Err(io::ErrorKind::ConnectionAborted.into()),
-                        () = pass(deadline) => Err(io::ErrorKind::TimedOut.into()),
-                    }
-                };
-                let upgrade = upgrade.boxed();
-                TransportEvent::Incoming { listener_id, upgrade, local_addr, send_back_addr }
+        for _ in 0..REFUSALS {
+            let event = ready!(Pin::new(&mut self.inner).poll(cx));
+            let TransportEvent::Incoming { listener_id, upgrade, local_addr, send_back_addr } = event else {
+                return Poll::Ready(event.map_upgrade(|upgrade| upgrade.boxed()));
+            };
+            // Without a place it is closed here, at the least cost: a flood of connections must not fill the system's queue of
+            // those that are to be accepted.
+            if let Some(place) = self.half_open.enter(&send_back_addr, Instant::now()) {
+                let deadline = is_quic(&send_back_addr).then_some(QUIC_HANDSHAKE);
+                let upgrade = negotiate(upgrade, place, deadline).boxed();
+                return Poll::Ready(TransportEvent::Incoming {
+                    listener_id,
+                    upgrade,
+                    local_addr,
+                    send_back_addr,
+                });
             }
-            other => other.map_upgrade(|upgrade| upgrade.boxed()),
-        })
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
-/// Waits for so long; for ever if there is no deadline.
+/// Negotiates for as long as there is a place and time.
+async fn negotiate(
+    upgrade: impl Future<Output = io::Result<Output>>,
+    mut place: Place,
+    deadline: Option<Duration>,
+) -> io::Result<Output> {
+    let upgraded = tokio::select! {
+        upgraded = upgrade => upgraded,
+        _ = &mut place.given_up => Err(io::ErrorKind::ConnectionAborted.into()),
+        () = pass(deadline) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    if upgraded.is_ok() {
+        place.succeeded();
+    }
+    upgraded
+}
+
+/// Waits for so long; indefinitely if there is no deadline.
 async fn pass(deadline: Option<Duration>) {
     match deadline {
         Some(deadline) => tokio::time::sleep(deadline).await,
@@ -209,16 +320,48 @@ async fn pass(deadline: Option<Duration>) {
 mod tests {
     use super::*;
 
-    fn host(number: u8) -> Option<Host> {
-        Some(Host::of([1, 1, 1, number].into()))
+    /// A port of a host.
+    fn address(host: u8, port: u16) -> Multiaddr {
+        format!("/ip4/1.1.1.{host}/tcp/{port}").parse().unwrap()
     }
 
-    fn half_open(max_pending: u32, per_ip: usize) -> HalfOpen {
-        HalfOpen::new(ConnectionConfig {
-            max_pending,
-            max_pending_per_ip: per_ip.try_into().unwrap(),
-            ..ConnectionConfig::default()
-        })
+    fn host(number: u8) -> Host {
+        Host::at(&address(number, 1)).unwrap()
+    }
+
+    struct Rig {
+        half_open: HalfOpen,
+        now: Instant,
+        port: u16,
+    }
+
+    impl Rig {
+        fn new(max_pending: u32, per_ip: usize) -> Self {
+            let half_open = HalfOpen::new(ConnectionConfig {
+                max_pending,
+                max_pending_per_ip: per_ip.try_into().unwrap(),
+                ..ConnectionConfig::default()
+            });
+            Self { half_open, now: Instant::now(), port: 0 }
+        }
+
+        fn enter(&mut self, host: u8) -> Place {
+            self.port += 1;
+            self.half_open.enter(&address(host, self.port), self.now).unwrap()
+        }
+
+        /// As [`enter`](Self::enter), and the peer sends something.
+        fn speaks(&mut self, host: u8) -> Place {
+            self.tries(host).unwrap()
+        }
+
+        /// As [`speaks`](Self::speaks), where there may be no place.
+        fn tries(&mut self, host: u8) -> Option<Place> {
+            self.port += 1;
+            let place = self.half_open.enter(&address(host, self.port), self.now);
+            self.half_open.has_sent(&address(host, self.port));
+            place
+        }
     }
 
     fn is_evicted(place: &mut Place) -> bool {
@@ -226,50 +369,114 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_a_host_makes_room_for_its_next() {
-        let half_open = half_open(100, 2);
-        let mut other = half_open.enter(host(2));
-        let mut places = [1, 1, 1].map(|number| half_open.enter(host(number)));
+    fn a_host_with_its_share_loses_its_oldest_to_its_next() {
+        let mut rig = Rig::new(100, 2);
+        let mut other = rig.enter(2);
+        let mut places = [1, 1, 1].map(|host| rig.enter(host));
         assert_eq!(places.each_mut().map(is_evicted), [true, false, false]);
         assert!(!is_evicted(&mut other));
     }
 
     #[test]
     fn when_all_places_are_taken_the_host_with_most_loses_its_oldest() {
-        let half_open = half_open(4, 100);
-        let mut honest = half_open.enter(host(1));
-        let mut greedy = [2, 2, 2].map(|number| half_open.enter(host(number)));
-        let mut late = half_open.enter(host(3));
+        let mut rig = Rig::new(4, 100);
+        let mut honest = rig.enter(1);
+        let mut greedy = [2, 2, 2].map(|host| rig.enter(host));
+        let mut late = rig.enter(3);
         assert_eq!(greedy.each_mut().map(is_evicted), [true, false, false]);
         assert!(!is_evicted(&mut honest) && !is_evicted(&mut late));
-        // What has ended gives its place back.
-        drop(late);
-        let mut next = half_open.enter(host(4));
+        // A negotiation that succeeds gives its place back and is no failure.
+        late.succeeded();
+        let mut next = rig.enter(3);
         assert_eq!(greedy.each_mut().map(is_evicted), [true, false, false]);
         assert!(!is_evicted(&mut next));
-        assert_eq!(half_open.lock().open.len(), 4);
+        assert_eq!(rig.half_open.lock().open.len(), 4);
     }
 
     #[test]
     fn hosts_of_static_peers_have_places_of_their_own() {
-        let half_open = half_open(2, 2);
-        half_open.reserve(HashSet::from([host(9).unwrap()]));
-        let mut fixed = half_open.enter(host(9));
-        let mut strangers = [1, 2, 3].map(|number| half_open.enter(host(number)));
-        assert_eq!(strangers.each_mut().map(is_evicted), [true, false, false]);
-        let mut second = half_open.enter(host(9));
+        let mut rig = Rig::new(2, 2);
+        rig.half_open.reserve(HashSet::from([host(9)]));
+        let mut fixed = rig.enter(9);
+        let mut untrusted = [1, 2, 3].map(|host| rig.enter(host));
+        assert_eq!(untrusted.each_mut().map(is_evicted), [true, false, false]);
+        let mut second = rig.enter(9);
         assert!(!is_evicted(&mut fixed) && !is_evicted(&mut second));
         // One host has no more than its share, whoever is there.
-        let _third = half_open.enter(host(9));
+        let _third = rig.enter(9);
         assert!(is_evicted(&mut fixed) && !is_evicted(&mut second));
-        assert_eq!(strangers.each_mut().map(is_evicted), [true, false, false]);
+        assert_eq!(untrusted.each_mut().map(is_evicted), [true, false, false]);
     }
 
     #[test]
     fn private_addresses_share_the_places_of_all() {
-        let half_open = half_open(3, 1);
-        let private = Some(Host::of([10, 0, 0, 1].into()));
-        let mut places = [private; 4].map(|host| half_open.enter(host));
+        let half_open = Rig::new(3, 1).half_open;
+        let mut places = [1, 2, 3, 4].map(|port| {
+            half_open.enter(&format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap(), Instant::now()).unwrap()
+        });
         assert_eq!(places.each_mut().map(is_evicted), [true, false, false, false]);
+    }
+
+    #[test]
+    fn a_peer_that_has_sent_something_outlasts_those_that_have_not() {
+        let mut rig = Rig::new(3, 100);
+        let mut honest = rig.speaks(1);
+        // Each from another host, that has never failed before.
+        let _silent: Vec<_> = (2..100).map(|host| rig.enter(host)).collect();
+        assert!(!is_evicted(&mut honest));
+    }
+
+    #[test]
+    fn hosts_that_fail_again_and_again_only_take_the_places_of_one_another() {
+        let mut rig = Rig::new(3, 100);
+        let flood = |rig: &mut Rig| drop((2..20).map(|host| rig.tries(host)).collect::<Vec<_>>());
+        flood(&mut rig);
+        let mut honest = rig.speaks(1);
+        flood(&mut rig);
+        let mut second = rig.speaks(30);
+        flood(&mut rig);
+        assert!(!is_evicted(&mut honest) && !is_evicted(&mut second));
+    }
+
+    #[test]
+    fn a_connection_is_not_refused_for_its_silence_when_it_comes() {
+        let mut rig = Rig::new(2, 100);
+        let mut places = [1, 2].map(|host| rig.speaks(host));
+        let mut late = rig.enter(3);
+        assert_eq!(places.each_mut().map(is_evicted), [true, false]);
+        assert!(!is_evicted(&mut late));
+    }
+
+    #[test]
+    fn a_host_that_has_failed_more_than_those_with_a_place_gets_none_for_a_minute() {
+        let mut rig = Rig::new(1, 100);
+        drop(rig.enter(2));
+        let mut honest = rig.enter(1);
+        assert!(rig.tries(2).is_none());
+        assert!(!is_evicted(&mut honest));
+        rig.now += FAILURE_AGE + Duration::from_secs(1);
+        assert!(rig.tries(2).is_some());
+        assert!(is_evicted(&mut honest));
+    }
+
+    #[test]
+    fn failures_of_addresses_that_may_be_forged_do_not_count() {
+        let rig = Rig::new(1, 100);
+        let quic: Multiaddr = "/ip4/1.1.1.1/udp/1/quic-v1".parse().unwrap();
+        let _forged = [(); 9].map(|()| rig.half_open.enter(&quic, rig.now));
+        assert_eq!(rig.half_open.lock().failures.len(), 0);
+        drop(rig.half_open.enter(&address(1, 1), rig.now));
+        assert_eq!(rig.half_open.lock().failures.len(), 1);
+    }
+
+    #[test]
+    fn failures_of_more_sources_than_fit_forget_the_oldest() {
+        let rig = Rig::new(1, 100);
+        for number in 0..=SOURCES {
+            let [.., high, low] = number.to_be_bytes();
+            let address = format!("/ip4/8.8.{high}.{low}/tcp/1").parse().unwrap();
+            drop(rig.half_open.enter(&address, rig.now));
+        }
+        assert_eq!(rig.half_open.lock().failures.len(), SOURCES as usize);
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     error::{NetworkError, PublishError, RequestError},
     metrics,
     rpc::{Ask, Outgoing},
+    twins::DuplicateIdentity,
 };
 
 /// What became of a message that was published.
@@ -81,6 +82,7 @@ pub struct NetworkHandle {
     pub(crate) listening: watch::Receiver<Option<Vec<Multiaddr>>>,
     pub(crate) record: watch::Receiver<Option<String>>,
     pub(crate) suspected: watch::Receiver<bool>,
+    pub(crate) duplicate: watch::Receiver<Option<DuplicateIdentity>>,
     pub(crate) shutdown: Arc<Notify>,
 }
 
@@ -119,6 +121,12 @@ impl NetworkHandle {
     #[must_use]
     pub fn suspects_itself(&self) -> bool {
         *self.suspected.borrow()
+    }
+
+    /// The last sign that another node uses this node's identity key, since the start; none if there was none.
+    #[must_use]
+    pub fn duplicate_identity(&self) -> Option<DuplicateIdentity> {
+        *self.duplicate.borrow()
     }
 
     /// Publishes a message (§6) and returns when it is in the send queues of peers, or is kept for the first

@@ -51,6 +51,16 @@ impl Subnet {
     }
 }
 
+/// What a source of connections pays for: one IPv4 address, or a /48 of IPv6, which has as many /64s as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Source(IpAddr);
+
+impl Source {
+    pub(crate) fn at(address: &Multiaddr) -> Option<Self> {
+        ip_of(address).map(|ip| Self(prefix(ip, 32, 48)))
+    }
+}
+
 /// The address with nothing left but its first bits.
 fn prefix(ip: IpAddr, v4: u32, v6: u32) -> IpAddr {
     match ip.to_canonical() {
@@ -135,6 +145,14 @@ mod tests {
         let same = |one: &str, other: &str| Subnet::of(ip(one)) == Subnet::of(ip(other));
         assert!(same("192.0.2.1", "192.0.2.255") && !same("192.0.2.1", "192.0.3.1"));
         assert!(same("2001:db8::1", "2001:db8:0:ffff::2") && !same("2001:db8::1", "2001:db8:1::1"));
+    }
+
+    #[test]
+    fn a_source_is_one_ipv4_address_or_an_ipv6_subnet_of_48_bits() {
+        let at = |text: &str| Source::at(&format!("{text}/tcp/1").parse().unwrap());
+        assert_ne!(at("/ip4/192.0.2.1"), at("/ip4/192.0.2.2"));
+        assert_eq!(at("/ip6/2001:db8::1"), at("/ip6/2001:db8:0:ffff::2"));
+        assert_ne!(at("/ip6/2001:db8::1"), at("/ip6/2001:db8:1::1"));
     }
 
     #[test]

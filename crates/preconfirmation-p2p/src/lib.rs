@@ -73,7 +73,8 @@
 //! | messages being sent to a peer (count) | the newest is not sent to it |
 //! | the same (bytes) | the peer is disconnected |
 //! | gossip that a peer below the graylist threshold sends | the peer waits: it is not read |
-//! | inbound connections in negotiation (`max_pending`, `max_pending_per_ip`) | the oldest of the host with most makes room |
+//! | inbound connections in negotiation (`max_pending`, `max_pending_per_ip`) | the host with the most open and recently failed ones loses one |
+//! | lists being written to one peer (`write_bytes_per_peer`) | they wait, 5 s at most |
 //! | requests waiting for a peer's rate limit | [`RequestError::QueueFull`] |
 //! | what was sent to peers that have gone (8,192 peers) | who went first is forgotten |
 //! | messages kept for peers to come, or to take what was published before (count and bytes) | [`PublishError::QueueFull`]; the stale are dropped |
@@ -176,6 +177,7 @@ pub use gossip::gossip_id;
 pub use handle::{NetworkHandle, PeerStatus, Published};
 pub use responder::{InboundRequest, Responder};
 pub use service::{Network, NetworkService};
+pub use twins::{DuplicateIdentity, DuplicateSign};
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

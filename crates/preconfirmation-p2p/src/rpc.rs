@@ -26,7 +26,7 @@ use crate::{
     error::RequestError,
     inbound::Kind,
     responder::{Answer, InboundRequest, Responder},
-    serving::Asker,
+    serving::{Asker, WritePermit},
 };
 
 /// A request on its way to the service.
@@ -122,6 +122,8 @@ pub(crate) struct Writing {
     pub(crate) interrupt: AbortHandle,
     /// What is counted when it ends.
     pub(crate) outcome: &'static str,
+    /// What it takes of the bytes that may be written to its peer at a time; an answer without the application takes none.
+    pub(crate) _permit: WritePermit,
 }
 
 /// What the service remembers of one protocol.

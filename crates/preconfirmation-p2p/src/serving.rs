@@ -1,7 +1,13 @@
 //! What peers may ask of us, by what it costs: budgets of requests and of bytes, for each peer, for each host
-//! (an IPv4 address or an IPv6 /64, behind which anyone can have any number of names), and of bytes for all together.
+//! (an IPv4 address or an IPv6 /64, behind which anyone can have any number of names), and of bytes for all together. And
+//! how much is written to one peer at a time, so that each answer ends before its asker's time-out.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::{
     StreamExt as _,
@@ -10,8 +16,9 @@ use futures::{
 };
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use libp2p::PeerId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{config::ServingConfig, error::ConfigError, ip::Host, rate_limiter::PeerProtocol};
+use crate::{config::ServingConfig, error::ConfigError, inbound::Kind, ip::Host, rate_limiter::PeerProtocol};
 
 /// Unit of the limits on bytes.
 const UNIT: usize = 1024;
@@ -61,6 +68,31 @@ impl Limiters {
     }
 }
 
+/// The units that may be written to each peer at a time.
+#[derive(Debug)]
+struct Writes {
+    most: NonZeroU32,
+    peers: Mutex<HashMap<PeerId, Arc<Semaphore>>>,
+}
+
+impl Writes {
+    fn of(&self, peer: PeerId) -> Arc<Semaphore> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = usize::try_from(self.most.get()).unwrap_or(usize::MAX);
+        Arc::clone(peers.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(most))))
+    }
+
+    /// Forgets the peers to which nothing is written and for whom nothing waits.
+    fn prune(&self) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
+    }
+}
+
+/// The right to write an answer, held until it is written. Heads and pages need none: they are small, and who fetches
+/// lists still wants to know where the chain is.
+pub(crate) type WritePermit = Option<OwnedSemaphorePermit>;
+
 /// The budgets, and the keys of the answers that wait until they are paid for. Whoever holds these answers bounds their
 /// number, and ends the wait of what it no longer holds.
 pub(crate) struct Throttle<K> {
@@ -68,13 +100,14 @@ pub(crate) struct Throttle<K> {
     /// Most units that one answer can cost: all that a peer has at once.
     most: NonZeroU32,
     item_bytes: usize,
-    waiting: FuturesUnordered<Abortable<BoxFuture<'static, K>>>,
+    writes: Writes,
+    waiting: FuturesUnordered<Abortable<BoxFuture<'static, (K, WritePermit)>>>,
 }
 
-/// Whether an answer is paid for.
+/// Whether an answer is paid for and may be written.
 #[must_use]
 pub(crate) enum Payment {
-    Paid,
+    Paid(WritePermit),
     /// Its key comes out of [`Throttle::paid`] later, unless this ends the wait.
     Waits(AbortHandle),
 }
@@ -97,6 +130,7 @@ impl<K: Send + 'static> Throttle<K> {
             limiters: Arc::new(limiters),
             most,
             item_bytes: config.item_bytes,
+            writes: Writes { most: units(config.write_bytes_per_peer.get()), peers: Mutex::default() },
             waiting: FuturesUnordered::new(),
         })
     }
@@ -107,30 +141,41 @@ impl<K: Send + 'static> Throttle<K> {
             && self.limiters.host_requests.check_key(&(asker.host, protocol)).is_ok()
     }
 
-    /// Pays for an answer with this key at once, or later.
-    pub(crate) fn pay(&self, asker: Asker, bytes: usize, items: usize, key: K) -> Payment {
+    /// Pays for an answer with this key and takes the right to write it, at once or later.
+    pub(crate) fn pay(&self, asker: Asker, kind: Kind, bytes: usize, items: usize, key: K) -> Payment {
         let cost = units(bytes.saturating_add(items.saturating_mul(self.item_bytes))).min(self.most);
+        let room = units(bytes).min(self.writes.most).get();
+        let writes = (kind == Kind::List).then(|| self.writes.of(asker.peer));
         let mut payers = PAYERS.into_iter();
-        let Some(first) = payers.find(|payer| !self.limiters.check(*payer, &asker, cost)) else {
-            return Payment::Paid;
-        };
+        let first = payers.find(|payer| !self.limiters.check(*payer, &asker, cost));
+        if first.is_none() {
+            let permit = writes.clone().map(|writes| writes.try_acquire_many_owned(room)).transpose();
+            if let Ok(permit) = permit {
+                return Payment::Paid(permit);
+            }
+        }
         let limiters = Arc::clone(&self.limiters);
-        let paid: BoxFuture<'static, K> = Box::pin(async move {
-            for payer in std::iter::once(first).chain(payers) {
+        let paid: BoxFuture<'static, _> = Box::pin(async move {
+            for payer in first.into_iter().chain(payers) {
                 limiters.wait(payer, &asker, cost).await;
             }
-            key
+            let permit = match writes {
+                // Nobody closes it.
+                Some(writes) => writes.acquire_many_owned(room).await.ok(),
+                None => None,
+            };
+            (key, permit)
         });
         let (handle, registration) = AbortHandle::new_pair();
         self.waiting.push(Abortable::new(paid, registration));
         Payment::Waits(handle)
     }
 
-    /// The next answer that has waited and is paid for. Never ends. Cancel-safe.
-    pub(crate) async fn paid(&mut self) -> K {
+    /// The next answer that has waited, is paid for and may be written. Never ends. Cancel-safe.
+    pub(crate) async fn paid(&mut self) -> (K, WritePermit) {
         loop {
             match self.waiting.next().await {
-                Some(Ok(key)) => return key,
+                Some(Ok(paid)) => return paid,
                 // Nobody waits for that one any more.
                 Some(Err(_)) => {}
                 None => std::future::pending().await,
@@ -149,6 +194,7 @@ impl<K: Send + 'static> Throttle<K> {
         self.limiters.host_requests.retain_recent();
         self.limiters.bytes.retain_recent();
         self.limiters.host_bytes.retain_recent();
+        self.writes.prune();
     }
 }
 
@@ -192,7 +238,7 @@ mod tests {
     }
 
     fn pays(throttle: &Throttle<u32>, asker: Asker, bytes: usize, items: usize) -> bool {
-        matches!(throttle.pay(asker, bytes, items, 0), Payment::Paid)
+        matches!(throttle.pay(asker, Kind::List, bytes, items, 0), Payment::Paid(_))
     }
 
     #[test]
@@ -233,9 +279,9 @@ mod tests {
     async fn what_is_not_paid_for_waits_until_it_is() {
         let config = ServingConfig { bytes_per: Duration::from_millis(50), ..config() };
         let (mut throttle, one) = (Throttle::new(&config).unwrap(), at("10.0.0.1"));
-        assert!(matches!(throttle.pay(one, 9 * UNIT, 1, 1), Payment::Paid));
-        assert!(matches!(throttle.pay(one, 9 * UNIT, 1, 2), Payment::Waits(_)));
-        assert_eq!(throttle.paid().await, 2);
+        assert!(matches!(throttle.pay(one, Kind::List, 9 * UNIT, 1, 1), Payment::Paid(_)));
+        assert!(matches!(throttle.pay(one, Kind::List, 9 * UNIT, 1, 2), Payment::Waits(_)));
+        assert_eq!(throttle.paid().await.0, 2);
         assert_eq!(throttle.waiting(), 0);
     }
 
@@ -243,11 +289,37 @@ mod tests {
     async fn a_wait_that_is_ended_costs_nothing_and_is_forgotten() {
         let config = ServingConfig { bytes_per: Duration::from_millis(100), ..config() };
         let (mut throttle, one) = (Throttle::new(&config).unwrap(), at("10.0.0.1"));
-        assert!(matches!(throttle.pay(one, 9 * UNIT, 1, 1), Payment::Paid));
-        let Payment::Waits(ended) = throttle.pay(one, 9 * UNIT, 1, 2) else { panic!("paid") };
-        assert!(matches!(throttle.pay(one, 0, 1, 3), Payment::Waits(_)));
+        assert!(matches!(throttle.pay(one, Kind::List, 9 * UNIT, 1, 1), Payment::Paid(_)));
+        let Payment::Waits(ended) = throttle.pay(one, Kind::List, 9 * UNIT, 1, 2) else { panic!("paid") };
+        assert!(matches!(throttle.pay(one, Kind::List, 0, 1, 3), Payment::Waits(_)));
         ended.abort();
-        assert_eq!(throttle.paid().await, 3);
+        assert_eq!(throttle.paid().await.0, 3);
         assert_eq!(throttle.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn answers_that_do_not_fit_beside_those_being_written_wait() {
+        let config = ServingConfig {
+            bytes: (1000 * UNIT).try_into().unwrap(),
+            write_bytes_per_peer: (4 * UNIT).try_into().unwrap(),
+            ..config()
+        };
+        let (mut throttle, one) = (Throttle::new(&config).unwrap(), at("10.0.0.1"));
+        let Payment::Paid(first) = throttle.pay(one, Kind::List, 3 * UNIT, 1, 1) else { panic!("waits") };
+        let Payment::Paid(small) = throttle.pay(one, Kind::List, UNIT, 1, 2) else { panic!("waits") };
+        // One that is larger than all of it waits until nothing else is being written.
+        assert!(matches!(throttle.pay(one, Kind::List, 9 * UNIT, 1, 3), Payment::Waits(_)));
+        assert!(matches!(throttle.pay(at("10.0.0.2"), Kind::List, 4 * UNIT, 1, 4), Payment::Paid(_)));
+        assert!(matches!(throttle.pay(one, Kind::Small, 4 * UNIT, 1, 5), Payment::Paid(None)));
+        drop(small);
+        assert!(futures::FutureExt::now_or_never(throttle.paid()).is_none());
+        drop(first);
+        let (key, permit) = throttle.paid().await;
+        assert_eq!(key, 3);
+        throttle.prune();
+        assert_eq!(throttle.writes.peers.lock().unwrap().len(), 1, "one is being written to");
+        drop(permit);
+        throttle.prune();
+        assert!(throttle.writes.peers.lock().unwrap().is_empty());
     }
 }

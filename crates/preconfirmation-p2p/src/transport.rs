@@ -25,23 +25,29 @@ pub(crate) fn build(
     connections: &Connections,
     half_open: &HalfOpen,
 ) -> Result<Sockets, NetworkError> {
-    let guarded = Guarded::new(sockets(config, connections)?, half_open.clone());
+    let guarded = Guarded::new(sockets(config, connections, half_open)?, half_open.clone());
     Ok(Names::new(guarded.boxed()).boxed())
 }
 
-fn sockets(config: &NetworkConfig, connections: &Connections) -> Result<Sockets, NetworkError> {
+fn sockets(
+    config: &NetworkConfig,
+    connections: &Connections,
+    half_open: &HalfOpen,
+) -> Result<Sockets, NetworkError> {
     let identity = &config.identity;
     let noise = noise::Config::new(identity).map_err(|error| NetworkError::Stack(error.into()))?;
     let over_tcp = connections.clone();
     let turns = Turns::new(config.connections.handshake_interval);
     let first_bytes = config.connections.first_bytes;
+    let half_open = half_open.clone();
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
         .and_then(move |socket, endpoint| {
-            let turns = endpoint.is_listener().then(|| turns.clone());
+            let inbound = endpoint.is_listener().then(|| (turns.clone(), half_open.clone()));
             async move {
-                if let Some(turns) = turns {
+                if let Some((turns, half_open)) = inbound {
                     // Who dials speaks first. Who says nothing takes no turn.
                     timeout(first_bytes, socket.0.readable()).await??;
+                    half_open.has_sent(endpoint.get_remote_address());
                     turns.take().await;
                 }
                 Ok::<_, io::Error>(socket)

@@ -15,20 +15,32 @@ const RUN: u64 = 1_000_000_000;
 /// For so long after the start, messages of an earlier run may still be on their way.
 const ECHO: Duration = Duration::from_secs(5 * 60);
 
-/// How a twin was noticed.
+/// How a node noticed that another node uses its identity key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sign {
-    /// It has dialled this node.
+#[non_exhaustive]
+pub enum DuplicateSign {
+    /// The other node has dialled this one.
     Dialled,
-    /// It has answered where this node dialled.
+    /// The other node has answered where this one dialled.
     Answered,
-    /// It has published a message under this node's name.
+    /// A message under this node's name has come that it did not publish.
     Published,
 }
 
-impl Sign {
-    /// A short label for metrics and logs.
-    pub(crate) const fn label(self) -> &'static str {
+/// Another node uses this node's identity key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DuplicateIdentity {
+    /// What showed it last.
+    pub sign: DuplicateSign,
+    /// When that was.
+    pub at: Instant,
+}
+
+impl DuplicateSign {
+    /// A short label for metrics, logs and status pages.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
         match self {
             Self::Dialled => "dialled",
             Self::Answered => "answered",
@@ -91,15 +103,15 @@ impl Twins {
     }
 
     /// What is certain by now: ends without a match.
-    pub(crate) fn settle(&mut self, now: Instant) -> Option<Sign> {
+    pub(crate) fn settle(&mut self, now: Instant) -> Option<DuplicateSign> {
         let last = self.dialled.last.max(self.answered.last)?;
         if now.saturating_duration_since(last) < SETTLED {
             return None;
         }
         let (dialled, answered) = (std::mem::take(&mut self.dialled), std::mem::take(&mut self.answered));
         match dialled.count.cmp(&answered.count) {
-            std::cmp::Ordering::Greater => Some(Sign::Dialled),
-            std::cmp::Ordering::Less => Some(Sign::Answered),
+            std::cmp::Ordering::Greater => Some(DuplicateSign::Dialled),
+            std::cmp::Ordering::Less => Some(DuplicateSign::Answered),
             std::cmp::Ordering::Equal => None,
         }
     }
@@ -147,10 +159,10 @@ mod tests {
         let (mut twins, start) = (twins(), Instant::now());
         twins.inbound(start);
         assert_eq!(twins.settle(start + SETTLED - Duration::from_nanos(1)), None);
-        assert_eq!(twins.settle(start + SETTLED), Some(Sign::Dialled));
+        assert_eq!(twins.settle(start + SETTLED), Some(DuplicateSign::Dialled));
         assert_eq!(twins.settle(start + SETTLED * 2), None);
         twins.outbound(start);
-        assert_eq!(twins.settle(start + SETTLED), Some(Sign::Answered));
+        assert_eq!(twins.settle(start + SETTLED), Some(DuplicateSign::Answered));
     }
 
     #[test]

@@ -1,10 +1,17 @@
 //! How many peers are enough, and who goes when there are too many. No clock: every call says what time it is.
 
-use std::{cmp::Reverse, time::Instant};
+use std::{
+    cmp::Reverse,
+    time::{Duration, Instant},
+};
 
 use libp2p::PeerId;
 
 use crate::config::PeersConfig;
+
+/// How long an inbound peer that uses its connection for nothing stays where places run out. Whoever wants something subscribes or
+/// asks within two round trips; where there is room, `connections.idle_timeout` is what ends it.
+const UNUSED_FOR: Duration = Duration::from_secs(2);
 
 /// A connected peer, as far as it matters for staying.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +27,8 @@ pub(crate) struct Standing {
     pub(crate) outbound: bool,
     /// Whether a request of either side is in flight, or was a moment ago: many peers ban whoever hangs up on one.
     pub(crate) in_flight: bool,
+    /// Whether it has subscribed to a topic of ours or asked for something.
+    pub(crate) used: bool,
     pub(crate) since: Instant,
 }
 
@@ -63,10 +72,23 @@ impl PeersConfig {
     }
 }
 
+/// Whom to disconnect because so many inbound places, or all but an eighth of them, are taken: peers that came and have used
+/// their connection for nothing since. So a flood of connections keeps newcomers out for two seconds, not for as long as an
+/// idle connection may last.
+#[must_use]
+pub(crate) fn unused(peers: &[Standing], places: usize, now: Instant) -> Vec<PeerId> {
+    let came = || peers.iter().filter(|peer| !peer.outbound && !peer.protected);
+    if came().count() < places.saturating_sub(places / 8) {
+        return Vec::new();
+    }
+    let idle = |peer: &&Standing| {
+        !peer.used && !peer.in_flight && now.saturating_duration_since(peer.since) >= UNUSED_FOR
+    };
+    came().filter(idle).map(|peer| peer.peer).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn config(low: usize, high: usize) -> PeersConfig {
@@ -81,6 +103,7 @@ mod tests {
             protected: false,
             outbound: false,
             in_flight: false,
+            used: true,
             since,
         }
     }
@@ -161,5 +184,27 @@ mod tests {
         let peers = [old, young, foreign];
         let later = start + Duration::from_secs(60);
         assert_eq!(config(0, 1).surplus(&peers, later), [foreign.peer, young.peer]);
+    }
+
+    #[test]
+    fn where_inbound_places_run_out_peers_that_do_nothing_leave() {
+        let start = Instant::now();
+        let later = start + UNUSED_FOR;
+        let idle = || Standing { used: false, ..standing(0.0, start) };
+        let idle = [idle(), idle()];
+        let kept = [
+            standing(0.0, start),
+            Standing { in_flight: true, ..idle[0] },
+            Standing { outbound: true, ..idle[0] },
+            Standing { protected: true, ..idle[0] },
+            Standing { since: later, ..idle[0] },
+        ];
+        let all = [&idle[..], &kept].concat();
+        // Five of them have come by themselves; one of eight places stays free.
+        assert_eq!(unused(&all, 5, later), idle.map(|peer| peer.peer));
+        assert_eq!(unused(&all, 6, later), []);
+        let eight: Vec<_> = (0..7).map(|_| idle[0]).collect();
+        assert_eq!(unused(&eight, 8, later).len(), 7);
+        assert_eq!(unused(&eight[1..], 8, later), []);
     }
 }

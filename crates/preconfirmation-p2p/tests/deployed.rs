@@ -8,8 +8,12 @@
 #[path = "it/rig.rs"]
 mod rig;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
+use libp2p::multiaddr::Protocol;
 use preconfirmation_p2p::{
     InboundRequest, Keypair, NetworkConfig, NetworkEvent, NetworkEvents, NetworkHandle, PeerId,
     deployed::{DeployedPeer, DeployedPeerConfig},
@@ -18,6 +22,11 @@ use preconfirmation_types::{
     GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse, GetHead,
     GetHeadRequest, GetRawTxList, GetRawTxListRequest, GetRawTxListResponse, PreconfHead, TxList, U256,
 };
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
+
 use rig::{CHAIN, Node, commitment, eventually, soon};
 
 fn length() -> Duration {
@@ -55,6 +64,53 @@ async fn serve(mut events: NetworkEvents) {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Answers each request for a list with a large one.
+async fn serve_large_lists(mut events: NetworkEvents) {
+    while let Some(event) = events.next().await {
+        let NetworkEvent::Request { request, .. } = event else { continue };
+        match request {
+            InboundRequest::Head(responder) => responder.send(PreconfHead::default()),
+            InboundRequest::Commitments(_, responder) => responder.send(Default::default()),
+            InboundRequest::TxList(asked, responder) => responder.send(GetRawTxListResponse {
+                raw_tx_list_hash: asked.raw_tx_list_hash,
+                txlist: vec![1; 600 * 1024].into(),
+            }),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A line to an address that carries so many bytes a second there, and any number back.
+async fn slow_line(to: SocketAddr, bytes_per_second: usize) -> SocketAddr {
+    const STEPS: u16 = 100;
+    let socket = TcpSocket::new_v4().unwrap();
+    // What waits for the line waits at its sender.
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (near, _) = listener.accept().await.unwrap();
+        let far = TcpStream::connect(to).await.unwrap();
+        let (mut near_reads, mut near_writes) = near.into_split();
+        let (mut far_reads, mut far_writes) = far.into_split();
+        let back = tokio::io::copy(&mut far_reads, &mut near_writes);
+        let there = async {
+            let mut step = tokio::time::interval(Duration::from_secs(1) / u32::from(STEPS));
+            let mut bytes = vec![0; bytes_per_second / usize::from(STEPS)];
+            loop {
+                step.tick().await;
+                match near_reads.read(&mut bytes).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(read) => far_writes.write_all(bytes.get(..read).unwrap()).await.unwrap(),
+                }
+            }
+        };
+        tokio::select! { _ = back => {}, () = there => {} }
+    });
+    address
 }
 
 /// Asks the double for all that it has, as fast as it may, until this is dropped.
@@ -137,4 +193,25 @@ async fn pruning_a_deployed_peer_earns_no_punishment() {
     let failure = double.last_failure();
     assert!(double.punishments().is_empty(), "{:?} {failure:?}", double.punishments());
     assert!(double.traffic().1 > 0);
+}
+
+/// Sixteen lists at once are more than a line of 8 Mbit/s carries before the double's time-out: those that cannot end in time are
+/// answered without their list.
+#[tokio::test]
+async fn large_lists_over_a_slow_line_earn_no_punishment() {
+    let double = double(|config| (config.burst, config.ask_every) = (16, Some(Duration::from_secs(3600))));
+    let Node { handle, events, .. } = Node::start(rig::config());
+    tokio::spawn(serve_large_lists(events));
+    let address = double.address().await.unwrap();
+    let port = address.iter().find_map(|part| if let Protocol::Tcp(port) = part { Some(port) } else { None });
+    let line = slow_line(SocketAddr::from(([127, 0, 0, 1], port.unwrap())), 1_000_000).await;
+    let over_the_line = format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", line.port(), double.peer_id());
+    soon(handle.dial(over_the_line.parse().unwrap())).await.unwrap();
+    // A head, a page and a list for each of the burst.
+    eventually(|| async {
+        let failed = double.punishments().get(&handle.local_peer_id()).copied();
+        assert_eq!(failed, None, "{:?}", double.last_failure());
+        (double.traffic().1 == 3 * 16).then_some(())
+    })
+    .await;
 }

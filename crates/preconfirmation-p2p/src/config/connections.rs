@@ -10,7 +10,8 @@ use crate::ip::Host;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionConfig {
-    /// Most established connections that others opened.
+    /// Most established connections that others opened. While an eighth of them or less is free, peers that neither subscribe
+    /// nor ask for anything within two seconds are disconnected.
     pub max_inbound: u32,
     /// Of these, most from one address.
     pub max_inbound_per_ip: NonZeroUsize,
@@ -20,8 +21,8 @@ pub struct ConnectionConfig {
     pub max_outbound: u32,
     /// Most connections to one peer; two, so that dialling each other at once does no harm.
     pub max_per_peer: u32,
-    /// Most connections in negotiation, each way. When one more comes in, the oldest of the address that has most
-    /// makes room.
+    /// Most connections in negotiation, each way. When one more comes in, the address with the most open and recently failed
+    /// negotiations loses one, first one on which nothing was sent yet, then its oldest.
     pub max_pending: u32,
     /// Most inbound connections in negotiation from one address. When one more comes in, its oldest makes room.
     pub max_pending_per_ip: NonZeroUsize,

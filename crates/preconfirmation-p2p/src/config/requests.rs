@@ -102,6 +102,9 @@ pub struct ServingConfig {
     pub peers_per_host: NonZeroU32,
     /// As many peers in all have the budget of bytes of one peer each: the most that is sent to all together.
     pub peers_in_all: NonZeroU32,
+    /// Most bytes of answers that are being written to one peer at a time, or one answer; others wait for their turn. A
+    /// peer waits 10 s for an answer, and half of that is for its turn: these bytes take the other half at 6.7 Mbit/s.
+    pub write_bytes_per_peer: NonZeroUsize,
     /// Most requests of one peer for lists in work, and as many for heads and pages: from their event to the last byte
     /// of their answer.
     pub in_work_per_peer: NonZeroUsize,
@@ -122,6 +125,7 @@ impl Default for ServingConfig {
             item_bytes: 1024,
             peers_per_host: rate(4),
             peers_in_all: rate(8),
+            write_bytes_per_peer: size(4 * 1024 * 1024),
             in_work_per_peer: size(16),
             in_work: size(64),
         }

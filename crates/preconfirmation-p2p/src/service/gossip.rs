@@ -51,9 +51,10 @@ impl NetworkService {
             Event::Message { propagation_source, message_id, message } => {
                 self.received(propagation_source, message_id, message)
             }
-            Event::Subscribed { topic, .. } => {
+            Event::Subscribed { topic, peer_id } => {
                 self.close_given_up();
                 if let Some(topic) = self.topics.topic(&topic) {
+                    self.uses(&peer_id);
                     self.retry(&[topic], Instant::now());
                 }
             }

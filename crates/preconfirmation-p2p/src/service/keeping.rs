@@ -21,8 +21,8 @@ use crate::{
     peer_book::{PeerBook, Source},
     rate_limiter::Start,
     redial::{Redial, peer_of},
-    twins::{Sign, Twins},
-    watermarks::Standing,
+    twins::{DuplicateIdentity, DuplicateSign, Twins},
+    watermarks::{self, Standing},
 };
 
 /// What the service knows about finding and keeping peers.
@@ -37,6 +37,7 @@ pub(super) struct Keeping {
     prepared: Option<Prepared>,
     watch: Watch,
     pub(super) twins: Twins,
+    duplicate: watch::Sender<Option<DuplicateIdentity>>,
     /// Who answered last at the address of a static peer with another key; at most as many as there are of these.
     pub(super) other_keys: HashMap<Multiaddr, PeerId>,
     /// Our own record.
@@ -87,6 +88,7 @@ impl Keeping {
     pub(super) fn new(
         config: &NetworkConfig,
         shown: watch::Sender<Option<String>>,
+        duplicate: watch::Sender<Option<DuplicateIdentity>>,
         now: Instant,
     ) -> Result<Self, NetworkError> {
         let seed = config.seed();
@@ -136,6 +138,7 @@ impl Keeping {
             trusted: config.trusted_peers.iter().copied().collect(),
             dialling: HashMap::new(),
             twins: Twins::new(now, unix_nanos()),
+            duplicate,
             other_keys: HashMap::new(),
             discovery: None,
             prepared,
@@ -202,8 +205,9 @@ impl NetworkService {
     }
 
     /// Another node uses this node's key.
-    pub(super) fn twin(&mut self, sign: Sign, now: Instant) {
+    pub(super) fn twin(&mut self, sign: DuplicateSign, now: Instant) {
         metrics::twin(sign.label());
+        self.keeping.duplicate.send_replace(Some(DuplicateIdentity { sign, at: now }));
         if self.keeping.twins.should_tell(now) {
             let sign = sign.label();
             tracing::error!(sign, "another node uses the key of this one: give each node a key of its own");
@@ -214,7 +218,7 @@ impl NetworkService {
     pub(super) fn own_message(&mut self, number: Option<u64>) {
         let now = Instant::now();
         if self.keeping.twins.has_published(number, now) {
-            self.twin(Sign::Published, now);
+            self.twin(DuplicateSign::Published, now);
         }
     }
 
@@ -375,10 +379,14 @@ impl NetworkService {
                 protected: self.keeping.is_protected(peer),
                 outbound: record.is_outbound(),
                 in_flight: !self.requests.in_flight.is_quiet(peer, now),
+                used: record.is_used(),
                 since: record.since(),
             })
             .collect();
-        for peer in self.config.peers.surplus(&standings, now) {
+        let places = self.config.connections.max_inbound as usize;
+        let surplus = self.config.peers.surplus(&standings, now);
+        let unused: HashSet<_> = watermarks::unused(&standings, places, now).into_iter().collect();
+        for peer in unused.union(&surplus.into_iter().collect()).copied() {
             tracing::debug!(%peer, "too many peers: this one goes");
             metrics::pruned();
             // It is connected, so it can be disconnected.

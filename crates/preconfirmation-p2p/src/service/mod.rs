@@ -43,6 +43,7 @@ use crate::{
     responder::Answer,
     rpc::InboundKey,
     score::Scores,
+    serving::WritePermit,
     suspicion::Suspicion,
     unread::{Connections, Unread},
     verdicts::Verdicts,
@@ -95,7 +96,8 @@ impl Network {
         let (record, record_receiver) = watch::channel(None);
         let shutdown = Arc::new(Notify::new());
         let now = Instant::now();
-        let keeping = Keeping::new(&config, record, now)?;
+        let (duplicate, duplicate_receiver) = watch::channel(None);
+        let keeping = Keeping::new(&config, record, duplicate, now)?;
         let requests = Requests::new(&config, keeping.start, now)?;
 
         let mut tick = tokio::time::interval(TICK);
@@ -148,8 +150,9 @@ impl Network {
         service.reserve_places();
         service.listen()?;
         let (listening, record) = (listening_receiver, record_receiver);
-        let suspected = suspected_receiver;
-        let handle = NetworkHandle { local, commands, reports, listening, record, suspected, shutdown };
+        let (suspected, duplicate) = (suspected_receiver, duplicate_receiver);
+        let handle =
+            NetworkHandle { local, commands, reports, listening, record, suspected, duplicate, shutdown };
         let events = NetworkEvents::new(ready_receiver, gossip_receiver, requests_receiver);
         Ok((handle, events, service))
     }
@@ -218,7 +221,7 @@ enum Input {
     HeadAnswer(Answer<GetHead>),
     CommitmentsAnswer(Answer<GetCommitmentsByNumber>),
     TxListAnswer(Answer<GetRawTxList>),
-    Paid(InboundKey),
+    Paid(InboundKey, WritePermit),
     Report(PeerId, Offence),
     Command(Command),
     SendRequests,
@@ -275,7 +278,7 @@ impl NetworkService {
             Some((peer, offence)) = reports.recv() => Input::Report(peer, offence),
             command = commands.recv() => command.map_or(Input::Abandoned, Input::Command),
             _ = tick.tick() => Input::Tick,
-            paid = throttle.paid() => Input::Paid(paid),
+            (paid, permit) = throttle.paid() => Input::Paid(paid, permit),
             () = until(allowed), if allowed.is_some() => Input::SendRequests,
             () = until(drain), if drain.is_some() => Input::Drain,
             () = until(redial), if redial.is_some() => Input::Redial,
@@ -291,7 +294,7 @@ impl NetworkService {
             Input::HeadAnswer(answer) => self.answer(answer),
             Input::CommitmentsAnswer(answer) => self.answer(answer),
             Input::TxListAnswer(answer) => self.answer(answer),
-            Input::Paid(paid) => self.paid(paid),
+            Input::Paid(paid, permit) => self.paid(paid, permit),
             Input::Report(peer, offence) => self.report(peer, offence),
             Input::Command(command) => self.command(command),
             Input::SendRequests => self.send_requests(),

@@ -20,6 +20,8 @@ pub(super) struct Peer {
     protocols: Vec<String>,
     round_trip: Option<Duration>,
     ready: bool,
+    /// It has subscribed to a topic of ours, or asked for something.
+    used: bool,
 }
 
 struct Connection {
@@ -37,6 +39,7 @@ impl NetworkService {
             protocols: Vec::new(),
             round_trip: None,
             ready: false,
+            used: false,
         });
         record.connections.push(Connection {
             id,
@@ -68,6 +71,13 @@ impl NetworkService {
         self.ready.send_if_modified(|ready| ready.remove(&peer).is_some());
         self.forget_requests(&peer);
         self.count_peers();
+    }
+
+    /// A peer has subscribed, or asks for something.
+    pub(super) fn uses(&mut self, peer: &PeerId) {
+        if let Some(record) = self.peers.get_mut(peer) {
+            record.used = true;
+        }
     }
 
     pub(super) fn identify_event(&mut self, event: identify::Event) {
@@ -333,6 +343,11 @@ impl Peer {
     /// The addresses of its connections.
     pub(super) fn addresses(&self) -> impl Iterator<Item = &Multiaddr> {
         self.connections.iter().map(|connection| &connection.address)
+    }
+
+    /// Whether it has used its connection for anything but being connected.
+    pub(super) const fn is_used(&self) -> bool {
+        self.used
     }
 
     /// Whether it speaks the protocols of this chain.

@@ -31,7 +31,7 @@ use crate::{
     rate_limiter::{OutboundRateLimiter, Outcome, Start},
     responder::{Answer, Responder},
     rpc::{Ask, InFlight, Inbound, InboundKey, Outgoing, Pending, Protocols, Served, Writing},
-    serving::{Asker, Payment, Throttle},
+    serving::{Asker, Payment, Throttle, WritePermit},
 };
 
 /// How long requests of either side may take to end when the service ends: as long as a deployed peer waits for an
@@ -224,6 +224,7 @@ impl NetworkService {
     ) {
         let now = Instant::now();
         self.requests.in_flight.begins(peer, now);
+        self.uses(&peer);
         let address = self.peers.get(&peer).and_then(super::peers::Peer::address);
         let asker = Asker { peer, host: Host::or_unknown(address.as_ref()) };
         let malformed = request.as_ref().err().copied();
@@ -293,8 +294,8 @@ impl NetworkService {
         let (bytes, items) = R::size(&response);
         // Where it has been answered in the meantime, or the peer has gone, the answer goes nowhere.
         if let Some(inbound) = R::protocol_mut(&mut self.requests.protocols).inbound.get_mut(&id) {
-            match self.requests.throttle.pay(inbound.asker, bytes, items, key) {
-                Payment::Paid => self.write::<R>(id, response, "answered"),
+            match self.requests.throttle.pay(inbound.asker, R::KIND, bytes, items, key) {
+                Payment::Paid(permit) => self.write::<R>(id, response, "answered", permit),
                 Payment::Waits(wait) => {
                     inbound.unpaid = Some((response, wait));
                     self.requests.inbound.unpaid(key);
@@ -305,21 +306,27 @@ impl NetworkService {
         self.serve_next(Instant::now());
     }
 
-    /// An answer that has waited is paid for.
-    pub(super) fn paid(&mut self, key: InboundKey) {
+    /// An answer that has waited is paid for and may be written.
+    pub(super) fn paid(&mut self, key: InboundKey, permit: WritePermit) {
         metrics::waiting("answers", self.requests.throttle.waiting());
-        by_protocol!(key, |id| self.write_unpaid(id));
+        by_protocol!(key, |id| self.write_unpaid(id, permit));
     }
 
-    fn write_unpaid<R: Served>(&mut self, id: InboundRequestId) {
+    fn write_unpaid<R: Served>(&mut self, id: InboundRequestId, permit: WritePermit) {
         let inbound = R::protocol_mut(&mut self.requests.protocols).inbound.get_mut(&id);
         if let Some((response, _)) = inbound.and_then(|inbound| inbound.unpaid.take()) {
-            self.write::<R>(id, response, "answered");
+            self.write::<R>(id, response, "answered", permit);
         }
     }
 
     /// Hands an answer to its stream. `outcome` is what is counted when it is written.
-    fn write<R: Served>(&mut self, id: InboundRequestId, response: R::Response, outcome: &'static str) {
+    fn write<R: Served>(
+        &mut self,
+        id: InboundRequestId,
+        response: R::Response,
+        outcome: &'static str,
+        permit: WritePermit,
+    ) {
         let protocol = R::protocol_mut(&mut self.requests.protocols);
         let Some(inbound) = protocol.inbound.remove(&id) else { return };
         if let Some((_, wait)) = inbound.unpaid {
@@ -327,7 +334,7 @@ impl NetworkService {
         }
         let (response, interrupt) = Response::new(response);
         self.requests.inbound.writing((R::NAME, id), Instant::now());
-        protocol.writing.insert(id, Writing { interrupt, outcome });
+        protocol.writing.insert(id, Writing { interrupt, outcome, _permit: permit });
         // Where the peer has gone, the failure of its request says so.
         let _sent = R::behaviour(self.swarm.behaviour_mut()).send_response(inbound.channel, response).is_ok();
     }
@@ -338,7 +345,7 @@ impl NetworkService {
         let Some(inbound) = inbound else { return };
         tracing::debug!(peer = %inbound.asker.peer, protocol = R::NAME, why, "answered without the application");
         let response = R::fallback(inbound.request.as_ref(), self.requests.head);
-        self.write::<R>(id, response, why);
+        self.write::<R>(id, response, why, None);
     }
 
     /// Ends the answer of a request that gives its place to another: by a short one, or, where one is being written

@@ -120,6 +120,7 @@ impl SimService {
         let (ready, ready_receiver) = watch::channel(Ready::new());
         let (_listening, listening) = watch::channel(Some(vec![address(local)]));
         let (_, record) = watch::channel(None);
+        let (_, duplicate) = watch::channel(None);
         let shutdown = Arc::new(Notify::new());
         let (suspected, suspected_receiver) = watch::channel(false);
         let (arrivals, returns) = hub.join(local);
@@ -159,7 +160,8 @@ impl SimService {
             config,
         };
         let suspected = suspected_receiver;
-        let handle = NetworkHandle { local, commands, reports, listening, record, suspected, shutdown };
+        let handle =
+            NetworkHandle { local, commands, reports, listening, record, suspected, duplicate, shutdown };
         (handle, NetworkEvents::new(ready_receiver, gossip_receiver, requests_receiver), service)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use preconfirmation_p2p::{Keypair, NetworkConfig};
+use preconfirmation_p2p::{DuplicateSign, Keypair, NetworkConfig};
 
 use crate::{
     hostile::Adversary,
@@ -33,10 +33,13 @@ async fn a_twin_that_dials_is_noticed_on_both_sides() {
     dial(&one, &other).await;
     metrics.reaches(SIGNS, "answered", 1).await;
     metrics.reaches(SIGNS, "dialled", 1).await;
+    let sign = |node: &Node| node.handle.duplicate_identity().map(|duplicate| duplicate.sign);
+    assert_eq!((sign(&one), sign(&other)), (Some(DuplicateSign::Answered), Some(DuplicateSign::Dialled)));
     // Whoever dials itself is alone.
     let alone = on_host(3, &Keypair::generate_ed25519());
     dial(&alone, &alone).await;
     assert_eq!(metrics.count(SIGNS, ""), 2);
+    assert_eq!(sign(&alone), None);
 }
 
 #[tokio::test]
