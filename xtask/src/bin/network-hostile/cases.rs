@@ -46,8 +46,6 @@ pub(crate) struct Case {
     pub(crate) lists: bool,
     /// Whether the victim limits loopback addresses as it does those of the open internet.
     pub(crate) public: bool,
-    /// Whether it may take every place, so that a newcomer has none.
-    pub(crate) fills: bool,
     pub(crate) plan: fn(&Keypair, u32) -> Result<Plan, Failure>,
 }
 
@@ -57,16 +55,7 @@ impl Case {
         expected: Expected,
         plan: fn(&Keypair, u32) -> Result<Plan, Failure>,
     ) -> Self {
-        Self {
-            name,
-            plan,
-            asks: Asks::Nothing,
-            expected,
-            crowd: 1,
-            lists: false,
-            public: false,
-            fills: false,
-        }
+        Self { name, plan, asks: Asks::Nothing, expected, crowd: 1, lists: false, public: false }
     }
 
     const fn asked(self, asks: Asks) -> Self {
@@ -144,8 +133,6 @@ static ALL: [Case; 14] = [
     }),
     Case {
         crowd: 200,
-        // Nothing tells a newcomer from them: all have the address of the loopback, which is not limited here.
-        fills: true,
         ..Case::new("ConnectionFlood", Expected::Untouched, |_, _| {
             Ok(Plan { returns: true, ..Plan::default() })
         })

@@ -1,6 +1,7 @@
 //! Hostile peers against honest nodes, over real sockets: an author and a reader that know each other only
 //! through a victim, and an adversary that does its worst to the victim. The same traffic goes in quiet and
-//! under attack, in turns. Prints one line of JSON; fails if an honest message was lost.
+//! under attack, in turns. Prints one line of JSON; fails if an honest message was lost, a newcomer was not served, an
+//! adversary was not scored as it should be, or a figure is above its bound.
 
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 #![allow(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "a tool; its input is its own")]
@@ -10,6 +11,7 @@ mod cases;
 mod frames;
 mod gossip_cases;
 mod host;
+mod log;
 mod measure;
 mod newcomer;
 mod peer;
@@ -91,10 +93,13 @@ async fn run(args: &Args) -> Result<(), Failure> {
         Some(Measure::Txlists) => return measure::txlists().await,
         None => {}
     }
+    log::count()?;
     let reports = suite::run(&args.only, if args.quick { Extent::QUICK } else { Extent::FULL }).await?;
     println!("{}", serde_json::to_string(&reports)?);
-    match reports.values().map(|report| report.honest_lost).sum() {
-        0_u64 => Ok(()),
-        lost => Err(format!("{lost} honest messages were lost").into()),
-    }
+    let failed: Vec<_> = reports
+        .iter()
+        .filter(|(_, report)| !report.failed().is_empty())
+        .map(|(name, report)| format!("{name}: {}", report.failed().join(", ")))
+        .collect();
+    if failed.is_empty() { Ok(()) } else { Err(format!("what does not hold: {}", failed.join("; ")).into()) }
 }

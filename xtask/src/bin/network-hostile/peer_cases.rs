@@ -10,11 +10,10 @@ use crate::{
 };
 
 pub(crate) static ALL: [Case; 4] = [
-    // Connections on which nothing is said, each from another host, again when they are closed. So many hosts take
-    // every place in negotiation again before a newcomer has had its turn.
+    // Connections on which nothing is said, each from another host, again when they are closed: more than there are places
+    // in negotiation.
     Case {
         crowd: 200,
-        fills: true,
         public: true,
         ..Case::new("IdleSockets", Expected::Untouched, |key, _| {
             Ok(Plan { idle: true, host: spread(key, u8::MAX), ..Plan::default() })

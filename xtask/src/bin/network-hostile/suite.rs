@@ -15,12 +15,32 @@ use serde::Serialize;
 use crate::{
     attack::Attack,
     cases::{self, Asks, Case, Expected, FOUR_OF_TWENTY},
-    newcomer,
+    log, newcomer,
     rig::{Failure, Load, Node, deliver},
 };
 
 /// How long a victim may take to notice that its adversary is gone, or that it has to go.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Most that 99 of 100 messages may take under attack, by what they take in quiet.
+const P99_RATIO: f64 = 2.0;
+
+/// Most memory of the process of all honest nodes: they hold what was published in the last six seconds, and 32 MiB for a
+/// peer that does not read.
+const PEAK_MIB: u64 = 256;
+
+/// Most time until somebody new has been answered a head, a page and a list.
+const NEWCOMER_MS: f64 = 5000.0;
+
+/// The honest nodes write fewer lines to their logs, all together.
+const LOG_LINES: u64 = 100;
+
+/// Most invalid messages of one attacker that may reach the check of signatures at one neighbour.
+const CHECKED: u64 = 300;
+
+/// How often a case is measured whose figures are above the bound only for the machine's sake: what else runs on it lengthens
+/// some messages, under attack or in quiet.
+const ATTEMPTS: u32 = 3;
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -35,21 +55,25 @@ pub(crate) struct Extent {
     together: bool,
     /// Whether adversaries only get the processor time that nobody else wants.
     aside: bool,
+    /// Whether there is enough traffic for figures.
+    figures: bool,
 }
 
 impl Extent {
     /// Enough for figures.
-    pub(crate) const FULL: Self = Self { rounds: 5, seconds: 2, rate: 200, together: false, aside: true };
+    pub(crate) const FULL: Self =
+        Self { rounds: 5, seconds: 2, rate: 200, together: false, aside: true, figures: true };
 
     /// Enough to see that nothing is lost and everybody is scored.
-    pub(crate) const QUICK: Self = Self { rounds: 1, seconds: 1, rate: 50, together: true, aside: false };
+    pub(crate) const QUICK: Self =
+        Self { rounds: 1, seconds: 1, rate: 50, together: true, aside: false, figures: false };
 }
 
 /// What became of the attacks of one adversary.
 #[derive(Serialize)]
 pub(crate) struct Report {
-    pub(crate) honest_sent: u64,
-    pub(crate) honest_lost: u64,
+    honest_sent: u64,
+    honest_lost: u64,
     /// 99 of 100 messages took so much longer at most than in quiet: the middle round's time under attack by
     /// the middle round's in quiet.
     p99_ratio: f64,
@@ -57,8 +81,9 @@ pub(crate) struct Report {
     /// Most memory of the process of all honest nodes.
     peak_mib: u64,
     /// How long it took at most until somebody new had connected under attack and was answered a head, a page and a list.
-    /// Null where the adversary may take every place.
-    newcomer_ms: Option<f64>,
+    newcomer_ms: f64,
+    /// Lines that the honest nodes wrote to their logs, all together, as `p2p-node run` limits them.
+    log_lines: u64,
     /// Whether the adversary is scored as the table of scores says.
     scored: bool,
     /// Frames that the adversary got rid of in its most successful round.
@@ -66,6 +91,30 @@ pub(crate) struct Report {
     /// Most invalid messages of one attacker that reached the check of signatures at one neighbour.
     #[serde(skip_serializing_if = "Option::is_none")]
     checked: Option<u64>,
+    /// What does not hold.
+    failed: Vec<&'static str>,
+}
+
+impl Report {
+    /// Notes what does not hold.
+    fn judge(mut self, extent: Extent) -> Self {
+        let held = [
+            ("honest_lost", self.honest_lost == 0),
+            ("p99_ratio", !extent.figures || self.p99_ratio <= P99_RATIO),
+            ("peak_mib", self.peak_mib < PEAK_MIB),
+            ("newcomer_ms", self.newcomer_ms < NEWCOMER_MS),
+            ("log_lines", self.log_lines < LOG_LINES),
+            ("scored", self.scored),
+            ("checked", self.checked.is_none_or(|checked| checked < CHECKED)),
+        ];
+        self.failed = held.into_iter().filter(|(_, holds)| !holds).map(|(name, _)| name).collect();
+        self
+    }
+
+    /// What does not hold, by the names of the fields.
+    pub(crate) fn failed(&self) -> &[&'static str] {
+        &self.failed
+    }
 }
 
 /// What is noted over the rounds.
@@ -75,13 +124,13 @@ struct Notes {
     lost: u64,
     quiet: Vec<Duration>,
     attacked: Vec<Duration>,
-    newcomer: Option<Duration>,
+    newcomer: Duration,
     written: u64,
     scored: bool,
 }
 
 impl Notes {
-    fn report(mut self, checked: Option<u64>) -> Result<Report, Failure> {
+    fn report(mut self, lines: u64, checked: Option<u64>) -> Result<Report, Failure> {
         let middle = |times: &mut Vec<Duration>| {
             times.sort_unstable();
             times.get(times.len() / 2).map_or(0.0, Duration::as_secs_f64)
@@ -93,10 +142,12 @@ impl Notes {
             p99_ratio: attacked / quiet,
             p99_ms: attacked * 1000.0,
             peak_mib: peak()?,
-            newcomer_ms: self.newcomer.map(|newcomer| newcomer.as_secs_f64() * 1000.0),
+            newcomer_ms: self.newcomer.as_secs_f64() * 1000.0,
+            log_lines: log::lines() - lines,
             scored: self.scored,
             written: self.written,
             checked,
+            failed: Vec::new(),
         })
     }
 }
@@ -110,6 +161,7 @@ pub(crate) async fn run(only: &str, extent: Extent) -> Result<BTreeMap<&'static 
         .partition(|(case, _)| extent.together && case.asks != Asks::Nothing);
     let mut reports = BTreeMap::new();
     let mut note = |name, report: Report| {
+        let report = report.judge(extent);
         eprintln!("{name}: {}", serde_json::to_string(&report)?);
         reports.insert(name, report);
         Ok::<_, Failure>(())
@@ -120,18 +172,33 @@ pub(crate) async fn run(only: &str, extent: Extent) -> Result<BTreeMap<&'static 
         note(case.name, report)?;
     }
     for (case, index) in others {
-        forget_peak()?;
-        note(case.name, against(case, index, extent).await?)?;
+        note(case.name, measured(extent, async || against(case, index, extent).await).await?)?;
     }
     if wanted(&&FOUR_OF_TWENTY) {
-        forget_peak()?;
-        note(FOUR_OF_TWENTY.name, four_of_twenty(extent).await?)?;
+        note(FOUR_OF_TWENTY.name, measured(extent, async || four_of_twenty(extent).await).await?)?;
     }
     Ok(reports)
 }
 
+/// Measures, again where only the figures are above their bound.
+async fn measured(
+    extent: Extent,
+    measure: impl AsyncFn() -> Result<Report, Failure>,
+) -> Result<Report, Failure> {
+    let mut attempt = 1;
+    loop {
+        forget_peak()?;
+        let report = measure().await?.judge(extent);
+        if report.failed() != ["p99_ratio"] || attempt == ATTEMPTS {
+            return Ok(report);
+        }
+        attempt += 1;
+    }
+}
+
 /// An author and a reader that know each other only through a victim.
 async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Failure> {
+    let lines = log::lines();
     let (author, reader) = (Node::start()?, Node::start()?);
     let victim = Node::with(|config| config.connections.limit_private = case.public)?;
     author.dial(&victim).await?;
@@ -157,11 +224,9 @@ async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Fail
             Attack::start(case, number, extent.seconds + 1, std::slice::from_ref(&address), extent.aside)
                 .await?;
         let asking = tokio::spawn(ask(victim.handle.clone(), cases::peer(number)?, case.asks));
-        let joining = (!case.fills).then(|| tokio::spawn(joins_in_the_middle(victim.handle.clone(), extent)));
+        let joining = tokio::spawn(joins_in_the_middle(victim.handle.clone(), extent));
         let attacked = deliver(&author, &[&reader], block, load).await?;
-        if let Some(joining) = joining {
-            notes.newcomer = notes.newcomer.max(Some(joining.await??));
-        }
+        notes.newcomer = notes.newcomer.max(joining.await??);
         block += load.messages;
         notes.scored &= is_scored(&victim, case, number).await?;
         asking.abort();
@@ -177,7 +242,7 @@ async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Fail
         notes.quiet.push(quiet.p99);
         notes.attacked.push(attacked.p99);
     }
-    notes.report(None)
+    notes.report(lines, None)
 }
 
 /// A newcomer joins when half of the honest traffic has gone.
@@ -234,6 +299,7 @@ async fn is_scored(victim: &Node, case: &Case, number: u32) -> Result<bool, Fail
 async fn four_of_twenty(extent: Extent) -> Result<Report, Failure> {
     const HONEST: usize = 16;
     const NEIGHBOURS: usize = 4;
+    let lines = log::lines();
     let mut nodes = Vec::new();
     for _ in 0..HONEST {
         nodes.push(Node::start()?);
@@ -268,7 +334,7 @@ async fn four_of_twenty(extent: Extent) -> Result<Report, Failure> {
         let attacks = try_join_all(attacks).await?;
         let joining = tokio::spawn(joins_in_the_middle(nodes[0].handle.clone(), extent));
         let attacked = deliver(&nodes[0], &readers, block, load).await?;
-        notes.newcomer = notes.newcomer.max(Some(joining.await??));
+        notes.newcomer = notes.newcomer.max(joining.await??);
         block += load.messages;
         let written = try_join_all(attacks.into_iter().map(Attack::stop)).await?;
         notes.written = notes.written.max(written.iter().sum());
@@ -286,7 +352,7 @@ async fn four_of_twenty(extent: Extent) -> Result<Report, Failure> {
             seen.invalid.keys().all(|peer| attackers.contains(peer))
                 && seen.invalid.len() == extent.rounds as usize
         });
-    notes.report(Some(checked))
+    notes.report(lines, Some(checked))
 }
 
 /// Asks again and again until it is so. Whether it was so in time.
