@@ -1,4 +1,4 @@
-//! Hex from people: an optional `0x`, digits of either case, and an error that shows them where to look.
+//! Decoding of hex that people write: an optional `0x`, digits of either case, and an error with the position.
 
 use alloy_primitives::hex;
 

@@ -1,4 +1,4 @@
-//! Lines of bounded length: whatever arrives, no more than the limit is held.
+//! A reader of lines that holds no more than a limit of each, whatever arrives.
 
 use std::io::{self, BufRead};
 

@@ -1,7 +1,7 @@
-//! Keeps what strangers do from filling the log.
+//! A `tracing` layer that limits the lines that each place in the code writes to the log.
 //!
-//! Peers can make the libraries below write a line for each thing that they do wrong. So each place in the code writes at
-//! most [`LINES`] lines a minute; what it had to say beside these is counted, in the next minute's first line and in
+//! Remote peers can make the libraries below write a line for each thing that they do wrong, and so fill the log. Each place
+//! in the code writes at most [`LINES`] lines a minute; the others are counted, in the next minute's first line and in
 //! `p2p_log_lines_left_out_total`.
 
 use std::{
@@ -19,7 +19,7 @@ const LINES: u32 = 10;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Where the lines about lines come from.
+/// The target of the layer's own lines.
 const TARGET: &str = "log_limit";
 
 /// What became of a line.
@@ -51,7 +51,7 @@ impl Minute {
     }
 }
 
-/// The layer that leaves lines out. Goes around the others.
+/// The layer. Goes around the others.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimit {
     /// As many as there are places in the code.

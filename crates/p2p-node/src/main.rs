@@ -1,4 +1,4 @@
-//! The preconfirmation node's command line. Results go to stdout, logs (`RUST_LOG`) and trouble to stderr.
+//! The preconfirmation node's command line. Results go to stdout, logs (`RUST_LOG`) and errors to stderr.
 //!
 //! | subcommand | module | what it does |
 //! |---|---|---|
@@ -12,6 +12,8 @@
     reason = "a binary reads the clocks; the libraries take them as arguments"
 )]
 
+#[cfg(feature = "operator")]
+mod clock;
 #[cfg(feature = "operator")]
 mod db;
 mod devnet;
@@ -89,7 +91,7 @@ const LOG: fn() -> io::Stderr = io::stderr;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.command.log());
-    panics::tell_in_one_line();
+    panics::log_in_one_line();
     match cli.command {
         #[cfg(feature = "operator")]
         Command::Db(args) => db::run(&args).unwrap_or_else(fail),
@@ -113,7 +115,7 @@ fn on_runtime<E: Display>(command: impl AsyncFnOnce(Stop) -> Result<ExitCode, E>
     let code = runtime.block_on(async {
         match Stop::listen() {
             Ok(stop) => command(stop).await.unwrap_or_else(fail),
-            Err(error) => fail(format_args!("the system cannot tell of signals: {error}")),
+            Err(error) => fail(format_args!("signals cannot be received: {error}")),
         }
     });
     // A thread that waits for a file or a reader is not waited for.
@@ -145,7 +147,7 @@ fn refuse(subcommand: &str, error: impl Display) -> ! {
     }
 }
 
-/// Says what went wrong. Where stderr is closed too, the exit code has to do.
+/// Writes an error to stderr. Where that is closed too, only the exit code tells.
 fn fail(error: impl Display) -> ExitCode {
     writeln!(io::stderr(), "error: {error}").ok();
     ExitCode::FAILURE

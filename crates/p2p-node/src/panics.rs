@@ -1,4 +1,5 @@
-//! What is said of a panic: one line. Some panics of the database are errors by the time that anybody hears of them.
+//! A panic hook that writes one line to the log. Some panics of the database are caught and become errors; a message on
+//! several lines would look like a crash.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -6,11 +7,11 @@ use std::{
 };
 
 /// From now on a panic is a line of the log, and its backtrace where `RUST_BACKTRACE` asks for one.
-pub(crate) fn tell_in_one_line() {
-    panic::set_hook(Box::new(tell));
+pub(crate) fn log_in_one_line() {
+    panic::set_hook(Box::new(log));
 }
 
-fn tell(info: &PanicHookInfo<'_>) {
+fn log(info: &PanicHookInfo<'_>) {
     let what = info.payload_as_str().unwrap_or("unknown").lines().next().unwrap_or_default();
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current();

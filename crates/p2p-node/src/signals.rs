@@ -1,4 +1,4 @@
-//! How a user says that it is enough.
+//! The signals that stop the process.
 
 use std::io;
 
@@ -18,7 +18,7 @@ impl Stop {
     /// Begins to listen. Needs a Tokio runtime.
     ///
     /// # Errors
-    /// The system's, if it cannot tell of signals.
+    /// The system's, if signals cannot be received.
     pub(crate) fn listen() -> io::Result<Self> {
         #[cfg(unix)]
         let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
@@ -27,7 +27,7 @@ impl Stop {
         Ok(Self { signals })
     }
 
-    /// Waits for the next one. Cancel-safe.
+    /// Waits for the next signal. Cancel-safe.
     pub(crate) async fn requested(&mut self) {
         #[cfg(unix)]
         {

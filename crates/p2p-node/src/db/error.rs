@@ -1,4 +1,4 @@
-//! What can be wrong with a store, with a line, and with the whole run.
+//! Errors of `db`: of a store, of one line of an export, of the whole run.
 
 use std::{io, path::PathBuf};
 

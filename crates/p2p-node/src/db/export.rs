@@ -1,4 +1,4 @@
-//! `db export`: everything in a store as JSON lines.
+//! `db export`: writes everything in a store as JSON lines.
 
 use std::io::{self, BufWriter, Write};
 

@@ -1,4 +1,4 @@
-//! `db import`: an export judged line by line into a new store.
+//! `db import`: fills a new store from an export, each line checked by the rules.
 
 use std::{
     io::{BufRead, Read as _, Write as _},
@@ -21,7 +21,7 @@ use super::{
 /// Most bytes of a line: the hex of the longest list, and its names.
 const MAX_LINE: u64 = 2 * MAX_TXLIST_BYTES as u64 + 1024;
 
-/// What an export cannot tell is who was elected: whatever window a commitment names is one, for anyone.
+/// A lookahead that elects everybody: an export has no schedule.
 struct Offline;
 
 impl Lookahead for Offline {

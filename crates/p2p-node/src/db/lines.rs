@@ -1,4 +1,4 @@
-//! The lines of an export.
+//! The format of an export: JSON lines, a header first.
 
 use p2p_types::{B256, Base, BlockNumber, Bytes, Head, SignedCommitment};
 use p2p_validation::EvidenceRecord;

@@ -1,4 +1,4 @@
-//! `p2p-node db`: what an operator does to a store on disk.
+//! `p2p-node db`: maintenance of a store on disk.
 //!
 //! | module | what lives there |
 //! |---|---|
@@ -16,13 +16,13 @@ mod lines;
 use std::{
     io::{self, Write as _},
     process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use p2p_storage::{CommitmentStore, DiskConfig, DiskStorage, Durability, Problem, SdkStorage, StorageLimits};
-use p2p_types::UnixSeconds;
 use p2p_validation::ZeroParent;
 use serde_json::{Map, Value, json};
+
+use crate::clock;
 
 pub(crate) use args::DbArgs;
 use args::{DbCommand, Import, Prune, Store};
@@ -128,10 +128,9 @@ fn import(args: &Import) -> Result<bool, DbError> {
     if store.base()?.is_some() {
         return Err(DbError::NotEmpty(folder.clone()));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let zero_parent =
         if args.zero_parent_follows_height { ZeroParent::FollowsHeight } else { ZeroParent::Unknown };
-    let (domain, slasher, now) = (args.store.domain.0, args.slasher, UnixSeconds::new(now));
+    let (domain, slasher, now) = (args.store.domain.0, args.slasher, clock::now());
     let rules = Rules { domain, slasher, zero_parent, now };
     let Imported { commitments, txlists, evidence, refused } =
         import::run(&store, &rules, io::stdin().lock())?;

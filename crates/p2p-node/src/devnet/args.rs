@@ -1,8 +1,10 @@
-//! What can be chosen on the command line.
+//! The options of `devnet`.
 
 use std::{net::SocketAddr, num::NonZeroU64, time::Duration};
 
 use clap::Args;
+
+use super::error::DevnetError;
 
 /// Runs a whole network in this process: full nodes on loopback that take turns as preconfers, one that joins
 /// late, and one that lies. Exits with 0 only if every honest node ends on the same head with every commitment
@@ -56,7 +58,7 @@ impl DevnetArgs {
     pub(crate) const CONVERGENCE: Duration = Duration::from_secs(60);
 
     /// How long they may take to agree after an interrupt.
-    pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
+    pub(crate) const AFTER_INTERRUPT: Duration = Duration::from_secs(5);
 
     pub(crate) fn nodes(&self) -> usize {
         usize::try_from(self.nodes).unwrap_or(2)
@@ -67,9 +69,9 @@ impl DevnetArgs {
     }
 
     /// Whether the turns are long enough to make a block in.
-    pub(crate) fn check(&self) -> Result<(), super::DevnetError> {
+    pub(crate) fn check(&self) -> Result<(), DevnetError> {
         if self.window < self.block_time {
-            return Err(super::DevnetError::Window { window: self.window, block_time: self.block_time });
+            return Err(DevnetError::Window { window: self.window, block_time: self.block_time });
         }
         Ok(())
     }

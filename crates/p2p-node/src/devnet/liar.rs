@@ -1,4 +1,4 @@
-//! The misbehaving peer: on the network like any other, but with none of the rules.
+//! A byzantine peer: it joins the network like any other and publishes what breaks the rules.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -11,15 +11,15 @@ use preconfirmation_types::{Bytes, Container, PreconfCommitment, RawTxListGossip
 use tokio::{sync::watch, task::JoinHandle, time::interval};
 
 use super::{
-    DevnetError,
+    error::DevnetError,
     plan::{Plan, Turn},
     preconfer::unix_now,
 };
 
-/// Between two rounds of lies.
-const PACE: Duration = Duration::from_millis(250);
+/// Between two rounds of invalid messages.
+const INTERVAL: Duration = Duration::from_millis(250);
 
-/// What the liar has done.
+/// What the byzantine peer has sent.
 #[derive(Debug, Default)]
 pub(crate) struct Lies {
     /// Messages that the network took.
@@ -70,7 +70,7 @@ impl Liar {
         self.peer
     }
 
-    /// Ends it and tells what it has done.
+    /// Ends it. What it has sent.
     pub(crate) async fn stop(self) -> Result<Lies, DevnetError> {
         self.stop.send_replace(true);
         match self.work {
@@ -87,7 +87,7 @@ async fn lie(
     mut stopped: watch::Receiver<bool>,
 ) -> Lies {
     let mut lies = Lies::default();
-    let mut pace = interval(PACE);
+    let mut pace = interval(INTERVAL);
     let mut latest: Option<Preconfirmation> = None;
     let mut round = 0_u64;
     loop {
@@ -96,7 +96,7 @@ async fn lie(
             _ = stopped.changed() => return lies,
             event = events.next() => match event {
                 Some(NetworkEvent::Gossip { message, verdict, .. }) => {
-                    // A good citizen of the mesh, so that its peers keep it.
+                    // It forwards as it should, so that its peers keep it in their meshes.
                     verdict.settle(Verdict::Accept);
                     if let GossipMessage::Commitment(ssz) = message
                         && let Ok(signed) = SignedCommitment::from_ssz(&ssz)
@@ -111,16 +111,22 @@ async fn lie(
             _ = pace.tick() => {
                 if let Some(latest) = &latest {
                     round += 1;
-                    tell(plan, &network, latest, round, &mut lies).await;
+                    send_round(plan, &network, latest, round, &mut lies).await;
                 }
             }
         }
     }
 }
 
-/// One round of lies about the block after the latest. Before its own turn it tells but one, so that it still
-/// has a voice when its turn comes: what only an elected preconfer can break is broken then.
-async fn tell(plan: &Plan, network: &NetworkHandle, latest: &Preconfirmation, round: u64, lies: &mut Lies) {
+/// One round of invalid messages about the block after the latest. Before its own turn it sends one only, so that it is not
+/// graylisted when its turn comes: what only an elected preconfer can break is broken then.
+async fn send_round(
+    plan: &Plan,
+    network: &NetworkHandle,
+    latest: &Preconfirmation,
+    round: u64,
+    lies: &mut Lies,
+) {
     let now = unix_now();
     let window = plan.schedule.index(now);
     let Some((slot, turn)) = plan.window(window) else { return };

@@ -1,6 +1,7 @@
-//! A whole network in one process: the main job of this software, watched by whoever has just cloned it.
+//! `p2p-node devnet`: a whole network in one process.
 
 mod args;
+mod error;
 mod liar;
 mod node;
 mod plan;
@@ -9,24 +10,21 @@ mod report;
 mod txlist;
 
 use std::{
-    io,
     net::SocketAddr,
-    num::NonZeroU64,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use p2p_client::P2pClientError;
 use p2p_types::Head;
-use p2p_validation::ScheduleError;
-use preconfirmation_p2p::{Multiaddr, NetworkError};
+use preconfirmation_p2p::Multiaddr;
 use tokio::time::{sleep, timeout};
 
 use crate::{rotation::Rotation, signals::Stop};
 
 pub(crate) use args::DevnetArgs;
+pub(crate) use error::DevnetError;
 use liar::Liar;
 use node::{Node, Published};
 use plan::Plan;
@@ -39,56 +37,7 @@ const DIALS: usize = 8;
 /// From the last connection to the first window: some heartbeats, in which meshes form.
 const LEAD: Duration = Duration::from_secs(3);
 
-/// Why a devnet could not be run to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DevnetError {
-    /// The turns are too short to make a block in.
-    #[error("--window {window} is shorter than --block-time {block_time}")]
-    Window {
-        /// Seconds of a window.
-        window: NonZeroU64,
-        /// Seconds of a block.
-        block_time: NonZeroU64,
-    },
-    /// An address that libp2p has no words for, such as one with an IPv6 zone.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// The address given.
-        address: SocketAddr,
-    },
-    /// A derived key is not on the curve; another seed has others.
-    #[error("the seed gives a key that is none; choose another --seed")]
-    Key,
-    /// A schedule that cannot be.
-    #[error(transparent)]
-    Schedule(#[from] ScheduleError),
-    /// The schedule has no more windows.
-    #[error("the schedule has no more windows")]
-    EndOfTime,
-    /// A transaction list could not be compressed.
-    #[error("building a transaction list: {0}")]
-    TxList(#[source] io::Error),
-    /// A node failed.
-    #[error(transparent)]
-    Client(#[from] P2pClientError),
-    /// The liar's network failed.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    /// Nodes on loopback did not find each other.
-    #[error("{node} found no peers")]
-    Alone {
-        /// Its name.
-        node: String,
-    },
-    /// A task of this process died.
-    #[error("an observer died")]
-    Observer,
-    /// The result could not be written.
-    #[error("writing the result: {0}")]
-    Output(#[source] io::Error),
-}
-
-/// Runs a devnet and tells how it went.
+/// Runs a devnet and reports the result.
 pub(crate) async fn run(args: DevnetArgs, mut stop: Stop) -> Result<ExitCode, DevnetError> {
     args.check()?;
     let progress = progress(args.blocks.get());
@@ -97,8 +46,8 @@ pub(crate) async fn run(args: DevnetArgs, mut stop: Stop) -> Result<ExitCode, De
         played = devnet.play(&progress) => played?,
         () = stop.requested() => {
             progress.println("interrupted: what there is so far");
-            // What is on its way may arrive.
-            devnet.agreement(DevnetArgs::FAREWELL).await;
+            // What is in flight may arrive.
+            devnet.agreement(DevnetArgs::AFTER_INTERRUPT).await;
         }
     }
     progress.finish_and_clear();
@@ -176,7 +125,7 @@ impl Devnet {
         Ok(())
     }
 
-    /// Says what a peer of another process needs to know, and the command that joins.
+    /// Prints what a peer of another process needs to know, and the command that joins.
     fn announce(&self) -> Result<(), DevnetError> {
         let plan = &self.plan;
         let base = format!("{}:{}", plan.base.number, plan.base.hash.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! One full node of the devnet, and the observer that reads its events.
+//! A full node of the devnet, and the task that reads its events.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,7 +12,7 @@ use p2p_types::{B256, Origin, SdkEvent};
 use preconfirmation_p2p::Multiaddr;
 use tokio::task::JoinHandle;
 
-use super::{DevnetError, plan::Plan};
+use super::{error::DevnetError, plan::Plan};
 
 /// When each commitment was handed to the network, for everybody to compare with.
 pub(crate) type Published = Arc<Mutex<HashMap<B256, Instant>>>;

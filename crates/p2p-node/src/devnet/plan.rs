@@ -1,4 +1,4 @@
-//! Who may sign when, and with which keys: everything that follows from the seed and the clock.
+//! Keys and schedule of a devnet, derived from the seed and the clock.
 
 use std::{num::NonZeroU64, sync::Arc};
 
@@ -7,7 +7,7 @@ use p2p_validation::{RotatingSchedule, Slot, ValidationConfig};
 use preconfirmation_p2p::Keypair;
 use preconfirmation_types::keccak256;
 
-use super::{DevnetArgs, DevnetError};
+use super::{args::DevnetArgs, error::DevnetError};
 
 /// Whose turn a window is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

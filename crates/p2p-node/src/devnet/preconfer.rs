@@ -1,4 +1,4 @@
-//! The honest preconfers, who take turns.
+//! The honest preconfers: each builds and publishes blocks in its turn.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -13,7 +13,8 @@ use preconfirmation_types::{PreconfCommitment, keccak256};
 use tokio::time::sleep;
 
 use super::{
-    DevnetArgs, DevnetError,
+    args::DevnetArgs,
+    error::DevnetError,
     node::{Node, Published},
     plan::{Plan, Turn, blocks_per_window},
     txlist::TxListBuilder,

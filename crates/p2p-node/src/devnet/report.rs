@@ -1,4 +1,4 @@
-//! How it went: a table for people, one JSON object for programs.
+//! The result of a devnet: a table, or one JSON object.
 
 use std::{
     fmt,

@@ -1,4 +1,4 @@
-//! What can be wrong with an option, with one line, and with the whole run.
+//! Errors of `inspect`: of an option, of one line, of the whole run.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! `p2p-node inspect`: hex in, JSON out, a line each. For whoever wants to see what a peer said.
+//! `p2p-node inspect`: decodes containers of the wire, a line of hex in, a line of JSON out.
 //!
 //! One bad line costs that line only: it becomes an `error` object, and the exit code tells at the end.
 //! Memory is bounded whatever arrives: a line longer than the largest message is skipped, not held.

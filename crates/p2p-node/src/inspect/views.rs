@@ -1,5 +1,5 @@
-//! What people see of a container: its fields, and what follows from them. Containers that nothing follows
-//! from are shown as they are.
+//! The JSON form of each container: its fields, and what is computed from them (hashes, signer). Containers of which nothing
+//! is computed are shown as they are.
 
 use preconfirmation_types::{
     Address, B256, Bytes, GetCommitmentsByNumberResponse, GetRawTxListResponse, KECCAK256_EMPTY,

@@ -1,4 +1,4 @@
-//! Why a node cannot start or go on. Each message names the option, its value and what to do.
+//! Errors of `run`. Each message names the option, its value and what to do.
 
 use std::{error::Error, io, net::IpAddr, num::ParseIntError, path::PathBuf, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Open files: how many the system allows, and what of them HTTP may use.
+//! The limit of open files: raised as far as allowed, and shared with the HTTP endpoints.
 
 /// What a node needs: 192 connections of peers and as many that are being made, 64 of HTTP, and some tens for the store, the
 /// sockets and the names of hosts.

@@ -1,4 +1,4 @@
-//! Where the schedule comes from.
+//! Reads the schedule that `--lookahead` names, and checks its times against the clock.
 
 use std::{
     fmt, fs,
@@ -94,7 +94,7 @@ impl LookaheadSource {
         }
     }
 
-    /// Says when a schedule elects nobody now.
+    /// Warns of a schedule that elects nobody now.
     fn warn(&self, start: Option<UnixSeconds>, last: Option<Window>, now: UnixSeconds) {
         match (start, last) {
             (None, _) => tracing::warn!("--lookahead {self} has no slots: nobody is ever elected"),
@@ -127,7 +127,7 @@ fn in_seconds(
 }
 
 /// **Accepts any signer** in any window that it claims. [`Validator::leniencies`](p2p_validation::Validator::leniencies)
-/// tells of it.
+/// reports it.
 #[derive(Debug)]
 struct Open;
 

@@ -3,17 +3,19 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`args`], [`list`] | the options |
-//! | [`mod@open`] | what they name, read |
+//! | [`datadir`] | the names of what is kept |
+//! | [`mod@open`] | reads the files that the options name |
 //! | [`lookahead`] | where the schedule comes from |
-//! | [`network`] | the network that they describe |
+//! | [`network`] | the network's configuration |
 //! | [`output`] | events to stdout |
 //! | [`publish`] | blocks from a file to the network |
 //! | [`http`] | `/metrics`, `/status`, `/healthz`, `/readyz` |
 //! | [`limits`] | open files |
-//! | [`progress`], [`report`] | a bar for terminals, a line for logs |
-//! | [`error`] | what can be wrong, and what to do about it |
+//! | [`progress`], [`report`] | a bar for terminals, a line every 30 s for logs |
+//! | [`error`] | errors, and what to do about them |
 
 mod args;
+mod datadir;
 mod error;
 mod http;
 mod limits;
@@ -26,19 +28,11 @@ mod progress;
 mod publish;
 mod report;
 
-use std::{
-    convert::Infallible,
-    future::pending,
-    io,
-    net::SocketAddr,
-    process::ExitCode,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{convert::Infallible, future::pending, io, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use p2p_client::{P2pClient, P2pClientConfig};
-use p2p_types::{Base, UnixSeconds};
+use p2p_types::Base;
 use p2p_validation::{Lookahead, ValidationConfig};
 
 pub(crate) use args::RunArgs;
@@ -51,19 +45,10 @@ use progress::Progress;
 
 use crate::signals::Stop;
 
-/// Where the store lives in the data directory.
-const STORE: &str = "chain";
-
-/// Where known peers live in the data directory.
-const NETWORK: &str = "network";
-
-/// Where the node's key lives in the data directory.
-const KEY: &str = "p2p.key";
-
-/// Runs a node until it is told to stop.
+/// Runs a node until a signal or its reader stops it.
 ///
 /// # Errors
-/// [`RunError`] names the option that cannot work, or tells why the node ended.
+/// [`RunError`] names the option that cannot work, or why the node ended.
 pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), chain_id = args.chain_id, "starting");
     let connections = limits::http_connections();
@@ -145,11 +130,6 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
     let shut_down = client.shutdown().await.map_err(RunError::from);
     let written = output.finish().await;
     ended.and(shut_down).and(written).map(|()| ExitCode::SUCCESS)
-}
-
-/// The present, in seconds since the epoch; the epoch for a clock before it.
-fn now() -> UnixSeconds {
-    UnixSeconds::new(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
 /// A node that runs, but has not been told of its base.

@@ -1,4 +1,4 @@
-//! The network that the options describe.
+//! Turns the options into the network's configuration, and its errors into the words of the options.
 
 use std::{
     io,
@@ -10,7 +10,12 @@ use preconfirmation_p2p::{
     ConfigError, DiscoveryConfig, DiscoveryError, Multiaddr, NetworkConfig, NetworkError, RateLimit,
 };
 
-use super::{NETWORK, RunArgs, RunError, args::PeerRateLimit, list::flat};
+use super::{
+    args::{PeerRateLimit, RunArgs},
+    datadir::NETWORK,
+    error::RunError,
+    list::flat,
+};
 
 /// The UDP port of discovery, unless another is given.
 const DISCOVERY: u16 = 9222;

@@ -1,4 +1,4 @@
-//! What the options name, read from the disk or from a pipe.
+//! Reads the files that the options name: schedule, key, store.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -8,7 +8,12 @@ use p2p_validation::Lookahead;
 use preconfirmation_p2p::{Keypair, identity};
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{KEY, RunArgs, RunError, STORE};
+use super::{
+    args::RunArgs,
+    datadir::{KEY, STORE},
+    error::RunError,
+};
+use crate::clock;
 
 /// How long a schedule and a key may take to be read: each may come through a pipe, from a program that has to start first.
 const READ: Duration = Duration::from_secs(10);
@@ -26,7 +31,7 @@ pub(super) struct Opened {
 /// Reads what the options name. Opening a store takes as long as it takes.
 pub(super) async fn open(args: &RunArgs) -> Result<Opened, RunError> {
     let source = args.lookahead.clone();
-    let lookahead = read("--lookahead", move || source.load(super::now())).await?;
+    let lookahead = read("--lookahead", move || source.load(clock::now())).await?;
     let (key, path) = match (&args.priv_path, &args.datadir) {
         (Some(path), _) => ("--p2p.priv.path", Some(path.clone())),
         (None, datadir) => ("--datadir", datadir.as_ref().map(|path| path.join(KEY))),

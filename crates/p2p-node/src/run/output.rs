@@ -15,16 +15,16 @@ use tokio::{
     time::{interval, timeout},
 };
 
-use super::{RunError, progress::Progress};
+use super::{error::RunError, progress::Progress};
 
 /// Lines that wait for a slow reader. Behind them the client's own queue of events fills, and then the reader
 /// is told how many it has missed.
 const LINES: usize = 1024;
 
 /// How long the last lines may take to be read.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What this command tells beside the client's events.
+/// Lines of this command beside the client's events.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum Notice<'a> {
@@ -45,12 +45,12 @@ pub(super) enum Notice<'a> {
     },
     /// stdout was read too slowly.
     Lagged {
-        /// Events that are not told.
+        /// Events that were dropped.
         missed: u64,
     },
 }
 
-/// The way to stdout: a thread of its own, so that a slow reader holds up nobody else.
+/// A thread that writes to stdout, so that a slow reader delays nothing else.
 pub(super) struct Output {
     lines: mpsc::Sender<Vec<u8>>,
     ended: oneshot::Receiver<io::Result<()>>,
@@ -115,7 +115,7 @@ impl Output {
     pub(super) async fn finish(self) -> Result<(), RunError> {
         let Self { lines, ended } = self;
         drop(lines);
-        match timeout(FAREWELL, ended).await {
+        match timeout(FLUSH_TIMEOUT, ended).await {
             Ok(Ok(Err(error))) if error.kind() != io::ErrorKind::BrokenPipe => Err(RunError::Output(error)),
             Ok(Err(_)) => Err(RunError::Died("stdout")),
             Ok(Ok(_)) => Ok(()),
@@ -130,8 +130,8 @@ impl Output {
 /// Between two looks at whether anybody still reads stdout.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Waits until the reader of stdout has gone: on a quiet network nothing is written that would tell. Never ends where
-/// stdout is a file, or the system cannot say.
+/// Waits until the reader of stdout has gone: on a quiet network nothing is written that would fail. Never ends where
+/// stdout is a file, or the system does not report it.
 pub(super) async fn reader_gone() {
     let mut look = interval(LOOK);
     while !has_no_reader(&io::stdout()) {

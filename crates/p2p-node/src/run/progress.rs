@@ -1,4 +1,4 @@
-//! How far catching up has come, for whoever looks at a terminal.
+//! A progress bar of catching up, where stderr is a terminal.
 
 use std::{
     io::{self, IsTerminal as _, Write},

@@ -1,4 +1,4 @@
-//! Blocks from a file to the network.
+//! Publishes the blocks of a file, in order.
 
 use std::{
     fs::File,

@@ -1,4 +1,4 @@
-//! A line now and then for whoever reads the log and nothing else.
+//! A line of the log every 30 seconds: peers, head and lag.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -21,6 +21,12 @@ pub(super) async fn report(client: &P2pClient) -> Infallible {
         if peers == 0 && started {
             tracing::warn!(
                 "no peer can be asked: check --p2p.static, --p2p.bootnodes, --chain-id and what lies between the hosts"
+            );
+        }
+        if client.suspects_itself() {
+            tracing::warn!(
+                "several peers sign what this node does not expect, and no commitment passes: check --lookahead, --slasher, \
+                 --domain and the clock of this host"
             );
         }
         started = true;

@@ -1,11 +1,5 @@
 //! `p2p-node db` as operators meet it: the built program, a store on disk, and how it exits.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a fixture that does not build is a failed test"
-)]
-
 use std::{
     collections::BTreeMap,
     fs,

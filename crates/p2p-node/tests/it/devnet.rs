@@ -1,13 +1,5 @@
 //! The devnet command, run as a newcomer runs it but smaller.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "helpers of tests, which wait for another process"
-)]
-
 use std::{
     io::{BufRead, BufReader},
     process::{Command, Stdio},

@@ -1,13 +1,6 @@
 //! `p2p-node inspect` as its users meet it: the built program, fed by a pipe, judged by what it prints and how
 //! it exits. What it must print comes from the golden vectors, which an independent implementation wrote.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a fixture that does not build is a failed test"
-)]
-
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     process::{Child, Command, Stdio},

@@ -1,12 +1,5 @@
 //! The run command against a devnet of another process, as an operator meets it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests, which end with the devnet that they wait for"
-)]
-
 use std::{
     io::{BufRead, BufReader, Lines, Read, Write},
     net::TcpStream,

@@ -6,7 +6,8 @@ use axum::{Router, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::time::interval;
 
-use super::{Endpoint, RunError};
+use super::endpoint::Endpoint;
+use crate::run::error::RunError;
 
 /// Between two rounds of tidying what was recorded.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -25,7 +26,7 @@ pub(in super::super) fn record() -> Result<PrometheusHandle, RunError> {
     Ok(handle)
 }
 
-/// Serves `/metrics` for ever.
+/// Serves `/metrics` indefinitely.
 pub(in super::super) async fn serve(endpoint: Endpoint, recorded: PrometheusHandle) -> Infallible {
     let rendered = recorded.clone();
     let routes = Router::new().route("/metrics", get(move || ready(rendered.render())));

@@ -1,5 +1,5 @@
-//! `/status`, `/healthz` and `/readyz`: answered from what is here, so that however many ask, the network's task is
-//! asked once a second.
+//! `/status`, `/healthz` and `/readyz`, answered from a snapshot: however many clients ask, the network's task is asked once
+//! a second.
 
 use std::{
     convert::Infallible,
@@ -15,7 +15,8 @@ use preconfirmation_p2p::Multiaddr;
 use serde::Serialize;
 use tokio::{sync::watch, time::interval};
 
-use super::{super::now, Endpoint};
+use super::endpoint::Endpoint;
+use crate::clock::now;
 
 /// Between two looks at the peers.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -62,6 +63,10 @@ struct Status<'a> {
     head: Option<Head>,
     sync: HeadSyncStatus,
     clock: Clock,
+    /// Whether several peers sign what our lookahead, clock or slasher does not expect, and no commitment passes.
+    suspects_itself: bool,
+    /// Another node uses this node's key; null if nothing has shown that since the start.
+    duplicate_identity: Option<Duplicate>,
     peers: &'a [PeerInfo],
     /// When the peers were last asked for, in unix seconds.
     peers_at: UnixSeconds,
@@ -77,6 +82,15 @@ struct Clock {
     off: bool,
     /// Everything came too early or too late.
     unusable: bool,
+}
+
+/// The last sign that another node uses this node's key.
+#[derive(Serialize)]
+struct Duplicate {
+    /// `dialled`: it has dialled this node; `answered`: it has answered where this node dialled; `published`: a message of
+    /// this node's name has come that it did not publish.
+    sign: &'static str,
+    seconds_ago: u64,
 }
 
 /// The answer at `/readyz`.
@@ -141,6 +155,11 @@ impl Node {
             head,
             sync,
             clock: Clock { offset: clock.offset, off: clock.is_off, unusable: clock.is_unusable },
+            suspects_itself: self.client.suspects_itself(),
+            duplicate_identity: self.client.duplicate_identity().map(|duplicate| Duplicate {
+                sign: duplicate.sign.label(),
+                seconds_ago: duplicate.at.elapsed().as_secs(),
+            }),
             peers: &snapshot.peers,
             peers_at: snapshot.at,
             policies: &self.policies,
@@ -162,7 +181,7 @@ impl Node {
     }
 }
 
-/// Serves for ever, from before the node runs on.
+/// Serves indefinitely, from before the node runs.
 pub(in super::super) async fn serve(endpoint: Endpoint, node: Shown) -> Infallible {
     async fn status(State(node): State<Shown>) -> Result<Json<serde_json::Value>, StatusCode> {
         let node = node.get().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;

@@ -1,0 +1,10 @@
+//! What is where in `--datadir`.
+
+/// The store.
+pub(super) const STORE: &str = "chain";
+
+/// What the network keeps: known peers, the node's record (ENR).
+pub(super) const NETWORK: &str = "network";
+
+/// The node's key, unless `--p2p.priv.path` names another file.
+pub(super) const KEY: &str = "p2p.key";

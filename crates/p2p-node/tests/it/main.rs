@@ -1,0 +1,30 @@
+//! Everything through the real binary, as its users meet it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "helpers of tests, which watch another process in real time"
+)]
+
+#[cfg(unix)]
+mod addresses;
+#[cfg(target_os = "linux")]
+mod churn;
+mod db;
+mod devnet;
+#[cfg(unix)]
+mod doubts;
+#[cfg(unix)]
+mod files;
+#[cfg(unix)]
+mod http;
+mod inspect;
+#[cfg(unix)]
+mod lifecycle;
+#[cfg(unix)]
+mod rig;
+mod run;
+#[cfg(unix)]
+mod schedules;
