@@ -57,6 +57,8 @@ struct State {
     next: u64,
     /// The oldest first.
     open: BTreeMap<u64, Entry>,
+    /// How many of these each host has.
+    of_host: HashMap<Option<Host>, u32>,
     reserved: HashSet<Host>,
     /// How many negotiations of a source have failed, and when the last one did.
     failures: LruMap<Source, (u32, Instant), ByLength>,
@@ -68,6 +70,8 @@ struct Entry {
     host: Option<Host>,
     /// None where the address may be forged: QUIC, until its handshake is over.
     source: Option<Source>,
+    /// How many negotiations of this source had failed when this one began.
+    failures: u32,
     /// Whether the peer has sent anything.
     has_sent: bool,
     /// Dropping it ends the negotiation.
@@ -79,6 +83,7 @@ impl HalfOpen {
         let state = State {
             next: 0,
             open: BTreeMap::new(),
+            of_host: HashMap::new(),
             reserved: HashSet::new(),
             failures: LruMap::new(ByLength::new(SOURCES)),
         };
@@ -124,10 +129,13 @@ impl HalfOpen {
         let (place, given_up) = oneshot::channel();
         let id = state.next;
         state.next = state.next.wrapping_add(1);
-        let entry = Entry { address: address.clone(), host, source, has_sent: false, _place: place };
+        let failures = state.failures(source, now);
+        let entry =
+            Entry { address: address.clone(), host, source, failures, has_sent: false, _place: place };
         state.open.insert(id, entry);
+        *state.of_host.entry(host).or_default() += 1;
         if state.untrusted().count() > self.limits.max_pending as usize
-            && let Some(worst) = state.worst(id, now)
+            && let Some(worst) = state.worst(id)
         {
             state.evict(worst, now);
         }
@@ -150,38 +158,45 @@ impl State {
     }
 
     /// The negotiation that ends because one too many are open. The newest had no time yet to send anything.
-    fn worst(&self, newest: u64, now: Instant) -> Option<u64> {
-        let mut open = HashMap::<_, u32>::new();
-        for (_, entry) in self.untrusted() {
-            *open.entry(entry.host).or_default() += 1;
-        }
+    fn worst(&self, newest: u64) -> Option<u64> {
         let rank = |(id, entry): &(&u64, &Entry)| {
-            let open = open.get(&entry.host).copied().unwrap_or_default();
+            let open = self.of_host.get(&entry.host).copied().unwrap_or_default();
             let is_silent = !entry.has_sent && **id != newest;
-            (open.saturating_add(self.failures(entry, now)), is_silent, Reverse(**id))
+            (open.saturating_add(entry.failures), is_silent, Reverse(**id))
         };
         self.untrusted().max_by_key(rank).map(|(id, _)| *id)
     }
 
-    /// How many negotiations of an entry's source have failed recently.
-    fn failures(&self, entry: &Entry, now: Instant) -> u32 {
-        let failed = entry.source.and_then(|source| self.failures.peek(&source));
+    /// How many negotiations of a source have failed recently.
+    fn failures(&self, source: Option<Source>, now: Instant) -> u32 {
+        let failed = source.and_then(|source| self.failures.peek(&source));
         failed
             .filter(|(_, last)| now.saturating_duration_since(*last) < FAILURE_AGE)
             .map_or(0, |(count, _)| *count)
     }
 
-    fn failed(&mut self, entry: &Entry, now: Instant) {
-        let count = self.failures(entry, now).saturating_add(1);
-        if let Some(source) = entry.source {
+    /// Takes a negotiation out, if it is still there.
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.open.remove(&id)?;
+        if let Some(count) = self.of_host.get_mut(&entry.host) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_host.remove(&entry.host);
+            }
+        }
+        Some(entry)
+    }
+
+    /// Ends a negotiation, if it is still there, as a failure of its source.
+    fn fail(&mut self, id: u64, now: Instant) {
+        if let Some(Entry { source: Some(source), .. }) = self.remove(id) {
+            let count = self.failures(Some(source), now).saturating_add(1);
             self.failures.insert(source, (count, now));
         }
     }
 
     fn evict(&mut self, id: u64, now: Instant) {
-        if let Some(entry) = self.open.remove(&id) {
-            self.failed(&entry, now);
-        }
+        self.fail(id, now);
         metrics::dropped("half_open");
     }
 }
@@ -215,10 +230,10 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
-        if let Some(entry) = state.open.remove(&self.id)
-            && !self.is_done
-        {
-            state.failed(&entry, Instant::now());
+        if self.is_done {
+            state.remove(self.id);
+        } else {
+            state.fail(self.id, Instant::now());
         }
     }
 }
