@@ -1,5 +1,5 @@
-//! Attacks are carried out by processes of their own. At the lowest priority what is measured on a machine
-//! with few cores is what an attack costs the honest, not what it costs to attack.
+//! Attacks run in processes of their own, at the lowest priority: on a machine with few cores that measures what an attack
+//! costs the honest nodes, not what it costs to attack.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! The adversaries.
+//! The adversaries: what each does, and what the score table says about it.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Bytes as a gossip peer writes them, right or wrong: `/meshsub` frames by hand.
+//! Encodes `/meshsub` frames by hand, valid and invalid ones.
 
 use libp2p::{PeerId, identity::Keypair};
 

@@ -1,5 +1,5 @@
-//! The adversaries of gossip: what has not the form of its topic, what a relay passes on in good faith, control messages
-//! and streams without end.
+//! Adversaries of gossip: data in the wrong form for its topic, invalid data that a relay forwards in good faith, floods of
+//! control messages and of stream resets.
 
 use libp2p::identity::Keypair;
 use preconfirmation_types::{Container as _, SigningKey, Topic};

@@ -1,4 +1,4 @@
-//! TCP from an address of one's own choice: on one machine, all of 127.0.0.0/8 are hosts.
+//! A TCP transport that dials from a chosen address: on one machine, all of 127.0.0.0/8 are hosts.
 
 use std::{
     future::Pending,

@@ -1,6 +1,5 @@
 //! Hostile peers against honest nodes, over real sockets: an author and a reader that know each other only
-//! through a victim, and an adversary that does its worst to the victim. The same traffic goes in quiet and
-//! under attack, in turns. Prints one line of JSON; fails if an honest message was lost, a newcomer was not served, an
+//! through a victim, and an adversary that attacks the victim. The same traffic is sent without and under attack, in turns. Prints one line of JSON; fails if an honest message was lost, a newcomer was not served, an
 //! adversary was not scored as it should be, or a figure is above its bound.
 
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]

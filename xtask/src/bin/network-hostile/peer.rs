@@ -1,4 +1,4 @@
-//! A peer without scruples: a bare swarm that writes the bytes that it is told to, and reads what it likes.
+//! An adversarial peer: a bare swarm that writes the bytes of a script, and reads or ignores what it is sent.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! Adversaries that want the places of others, or to fill what a node remembers of its peers.
+//! Adversaries that take places of connections, or fill what a node remembers of its peers.
 
 use std::{net::Ipv4Addr, time::Duration};
 

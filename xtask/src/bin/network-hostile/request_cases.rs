@@ -1,4 +1,4 @@
-//! The adversaries of serving: who asks and does not read, who begins to ask and does not go on.
+//! Adversaries of serving: requests whose answers are not read, requests that are not completed.
 
 use preconfirmation_types::{B256, GetRawTxListRequest, frame};
 

@@ -1,4 +1,4 @@
-//! Honest nodes, and what they see.
+//! Honest nodes, the traffic between them, and what arrives.
 
 use std::{
     collections::HashMap,
