@@ -60,7 +60,7 @@ async fn a_clock_that_disagrees_with_preconfers_is_told_of() {
 }
 
 /// A node whose schedule elects somebody else than all that sign.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_node_that_expects_other_signers_than_all_peers_suspects_itself() {
     let folder = tempfile::tempdir().unwrap();
     let schedule = folder.path().join("schedule.json");
