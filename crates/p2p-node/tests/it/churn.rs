@@ -30,7 +30,7 @@ async fn pass(address: Multiaddr) {
     let (handle, mut events, service) = Network::new(config).unwrap();
     let running = tokio::spawn(service.run());
     handle.dial(address).await.unwrap();
-    while !matches!(events.next().await.unwrap(), NetworkEvent::PeerConnected(_)) {}
+    while !matches!(events.next().await.unwrap(), NetworkEvent::PeerConnected { .. }) {}
     handle.shutdown();
     running.await.unwrap().unwrap();
 }
