@@ -15,8 +15,6 @@ mod churn;
 mod db;
 mod devnet;
 #[cfg(unix)]
-mod doubts;
-#[cfg(unix)]
 mod files;
 #[cfg(unix)]
 mod http;
@@ -28,3 +26,5 @@ mod rig;
 mod run;
 #[cfg(unix)]
 mod schedules;
+#[cfg(unix)]
+mod self_checks;
