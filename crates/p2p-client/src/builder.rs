@@ -17,7 +17,7 @@ use crate::{
     ConfigError, P2pClient, P2pClientConfig, P2pClientError, Publishing, StorageChoice,
     client::State,
     metrics::{self, Metrics},
-    requests::Asker,
+    requests::Requester,
     service::{Service, ServiceParts},
 };
 
@@ -100,7 +100,7 @@ impl P2pClientBuilder {
         let max_txlist_bytes = config.network.max_txlist_bytes;
         let soft_fail = config.gossipsub_validation_soft_fail;
         let metrics = Arc::new(Metrics::new(config.metrics));
-        let asker = Asker { network, validator, max_txlist_bytes, soft_fail, metrics };
+        let requester = Requester { network, validator, max_txlist_bytes, soft_fail, metrics };
         let (commands, inbox) = mpsc::channel(config.queues.commands.get());
         let events = broadcast::Sender::new(config.queues.events.get());
         let weak_events = events.downgrade();
@@ -114,7 +114,7 @@ impl P2pClientBuilder {
         let service = Service::new(ServiceParts {
             config,
             store: storage.clone(),
-            asker: asker.clone(),
+            requester: requester.clone(),
             network: network_events,
             commands: inbox,
             events,
@@ -124,7 +124,7 @@ impl P2pClientBuilder {
         })?;
         tokio::spawn(service.run(network_service));
         Ok(P2pClient {
-            asker,
+            requester,
             storage,
             commands,
             events: weak_events,

@@ -18,17 +18,18 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     ClientCounts, ClockCheck, L1Reorg, P2pClientBuilder, P2pClientConfig, P2pClientError, Publishing,
-    requests::{Asker, is_relays_fault, offence},
-    service::Command,
+    chain::Command,
+    command::ServiceCommand,
+    requests::{Requester, is_relays_fault, offence},
 };
 
 /// A client of the preconfirmation network. Cloning gives another handle of the same client; it shuts down
 /// when [`shutdown`](Self::shutdown) is called or the last handle is dropped.
 #[derive(Clone)]
 pub struct P2pClient {
-    pub(crate) asker: Asker,
+    pub(crate) requester: Requester,
     pub(crate) storage: Arc<dyn SdkStorage>,
-    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) commands: mpsc::Sender<ServiceCommand>,
     /// Weak, so that subscriptions end with the service.
     pub(crate) events: broadcast::WeakSender<SdkEvent>,
     pub(crate) changes: watch::Receiver<u64>,
@@ -201,7 +202,7 @@ impl P2pClient {
     #[must_use]
     pub fn leniencies(&self) -> Vec<Leniency> {
         let soft_fail = self.soft_fail.then_some(Leniency::InvalidGossipIgnored);
-        self.asker.validator.leniencies().chain(soft_fail).collect()
+        self.requester.validator.leniencies().chain(soft_fail).collect()
     }
 
     /// What is wrong with the store; none while it takes everything. [`SdkEvent::Storage`] tells when that changes.
@@ -213,7 +214,7 @@ impl P2pClient {
     /// What this client has counted since it started.
     #[must_use]
     pub fn counts(&self) -> ClientCounts {
-        self.asker.metrics.counts()
+        self.requester.metrics.counts()
     }
 
     /// The block of the chain at a height, from the store.
@@ -266,7 +267,7 @@ impl P2pClient {
     /// # Errors
     /// [`P2pClientError::Closed`].
     pub async fn update_l1_head(&self, l1_head: BlockNumber) -> Result<(), P2pClientError> {
-        self.command(Command::L1Head(l1_head)).await
+        self.command(ServiceCommand::Chain(Command::L1Head(l1_head))).await
     }
 
     /// L1 has replaced its blocks from `anchor` on. Every block above the base that is anchored to one of
@@ -315,7 +316,7 @@ impl P2pClient {
     /// [`P2pClientError::MissingPeer`], [`P2pClientError::Request`].
     pub async fn request_head(&self, peer: Option<PeerId>) -> Result<(PeerId, PreconfHead), P2pClientError> {
         let peer = self.peer_or_best(peer).await?;
-        Ok((peer, self.asker.head(peer).await?))
+        Ok((peer, self.requester.head(peer).await?))
     }
 
     /// Asks a peer, or the best one, for commitments from a height on. Each is authentic; whether its signer
@@ -330,7 +331,7 @@ impl P2pClient {
         max_count: u32,
     ) -> Result<(PeerId, Vec<Recovered>), P2pClientError> {
         let peer = self.peer_or_best(peer).await?;
-        let (page, rejection) = self.asker.page(peer, from, max_count).await?;
+        let (page, rejection) = self.requester.page(peer, from, max_count).await?;
         if let Some(rejection) = rejection.filter(is_relays_fault) {
             return Err(P2pClientError::InvalidAnswer { peer, rejection: Box::new(rejection) });
         }
@@ -347,7 +348,7 @@ impl P2pClient {
         hash: B256,
     ) -> Result<(PeerId, Option<TxList>), P2pClientError> {
         let peer = self.peer_or_best(peer).await?;
-        Ok((peer, self.charge(peer, self.asker.txlist(peer, hash).await)?))
+        Ok((peer, self.charge(peer, self.requester.txlist(peer, hash).await)?))
     }
 
     fn charge<T>(&self, peer: PeerId, answer: Result<T, P2pClientError>) -> Result<T, P2pClientError> {
@@ -400,7 +401,7 @@ impl P2pClient {
     /// The error that the client ended with.
     pub async fn shutdown(&self) -> Result<(), P2pClientError> {
         // A client that has ended takes no command; its end is read below.
-        drop(self.commands.send(Command::Shutdown).await);
+        drop(self.commands.send(ServiceCommand::Shutdown).await);
         self.ended().await
     }
 
@@ -423,17 +424,17 @@ impl P2pClient {
     }
 
     pub(crate) const fn network(&self) -> &NetworkHandle {
-        &self.asker.network
+        &self.requester.network
     }
 
-    pub(crate) async fn command(&self, command: Command) -> Result<(), P2pClientError> {
+    pub(crate) async fn command(&self, command: ServiceCommand) -> Result<(), P2pClientError> {
         self.commands.send(command).await.map_err(|_| P2pClientError::Closed)
     }
 
     /// Sends a command and waits for its answer.
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, P2pClientError> {
         let (reply, answer) = oneshot::channel();
-        self.command(command(reply)).await?;
+        self.command(ServiceCommand::Chain(command(reply))).await?;
         answer.await.map_err(|_| P2pClientError::Closed)
     }
 }

@@ -3,7 +3,7 @@
 use p2p_types::{BlockNumber, SdkEvent};
 use tokio::sync::{broadcast, mpsc};
 
-use crate::{BlockFeed, P2pClient, P2pClientError, service::Command};
+use crate::{BlockFeed, P2pClient, P2pClientError, command::ServiceCommand};
 
 /// A subscriber missed events because it read too slowly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +71,7 @@ impl P2pClient {
         mut handler: impl FnMut(SdkEvent) -> F,
     ) -> Result<(), P2pClientError> {
         let (sender, mut events) = mpsc::channel(self.handler_queue.get());
-        self.command(Command::Tap(sender)).await?;
+        self.command(ServiceCommand::SubscribeLossless(sender)).await?;
         while let Some(event) = events.recv().await {
             handler(event).await;
         }

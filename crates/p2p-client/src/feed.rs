@@ -12,7 +12,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use crate::{P2pClientError, service::Command};
+use crate::{P2pClientError, chain::Command, command::ServiceCommand};
 
 /// Blocks read from the store at once.
 const PAGE: usize = 64;
@@ -73,7 +73,7 @@ pub struct BlockFeed {
     storage: FeedStorage,
     changes: watch::Receiver<u64>,
     /// Weak, so that a feed does not keep its client alive.
-    commands: mpsc::WeakSender<Command>,
+    commands: mpsc::WeakSender<ServiceCommand>,
 }
 
 #[derive(Clone)]
@@ -89,7 +89,7 @@ impl BlockFeed {
     pub(crate) fn new(
         storage: Arc<dyn SdkStorage>,
         changes: watch::Receiver<u64>,
-        commands: mpsc::WeakSender<Command>,
+        commands: mpsc::WeakSender<ServiceCommand>,
         from: BlockNumber,
     ) -> Self {
         let cursor = Arc::new(Mutex::new(Cursor::new(from)));
@@ -130,7 +130,7 @@ impl BlockFeed {
             && let Some(commands) = self.commands.upgrade()
         {
             // Where the queue is full, the next look at it says so again.
-            drop(commands.try_send(Command::Unreadable { block, hash }));
+            drop(commands.try_send(ServiceCommand::Chain(Command::Unreadable { block, hash })));
         }
         cursor.ready.pop_front()
     }

@@ -171,6 +171,7 @@
 mod builder;
 mod chain;
 mod client;
+mod command;
 mod config;
 mod error;
 mod events;

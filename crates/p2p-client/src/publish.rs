@@ -1,7 +1,7 @@
 //! Publishing: judged as peers would, stored, shown, sent; in this order.
 
 use p2p_storage::StorageError;
-use p2p_types::{B256, Bytes, MessageId, SignedCommitment, Topic, TxList};
+use p2p_types::{B256, Bytes, MessageId, Origin, SignedCommitment, Topic, TxList};
 use p2p_validation::Rejection;
 use preconfirmation_p2p::Published;
 use preconfirmation_types::{Container, RawTxListGossip};
@@ -11,7 +11,11 @@ use tokio::{
 };
 use tracing::{Instrument as _, Span, field::Empty};
 
-use crate::{Conflict, P2pClient, P2pClientError, Publishing, chain::Judged, service::Command};
+use crate::{
+    Conflict, P2pClient, P2pClientError, Publishing,
+    chain::{Command, PublishDecision, VerifiedTxList},
+    command::ServiceCommand,
+};
 
 /// What became of something that was published. It is stored in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +72,7 @@ struct Waived {
 }
 
 /// A place in the queue of commands, taken before any work is done.
-type Place = mpsc::OwnedPermit<Command>;
+type Place = mpsc::OwnedPermit<ServiceCommand>;
 
 impl P2pClient {
     /// Publishes a block (§6): judged by the rules that peers apply, stored, shown to subscribers, then sent,
@@ -192,7 +196,7 @@ impl P2pClient {
         let (this, wire) = (self.clone(), Bytes::from(signed.to_ssz()));
         let span = publishing(Topic::Commitments, || MessageId::of_commitment(&wire));
         let publish = async move {
-            let (validator, limit) = (this.asker.validator.clone(), this.asker.max_txlist_bytes);
+            let (validator, limit) = (this.requester.validator.clone(), this.requester.max_txlist_bytes);
             let prepare = spawn_blocking(move || {
                 let commitment = validator.authenticate_signed(signed).map_err(invalid)?;
                 let txlist = match (commitment.txlist_hash(), txlist) {
@@ -208,11 +212,12 @@ impl P2pClient {
             let gossip = txlist.clone().map(|txlist| Bytes::from(RawTxListGossip::from(txlist).to_ssz()));
             let ((reply, judged), span) = (oneshot::channel(), Span::current());
             let commitment = Box::new(commitment);
-            let Waived { conflict: acknowledged, live: behind } = waived;
-            drop(place.send(Command::Publish { commitment, txlist, acknowledged, behind, reply, span }));
+            let (acknowledged, allow_behind) = (waived.conflict.map(Box::new), waived.live);
+            let command = Command::Publish { commitment, txlist, acknowledged, allow_behind, reply, span };
+            drop(place.send(ServiceCommand::Chain(command)));
             let judged = judged.await.map_err(|_| P2pClientError::Closed)?;
-            let beside_the_chain = matches!(judged, Judged::Side);
-            if !goes_out(judged)? {
+            let beside_the_chain = matches!(judged, PublishDecision::NonCanonical);
+            if !should_send(judged)? {
                 return Ok(Sent::Duplicate);
             }
             let sent = match gossip {
@@ -230,7 +235,7 @@ impl P2pClient {
     }
 
     async fn publish_txlist(&self, place: Place, txlist: Bytes) -> Result<Sent, P2pClientError> {
-        let (this, limit) = (self.clone(), self.asker.max_txlist_bytes);
+        let (this, limit) = (self.clone(), self.requester.max_txlist_bytes);
         let publish = async move {
             let store = this.storage.clone();
             let prepare = spawn_blocking(move || {
@@ -245,7 +250,9 @@ impl P2pClient {
             }
             let (hash, span) =
                 (txlist.hash(), publishing(Topic::RawTxLists, || MessageId::of_txlist(&txlist)));
-            drop(place.send(Command::TxList(txlist.clone(), span)));
+            let listed =
+                VerifiedTxList { txlist: txlist.clone(), origin: Origin::Local, verdict: None, span };
+            drop(place.send(ServiceCommand::Chain(Command::TxLists(vec![listed]))));
             let sent = this.send(Topic::RawTxLists, RawTxListGossip::from(txlist).to_ssz().into()).await?;
             this.note(sent, vec![hash]).await;
             Ok(sent)
@@ -278,17 +285,17 @@ fn publishing(topic: Topic, id: impl FnOnce() -> MessageId) -> Span {
 }
 
 /// Whether there is anything to send.
-fn goes_out(judged: Judged) -> Result<bool, P2pClientError> {
+fn should_send(judged: PublishDecision) -> Result<bool, P2pClientError> {
     match judged {
-        Judged::Stored | Judged::Side | Judged::Unsent => Ok(true),
-        Judged::Known => Ok(false),
-        Judged::Conflict(conflict) => Err(P2pClientError::Conflict(Box::new(conflict))),
-        Judged::Deferred(missing) => Err(P2pClientError::Deferred(missing)),
-        Judged::Ignored(reason) => Err(P2pClientError::Ignored(reason)),
-        Judged::Rejected(rejection) => Err(invalid(rejection)),
-        Judged::Failed(error) => Err(StorageError::into(error)),
-        Judged::Busy => Err(P2pClientError::Backpressure),
-        Judged::NotLive(status) => Err(P2pClientError::NotLive(status)),
+        PublishDecision::Stored | PublishDecision::NonCanonical | PublishDecision::Unpublished => Ok(true),
+        PublishDecision::AlreadyStored => Ok(false),
+        PublishDecision::Conflict(conflict) => Err(P2pClientError::Conflict(Box::new(conflict))),
+        PublishDecision::Deferred(missing) => Err(P2pClientError::Deferred(missing)),
+        PublishDecision::Ignored(reason) => Err(P2pClientError::Ignored(reason)),
+        PublishDecision::Rejected(rejection) => Err(invalid(rejection)),
+        PublishDecision::Failed(error) => Err(StorageError::into(error)),
+        PublishDecision::Busy => Err(P2pClientError::Backpressure),
+        PublishDecision::NotLive(status) => Err(P2pClientError::NotLive(status)),
     }
 }
 

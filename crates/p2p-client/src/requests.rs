@@ -21,20 +21,20 @@ use crate::{P2pClientError, client::readable, metrics::Metrics};
 const HASHED_IN_PLACE: usize = 32 * 1024;
 
 /// Most batches of requests that are answered at a time.
-pub(crate) const ANSWERING: usize = 2;
+pub(crate) const MAX_SERVING: usize = 2;
 
-/// What asking needs; cheap to clone.
+/// Sends requests to peers and authenticates what they answer; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Asker {
+pub(crate) struct Requester {
     pub(crate) network: NetworkHandle,
     pub(crate) validator: Validator,
     pub(crate) max_txlist_bytes: usize,
-    /// What is invalid costs nobody.
+    /// Invalid answers cost no peer anything.
     pub(crate) soft_fail: bool,
     pub(crate) metrics: Arc<Metrics>,
 }
 
-impl Asker {
+impl Requester {
     pub(crate) async fn head(&self, peer: PeerId) -> Result<PreconfHead, P2pClientError> {
         self.network.request::<GetHead>(peer, GetHeadRequest {}).await.map_err(request(peer))
     }

@@ -6,7 +6,7 @@ use p2p_storage::{Promise, StorageError};
 use p2p_types::{Address, B256, BlockNumber, Misbehaviour, UnixSeconds};
 use p2p_validation::Elected;
 
-use super::Chain;
+use super::ChainProcessor;
 
 /// How long own promises are kept after their window is over: more than a clock is ever wrong by.
 const PROMISES_KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -41,7 +41,7 @@ impl std::fmt::Display for Conflict {
     }
 }
 
-impl Chain {
+impl ChainProcessor {
     /// The first earlier promise that a new one would break: of those that the application has published, which the
     /// store keeps until their window is over, then of all that this node has seen of the signer, linked or not.
     pub(super) fn conflict(&self, new: &Elected) -> Result<Option<Conflict>, StorageError> {

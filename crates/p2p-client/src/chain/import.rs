@@ -5,7 +5,7 @@ use p2p_storage::StorageError;
 use p2p_types::{B256, Origin, PeerId};
 use p2p_validation::{Arrival, Authenticated, IgnoreReason, Missing, ValidationOutcome};
 
-use super::{Chain, promises::Admission};
+use super::{ChainProcessor, forwarding::Admission};
 
 /// What of a page stands behind one of its commitments.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +16,7 @@ struct Above {
     renewed: bool,
 }
 
-impl Chain {
+impl ChainProcessor {
     /// Judges a page in order, up to the first commitment that is not linked, and stores what is at once.
     pub(super) fn import(
         &mut self,

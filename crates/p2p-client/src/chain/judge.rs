@@ -11,10 +11,12 @@ use p2p_validation::{
 use preconfirmation_p2p::Verdict;
 use tracing::Span;
 
-use super::{Arrived, Candidate, Chain, Conflict, Judged, MAX_AHEAD, promises::Admission};
+use super::{
+    Candidate, ChainProcessor, Conflict, GossipCommitment, MAX_AHEAD, PublishDecision, forwarding::Admission,
+};
 use crate::{requests::is_relays_fault, skew::Timing};
 
-impl Chain {
+impl ChainProcessor {
     /// A commitment of the application: judged like any other, but it never waits, and its signer's earlier
     /// promises bind it unless `acknowledged` names the one that it breaks.
     pub(super) fn local(
@@ -22,35 +24,37 @@ impl Chain {
         commitment: Authenticated,
         txlist: Option<TxList>,
         acknowledged: Option<&Conflict>,
-    ) -> Result<Judged, StorageError> {
+    ) -> Result<PublishDecision, StorageError> {
         if self.is_here(&commitment)? {
             let unsent = self.is_unsent(&commitment)?;
             let judged = self.complete(txlist)?;
             // Too late, it is of use to nobody.
             let in_time = || self.validator.elect(commitment, Arrival::Live(self.unix));
             return Ok(match judged {
-                Judged::Known if unsent && matches!(in_time(), ValidationOutcome::Accept(_)) => {
-                    Judged::Unsent
+                PublishDecision::AlreadyStored
+                    if unsent && matches!(in_time(), ValidationOutcome::Accept(_)) =>
+                {
+                    PublishDecision::Unpublished
                 }
                 judged => judged,
             });
         }
         let elected = match self.validator.elect(commitment, Arrival::Live(self.unix)) {
             ValidationOutcome::Accept(elected) => elected,
-            ValidationOutcome::Defer(missing) => return Ok(Judged::Deferred(missing)),
-            ValidationOutcome::Ignore(reason) => return Ok(Judged::Ignored(reason)),
-            ValidationOutcome::Reject(rejection) => return Ok(Judged::Rejected(rejection)),
+            ValidationOutcome::Defer(missing) => return Ok(PublishDecision::Deferred(missing)),
+            ValidationOutcome::Ignore(reason) => return Ok(PublishDecision::Ignored(reason)),
+            ValidationOutcome::Reject(rejection) => return Ok(PublishDecision::Rejected(rejection)),
         };
         if let Some(conflict) = self.conflict(&elected)?
             && acknowledged != Some(&conflict)
         {
-            return Ok(Judged::Conflict(conflict));
+            return Ok(PublishDecision::Conflict(conflict));
         }
         let linked = match self.link(elected.clone())? {
             ValidationOutcome::Accept(linked) => linked,
-            ValidationOutcome::Defer(missing) => return Ok(Judged::Deferred(missing)),
-            ValidationOutcome::Ignore(reason) => return Ok(Judged::Ignored(reason)),
-            ValidationOutcome::Reject(rejection) => return Ok(Judged::Rejected(rejection)),
+            ValidationOutcome::Defer(missing) => return Ok(PublishDecision::Deferred(missing)),
+            ValidationOutcome::Ignore(reason) => return Ok(PublishDecision::Ignored(reason)),
+            ValidationOutcome::Reject(rejection) => return Ok(PublishDecision::Rejected(rejection)),
         };
         // From here on it binds its signer, whatever becomes of the rest.
         self.promise(&elected)?;
@@ -59,8 +63,8 @@ impl Chain {
         let flushed = self.flush();
         self.own_lists.clear();
         let mut flushed = flushed?;
-        let judged = flushed.judged.pop().unwrap_or(Judged::Known);
-        if !matches!(judged, Judged::Failed(_)) {
+        let judged = flushed.judged.pop().unwrap_or(PublishDecision::AlreadyStored);
+        if !matches!(judged, PublishDecision::Failed(_)) {
             self.promises.admit(&elected);
             self.note(&elected)?;
         }
@@ -84,21 +88,23 @@ impl Chain {
     }
 
     /// A block that is known, published once more: news only if its transaction list is.
-    fn complete(&mut self, txlist: Option<TxList>) -> Result<Judged, StorageError> {
-        let Some(txlist) = txlist else { return Ok(Judged::Known) };
+    fn complete(&mut self, txlist: Option<TxList>) -> Result<PublishDecision, StorageError> {
+        let Some(txlist) = txlist else { return Ok(PublishDecision::AlreadyStored) };
         if self.store.contains(&txlist.hash())? {
-            return Ok(Judged::Known);
+            return Ok(PublishDecision::AlreadyStored);
         }
         let hash = txlist.hash();
         self.local_list(txlist)?;
-        Ok(if self.store.contains(&hash)? { Judged::Stored } else { Judged::Known })
+        Ok(if self.store.contains(&hash)? { PublishDecision::Stored } else { PublishDecision::AlreadyStored })
     }
 
     /// Commitments of gossip: each is authenticated, on all cores where there are many, then judged and stored.
-    pub(super) fn gossip(&mut self, arrived: Vec<Arrived>) -> Result<(), StorageError> {
+    pub(super) fn gossip(&mut self, arrived: Vec<GossipCommitment>) -> Result<(), StorageError> {
         let mut candidates = VecDeque::with_capacity(arrived.len());
         let answers = self.validator.authenticate_all(&arrived);
-        for (Arrived { arrival, from, verdict, span, .. }, answer) in arrived.into_iter().zip(answers) {
+        for (GossipCommitment { arrival, from, verdict, span, .. }, answer) in
+            arrived.into_iter().zip(answers)
+        {
             match answer {
                 Ok(commitment) => candidates.push_back(Candidate {
                     commitment,
@@ -262,7 +268,7 @@ impl Chain {
             self.metrics.evidence(kind);
             let [first, second] = [evidence.first(), evidence.second()]
                 .map(|signed| std::sync::Arc::new(signed.recovered().clone()));
-            self.tell(SdkEvent::Evidence { kind, signer, block, first, second });
+            self.emit(SdkEvent::Evidence { kind, signer, block, first, second });
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use p2p_storage::{ChainUpdate, StorageError, StoredCommitment};
 use p2p_types::{B256, BlockNumber, Origin, SdkEvent, U256, UnixSeconds};
 use p2p_validation::Authenticated;
 
-use super::Chain;
+use super::ChainProcessor;
 
 /// The blocks that an L1 reorg has taken out of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) struct Replaced {
     at: UnixSeconds,
 }
 
-impl Chain {
+impl ChainProcessor {
     /// Takes out of the chain every block above the base whose anchor is at or above `anchor`, with all that
     /// stand on it. They stay in the store, as their signers have signed them, and come back only below a block that
     /// was signed after this, or when their anchors are canonical again: a copy that a peer still has says nothing.
@@ -39,8 +39,8 @@ impl Chain {
         if let Some(from) = from {
             tracing::info!(anchor, from, affected = affected.len(), "L1 reorg");
             self.metrics.reorg("l1");
-            self.forget_wanted(&affected);
-            self.tell(SdkEvent::L1Reorg { anchor, from, affected: affected.clone() });
+            self.forget_missing(&affected);
+            self.emit(SdkEvent::L1Reorg { anchor, from, affected: affected.clone() });
         }
         self.adopted(adopted)?;
         self.head_moved(before)?;
@@ -68,8 +68,8 @@ impl Chain {
         let ChainUpdate { dropped, adopted } = update;
         if let Some(lowest) = dropped.first().map(|lowest| lowest.block) {
             let dropped: Vec<B256> = dropped.iter().map(StoredCommitment::hash).collect();
-            self.forget_wanted(&dropped);
-            self.tell(SdkEvent::Reorg { dropped, from: lowest });
+            self.forget_missing(&dropped);
+            self.emit(SdkEvent::Reorg { dropped, from: lowest });
         }
         self.adopted(adopted)
     }
@@ -78,6 +78,6 @@ impl Chain {
         for stored in adopted {
             self.applied(stored, Origin::Local);
         }
-        self.supply()
+        self.attach_txlists()
     }
 }

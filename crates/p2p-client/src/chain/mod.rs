@@ -1,18 +1,18 @@
 //! The owner of the chain: judges, stores, lets wait, in the order of arrival. Synchronous; runs on a blocking
 //! thread, one batch at a time.
 
+mod command;
+mod forwarding;
 mod guard;
 mod import;
-mod job;
 mod judge;
 mod l1;
+mod missing_txlists;
 mod pending;
-mod promises;
-mod recall;
 mod staged;
-mod storage;
+mod store_health;
 mod txlists;
-mod wanted;
+mod warm_up;
 
 use std::{num::NonZeroUsize, sync::Arc, time::Instant};
 
@@ -29,14 +29,14 @@ use schnellru::{ByLength, LruMap};
 use tracing::Span;
 
 use crate::{config::MemoryConfig, metrics::Metrics};
-use promises::PromiseMemory;
+use forwarding::ForwardingMemory;
+use missing_txlists::MissingTxLists;
 use staged::Staging;
-use storage::Trouble;
+use store_health::StoreHealth;
 use txlists::Applied;
-use wanted::Wanted;
 
+pub(crate) use command::{Command, Effects, PublishDecision, Response, VerifiedTxList};
 pub use guard::Conflict;
-pub(crate) use job::{Answer, Effects, Job, Judged, Listed};
 pub(crate) use judge::soft;
 pub use l1::L1Reorg;
 
@@ -51,6 +51,15 @@ const HANDOVERS: NonZeroUsize = match NonZeroUsize::new(256) {
 
 /// Signers that are remembered as elected: more than take turns in a day.
 const SIGNERS: u32 = 256;
+
+/// When a batch is processed, and what is known by then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: Instant,
+    pub(crate) unix: UnixSeconds,
+    /// The highest height that peers or elected preconfers have shown; none until catch-up knows.
+    pub(crate) reference: Option<BlockNumber>,
+}
 
 /// A commitment on its way through the rules.
 #[derive(Debug)]
@@ -72,7 +81,7 @@ pub(crate) struct Candidate {
 
 /// A commitment of gossip that nobody has looked at.
 #[derive(Debug)]
-pub(crate) struct Arrived {
+pub(crate) struct GossipCommitment {
     pub(crate) ssz: Bytes,
     pub(crate) arrival: Arrival,
     pub(crate) from: PeerId,
@@ -82,20 +91,20 @@ pub(crate) struct Arrived {
     pub(crate) span: Span,
 }
 
-impl AsRef<[u8]> for Arrived {
+impl AsRef<[u8]> for GossipCommitment {
     fn as_ref(&self) -> &[u8] {
         &self.ssz
     }
 }
 
 /// The state that only the owner touches.
-pub(crate) struct Chain {
+pub(crate) struct ChainProcessor {
     store: Arc<dyn SdkStorage>,
     validator: Validator,
     pending: PendingPool<Candidate>,
     held: HeldTxLists,
-    wanted: Wanted,
-    promises: PromiseMemory,
+    missing_txlists: MissingTxLists,
+    promises: ForwardingMemory,
     /// Signers that have been elected lately.
     signers: LruMap<Address, ()>,
     staged: Staging,
@@ -110,7 +119,7 @@ pub(crate) struct Chain {
     /// The application's promises for windows that ended before this are forgotten.
     promises_until: UnixSeconds,
     /// What is wrong with the store, if anything is.
-    trouble: Trouble,
+    store_health: StoreHealth,
     /// What waits has changed, and catch-up has not been told.
     waiting_changed: bool,
     /// Whether the application has said that catch-up may start.
@@ -128,7 +137,7 @@ pub(crate) struct Chain {
     metrics: Arc<Metrics>,
 }
 
-impl Chain {
+impl ChainProcessor {
     pub(crate) fn new(
         store: Arc<dyn SdkStorage>,
         validator: Validator,
@@ -142,8 +151,8 @@ impl Chain {
             validator,
             pending: PendingPool::new(config.pending),
             held: HeldTxLists::new(config.held()),
-            wanted: Wanted::default(),
-            promises: PromiseMemory::new(config.promises),
+            missing_txlists: MissingTxLists::default(),
+            promises: ForwardingMemory::new(config.promises),
             signers: LruMap::new(ByLength::new(SIGNERS)),
             staged: Staging::default(),
             own_lists: HashMap::new(),
@@ -152,7 +161,7 @@ impl Chain {
             handovers: Handovers::new(HANDOVERS),
             replaced: None,
             promises_until: UnixSeconds::default(),
-            trouble: Trouble::default(),
+            store_health: StoreHealth::default(),
             waiting_changed: false,
             open: false,
             seen_ttl: config.seen_ttl,
@@ -166,15 +175,9 @@ impl Chain {
     }
 
     /// Does a batch of jobs and returns what came of it.
-    pub(crate) fn process(
-        &mut self,
-        now: Instant,
-        unix: UnixSeconds,
-        reference: Option<BlockNumber>,
-        jobs: Vec<Job>,
-    ) -> Effects {
-        (self.now, self.unix, self.reference) = (now, unix, reference);
-        let silent = jobs.iter().all(Job::is_silent);
+    pub(crate) fn process(&mut self, at: Moment, jobs: Vec<Command>) -> Effects {
+        (self.now, self.unix, self.reference) = (at.now, at.unix, at.reference);
+        let silent = jobs.iter().all(Command::is_silent);
         for job in jobs {
             match self.job(job) {
                 Ok(()) => {}
@@ -197,7 +200,7 @@ impl Chain {
     }
 
     fn measure(&mut self) {
-        self.metrics.pending(self.pending.counts(), self.wanted.len(), self.held.bytes());
+        self.metrics.pending(self.pending.counts(), self.missing_txlists.len(), self.held.bytes());
         match self.store.stats() {
             Ok(stats) => {
                 self.metrics.storage(stats);
@@ -217,25 +220,25 @@ impl Chain {
         self.pending.waits_for_time()
     }
 
-    fn job(&mut self, job: Job) -> Result<(), StorageError> {
+    fn job(&mut self, job: Command) -> Result<(), StorageError> {
         match job {
-            Job::Gossip(arrived) => self.gossip(arrived)?,
-            Job::Local { commitment, txlist, acknowledged, reply, span } => {
+            Command::Gossip(arrived) => self.gossip(arrived)?,
+            Command::Publish { commitment, txlist, acknowledged, reply, span, .. } => {
                 let entered = span.entered();
-                let judged = match self.local(*commitment, txlist, acknowledged.as_ref()) {
+                let judged = match self.local(*commitment, txlist, acknowledged.as_deref()) {
                     Err(error) if error.is_retryable() => {
                         self.abandon(&error);
-                        Judged::Failed(error)
+                        PublishDecision::Failed(error)
                     }
                     judged => judged?,
                 };
                 if let Some(outcome) = judged.refusal() {
                     entered.record("outcome", outcome);
                 }
-                self.effects.answers.push(Answer::Judged(reply, judged));
+                self.effects.responses.push(Response::Published(reply, judged));
             }
-            Job::TxLists(lists) => self.txlists(lists)?,
-            Job::Import { id, from, page } => {
+            Command::TxLists(lists) => self.txlists(lists)?,
+            Command::Import { id, from, page } => {
                 let verdict = match self.import(from, page) {
                     Err(error) if error.is_retryable() => {
                         self.abandon(&error);
@@ -246,37 +249,37 @@ impl Chain {
                 let head = self.store.head()?;
                 self.effects.inputs.push(Input::Imported { id, head, verdict });
             }
-            Job::SetBase { base, open, reply } => {
+            Command::SetBase { base, open, reply } => {
                 let done = self.set_base(base, open);
-                self.effects.answers.push(Answer::Base(reply, done.clone()));
+                self.effects.responses.push(Response::Base(reply, done.clone()));
                 done?;
             }
-            Job::L1Head(head) => self.validator.set_l1_head(Some(head)),
-            Job::L1Reorg { anchor, reply } => {
+            Command::L1Head(head) => self.validator.set_l1_head(Some(head)),
+            Command::L1Reorg { anchor, reply } => {
                 let reorg = self.l1_reorg(anchor);
-                self.effects.answers.push(Answer::L1Reorg(reply, reorg.clone()));
+                self.effects.responses.push(Response::L1Reorg(reply, reorg.clone()));
                 reorg?;
             }
-            Job::L1Restored { anchor, reply } => {
+            Command::L1Restored { anchor, reply } => {
                 let done = self.l1_restored(anchor);
-                self.effects.answers.push(Answer::Base(reply, done.clone()));
+                self.effects.responses.push(Response::Base(reply, done.clone()));
                 done?;
             }
-            Job::Unreadable { block, hash } => self.unreadable(block, hash)?,
-            Job::Expected { moment, reply } => {
+            Command::Unreadable { block, hash } => self.unreadable(block, hash)?,
+            Command::Expected { moment, reply } => {
                 let expected = self.handovers.expected(self.validator.lookahead(), moment);
                 // Whoever asked may have gone.
                 reply.send(expected).ok();
             }
-            Job::Status(status) => self.tell(SdkEvent::Status { status }),
-            Job::Tick => self.tick()?,
-            Job::Recall => self.recall()?,
+            Command::Status(status) => self.emit(SdkEvent::Status { status }),
+            Command::Tick => self.tick()?,
+            Command::WarmUp => self.warm_up()?,
         }
         Ok(())
     }
 
     /// Tells everybody. In the span of the message that brought it about, which ends with this.
-    fn tell(&mut self, event: SdkEvent) {
+    fn emit(&mut self, event: SdkEvent) {
         tracing::debug!(event = event.label(), "tells");
         self.effects.events.push(event);
     }
@@ -285,7 +288,7 @@ impl Chain {
     fn head_moved(&mut self, before: Option<Head>) -> Result<(), StorageError> {
         let head = self.store.head()?;
         if head != before {
-            self.tell(SdkEvent::Head { head });
+            self.emit(SdkEvent::Head { head });
             self.effects.inputs.push(Input::Applied { head });
             self.metrics.head(head);
         }
@@ -297,7 +300,7 @@ impl Chain {
         let before = (self.store.base()?, self.store.head()?);
         let update = self.store.set_base(base)?;
         self.storage_works();
-        for (block, hash) in self.wanted.settle(base.number, &[]) {
+        for (block, hash) in self.missing_txlists.settle(base.number, &[]) {
             self.effects.inputs.push(Input::TxListUnwanted { block, hash });
         }
         self.moved(update)?;
@@ -306,7 +309,7 @@ impl Chain {
         if self.open {
             // What is in the store already may still lack its transaction lists.
             let known = if opens { BlockNumber::MAX } else { before.0.map_or(0, |before| before.number) };
-            self.want_missing(base.next(), known)?;
+            self.request_missing_lists(base.next(), known)?;
             let head = self.store.head()?;
             self.effects.inputs.push(if opens {
                 Input::Start { base: base.number, head }
@@ -322,7 +325,7 @@ impl Chain {
     }
 
     /// Asks for the lists that blocks of these heights lack.
-    fn want_missing(&mut self, from: BlockNumber, through: BlockNumber) -> Result<(), StorageError> {
+    fn request_missing_lists(&mut self, from: BlockNumber, through: BlockNumber) -> Result<(), StorageError> {
         let mut from = from;
         while from <= through {
             let page = self.store.range(from, 256)?;
@@ -330,7 +333,7 @@ impl Chain {
             from = last.block.saturating_add(1);
             for stored in page.iter().filter(|stored| stored.block <= through) {
                 if !self.store.contains(&stored.txlist_hash())? {
-                    self.want(stored, false);
+                    self.request_list(stored, false);
                 }
             }
         }

@@ -7,9 +7,9 @@ use p2p_validation::{Arrival, Missing};
 use preconfirmation_types::Container as _;
 use tracing::Span;
 
-use super::{Candidate, Chain};
+use super::{Candidate, ChainProcessor};
 
-impl Chain {
+impl ChainProcessor {
     /// Lets a candidate wait, its verdict open for as long as the network lets it. Whoever has to go for it settles Ignore
     /// by being dropped.
     pub(super) fn wait(&mut self, missing: Missing, mut candidate: Candidate) {
@@ -105,6 +105,6 @@ impl Chain {
             Some(Missing::Time(due)) => WaitedFor::Time(due),
             Some(Missing::Schedule(_)) | None => return,
         };
-        self.tell(SdkEvent::DeferredTooLong { block, hash, waited_for });
+        self.emit(SdkEvent::DeferredTooLong { block, hash, waited_for });
     }
 }

@@ -9,7 +9,7 @@ use p2p_types::{B256, BlockNumber, Origin, SdkEvent};
 use p2p_validation::Linked;
 use tracing::Span;
 
-use super::{Candidate, Chain, Judged};
+use super::{Candidate, ChainProcessor, PublishDecision};
 
 /// Linked against the store and against what stands before it here. Never outlives a batch.
 #[derive(Debug, Default)]
@@ -56,20 +56,20 @@ pub(super) struct Flushed {
     /// What had waited for what is stored.
     pub(super) next: VecDeque<Candidate>,
     /// For each commitment, in order.
-    pub(super) judged: Vec<Judged>,
+    pub(super) judged: Vec<PublishDecision>,
 }
 
 impl Flushed {
     /// Why something could not be stored that may be stored later.
     pub(super) fn refused(&self) -> Option<&StorageError> {
         self.judged.iter().find_map(|judged| match judged {
-            Judged::Failed(error) => Some(error),
+            PublishDecision::Failed(error) => Some(error),
             _ => None,
         })
     }
 }
 
-impl Chain {
+impl ChainProcessor {
     /// Stores what is staged, and tells of it. Nothing is told before it is in the store.
     pub(super) fn flush(&mut self) -> Result<Flushed, StorageError> {
         let staged = std::mem::take(&mut self.staged).commitments;
@@ -97,12 +97,12 @@ impl Chain {
                     self.metrics.dropped("store_full", 1);
                     // Catch-up asks for it again.
                     self.effects.inputs.push(Input::Seen { block: stored.block });
-                    flushed.judged.push(Judged::Failed(error));
+                    flushed.judged.push(PublishDecision::Failed(error));
                 }
                 Err(error) => return Err(error),
             }
         }
-        self.supply()?;
+        self.attach_txlists()?;
         self.head_moved(before)?;
         Ok(flushed)
     }
@@ -114,49 +114,49 @@ impl Chain {
         inserted: Inserted,
         origin: Origin,
         next: &mut VecDeque<Candidate>,
-    ) -> Result<Judged, StorageError> {
+    ) -> Result<PublishDecision, StorageError> {
         let span = Span::current();
         span.record("outcome", label(&inserted));
         let judged = match inserted {
-            Inserted::Known => return Ok(Judged::Known),
-            Inserted::Side => Judged::Side,
+            Inserted::Known => return Ok(PublishDecision::AlreadyStored),
+            Inserted::Side => PublishDecision::NonCanonical,
             Inserted::New if stored.is_handover() => {
                 let (block, commitment) = (stored.block, stored.recovered);
-                self.tell(SdkEvent::Handover { block, commitment, origin });
-                return Ok(Judged::Stored);
+                self.emit(SdkEvent::Handover { block, commitment, origin });
+                return Ok(PublishDecision::Stored);
             }
             Inserted::New => {
                 self.applied(stored.clone(), origin);
-                Judged::Stored
+                PublishDecision::Stored
             }
             // An L1 reorg had taken it, and what it stands on, out of the chain.
             Inserted::Restored { adopted } => {
                 for block in adopted {
                     self.applied(block, origin);
                 }
-                Judged::Stored
+                PublishDecision::Stored
             }
             Inserted::Superseded { previous, dropped, adopted } => {
                 let from = adopted.first().map_or(stored.block, |lowest| lowest.block);
                 tracing::info!(%previous, from, dropped = dropped.len(), "reorg");
                 self.metrics.reorg("fork");
-                self.forget_wanted(&dropped);
-                self.tell(SdkEvent::Reorg { dropped, from });
+                self.forget_missing(&dropped);
+                self.emit(SdkEvent::Reorg { dropped, from });
                 // What wins need not be the one that was inserted.
                 let stands = adopted.iter().any(|block| block.hash() == stored.hash());
                 for block in adopted {
                     self.applied(block, origin);
                 }
-                if stands { Judged::Stored } else { Judged::Side }
+                if stands { PublishDecision::Stored } else { PublishDecision::NonCanonical }
             }
         };
         next.extend(self.release(stored.hash()));
         Ok(judged)
     }
 
-    pub(super) fn forget_wanted(&mut self, dropped: &[B256]) {
+    pub(super) fn forget_missing(&mut self, dropped: &[B256]) {
         self.applied.retain(|applied| !dropped.contains(&applied.stored.hash()));
-        for (block, hash) in self.wanted.forget(dropped) {
+        for (block, hash) in self.missing_txlists.forget(dropped) {
             self.effects.inputs.push(Input::TxListUnwanted { block, hash });
         }
     }

@@ -8,7 +8,7 @@ use p2p_validation::Missing;
 use preconfirmation_p2p::Verdict;
 use tracing::Span;
 
-use super::{Chain, Listed, staged::store_span};
+use super::{ChainProcessor, VerifiedTxList, staged::store_span};
 
 /// A block that has become part of the chain, and whose list is to be looked for.
 #[derive(Debug)]
@@ -27,16 +27,16 @@ struct Supply {
     is_news: bool,
 }
 
-impl Chain {
+impl ChainProcessor {
     /// A block has become part of the chain: tell of it. Its list follows with those of the whole batch.
     pub(super) fn applied(&mut self, stored: StoredCommitment, origin: Origin) {
         let (block, commitment) = (stored.block, stored.recovered.clone());
-        self.tell(SdkEvent::Commitment { block, commitment, origin });
+        self.emit(SdkEvent::Commitment { block, commitment, origin });
         self.applied.push(Applied { stored, origin, span: Span::current() });
     }
 
     /// Tells of the lists of the blocks that have just become part of the chain, or of the lack of them.
-    pub(super) fn supply(&mut self) -> Result<(), StorageError> {
+    pub(super) fn attach_txlists(&mut self) -> Result<(), StorageError> {
         let applied = std::mem::take(&mut self.applied);
         let mut supplies: Vec<Supply> = Vec::new();
         let mut places: HashMap<B256, Option<usize>> = HashMap::new();
@@ -67,11 +67,11 @@ impl Chain {
             let (_entered, hash) = (span.entered(), stored.txlist_hash());
             let place = places.get(&hash).copied().flatten();
             match place.and_then(|place| supplies.get_mut(place)) {
-                None => self.want(&stored, !matches!(origin, Origin::Sync(_))),
+                None => self.request_list(&stored, !matches!(origin, Origin::Sync(_))),
                 Some((supply, Ok(_))) => {
                     if std::mem::take(&mut supply.is_news) {
                         let bytes = supply.txlist.bytes().len();
-                        self.tell(SdkEvent::TxList { hash, bytes, origin });
+                        self.emit(SdkEvent::TxList { hash, bytes, origin });
                     }
                     self.ready(&stored);
                 }
@@ -79,7 +79,7 @@ impl Chain {
                     let error = error.clone();
                     self.storage_failed(&error);
                     self.metrics.dropped("store_full", 1);
-                    self.want(&stored, false);
+                    self.request_list(&stored, false);
                 }
                 Some((_, Err(error))) => return Err(error.clone()),
             }
@@ -89,26 +89,26 @@ impl Chain {
 
     fn ready(&mut self, stored: &StoredCommitment) {
         let (block, hash, raw_tx_list_hash) = (stored.block, stored.hash(), stored.txlist_hash());
-        self.tell(SdkEvent::BlockReady { block, hash, raw_tx_list_hash });
+        self.emit(SdkEvent::BlockReady { block, hash, raw_tx_list_hash });
     }
 
-    pub(super) fn want(&mut self, stored: &StoredCommitment, live: bool) {
-        if self.wanted.insert(stored) {
+    pub(super) fn request_list(&mut self, stored: &StoredCommitment, live: bool) {
+        if self.missing_txlists.insert(stored) {
             let (block, hash) = (stored.block, stored.txlist_hash());
             self.effects.inputs.push(Input::TxListWanted { block, hash, live });
         }
     }
 
     /// Verified lists: stored if a block wants them, held until one does otherwise.
-    pub(super) fn txlists(&mut self, lists: Vec<Listed>) -> Result<(), StorageError> {
+    pub(super) fn txlists(&mut self, lists: Vec<VerifiedTxList>) -> Result<(), StorageError> {
         let mut wanted = Vec::new();
         let mut others = Vec::new();
         for listed in lists {
-            let blocks = self.wanted.take(&listed.txlist.hash());
+            let blocks = self.missing_txlists.take(&listed.txlist.hash());
             if blocks.is_empty() { others.push(listed) } else { wanted.push((listed, blocks)) }
         }
         let highest = |blocks: &[(BlockNumber, B256)]| blocks.last().map_or(0, |(block, _)| *block);
-        let put = |(listed, blocks): &(Listed, Vec<_>)| (highest(blocks), listed.txlist.clone());
+        let put = |(listed, blocks): &(VerifiedTxList, Vec<_>)| (highest(blocks), listed.txlist.clone());
         let puts = wanted.iter().map(put).collect();
         let answers = self.put_all(wanted.iter().map(|(listed, _)| &listed.span), puts);
         for ((listed, blocks), answer) in wanted.into_iter().zip(answers) {
@@ -118,7 +118,7 @@ impl Chain {
                 verdict.settle(Verdict::Accept);
             }
         }
-        for Listed { txlist, origin, verdict, span } in others {
+        for VerifiedTxList { txlist, origin, verdict, span } in others {
             let entered = span.entered();
             let (outcome, goes_on) = self.hold(txlist, origin)?;
             entered.record("outcome", outcome);
@@ -131,7 +131,12 @@ impl Chain {
 
     /// A list that the application publishes.
     pub(super) fn local_list(&mut self, txlist: TxList) -> Result<(), StorageError> {
-        self.txlists(vec![Listed { txlist, origin: Origin::Local, verdict: None, span: Span::none() }])
+        self.txlists(vec![VerifiedTxList {
+            txlist,
+            origin: Origin::Local,
+            verdict: None,
+            span: Span::none(),
+        }])
     }
 
     fn put_all<'a>(
@@ -158,7 +163,7 @@ impl Chain {
                 self.metrics.dropped("store_full", 1);
                 for (block, block_hash) in blocks {
                     if let Some(stored) = self.store.by_hash(&block_hash)? {
-                        self.wanted.insert(&stored);
+                        self.missing_txlists.insert(&stored);
                         self.effects.inputs.push(Input::TxListWanted { block, hash, live: false });
                     }
                 }
@@ -168,10 +173,10 @@ impl Chain {
         }
         self.effects.inputs.push(Input::TxListArrived { hash });
         self.effects.seen.push(MessageId::of_txlist(txlist));
-        self.tell(SdkEvent::TxList { hash, bytes: txlist.bytes().len(), origin });
+        self.emit(SdkEvent::TxList { hash, bytes: txlist.bytes().len(), origin });
         for (block, block_hash) in blocks {
             let raw_tx_list_hash = hash;
-            self.tell(SdkEvent::BlockReady { block, hash: block_hash, raw_tx_list_hash });
+            self.emit(SdkEvent::BlockReady { block, hash: block_hash, raw_tx_list_hash });
         }
         Ok("stored")
     }
@@ -221,7 +226,7 @@ impl Chain {
             && let Some(stored) = self.store.by_block(block)?
             && stored.txlist_hash() == hash
         {
-            self.want(&stored, false);
+            self.request_list(&stored, false);
         }
         Ok(())
     }

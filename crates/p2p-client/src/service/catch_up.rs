@@ -5,8 +5,8 @@ use std::time::Instant;
 use p2p_catchup::{Failure, Input, Output, Reply, RequestId};
 use p2p_types::{BlockNumber, HeadSyncStatus, Origin, PeerId};
 
-use super::{Service, batch::Owner, now};
-use crate::chain::{Job, Listed, MAX_AHEAD};
+use super::{Service, now};
+use crate::chain::{Command, MAX_AHEAD, VerifiedTxList};
 
 impl Service {
     /// An answer to catch-up. What a head claims is bounded by what the schedule allows: a block has a second of
@@ -28,37 +28,36 @@ impl Service {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Send { id, to, request } => {
-                    let asker = self.asker.clone();
-                    let reply = self.tasks.spawn(async move { asker.reply(to, request).await });
+                    let requester = self.requester.clone();
+                    let reply = self.tasks.spawn(async move { requester.reply(to, request).await });
                     self.requests.push(Box::pin(async move {
                         let reply = reply.await.unwrap_or(Reply::Failed(Failure::NotAnswered));
                         (id, to, reply)
                     }));
                 }
-                Output::Import { id, from, page } => self.jobs.push(Job::Import { id, from, page }),
+                Output::Import { id, from, page } => {
+                    self.worker.inbox.push(Command::Import { id, from, page })
+                }
                 Output::TxList { from, txlist } => {
                     let span = tracing::debug_span!("txlist", peer = %from, hash = %txlist.hash());
-                    self.listed.push(Listed { txlist, origin: Origin::Sync(from), verdict: None, span });
+                    let origin = Origin::Sync(from);
+                    self.worker.inbox.push_txlist(VerifiedTxList { txlist, origin, verdict: None, span });
                 }
-                Output::Report { peer, offence } => self.asker.network.report(peer, offence),
-                // Behind the jobs that it builds on: what is said to be here is in the store by then.
-                Output::Status(status) => {
-                    self.jobs.pop_if(|last| matches!(last, Job::Status(_)));
-                    self.jobs.push(Job::Status(status));
-                }
+                Output::Report { peer, offence } => self.requester.network.report(peer, offence),
+                // Behind the commands that it builds on: what is said to be here is in the store by then.
+                Output::Status(status) => self.worker.inbox.push(Command::Status(status)),
             }
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let chain = matches!(self.owner, Owner::Idle(_)).then_some(self.chain_deadline).flatten();
-        [self.machine.next_deadline(), chain].into_iter().flatten().min()
+        [self.machine.next_deadline(), self.worker.deadline()].into_iter().flatten().min()
     }
 
     pub(super) fn tick(&mut self) {
         let now = now();
-        if self.chain_deadline.is_some_and(|deadline| deadline <= now) && self.jobs.is_empty() {
-            self.jobs.push(Job::Tick);
+        if self.worker.deadline().is_some_and(|deadline| deadline <= now) {
+            self.worker.inbox.tick_if_empty();
         }
         if self.machine.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.catch_up(Input::Tick);
@@ -66,11 +65,8 @@ impl Service {
     }
 
     pub(super) fn retry_schedule(&mut self) {
-        if let Owner::Idle(chain) = &self.owner
-            && chain.waits_for_time()
-            && !self.paused
-        {
-            self.jobs.push(Job::Tick);
+        if self.worker.waits_for_time() && !self.ingestion_paused {
+            self.worker.inbox.push(Command::Tick);
         }
     }
 

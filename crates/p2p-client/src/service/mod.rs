@@ -1,12 +1,14 @@
-//! The one task that owns everything: it waits, and lets others work. Nothing slow happens in it: signatures
-//! and hashes are checked on blocking threads, the chain and its store are worked on by one blocking thread
-//! at a time, requests are futures in a set. Where the store waits for no device, work that is shorter than waking a
-//! thread is done in it.
+//! The service task: one event loop over network events, commands of handles, catch-up's requests and timers.
+//!
+//! Nothing slow happens in it: signatures and hashes are checked on Tokio's blocking pool, the chain processor and its
+//! store are driven by the [`ChainWorker`] on one blocking thread at a time, and requests are futures in a set. Where the
+//! store waits for no device, work that is shorter than waking a thread is done in the task.
 
-mod batch;
 mod catch_up;
-mod intake;
-mod taps;
+mod effects;
+mod ingestion;
+mod subscribers;
+mod worker;
 
 use std::{sync::Arc, time::Instant};
 
@@ -16,81 +18,40 @@ use futures::{
     stream::{FuturesOrdered, FuturesUnordered},
 };
 use p2p_catchup::{CatchUp, Reply, RequestId};
-use p2p_storage::{SdkStorage, SeenCache, StorageError};
-use p2p_types::{B256, Base, BlockNumber, HeadSyncStatus, Origin, PeerId, SdkEvent, TxList, UnixSeconds};
-use p2p_validation::{Authenticated, LookaheadError, Slot};
+use p2p_storage::{SdkStorage, SeenCache};
+use p2p_types::{BlockNumber, HeadSyncStatus, PeerId, SdkEvent, UnixSeconds};
 use preconfirmation_p2p::{InboundRequest, NetworkError, NetworkEvent, NetworkEvents};
 use tokio::{
-    sync::{broadcast, mpsc, oneshot, watch},
+    sync::{broadcast, mpsc, watch},
     task::{JoinError, JoinHandle, yield_now},
     time::{sleep_until, timeout},
 };
 use tokio_util::task::TaskTracker;
-use tracing::Span;
 
 use crate::{
-    L1Reorg, P2pClientConfig, P2pClientError,
-    chain::{Arrived, Chain, Conflict, Job, Judged, Listed},
+    P2pClientConfig, P2pClientError,
+    chain::{ChainProcessor, Command, PublishDecision, VerifiedTxList},
     client::{State, knows_its_parent},
-    requests::Asker,
+    command::ServiceCommand,
+    requests::Requester,
     skew::Skew,
 };
-use batch::{Owner, batch_done};
-use taps::Taps;
+use subscribers::LosslessSubscribers;
+use worker::ChainWorker;
 
-/// Most jobs that wait for the owner of the chain before nothing new is taken in.
-const MAX_JOBS: usize = 512;
-
-/// What a handle asks of the service.
-pub(crate) enum Command {
-    SetBase {
-        base: Base,
-        open: bool,
-        reply: oneshot::Sender<Result<(), StorageError>>,
-    },
-    L1Head(BlockNumber),
-    L1Reorg {
-        anchor: BlockNumber,
-        reply: oneshot::Sender<Result<L1Reorg, StorageError>>,
-    },
-    L1Restored {
-        anchor: BlockNumber,
-        reply: oneshot::Sender<Result<(), StorageError>>,
-    },
-    /// The list of a block in the store cannot be read.
-    Unreadable {
-        block: BlockNumber,
-        hash: B256,
-    },
-    Expected {
-        moment: UnixSeconds,
-        reply: oneshot::Sender<Result<Option<Slot>, LookaheadError>>,
-    },
-    Publish {
-        commitment: Box<Authenticated>,
-        txlist: Option<TxList>,
-        acknowledged: Option<Conflict>,
-        /// It goes out even while the client is not live.
-        behind: bool,
-        reply: oneshot::Sender<Judged>,
-        span: Span,
-    },
-    TxList(TxList, Span),
-    /// A reader that loses nothing.
-    Tap(mpsc::Sender<SdkEvent>),
-    Shutdown,
-}
+/// Most commands that wait for the chain processor before nothing new is taken in.
+const MAX_WAITING: usize = 512;
 
 /// A list that a worker hashes; nothing comes of what it rejects.
-type Prepared = JoinHandle<Option<Listed>>;
+type Prepared = JoinHandle<Option<VerifiedTxList>>;
 
 /// What a service is made of.
 pub(crate) struct ServiceParts {
     pub(crate) config: P2pClientConfig,
     pub(crate) store: Arc<dyn SdkStorage>,
-    pub(crate) asker: Asker,
+    pub(crate) requester: Requester,
     pub(crate) network: NetworkEvents,
-    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) commands: mpsc::Receiver<ServiceCommand>,
     pub(crate) events: broadcast::Sender<SdkEvent>,
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) state: watch::Sender<State>,
@@ -100,80 +61,68 @@ pub(crate) struct ServiceParts {
 pub(crate) struct Service {
     config: P2pClientConfig,
     store: Arc<dyn SdkStorage>,
-    asker: Asker,
+    requester: Requester,
     network: NetworkEvents,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<ServiceCommand>,
     events: broadcast::Sender<SdkEvent>,
-    taps: Taps,
-    /// A lossless reader is behind: no intake until it has caught up.
-    paused: bool,
+    lossless: LosslessSubscribers,
+    /// A lossless subscriber is behind: nothing is taken in until it has caught up.
+    ingestion_paused: bool,
     /// Counts what has changed in the store, for those who follow it there.
     changes: watch::Sender<u64>,
     state: watch::Sender<State>,
     tasks: TaskTracker,
     machine: CatchUp,
     seen: SeenCache,
-    owner: Owner,
-    /// What the application asks. It goes first, and on while intake is paused.
-    commanded: Vec<Job>,
-    /// What comes in from the network.
-    jobs: Vec<Job>,
-    /// Verified lists for the next batch.
-    listed: Vec<Listed>,
+    worker: ChainWorker,
     /// The block that was applied last, and its timestamp.
     newest: Option<(BlockNumber, UnixSeconds)>,
     /// Our clock against those of preconfers.
     skew: Skew,
     /// Where catch-up stands by its own account.
     claimed: HeadSyncStatus,
-    /// When something in the chain's pending pool is to be looked at.
-    chain_deadline: Option<Instant>,
-    /// Gossip for the next batch.
-    commitments: Vec<Arrived>,
     /// In order of arrival, whichever worker is done first.
     txlists: FuturesOrdered<Prepared>,
     /// What catch-up has asked; each in a task of its own, where small lists are hashed.
     requests: FuturesUnordered<BoxFuture<'static, (RequestId, PeerId, Reply)>>,
-    /// What peers have asked and nobody answers so far. Bounded by the network's `serving.in_work`.
-    asked: Vec<(PeerId, InboundRequest)>,
-    answering: FuturesUnordered<JoinHandle<()>>,
+    /// Requests of peers that wait for a thread to serve them. Bounded by the network's `serving.in_work`.
+    inbound_requests: Vec<(PeerId, InboundRequest)>,
+    serving: FuturesUnordered<JoinHandle<()>>,
 }
 
 impl Service {
     pub(crate) fn new(parts: ServiceParts) -> Result<Self, P2pClientError> {
-        let ServiceParts { config, store, asker, network, commands, events, changes, state, tasks } = parts;
+        let ServiceParts { config, store, requester, network, commands, events, changes, state, tasks } =
+            parts;
         let mut machine = CatchUp::new(config.catchup(), config.seed).map_err(crate::ConfigError::from)?;
         machine.set_wall_clock(now(), config.clock.now());
         let soft_fail = config.gossipsub_validation_soft_fail;
-        let chain = Chain::new(
+        let processor = ChainProcessor::new(
             store.clone(),
-            asker.validator.clone(),
+            requester.validator.clone(),
             &config.memory,
             soft_fail,
-            asker.metrics.clone(),
+            requester.metrics.clone(),
             now(),
         );
+        let mut worker = ChainWorker::new(processor, store.clone());
+        worker.inbox.push_from_application(Command::WarmUp);
         Ok(Self {
             machine,
             seen: SeenCache::new(config.memory.seen, config.memory.seen_ttl),
-            owner: Owner::Idle(Box::new(chain)),
-            taps: Taps::default(),
-            paused: false,
-            commanded: vec![Job::Recall],
-            jobs: Vec::new(),
-            listed: Vec::new(),
+            worker,
+            lossless: LosslessSubscribers::default(),
+            ingestion_paused: false,
             newest: None,
             skew: Skew::default(),
             claimed: HeadSyncStatus::default(),
-            chain_deadline: None,
-            commitments: Vec::new(),
             txlists: FuturesOrdered::new(),
             requests: FuturesUnordered::new(),
-            asked: Vec::new(),
-            answering: FuturesUnordered::new(),
+            inbound_requests: Vec::new(),
+            serving: FuturesUnordered::new(),
             config,
             store,
-            asker,
+            requester,
             network,
             commands,
             events,
@@ -194,38 +143,35 @@ impl Service {
         let Self {
             config,
             store,
-            asker,
+            requester,
             network: events,
             mut commands,
-            commanded,
             state,
             tasks,
-            owner,
-            taps,
+            mut worker,
+            lossless,
             ..
         } = self;
         let limit = config.shutdown_timeout;
         let down = async {
             // 1. No more commands: whoever waits is told `Closed`. Who has a place already, and prepares what is to be
             //    published, takes it first.
-            drop(commanded);
+            drop(std::mem::take(&mut worker.inbox));
             commands.close();
             while let Some(command) = commands.recv().await {
                 drop(command);
             }
             // 2. The running batch ends, so that what was given to the store is in it. With the chain go the
             //    verdicts that are still open: they settle Ignore.
-            if let Owner::Busy(batch) = owner {
-                batch.await.map(drop).map_err(|_| P2pClientError::Join("chain"))?;
-            }
+            worker.shut_down().await?;
             drop(store);
-            // 3. Lossless readers read what is in their queues; what is not is in the store.
-            asker.metrics.dropped("events", taps.backlog());
-            drop(taps);
+            // 3. Lossless subscribers read what is in their queues; what is not is in the store.
+            requester.metrics.dropped("events", lossless.overflow());
+            drop(lossless);
             // 4. The network says goodbye to its peers.
             drop(events);
-            asker.network.shutdown();
-            drop(asker);
+            requester.network.shutdown();
+            drop(requester);
             if !network.is_finished() {
                 network_end((&mut network).await)?;
             }
@@ -248,27 +194,26 @@ impl Service {
         let mut schedule_retry = tokio::time::interval(self.config.schedule_retry);
         schedule_retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.gather().await;
-            self.start_batch()?;
-            self.start_answering();
+            self.batching_window().await;
+            self.run_chain()?;
+            self.start_serving();
             let (flows, reads) = (self.flows(), self.reads());
-            let deadline = self.deadline().filter(|_| !self.paused);
+            let deadline = self.deadline().filter(|_| !self.ingestion_paused);
             tokio::select! {
                 biased;
                 ended = &mut *network => {
                     network_end(ended)?;
                     return Err(NetworkError::Closed.into());
                 }
-                done = batch_done(&mut self.owner) => {
-                    let effects = self.finish_batch(done)?;
-                    self.apply(effects)?;
+                effects = self.worker.finished() => {
+                    self.apply(effects?)?;
                     self.measure();
                 }
-                command = self.commands.recv(), if self.commanded.len() < MAX_JOBS => match command {
-                    Some(Command::Shutdown) | None => return Ok(()),
+                command = self.commands.recv(), if self.worker.inbox.application_commands() < MAX_WAITING => match command {
+                    Some(ServiceCommand::Shutdown) | None => return Ok(()),
                     Some(command) => self.command(command),
                 },
-                () = self.taps.drained(), if self.taps.backlog() > 0 => self.resume(),
+                () = self.lossless.fill_room(), if self.lossless.overflow() > 0 => self.resume_ingestion(),
                 Some(listed) = self.txlists.next(), if flows => self.prepared(listed)?,
                 Some((id, from, reply)) = self.requests.next(), if flows => {
                     self.replied(id, from, reply);
@@ -277,8 +222,8 @@ impl Service {
                         self.replied(id, from, reply);
                     }
                 }
-                Some(answered) = self.answering.next() => {
-                    if let Err(error) = answered {
+                Some(served) = self.serving.next() => {
+                    if let Err(error) = served {
                         tracing::error!(%error, "serving died");
                     }
                 }
@@ -300,8 +245,8 @@ impl Service {
     /// Before commitments are judged, other tasks that have something to do get a turn, and what comes in with that
     /// joins the batch. A peer whose copy has come by then is not sent one: under load each message crosses fewer
     /// links, which saves more than the wait costs.
-    async fn gather(&mut self) {
-        if self.commitments.is_empty() || self.paused || !matches!(self.owner, Owner::Idle(_)) {
+    async fn batching_window(&mut self) {
+        if self.worker.inbox.commitments() == 0 || self.ingestion_paused || !self.worker.is_idle() {
             return;
         }
         yield_now().await;
@@ -315,47 +260,46 @@ impl Service {
 
     /// Whether what comes in is worked off.
     fn flows(&self) -> bool {
-        !self.paused && self.jobs.len() + self.listed.len() < MAX_JOBS
+        !self.ingestion_paused && self.worker.inbox.ingested() < MAX_WAITING
     }
 
     /// Whether there is room for what comes in.
     fn reads(&self) -> bool {
         self.flows()
-            && self.commitments.len() < self.config.queues.commitments.get()
+            && self.worker.inbox.commitments() < self.config.queues.commitments.get()
             && self.txlists.len() < self.config.queues.txlists.get()
     }
 
-    fn command(&mut self, command: Command) {
-        let job = match command {
-            Command::SetBase { base, open, reply } => Job::SetBase { base, open, reply },
-            Command::L1Head(head) => Job::L1Head(head),
-            Command::L1Reorg { anchor, reply } => Job::L1Reorg { anchor, reply },
-            Command::L1Restored { anchor, reply } => Job::L1Restored { anchor, reply },
-            Command::Unreadable { block, hash } => Job::Unreadable { block, hash },
-            Command::Expected { moment, reply } => Job::Expected { moment, reply },
-            // A handler that publishes while it is behind would fill memory with the events of that.
-            Command::Publish { reply, .. } if self.taps.backlog() >= self.config.queues.events.get() => {
-                drop(reply.send(Judged::Busy));
-                return;
-            }
-            Command::Publish { behind: false, reply, .. } if !knows_its_parent(&self.machine.status()) => {
-                drop(reply.send(Judged::NotLive(self.machine.status())));
-                return;
-            }
-            Command::Publish { commitment, txlist, acknowledged, reply, span, .. } => {
-                Job::Local { commitment, txlist, acknowledged, reply, span }
-            }
-            Command::TxList(txlist, span) => {
-                Job::TxLists(vec![Listed { txlist, origin: Origin::Local, verdict: None, span }])
-            }
-            Command::Tap(events) => return self.taps.add(events),
-            Command::Shutdown => return,
+    fn command(&mut self, command: ServiceCommand) {
+        let command = match command {
+            ServiceCommand::Chain(command) => command,
+            ServiceCommand::SubscribeLossless(events) => return self.lossless.add(events),
+            ServiceCommand::Shutdown => return,
         };
-        self.commanded.push(job);
+        if let Command::Publish { allow_behind, .. } = &command
+            && let Some(refused) = self.refuses_to_publish(*allow_behind)
+            && let Command::Publish { reply, .. } = command
+        {
+            // Whoever asked may have gone.
+            return drop(reply.send(refused));
+        }
+        self.worker.inbox.push_from_application(command);
     }
 
-    fn prepared(&mut self, listed: Result<Option<Listed>, JoinError>) -> Result<(), P2pClientError> {
-        self.listed.extend(listed.map_err(|_| P2pClientError::Join("validation"))?);
+    /// Why nothing can be published at the moment, if that is so.
+    fn refuses_to_publish(&self, allow_behind: bool) -> Option<PublishDecision> {
+        // A handler that publishes while it is behind would fill memory with the events of that.
+        if self.lossless.overflow() >= self.config.queues.events.get() {
+            return Some(PublishDecision::Busy);
+        }
+        let status = self.machine.status();
+        (!allow_behind && !knows_its_parent(&status)).then_some(PublishDecision::NotLive(status))
+    }
+
+    fn prepared(&mut self, listed: Result<Option<VerifiedTxList>, JoinError>) -> Result<(), P2pClientError> {
+        if let Some(txlist) = listed.map_err(|_| P2pClientError::Join("validation"))? {
+            self.worker.inbox.push_txlist(txlist);
+        }
         Ok(())
     }
 }

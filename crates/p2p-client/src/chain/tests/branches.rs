@@ -33,7 +33,7 @@ fn a_settled_block_that_contradicts_the_chain_takes_it_down() {
     let dropped = blocks.iter().map(Preconfirmation::hash).collect();
     assert!(effects.events.contains(&SdkEvent::Reorg { dropped, from: BASE + 1 }));
     assert!(effects.events.contains(&SdkEvent::Head { head: None }));
-    assert_eq!(rig.chain.wanted.len(), 0);
+    assert_eq!(rig.chain.missing_txlists.len(), 0);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn what_l1_gives_back_stands_as_before() {
     }
     rig.l1_reorg(0);
     let (reply, done) = oneshot::channel();
-    let effects = rig.process(vec![Job::L1Restored { anchor: 0, reply }]);
+    let effects = rig.process(vec![Command::L1Restored { anchor: 0, reply }]);
     done.blocking_recv().unwrap().unwrap();
     assert_eq!(shown(&effects), [11, 12, 13]);
     assert_eq!(shown(&rig.gossip(&block(BASE + 4, blocks[2].hash(), 4))), [14]);

@@ -42,7 +42,7 @@ fn what_the_store_holds_of_the_last_minutes_counts_as_seen() {
     let id = |preconf| {
         MessageId::of_commitment(&preconfirmation_types::Container::to_ssz(&sign_by(&key(1), preconf)))
     };
-    let seen = rig.restarted().process(vec![Job::Recall]).seen;
+    let seen = rig.restarted().process(vec![Command::WarmUp]).seen;
     assert_eq!(seen, [id(&recent), MessageId::of_txlist(&list(2)), id(&handover)]);
 }
 
@@ -50,7 +50,7 @@ fn what_the_store_holds_of_the_last_minutes_counts_as_seen() {
 fn a_base_alone_does_not_open_the_gate() {
     let mut rig = Rig::without_base(StorageLimits::default());
     let (reply, _done) = oneshot::channel();
-    let effects = rig.process(vec![Job::SetBase { base: Base::at(BASE), open: false, reply }]);
+    let effects = rig.process(vec![Command::SetBase { base: Base::at(BASE), open: false, reply }]);
     assert!(effects.inputs.is_empty());
     let effects = rig.set_base(Base::at(BASE));
     assert_eq!(effects.inputs, [Input::Start { base: BASE, head: None }]);

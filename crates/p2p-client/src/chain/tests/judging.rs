@@ -44,7 +44,7 @@ fn what_waits_is_told_to_catch_up_and_given_up_after_its_time() {
     let waiting = |highest| Input::Waiting { highest };
     assert_eq!((shown(&effects), effects.inputs), (vec![], vec![orphan, waiting(Some(BASE + 3))]));
     rig.now = rig.chain.next_deadline().unwrap();
-    let effects = rig.process(vec![Job::Tick]);
+    let effects = rig.process(vec![Command::Tick]);
     assert_eq!(effects.inputs, [Input::OrphanGone { parent }, waiting(None)]);
     let (block, hash) = (BASE + 3, blocks[2].hash());
     let waited_for = WaitedFor::Parent(blocks[1].hash());
@@ -105,7 +105,7 @@ fn gossip_of_one_batch_is_stored_at_once_and_told_in_order() {
     // The last ones wait for the first, and join its write.
     let order = [4, 2, 3, 0, 1];
     let gossip = order.iter().map(|&i| arrived(&key(1), &blocks[i])).collect();
-    let effects = rig.process(vec![Job::Gossip(gossip)]);
+    let effects = rig.process(vec![Command::Gossip(gossip)]);
     assert_eq!(shown(&effects), [11, 12, 13, 14, 15]);
     let heads = effects.events.iter().filter(|event| matches!(event, SdkEvent::Head { .. })).count();
     assert_eq!(heads, 1, "one for each write");
@@ -116,7 +116,7 @@ fn what_stands_on_a_block_that_the_store_refused_is_refused_with_it() {
     let mut rig = Rig::without_base(StorageLimits { commitments: 1, ..StorageLimits::default() });
     rig.set_base(Base::at(BASE));
     let gossip = chain(3).iter().map(|block| arrived(&key(1), block)).collect();
-    let effects = rig.process(vec![Job::Gossip(gossip)]);
+    let effects = rig.process(vec![Command::Gossip(gossip)]);
     assert!(effects.fatal.is_none());
     assert_eq!(shown(&effects), [11]);
     assert!(effects.inputs.contains(&Input::Seen { block: 12 }));
@@ -144,12 +144,12 @@ fn evidence_is_stored_and_told_once() {
     assert!(proofs(&rig.gossip(&other)).is_empty());
     // After a restart both are remembered, and the proof is no news.
     let mut restarted = rig.restarted();
-    assert!(proofs(&restarted.process(vec![Job::Recall])).is_empty());
+    assert!(proofs(&restarted.process(vec![Command::WarmUp])).is_empty());
     // A handover that came before the restart convicts a block that comes after.
     let handover = block(BASE + 2, other.hash(), 0);
     rig.gossip(&handover);
     let mut restarted = rig.restarted();
-    restarted.process(vec![Job::Recall]);
+    restarted.process(vec![Command::WarmUp]);
     let late = block(BASE + 2, other.hash(), 5);
     let kinds: Vec<_> = proofs(&restarted.gossip(&late)).into_iter().map(|proof| proof.0).collect();
     assert_eq!(kinds, [Misbehaviour::BlockAfterEop], "the window's equivocation is proven already");
@@ -160,7 +160,7 @@ fn a_handover_makes_the_next_preconfer_the_expected_one() {
     let mut rig = Rig::new();
     let expected = |rig: &mut Rig| {
         let (reply, answer) = oneshot::channel();
-        rig.process(vec![Job::Expected { moment: NOW, reply }]);
+        rig.process(vec![Command::Expected { moment: NOW, reply }]);
         answer.blocking_recv().unwrap().unwrap().unwrap().window.end
     };
     assert_eq!(expected(&mut rig), UnixSeconds::new(WINDOW - 1));
@@ -168,13 +168,16 @@ fn a_handover_makes_the_next_preconfer_the_expected_one() {
     assert_eq!(expected(&mut rig), UnixSeconds::new(2 * WINDOW - 1));
     let mut restarted = rig.restarted();
     rig.gossip(&block(BASE + 1, B256::ZERO, 7));
-    restarted.process(vec![Job::Recall]);
+    restarted.process(vec![Command::WarmUp]);
     assert_eq!(expected(&mut restarted), UnixSeconds::new(2 * WINDOW - 1), "also after a restart");
 }
 
 #[test]
 fn the_head_of_l1_decides_how_old_an_anchor_may_be() {
     let mut rig = Rig::new();
-    rig.process(vec![Job::L1Head(1_000)]);
-    assert!(matches!(rig.local(&chain(1)[0], None).0, Judged::Rejected(Rejection::StaleAnchor { .. })));
+    rig.process(vec![Command::L1Head(1_000)]);
+    assert!(matches!(
+        rig.local(&chain(1)[0], None).0,
+        PublishDecision::Rejected(Rejection::StaleAnchor { .. })
+    ));
 }

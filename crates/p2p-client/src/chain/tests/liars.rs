@@ -26,7 +26,7 @@ fn short_schedule(rig: &mut Rig) {
     let schedule = p2p_validation::StaticSchedule::new(vec![slot(1, 0, WINDOW - 1)]).unwrap();
     let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(schedule));
     let config = MemoryConfig::default();
-    rig.chain = Chain::new(rig.store.clone(), validator, &config, false, Arc::default(), rig.now);
+    rig.chain = ChainProcessor::new(rig.store.clone(), validator, &config, false, Arc::default(), rig.now);
     rig.set_base(Base::at(BASE));
 }
 
@@ -50,7 +50,7 @@ fn heights_that_strangers_sign_are_not_seen() {
     let gossip = |rig: &mut Rig, signer: u8, preconf: &Preconfirmation| {
         let mut one = arrived(&key(signer), preconf);
         one.arrival = Arrival::Live(late);
-        rig.process_at(late, vec![Job::Gossip(vec![one])])
+        rig.process_at(late, vec![Command::Gossip(vec![one])])
     };
     gossip(&mut rig, 1, &blocks[0]);
     // A window of the next epoch, which nobody knows yet, at the end of all heights.
@@ -83,7 +83,7 @@ fn what_waits_expires_while_the_base_moves() {
     let mut gone = None;
     for i in 1..=50_u64 {
         rig.now += std::time::Duration::from_secs(12);
-        let effects = rig.process(vec![Job::Tick]);
+        let effects = rig.process(vec![Command::Tick]);
         if effects.inputs.contains(&Input::Waiting { highest: None }) {
             gone.get_or_insert(i);
         }
@@ -116,7 +116,7 @@ fn an_early_block_waits_until_it_is_due_and_a_far_one_may_come_again() {
     assert_eq!(shown(&rig.gossip(&at(5))), [0; 0]);
     assert!(rig.chain.waits_for_time());
     let tick = |rig: &mut Rig, after: u64| {
-        shown(&rig.process_at(UnixSeconds::new(NOW.get() + after), vec![Job::Tick]))
+        shown(&rig.process_at(UnixSeconds::new(NOW.get() + after), vec![Command::Tick]))
     };
     assert_eq!(tick(&mut rig, 2), [0; 0]);
     assert_eq!(tick(&mut rig, 3), [11]);
@@ -136,7 +136,7 @@ fn a_lookahead_that_fails_leaves_nothing_seen() {
     let mut rig = Rig::new();
     let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(Failing));
     let config = MemoryConfig::default();
-    rig.chain = Chain::new(rig.store.clone(), validator, &config, false, Arc::default(), rig.now);
+    rig.chain = ChainProcessor::new(rig.store.clone(), validator, &config, false, Arc::default(), rig.now);
     assert_eq!(rig.gossip(&chain(1)[0]).unseen.len(), 1);
 }
 
@@ -161,7 +161,7 @@ fn the_next_preconfer_cannot_rewrite_two_turns() {
         parent = rewrite.hash();
         let mut one = arrived(&key(1), &rewrite);
         one.arrival = Arrival::Live(third);
-        let effects = rig.process_at(third, vec![Job::Gossip(vec![one])]);
+        let effects = rig.process_at(third, vec![Command::Gossip(vec![one])]);
         assert_eq!(count(&effects, "reorg"), 0);
     }
     assert_eq!(rig.head(), Some(BASE + 21));
@@ -246,7 +246,7 @@ fn siblings_of_one_height_make_few_events_and_what_is_built_on_is_admitted() {
     };
     let mut one = arrived(&key(1), &child);
     one.arrival = Arrival::Live(third);
-    rig.process_at(third, vec![Job::Gossip(vec![one])]);
+    rig.process_at(third, vec![Command::Gossip(vec![one])]);
     let page = [sign_by(&key(2), &named), sign_by(&key(1), &child)];
     let page = page.map(|signed| rig.authenticated(signed)).to_vec();
     rig.now += std::time::Duration::from_secs(1);
@@ -257,7 +257,7 @@ fn siblings_of_one_height_make_few_events_and_what_is_built_on_is_admitted() {
         p2p_catchup::Output::Send { id, .. } => Some(id),
         _ => None,
     });
-    rig.process_at(third, vec![Job::Import { id: id.unwrap(), from: peer(9), page }]);
+    rig.process_at(third, vec![Command::Import { id: id.unwrap(), from: peer(9), page }]);
     assert_eq!(rig.head(), Some(BASE + 12));
     assert!(rig.store.by_hash(&named.hash()).unwrap().is_some());
 }
@@ -286,14 +286,14 @@ fn one_promise_goes_out_once_whatever_bytes_sign_it() {
         let signature = signature(&hash, n);
         let signed = SignedCommitment { commitment: commitment.clone(), signature };
         let (verdict, mut settled) = preconfirmation_p2p::sim::verdict(peer(1));
-        let one = Arrived {
+        let one = GossipCommitment {
             ssz: signed.to_ssz().into(),
             arrival: Arrival::Live(NOW),
             from: peer(1),
             verdict: Some(verdict),
             span: Span::none(),
         };
-        events += rig.process(vec![Job::Gossip(vec![one])]).events.len();
+        events += rig.process(vec![Command::Gossip(vec![one])]).events.len();
         accepted += u32::from(settled.get().unwrap() == preconfirmation_p2p::Verdict::Accept);
     }
     assert_eq!((accepted, events), (1, 2), "one commitment, one head");
@@ -307,7 +307,7 @@ fn one_handover_below_many_blocks_is_one_proof() {
         one.arrival = Arrival::Live(SECOND);
         one
     };
-    rig.process_at(SECOND, vec![Job::Gossip((0..900).map(many).collect())]);
+    rig.process_at(SECOND, vec![Command::Gossip((0..900).map(many).collect())]);
     let mut proofs = 0;
     for n in 0..3_u64 {
         let eop =
@@ -319,7 +319,7 @@ fn one_handover_below_many_blocks_is_one_proof() {
     let mut restarted = Rig::without_base(StorageLimits::default());
     restarted.store = rig.store.clone();
     restarted.elect(&[1, 2]);
-    restarted.process_at(SECOND, vec![Job::Recall]);
+    restarted.process_at(SECOND, vec![Command::WarmUp]);
     let eop = Preconfirmation { proposal_id: U256::from(7), ..second(BASE + 1, B256::repeat_byte(0xdd), 0) };
     let later = second(BASE + 3, B256::repeat_byte(0xcc), 6);
     assert_eq!(count(&restarted.gossip_second(&eop), "evidence"), 0);
@@ -333,15 +333,15 @@ fn lists_that_nothing_names_push_out_nobody_elses_and_earn_nothing() {
         let (verdict, settled) = preconfirmation_p2p::sim::verdict(peer(from));
         let txlist = TxList::new(vec![fill; len].into(), len).unwrap();
         let origin = Origin::Gossip(peer(from));
-        (Listed { txlist, origin, verdict: Some(verdict), span: Span::none() }, settled)
+        (VerifiedTxList { txlist, origin, verdict: Some(verdict), span: Span::none() }, settled)
     };
     let (honest, mut told) = listed(1, 1, 10);
-    rig.process(vec![Job::TxLists(vec![honest])]);
+    rig.process(vec![Command::TxLists(vec![honest])]);
     assert_eq!(told.get().unwrap(), preconfirmation_p2p::Verdict::Forward, "nobody's credit");
     let mut ignored = 0;
     for fill in 0..30 {
         let (junk, mut told) = listed(2, 100 + fill, 1024 * 1024);
-        rig.process(vec![Job::TxLists(vec![junk])]);
+        rig.process(vec![Command::TxLists(vec![junk])]);
         ignored += u32::from(told.get().unwrap() == preconfirmation_p2p::Verdict::Ignore);
     }
     assert_eq!(ignored, 23, "8 MiB of one sender go on");
@@ -349,7 +349,7 @@ fn lists_that_nothing_names_push_out_nobody_elses_and_earn_nothing() {
     // One that an elected commitment names, waiting for its parent, has room whoever sent it.
     rig.gossip(&block(BASE + 9, B256::repeat_byte(9), 77));
     let (named, mut told) = listed(2, 77, 10);
-    rig.process(vec![Job::TxLists(vec![named])]);
+    rig.process(vec![Command::TxLists(vec![named])]);
     assert_eq!(told.get().unwrap(), preconfirmation_p2p::Verdict::Accept);
 }
 
@@ -358,7 +358,7 @@ fn own_promises_outlive_bases_reorgs_and_restarts() {
     let mut rig = Rig::new();
     let blocks = chain(3);
     for next in &blocks {
-        assert!(matches!(rig.local(next, None).0, Judged::Stored));
+        assert!(matches!(rig.local(next, None).0, PublishDecision::Stored));
     }
     rig.set_base(Base { number: BASE + 1, hash: Some(B256::repeat_byte(0xee)) });
     rig.l1_reorg(0);
@@ -370,9 +370,9 @@ fn own_promises_outlive_bases_reorgs_and_restarts() {
     // For a day after the window and its grace: a clock that is hours ahead forgets nothing.
     let window_end = UnixSeconds::new(WINDOW - 1);
     let kept = |rig: &Rig| rig.store.promises(&key(1).address(), window_end).unwrap().len();
-    restarted.process_at(UnixSeconds::new(WINDOW + 86_400), vec![Job::Tick]);
+    restarted.process_at(UnixSeconds::new(WINDOW + 86_400), vec![Command::Tick]);
     assert_eq!(kept(&restarted), 3);
-    restarted.process_at(UnixSeconds::new(WINDOW + 87_000), vec![Job::Tick]);
+    restarted.process_at(UnixSeconds::new(WINDOW + 87_000), vec![Command::Tick]);
     assert_eq!(kept(&restarted), 0);
 }
 
@@ -397,8 +397,8 @@ fn a_block_that_another_branch_beats_says_so() {
     rig.gossip_second(&second(BASE + 5, honest[3].hash(), 1));
     // Key 1, in its own turn, on what two turns have left behind.
     let mine = block(BASE + 3, honest[1].hash(), 19);
-    let Judged::Conflict(conflict) = rig.local(&mine, None).0 else { panic!() };
-    assert!(matches!(rig.local_despite(&mine, None, Some(conflict)).0, Judged::Side));
+    let PublishDecision::Conflict(conflict) = rig.local(&mine, None).0 else { panic!() };
+    assert!(matches!(rig.local_despite(&mine, None, Some(conflict)).0, PublishDecision::NonCanonical));
     assert_eq!(rig.head(), Some(BASE + 5));
 }
 
@@ -411,7 +411,7 @@ fn a_zero_parent_costs_nobody_where_the_base_is_known() {
     let rules = ValidationConfig { zero_parent, ..ValidationConfig::new(DOMAIN, SLASHER) };
     let validator = Validator::new(rules, Arc::new(schedule.unwrap()));
     let config = MemoryConfig::default();
-    rig.chain = Chain::new(rig.store.clone(), validator, &config, false, Arc::default(), rig.now);
+    rig.chain = ChainProcessor::new(rig.store.clone(), validator, &config, false, Arc::default(), rig.now);
     rig.set_base(Base::at(BASE));
     let zero: Vec<_> = (1..=4).map(|n| block(BASE + u64::from(n), B256::ZERO, n)).collect();
     assert_eq!(shown(&rig.gossip(&zero[0])), [11]);
@@ -448,7 +448,7 @@ fn a_damaged_list_is_fetched_again_and_ends_nothing() {
     assert_eq!(ready(&rig.txlist(1)), [12]);
     // A reader finds the other one.
     std::fs::write(&path, [0; 10]).unwrap();
-    let effects = rig.process(vec![Job::Unreadable { block: BASE + 1, hash }]);
+    let effects = rig.process(vec![Command::Unreadable { block: BASE + 1, hash }]);
     assert!(effects.fatal.is_none());
     assert_eq!(effects.inputs, [Input::TxListWanted { block: BASE + 1, hash, live: false }]);
     assert_eq!(ready(&rig.txlist(1)), [11]);

@@ -57,7 +57,7 @@ fn a_block_that_is_replaced_in_its_own_batch_is_not_ready_and_wants_nothing() {
     rig.txlist(1);
     let (lost, missing) = (block(BASE + 1, B256::ZERO, 1), block(BASE + 1, B256::ZERO, 2));
     let both = [&lost, &missing].map(|next| arrived(&key(1), next));
-    let effects = rig.process(vec![Job::Gossip(both.into())]);
+    let effects = rig.process(vec![Command::Gossip(both.into())]);
     assert_eq!((shown(&effects), ready(&effects)), (vec![BASE + 1, BASE + 1], vec![]));
     let wanted = |input: &Input| match input {
         Input::TxListWanted { hash, .. } => Some(*hash),
@@ -73,13 +73,13 @@ fn lists_that_come_together_are_each_stored_held_or_known() {
     for next in chain(2) {
         rig.gossip(&next);
     }
-    let listed = |fill| Listed {
+    let listed = |fill| VerifiedTxList {
         txlist: list(fill),
         origin: Origin::Sync(peer(1)),
         verdict: None,
         span: Span::none(),
     };
-    let effects = rig.process(vec![Job::TxLists([2, 3, 1, 2].map(listed).into())]);
+    let effects = rig.process(vec![Command::TxLists([2, 3, 1, 2].map(listed).into())]);
     assert_eq!(ready(&effects), [BASE + 2, BASE + 1]);
     let stored = [1, 2, 3].map(|fill| rig.store.contains(&list(fill).hash()).unwrap());
     assert_eq!(stored, [true, true, false]);

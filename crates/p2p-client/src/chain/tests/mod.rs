@@ -85,8 +85,8 @@ fn sign_by(key: &SigningKey, preconf: &Preconfirmation) -> SignedCommitment {
 }
 
 /// As gossip brings it.
-fn arrived(key: &SigningKey, preconf: &Preconfirmation) -> Arrived {
-    Arrived {
+fn arrived(key: &SigningKey, preconf: &Preconfirmation) -> GossipCommitment {
+    GossipCommitment {
         ssz: sign_by(key, preconf).to_ssz().into(),
         arrival: Arrival::Live(NOW),
         from: peer(1),
@@ -96,7 +96,7 @@ fn arrived(key: &SigningKey, preconf: &Preconfirmation) -> Arrived {
 }
 
 struct Rig {
-    chain: Chain,
+    chain: ChainProcessor,
     store: Arc<MemoryStorage>,
     now: Instant,
     reference: Option<BlockNumber>,
@@ -120,24 +120,24 @@ impl Rig {
         let store = Arc::new(MemoryStorage::new(limits));
         let now = Instant::now();
         let config = MemoryConfig::default();
-        let chain = Chain::new(store.clone(), validator, &config, false, Arc::default(), now);
+        let chain = ChainProcessor::new(store.clone(), validator, &config, false, Arc::default(), now);
         Self { chain, store, now, reference: None }
     }
 
-    fn process(&mut self, jobs: Vec<Job>) -> Effects {
+    fn process(&mut self, jobs: Vec<Command>) -> Effects {
         self.process_at(NOW, jobs)
     }
 
     /// Does the jobs and gives their answers.
-    fn process_at(&mut self, unix: UnixSeconds, jobs: Vec<Job>) -> Effects {
-        let mut effects = self.chain.process(self.now, unix, self.reference, jobs);
-        std::mem::take(&mut effects.answers).into_iter().for_each(Answer::give);
+    fn process_at(&mut self, unix: UnixSeconds, jobs: Vec<Command>) -> Effects {
+        let mut effects = self.chain.process(Moment { now: self.now, unix, reference: self.reference }, jobs);
+        std::mem::take(&mut effects.responses).into_iter().for_each(Response::send);
         effects
     }
 
     fn set_base(&mut self, base: Base) -> Effects {
         let (reply, done) = oneshot::channel();
-        let effects = self.process(vec![Job::SetBase { base, open: true, reply }]);
+        let effects = self.process(vec![Command::SetBase { base, open: true, reply }]);
         done.blocking_recv().unwrap().unwrap();
         effects
     }
@@ -147,7 +147,7 @@ impl Rig {
     }
 
     fn gossip_by(&mut self, key: &SigningKey, preconf: &Preconfirmation) -> Effects {
-        self.process(vec![Job::Gossip(vec![arrived(key, preconf)])])
+        self.process(vec![Command::Gossip(vec![arrived(key, preconf)])])
     }
 
     fn gossip(&mut self, preconf: &Preconfirmation) -> Effects {
@@ -156,10 +156,15 @@ impl Rig {
 
     fn txlist(&mut self, fill: u8) -> Effects {
         let (txlist, origin) = (list(fill), Origin::Gossip(peer(1)));
-        self.process(vec![Job::TxLists(vec![Listed { txlist, origin, verdict: None, span: Span::none() }])])
+        self.process(vec![Command::TxLists(vec![VerifiedTxList {
+            txlist,
+            origin,
+            verdict: None,
+            span: Span::none(),
+        }])])
     }
 
-    fn local(&mut self, preconf: &Preconfirmation, txlist: Option<TxList>) -> (Judged, Effects) {
+    fn local(&mut self, preconf: &Preconfirmation, txlist: Option<TxList>) -> (PublishDecision, Effects) {
         self.local_despite(preconf, txlist, None)
     }
 
@@ -168,13 +173,14 @@ impl Rig {
         preconf: &Preconfirmation,
         txlist: Option<TxList>,
         acknowledged: Option<Conflict>,
-    ) -> (Judged, Effects) {
+    ) -> (PublishDecision, Effects) {
         let ((reply, judged), span) = (oneshot::channel(), Span::none());
         let commitment = self.authenticated(sign_by(&key(1), preconf));
-        let effects = self.process(vec![Job::Local {
+        let effects = self.process(vec![Command::Publish {
             commitment: Box::new(commitment),
             txlist,
-            acknowledged,
+            acknowledged: acknowledged.map(Box::new),
+            allow_behind: false,
             reply,
             span,
         }]);
@@ -184,14 +190,14 @@ impl Rig {
     /// The conflict that publishing this meets.
     fn conflict(&mut self, preconf: &Preconfirmation) -> Option<(Misbehaviour, B256)> {
         match self.local(preconf, None).0 {
-            Judged::Conflict(conflict) => Some((conflict.kind, conflict.signed)),
+            PublishDecision::Conflict(conflict) => Some((conflict.kind, conflict.signed)),
             _ => None,
         }
     }
 
     fn l1_reorg(&mut self, anchor: BlockNumber) -> (L1Reorg, Effects) {
         let (reply, done) = oneshot::channel();
-        let effects = self.process(vec![Job::L1Reorg { anchor, reply }]);
+        let effects = self.process(vec![Command::L1Reorg { anchor, reply }]);
         (done.blocking_recv().unwrap().unwrap(), effects)
     }
 
@@ -200,7 +206,7 @@ impl Rig {
         let mut rig = Self::without_base(StorageLimits::default());
         rig.store = self.store.clone();
         rig.chain.store = self.store.clone();
-        rig.process(vec![Job::Recall]);
+        rig.process(vec![Command::WarmUp]);
         rig
     }
 
@@ -221,14 +227,15 @@ impl Rig {
         );
         let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(schedule.unwrap()));
         let config = MemoryConfig::default();
-        self.chain = Chain::new(self.store.clone(), validator, &config, false, Arc::default(), self.now);
+        self.chain =
+            ChainProcessor::new(self.store.clone(), validator, &config, false, Arc::default(), self.now);
     }
 
     /// Gossip in the window of key 2.
     fn gossip_second(&mut self, preconf: &Preconfirmation) -> Effects {
         let mut one = arrived(&key(2), preconf);
         one.arrival = Arrival::Live(SECOND);
-        self.process_at(SECOND, vec![Job::Gossip(vec![one])])
+        self.process_at(SECOND, vec![Command::Gossip(vec![one])])
     }
 
     fn import(&mut self, page: &[SignedCommitment]) -> (ImportVerdict, Effects) {
@@ -240,7 +247,7 @@ impl Rig {
             p2p_catchup::Output::Send { id, .. } => Some(id),
             _ => None,
         });
-        let effects = self.process(vec![Job::Import { id: id.unwrap(), from: peer(9), page }]);
+        let effects = self.process(vec![Command::Import { id: id.unwrap(), from: peer(9), page }]);
         let verdict = effects.inputs.iter().find_map(|input| match input {
             Input::Imported { verdict, .. } => Some(*verdict),
             _ => None,

@@ -7,14 +7,14 @@ fn the_application_is_told_what_peers_would_say() {
     let mut rig = Rig::new();
     let blocks = chain(3);
     let (judged, effects) = rig.local(&blocks[0], Some(list(1)));
-    assert!(matches!(judged, Judged::Stored));
+    assert!(matches!(judged, PublishDecision::Stored));
     assert_eq!((shown(&effects), ready(&effects)), (vec![11], vec![11]));
-    assert!(matches!(rig.local(&blocks[0], None).0, Judged::Unsent));
-    assert!(matches!(rig.local(&blocks[2], None).0, Judged::Deferred(Missing::Parent(_))));
+    assert!(matches!(rig.local(&blocks[0], None).0, PublishDecision::Unpublished));
+    assert!(matches!(rig.local(&blocks[2], None).0, PublishDecision::Deferred(Missing::Parent(_))));
     let skips = block(BASE + 9, blocks[0].hash(), 1);
-    assert!(matches!(rig.local(&skips, None).0, Judged::Rejected(Rejection::BlockNumber { .. })));
+    assert!(matches!(rig.local(&skips, None).0, PublishDecision::Rejected(Rejection::BlockNumber { .. })));
     let settled = block(BASE, B256::ZERO, 1);
-    assert!(matches!(rig.local(&settled, None).0, Judged::Ignored(IgnoreReason::Settled { .. })));
+    assert!(matches!(rig.local(&settled, None).0, PublishDecision::Ignored(IgnoreReason::Settled { .. })));
 }
 
 #[test]
@@ -24,20 +24,20 @@ fn a_full_store_is_told_and_nothing_is_lost() {
     let blocks = chain(3);
     rig.gossip(&blocks[0]);
     rig.gossip(&blocks[1]);
-    assert!(matches!(rig.local(&blocks[2], None).0, Judged::Failed(StorageError::Full { .. })));
+    assert!(matches!(rig.local(&blocks[2], None).0, PublishDecision::Failed(StorageError::Full { .. })));
     let effects = rig.gossip(&blocks[2]);
     assert!(effects.fatal.is_none());
     assert_eq!(effects.inputs, [Input::Seen { block: 13 }], "catch-up will come back for it");
     // The contracts settle, which makes room.
     rig.set_base(Base::at(BASE + 2));
-    assert!(matches!(rig.local(&blocks[2], None).0, Judged::Stored));
+    assert!(matches!(rig.local(&blocks[2], None).0, PublishDecision::Stored));
 }
 
 #[test]
 fn a_signer_is_kept_from_contradicting_itself_also_after_a_restart() {
     let mut rig = Rig::new();
     let first = block(BASE + 1, B256::ZERO, 1);
-    assert!(matches!(rig.local(&first, Some(list(1))).0, Judged::Stored));
+    assert!(matches!(rig.local(&first, Some(list(1))).0, PublishDecision::Stored));
     let other = block(BASE + 1, B256::ZERO, 2);
     let refused = Some((Misbehaviour::Equivocation, first.hash()));
     assert_eq!(rig.conflict(&other), refused);
@@ -47,7 +47,7 @@ fn a_signer_is_kept_from_contradicting_itself_also_after_a_restart() {
     // To decline a height that one has filled is a contradiction too.
     assert_eq!(restarted.conflict(&block(BASE + 1, B256::ZERO, 0)), refused);
     // What it built on goes on.
-    assert!(matches!(restarted.local(&block(BASE + 2, first.hash(), 3), None).0, Judged::Stored));
+    assert!(matches!(restarted.local(&block(BASE + 2, first.hash(), 3), None).0, PublishDecision::Stored));
 }
 
 #[test]
@@ -69,9 +69,9 @@ fn after_a_handover_its_signer_publishes_no_block_of_that_window() {
     let blocks = chain(2);
     rig.local(&blocks[0], None);
     let handover = block(BASE + 2, blocks[0].hash(), 0);
-    assert!(matches!(rig.local(&handover, None).0, Judged::Stored));
+    assert!(matches!(rig.local(&handover, None).0, PublishDecision::Stored));
     let mut restarted = rig.restarted();
-    assert!(matches!(restarted.local(&handover, None).0, Judged::Unsent));
+    assert!(matches!(restarted.local(&handover, None).0, PublishDecision::Unpublished));
     assert_eq!(restarted.conflict(&blocks[1]), Some((Misbehaviour::Equivocation, handover.hash())));
     // A later height, on a block that somebody else (here: gossip) has put there.
     rig.gossip(&blocks[1]);
@@ -87,7 +87,7 @@ fn a_handover_below_ones_own_blocks_is_a_contradiction() {
         rig.local(block, None);
     }
     let eop = Preconfirmation { eop: true, ..block(BASE + 4, blocks[2].hash(), 4) };
-    assert!(matches!(rig.local(&eop, None).0, Judged::Stored), "the last block may hand over");
+    assert!(matches!(rig.local(&eop, None).0, PublishDecision::Stored), "the last block may hand over");
     let next = block(BASE + 5, eop.hash(), 5);
     assert_eq!(rig.restarted().conflict(&next), Some((Misbehaviour::BlockAfterEop, eop.hash())));
 }
@@ -98,11 +98,11 @@ fn only_the_conflict_that_was_shown_is_waived() {
     let first = block(BASE + 1, B256::ZERO, 1);
     rig.local(&first, None);
     let other = block(BASE + 1, B256::ZERO, 2);
-    let Judged::Conflict(conflict) = rig.local(&other, None).0 else { panic!() };
+    let PublishDecision::Conflict(conflict) = rig.local(&other, None).0 else { panic!() };
     let third = block(BASE + 1, B256::ZERO, 3);
-    assert!(matches!(rig.local_despite(&third, None, Some(conflict)).0, Judged::Conflict(_)));
+    assert!(matches!(rig.local_despite(&third, None, Some(conflict)).0, PublishDecision::Conflict(_)));
     let (judged, effects) = rig.local_despite(&other, None, Some(conflict));
-    assert!(matches!(judged, Judged::Stored));
+    assert!(matches!(judged, PublishDecision::Stored));
     let told =
         |event: &SdkEvent| matches!(event, SdkEvent::Evidence { kind: Misbehaviour::Equivocation, .. });
     assert!(effects.events.iter().any(told), "everybody will know, so we say it");
@@ -112,23 +112,25 @@ fn only_the_conflict_that_was_shown_is_waived() {
 fn a_block_published_twice_is_no_news_even_when_it_would_be_late() {
     let mut rig = Rig::new();
     let first = &chain(1)[0];
-    assert!(matches!(rig.local(first, None).0, Judged::Stored));
+    assert!(matches!(rig.local(first, None).0, PublishDecision::Stored));
     rig.store.note_sent(&[first.hash()]).unwrap();
-    assert!(matches!(rig.local(first, None).0, Judged::Known));
-    assert!(matches!(rig.local(first, Some(list(1))).0, Judged::Stored), "its list is news");
+    assert!(matches!(rig.local(first, None).0, PublishDecision::AlreadyStored));
+    assert!(matches!(rig.local(first, Some(list(1))).0, PublishDecision::Stored), "its list is news");
     let (judged, effects) = published_late(&rig, first);
-    assert!(matches!(judged, Judged::Known));
+    assert!(matches!(judged, PublishDecision::AlreadyStored));
     assert!(effects.events.is_empty());
 }
 
 /// After a restart, when the window is over.
-fn published_late(rig: &Rig, preconf: &Preconfirmation) -> (Judged, Effects) {
+fn published_late(rig: &Rig, preconf: &Preconfirmation) -> (PublishDecision, Effects) {
     let (mut restarted, (reply, judged)) = (rig.restarted(), oneshot::channel());
     let commitment = Box::new(restarted.authenticated(sign_by(&key(1), preconf)));
     let (txlist, acknowledged, span) = (Some(list(1)), None, Span::none());
     let late = UnixSeconds::new(WINDOW + 1_000);
-    let effects =
-        restarted.process_at(late, vec![Job::Local { commitment, txlist, acknowledged, reply, span }]);
+    let effects = restarted.process_at(
+        late,
+        vec![Command::Publish { commitment, txlist, acknowledged, allow_behind: false, reply, span }],
+    );
     (judged.blocking_recv().unwrap(), effects)
 }
 
@@ -136,20 +138,20 @@ fn published_late(rig: &Rig, preconf: &Preconfirmation) -> (Judged, Effects) {
 fn what_has_not_gone_out_is_still_to_be_sent_while_that_is_of_use() {
     let mut rig = Rig::new();
     let blocks = chain(2);
-    assert!(matches!(rig.local(&blocks[0], Some(list(1))).0, Judged::Stored));
+    assert!(matches!(rig.local(&blocks[0], Some(list(1))).0, PublishDecision::Stored));
     let (judged, effects) = rig.local(&blocks[0], Some(list(1)));
-    assert!(matches!(judged, Judged::Unsent), "{judged:?}");
+    assert!(matches!(judged, PublishDecision::Unpublished), "{judged:?}");
     assert!(effects.events.is_empty(), "it has been shown");
-    assert!(matches!(rig.restarted().local(&blocks[0], None).0, Judged::Unsent));
-    assert!(matches!(published_late(&rig, &blocks[0]).0, Judged::Known), "too late");
+    assert!(matches!(rig.restarted().local(&blocks[0], None).0, PublishDecision::Unpublished));
+    assert!(matches!(published_late(&rig, &blocks[0]).0, PublishDecision::AlreadyStored), "too late");
     // Whoever hears of its child fetches it.
-    assert!(matches!(rig.local(&blocks[1], None).0, Judged::Stored));
-    assert!(matches!(rig.local(&blocks[0], None).0, Judged::Known));
-    assert!(matches!(rig.local(&blocks[1], None).0, Judged::Unsent));
+    assert!(matches!(rig.local(&blocks[1], None).0, PublishDecision::Stored));
+    assert!(matches!(rig.local(&blocks[0], None).0, PublishDecision::AlreadyStored));
+    assert!(matches!(rig.local(&blocks[1], None).0, PublishDecision::Unpublished));
     // A handover, too.
     let over = block(BASE + 3, blocks[1].hash(), 0);
-    assert!(matches!(rig.local(&over, None).0, Judged::Stored));
-    assert!(matches!(rig.local(&over, None).0, Judged::Unsent));
+    assert!(matches!(rig.local(&over, None).0, PublishDecision::Stored));
+    assert!(matches!(rig.local(&over, None).0, PublishDecision::Unpublished));
     rig.store.note_sent(&[over.hash()]).unwrap();
-    assert!(matches!(rig.local(&over, None).0, Judged::Known));
+    assert!(matches!(rig.local(&over, None).0, PublishDecision::AlreadyStored));
 }

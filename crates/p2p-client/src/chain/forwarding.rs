@@ -31,12 +31,12 @@ pub(crate) enum Admission {
 }
 
 /// Bounded by count; the least recently used goes first.
-pub(crate) struct PromiseMemory {
+pub(crate) struct ForwardingMemory {
     heights: LruMap<(Address, UnixSeconds, BlockNumber), Promised>,
     handovers: LruMap<(Address, UnixSeconds), u32>,
 }
 
-impl PromiseMemory {
+impl ForwardingMemory {
     pub(crate) fn new(capacity: u32) -> Self {
         Self {
             heights: LruMap::new(ByLength::new(capacity)),

@@ -1,4 +1,4 @@
-//! What the owner of the chain is asked to do, and what comes of it.
+//! The commands of the chain processor, and the effects that a batch of them has.
 
 use p2p_catchup::{Input, RequestId};
 use p2p_storage::StorageError;
@@ -10,38 +10,39 @@ use preconfirmation_p2p::VerdictToken;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::{Arrived, Conflict, L1Reorg};
+use super::{Conflict, GossipCommitment, L1Reorg};
 use crate::skew::Timing;
 
-/// What became of a commitment that the application published.
+/// What the chain processor has decided about a commitment that the application publishes.
 #[derive(Debug)]
-pub(crate) enum Judged {
+pub(crate) enum PublishDecision {
+    /// Stored: it is in the chain.
     Stored,
-    /// All of it was in the store already.
-    Known,
-    /// So it was, but nobody else can be expected to have it.
-    Unsent,
     /// Stored, but another branch is the chain.
-    Side,
+    NonCanonical,
+    /// All of it was in the store already.
+    AlreadyStored,
+    /// So it was, but nobody else can be expected to have it.
+    Unpublished,
     /// Its signer has promised something else.
     Conflict(Conflict),
     Deferred(Missing),
     Ignored(IgnoreReason),
     Rejected(Rejection),
     Failed(StorageError),
-    /// Too much waits for a slow handler already.
+    /// Too many events wait for a slow handler.
     Busy,
     /// The client does not know what it would build on.
     NotLive(HeadSyncStatus),
 }
 
-impl Judged {
-    /// Why nothing is stored, in a word.
+impl PublishDecision {
+    /// Why nothing is stored, as a label.
     pub(super) const fn refusal(&self) -> Option<&'static str> {
         match self {
-            Self::Stored | Self::Side => None,
-            Self::Known => Some("known"),
-            Self::Unsent => Some("unsent"),
+            Self::Stored | Self::NonCanonical => None,
+            Self::AlreadyStored => Some("known"),
+            Self::Unpublished => Some("unsent"),
             Self::Conflict(_) => Some("conflict"),
             Self::Deferred(missing) => Some(missing.label()),
             Self::Ignored(reason) => Some(reason.label()),
@@ -55,7 +56,7 @@ impl Judged {
 
 /// A verified transaction list.
 #[derive(Debug)]
-pub(crate) struct Listed {
+pub(crate) struct VerifiedTxList {
     pub(crate) txlist: TxList,
     pub(crate) origin: Origin,
     /// Owed to the network, if it is gossip of a network.
@@ -64,66 +65,67 @@ pub(crate) struct Listed {
     pub(crate) span: Span,
 }
 
-/// Where the answer to a job goes. Whoever asked may have gone.
-pub(crate) type Reply<T> = oneshot::Sender<T>;
-
-/// What the application asked for, answered. Given after everything else that a batch brought about, so that
-/// whoever has the answer reads a handle that knows of it.
+/// The reply to a command of the application. Sent after everything else that a batch brought about, so that whoever has
+/// the reply reads a handle that knows of it.
 #[derive(Debug)]
-pub(crate) enum Answer {
-    Judged(Reply<Judged>, Judged),
-    Base(Reply<Result<(), StorageError>>, Result<(), StorageError>),
-    L1Reorg(Reply<Result<L1Reorg, StorageError>>, Result<L1Reorg, StorageError>),
+pub(crate) enum Response {
+    Published(oneshot::Sender<PublishDecision>, PublishDecision),
+    Base(oneshot::Sender<Result<(), StorageError>>, Result<(), StorageError>),
+    L1Reorg(oneshot::Sender<Result<L1Reorg, StorageError>>, Result<L1Reorg, StorageError>),
 }
 
-impl Answer {
-    pub(crate) fn give(self) {
+impl Response {
+    /// Sends it. Whoever asked may have gone.
+    pub(crate) fn send(self) {
         match self {
-            Self::Judged(reply, judged) => drop(reply.send(judged)),
+            Self::Published(reply, decision) => drop(reply.send(decision)),
             Self::Base(reply, done) => drop(reply.send(done)),
             Self::L1Reorg(reply, reorg) => drop(reply.send(reorg)),
         }
     }
 }
 
-/// Something for the chain to do.
+/// A command of the chain processor: of the application, of gossip, of catch-up, or of a timer.
 #[derive(Debug)]
-pub(crate) enum Job {
+pub(crate) enum Command {
     /// Commitments of gossip, in the order in which they came.
-    Gossip(Vec<Arrived>),
-    /// A commitment of the application, whose transaction list, if given, comes first.
-    Local {
+    Gossip(Vec<GossipCommitment>),
+    /// A commitment of the application, with its transaction list or without.
+    Publish {
         commitment: Box<Authenticated>,
         txlist: Option<TxList>,
-        acknowledged: Option<Conflict>,
-        reply: Reply<Judged>,
+        /// The conflict that the application has been shown and waives.
+        acknowledged: Option<Box<Conflict>>,
+        /// The service is not to refuse it while the client is not live.
+        allow_behind: bool,
+        reply: oneshot::Sender<PublishDecision>,
         span: Span,
     },
     /// Verified transaction lists.
-    TxLists(Vec<Listed>),
+    TxLists(Vec<VerifiedTxList>),
     /// A page of catch-up.
     Import { id: RequestId, from: PeerId, page: Vec<Authenticated> },
-    /// The application declares what is settled, and maybe that catch-up may start.
-    SetBase { base: Base, open: bool, reply: Reply<Result<(), StorageError>> },
+    /// The application declares what is settled; `open`: catch-up may start.
+    SetBase { base: Base, open: bool, reply: oneshot::Sender<Result<(), StorageError>> },
     /// The head of L1 has moved.
     L1Head(BlockNumber),
     /// L1 has replaced its blocks from `anchor` on.
-    L1Reorg { anchor: BlockNumber, reply: Reply<Result<L1Reorg, StorageError>> },
+    L1Reorg { anchor: BlockNumber, reply: oneshot::Sender<Result<L1Reorg, StorageError>> },
     /// They are canonical again.
-    L1Restored { anchor: BlockNumber, reply: Reply<Result<(), StorageError>> },
-    /// The list of a block cannot be read: it is fetched again.
+    L1Restored { anchor: BlockNumber, reply: oneshot::Sender<Result<(), StorageError>> },
+    /// The transaction list of a block in the store cannot be read: it is fetched again.
     Unreadable { block: BlockNumber, hash: B256 },
-    /// Who is to be expected at a moment?
-    Expected { moment: UnixSeconds, reply: Reply<Result<Option<Slot>, LookaheadError>> },
-    /// Catch-up says where it stands. Told after everything that was handed in before it.
+    /// Asks which preconfer to expect at a moment.
+    Expected { moment: UnixSeconds, reply: oneshot::Sender<Result<Option<Slot>, LookaheadError>> },
+    /// Where catch-up stands. Emitted after everything that was handed in before it.
     Status(HeadSyncStatus),
     /// Time went by: what waits may be judged again, or be given up.
     Tick,
-    /// A client has started: what is in the store from the time before is remembered.
-    Recall,
+    /// A client has started: warms the caches up from the store.
+    WarmUp,
 }
 
-impl Job {
+impl Command {
     /// Whether this is done without the store.
     pub(crate) const fn is_silent(&self) -> bool {
         matches!(self, Self::Status(_))
@@ -138,7 +140,7 @@ impl Job {
         match self {
             Self::Gossip(arrived) => Some(arrived.len().saturating_mul(GOSSIP)),
             Self::TxLists(lists) => Some(lists.len().saturating_mul(STORED)),
-            Self::Local { .. } => Some(STORED),
+            Self::Publish { .. } => Some(STORED),
             Self::Status(_) | Self::L1Head(_) | Self::Expected { .. } => Some(1),
             Self::Import { .. }
             | Self::SetBase { .. }
@@ -146,20 +148,20 @@ impl Job {
             | Self::L1Restored { .. }
             | Self::Unreadable { .. }
             | Self::Tick
-            | Self::Recall => None,
+            | Self::WarmUp => None,
         }
     }
 }
 
-/// What a batch of jobs brought about.
+/// What a batch of commands brought about.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) events: Vec<SdkEvent>,
     pub(crate) inputs: Vec<Input>,
     /// When what elected preconfers sign came.
     pub(crate) timings: Vec<Timing>,
-    /// Given last.
-    pub(crate) answers: Vec<Answer>,
+    /// Sent last.
+    pub(crate) responses: Vec<Response>,
     /// Messages that count as seen.
     pub(crate) seen: Vec<MessageId>,
     /// Messages that were not judged after all: they count as seen no more.

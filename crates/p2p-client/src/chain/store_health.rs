@@ -1,25 +1,25 @@
-//! Trouble with the store that time or the operator can cure: told once, and once when it is over.
+//! StoreHealth with the store that time or the operator can cure: told once, and once when it is over.
 
 use p2p_catchup::Input;
 use p2p_storage::StorageError;
 use p2p_types::{SdkEvent, StorageTrouble};
 
-use super::Chain;
+use super::ChainProcessor;
 
 /// What is wrong with the store.
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
+pub(super) struct StoreHealth {
     failing: bool,
     nearly_full: bool,
 }
 
-impl Chain {
+impl ChainProcessor {
     /// The store has refused something that it may take later.
     pub(super) fn storage_failed(&mut self, error: &StorageError) {
         self.metrics.storage_failed();
-        if !std::mem::replace(&mut self.trouble.failing, true) {
+        if !std::mem::replace(&mut self.store_health.failing, true) {
             tracing::warn!(%error, "the store fails; what it did not take is fetched again");
-            self.tell(SdkEvent::Storage {
+            self.emit(SdkEvent::Storage {
                 trouble: Some(StorageTrouble::Failing { reason: error.to_string() }),
             });
         }
@@ -27,10 +27,10 @@ impl Chain {
 
     /// The store has taken something.
     pub(super) fn storage_works(&mut self) {
-        if std::mem::take(&mut self.trouble.failing) {
+        if std::mem::take(&mut self.store_health.failing) {
             tracing::info!("the store works again");
             self.metrics.storage_recovered();
-            self.tell(SdkEvent::Storage { trouble: None });
+            self.emit(SdkEvent::Storage { trouble: None });
         }
     }
 
@@ -42,7 +42,7 @@ impl Chain {
         }
         let applied: Vec<_> = std::mem::take(&mut self.applied);
         for applied in &applied {
-            self.want(&applied.stored, false);
+            self.request_list(&applied.stored, false);
         }
         self.own_lists.clear();
     }
@@ -53,18 +53,20 @@ impl Chain {
         // From four fifths on; over below three.
         let full = commitments.saturating_mul(5) >= limit.saturating_mul(4);
         let roomy = commitments.saturating_mul(5) < limit.saturating_mul(3);
-        if full && !self.trouble.nearly_full && self.unsettled().is_ok_and(|unsettled| unsettled > limit / 2)
+        if full
+            && !self.store_health.nearly_full
+            && self.unsettled().is_ok_and(|unsettled| unsettled > limit / 2)
         {
-            self.trouble.nearly_full = true;
+            self.store_health.nearly_full = true;
             tracing::warn!(
                 commitments,
                 limit,
                 "the store fills up: no newer base has been declared for long"
             );
             let trouble = StorageTrouble::NearlyFull { used: commitments, limit };
-            self.tell(SdkEvent::Storage { trouble: Some(trouble) });
+            self.emit(SdkEvent::Storage { trouble: Some(trouble) });
         } else if roomy {
-            self.trouble.nearly_full = false;
+            self.store_health.nearly_full = false;
         }
     }
 

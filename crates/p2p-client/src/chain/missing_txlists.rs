@@ -9,11 +9,11 @@ type Block = (BlockNumber, B256);
 
 /// By the hash of the list, because blocks can share one (empty blocks do). Bounded by what catch-up lets in.
 #[derive(Debug, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct MissingTxLists {
     lists: HashMap<B256, Vec<Block>>,
 }
 
-impl Wanted {
+impl MissingTxLists {
     /// Notes a block; returns whether it is new.
     pub(crate) fn insert(&mut self, stored: &StoredCommitment) -> bool {
         let blocks = self.lists.entry(stored.txlist_hash()).or_default();

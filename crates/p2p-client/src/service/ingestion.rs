@@ -1,7 +1,9 @@
-//! What comes from the network becomes jobs: workers check it first, in bounded numbers.
+//! Ingestion: what the network brings becomes commands for the chain worker. Transaction lists are hashed on the blocking
+//! pool first, in bounded numbers.
 
 use std::num::NonZeroU32;
 
+use p2p_catchup::Input;
 use p2p_types::{Bytes, MessageId, Origin, PeerId, SdkEvent, Topic};
 use p2p_validation::Arrival;
 use preconfirmation_p2p::{GossipMessage, InboundRequest, NetworkEvent, RateLimit, Verdict, VerdictToken};
@@ -11,10 +13,9 @@ use tracing::{Span, field::Empty};
 
 use super::{Service, now};
 use crate::{
-    chain::{Arrived, Listed, soft},
-    requests::{ANSWERING, serve},
+    chain::{GossipCommitment, VerifiedTxList, soft},
+    requests::{MAX_SERVING, serve},
 };
-use p2p_catchup::Input;
 
 impl Service {
     pub(super) fn network_event(&mut self, event: NetworkEvent) {
@@ -23,7 +24,7 @@ impl Service {
                 self.state.send_modify(|state| state.peers.push(peer));
                 self.emit(SdkEvent::PeerConnected { peer });
                 self.catch_up(Input::PeerUp(peer));
-                if let Some(input) = rate_limit.and_then(|limit| known_limit(peer, limit)) {
+                if let Some(input) = rate_limit.and_then(|limit| advertised_limit(peer, limit)) {
                     self.catch_up(input);
                 }
             }
@@ -46,15 +47,15 @@ impl Service {
         if self.store.is_immediate() && !matches!(request, InboundRequest::Commitments(..)) {
             serve(self.store.as_ref(), vec![(from, request)]);
         } else {
-            self.asked.push((from, request));
+            self.inbound_requests.push((from, request));
         }
     }
 
     /// Hands what peers have asked to a blocking thread, if not enough of them are at it.
-    pub(super) fn start_answering(&mut self) {
-        if !self.asked.is_empty() && self.answering.len() < ANSWERING {
-            let (store, asked) = (self.store.clone(), std::mem::take(&mut self.asked));
-            self.answering.push(self.tasks.spawn_blocking(move || serve(store.as_ref(), asked)));
+    pub(super) fn start_serving(&mut self) {
+        if !self.inbound_requests.is_empty() && self.serving.len() < MAX_SERVING {
+            let (store, requests) = (self.store.clone(), std::mem::take(&mut self.inbound_requests));
+            self.serving.push(self.tasks.spawn_blocking(move || serve(store.as_ref(), requests)));
         }
     }
 
@@ -64,7 +65,7 @@ impl Service {
         span.record("dedupe", if new { "new" } else { "known" });
         if !new {
             span.record("outcome", "known");
-            self.asker.metrics.known(match id.topic {
+            self.requester.metrics.known(match id.topic {
                 Topic::Commitments => "commitment",
                 Topic::RawTxLists => "txlist",
             });
@@ -79,7 +80,7 @@ impl Service {
             return verdict.settle(Verdict::Ignore);
         }
         let (arrival, verdict) = (Arrival::Live(self.config.clock.now()), Some(verdict));
-        self.commitments.push(Arrived { ssz, arrival, from, verdict, span });
+        self.worker.inbox.push_commitment(GossipCommitment { ssz, arrival, from, verdict, span });
     }
 
     fn gossip_txlist(&mut self, from: PeerId, gossip: RawTxListGossip, verdict: VerdictToken) {
@@ -89,18 +90,23 @@ impl Service {
         if self.seen.contains(now(), &id) {
             span.record("dedupe", "known");
             span.record("outcome", "known");
-            self.asker.metrics.known("txlist");
+            self.requester.metrics.known("txlist");
             return verdict.settle(Verdict::Ignore);
         }
         span.record("dedupe", "new");
-        let (limit, metrics) = (self.asker.max_txlist_bytes, self.asker.metrics.clone());
+        let (limit, metrics) = (self.requester.max_txlist_bytes, self.requester.metrics.clone());
         let soft_fail = self.config.gossipsub_validation_soft_fail;
         self.txlists.push_back(spawn_blocking(move || {
             let entered = span.enter();
             match gossip.verify(limit) {
                 Ok(txlist) => {
                     drop(entered);
-                    Some(Listed { txlist, origin: Origin::Gossip(from), verdict: Some(verdict), span })
+                    Some(VerifiedTxList {
+                        txlist,
+                        origin: Origin::Gossip(from),
+                        verdict: Some(verdict),
+                        span,
+                    })
                 }
                 Err(error) => {
                     let offence = match error {
@@ -126,7 +132,7 @@ fn message(from: PeerId, id: MessageId) -> Span {
 
 /// How much a peer is known to answer, for catch-up. Where the network does not believe it (the peer has refused),
 /// requests wait there, and catch-up sees it in the time that answers take.
-fn known_limit(peer: PeerId, limit: RateLimit) -> Option<Input> {
+fn advertised_limit(peer: PeerId, limit: RateLimit) -> Option<Input> {
     let requests = u32::try_from(limit.requests.get()).ok().and_then(NonZeroU32::new)?;
     Some(Input::Pace { peer, pace: p2p_catchup::Pace { requests, window: limit.window } })
 }

@@ -5,15 +5,15 @@ use p2p_types::{MessageId, Preconfirmation, Topic, U256};
 use p2p_validation::{Arrival, ValidationOutcome};
 use preconfirmation_types::Container;
 
-use super::Chain;
+use super::ChainProcessor;
 
 /// Most heights that are looked at: some tens of milliseconds of recoveries.
 const MAX_HEIGHTS: usize = 1024;
 
-impl Chain {
+impl ChainProcessor {
     /// Goes through the blocks and handovers of windows that were open in the last minutes, newest first:
     /// their signers' promises count as made, and messages of the last minutes as seen.
-    pub(super) fn recall(&mut self) -> Result<(), StorageError> {
+    pub(super) fn warm_up(&mut self) -> Result<(), StorageError> {
         let Some(base) = self.store.base()? else { return Ok(()) };
         let top = self.store.head()?.map_or(base.number, |head| head.number);
         let since = U256::from(self.unix.get().saturating_sub(self.seen_ttl.as_secs()));
@@ -37,12 +37,12 @@ impl Chain {
         }
         // Oldest first, as they came.
         for stored in recent.into_iter().rev().flatten() {
-            self.recall_one(&stored, since)?;
+            self.warm_up_one(&stored, since)?;
         }
         Ok(())
     }
 
-    fn recall_one(&mut self, stored: &StoredCommitment, since: U256) -> Result<(), StorageError> {
+    fn warm_up_one(&mut self, stored: &StoredCommitment, since: U256) -> Result<(), StorageError> {
         let signed = stored.recovered.signed();
         if preconf(stored).timestamp >= since {
             self.effects.seen.push(MessageId::of_commitment(&signed.to_ssz()));
