@@ -20,7 +20,7 @@ use crate::{
     ClientCounts, ClockCheck, L1Reorg, P2pClientBuilder, P2pClientConfig, P2pClientError, Publishing,
     chain::Command,
     command::ServiceCommand,
-    requests::{Requester, is_relays_fault, offence},
+    requests::{Requester, is_relays_fault, offence, readable},
 };
 
 /// A client of the preconfirmation network. Cloning gives another handle of the same client; it shuts down
@@ -445,14 +445,6 @@ pub(crate) fn knows_its_parent(status: &HeadSyncStatus) -> bool {
         HeadSyncStatus::Live { .. } => true,
         HeadSyncStatus::Stalled { why: Stall::NoPeers, applied, target, .. } => target <= applied,
         _ => false,
-    }
-}
-
-/// A list of the store. One that is damaged is as good as not there.
-pub(crate) fn readable(store: &dyn SdkStorage, hash: &B256) -> Result<Option<TxList>, StorageError> {
-    match store.get(hash) {
-        Err(StorageError::Corrupt { .. }) => Ok(None),
-        answer => answer,
     }
 }
 

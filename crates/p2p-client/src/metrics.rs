@@ -1,5 +1,5 @@
-//! The client's series; the table in the crate's documentation names them all. The network's own are described
-//! by `preconfirmation-p2p`.
+//! The metrics of one client. The table in the crate's documentation names them all; `preconfirmation-p2p` describes the
+//! network's own.
 
 use std::{
     future::{Future, poll_fn},
@@ -13,22 +13,30 @@ use p2p_types::{Head, HeadSyncStatus, Misbehaviour};
 
 use crate::ClockCheck;
 
-/// Tells the recorder what the series mean.
+/// Describes the metrics to the recorder.
 pub(crate) fn describe() {
     let count = Unit::Count;
     describe_counter!("p2p_validation_failures_total", count, "Messages that broke a rule, by reason");
     describe_counter!("p2p_validation_ignored_total", count, "Commitments of no use, by reason");
-    describe_counter!("p2p_client_dropped_total", count, "What a full queue or its age cost, by queue");
+    describe_counter!(
+        "p2p_client_dropped_total",
+        count,
+        "Entries dropped by a full queue or for their age, by queue"
+    );
     describe_counter!("p2p_cache_hits_total", count, "Messages known already, by kind");
-    describe_counter!("p2p_reorgs_total", count, "Times that blocks were replaced, by cause");
+    describe_counter!("p2p_reorgs_total", count, "Reorgs, by cause");
     describe_counter!("p2p_evidence_total", count, "Proofs of misbehaviour found, by kind");
-    describe_counter!("p2p_intake_pauses_total", count, "Times that a slow handler stopped intake");
-    describe_gauge!("p2p_intake_paused", count, "1 while a slow handler stops intake, 0 else");
-    describe_gauge!("p2p_event_lag", count, "Events that the slowest reader has not read");
-    describe_gauge!("p2p_client_queue_length", count, "What waits in the client, by queue");
+    describe_counter!("p2p_intake_pauses_total", count, "Times that a lossless subscriber paused ingestion");
+    describe_gauge!(
+        "p2p_intake_paused",
+        count,
+        "1 while a lossless subscriber pauses ingestion, 0 otherwise"
+    );
+    describe_gauge!("p2p_event_lag", count, "Events that the slowest subscriber has not read");
+    describe_gauge!("p2p_client_queue_length", count, "Entries that wait in the client, by queue");
     describe_gauge!("p2p_head_applied", count, "Height of the newest linked block");
     describe_gauge!("p2p_head_seen", count, "Highest height seen from an elected preconfer");
-    describe_gauge!("p2p_head_target", count, "Height to reach");
+    describe_gauge!("p2p_head_target", count, "Height that catch-up has to reach");
     describe_gauge!("p2p_head_lag", count, "Heights between the newest linked block and the target");
     describe_gauge!("p2p_sync_commitments_per_second", Unit::CountPerSecond, "Commitments applied");
     describe_gauge!("p2p_sync_peers", count, "Peers that catch-up can ask");
@@ -40,38 +48,46 @@ pub(crate) fn describe() {
     describe_gauge!(
         "p2p_clock_unusable",
         count,
-        "1 while all commitments come too early or too late, 0 else"
+        "1 while all commitments come too early or too late, 0 otherwise"
     );
-    describe_gauge!("p2p_sync_live", count, "1 while live, 0 while not");
+    describe_gauge!("p2p_sync_live", count, "1 while live, 0 otherwise");
     describe_gauge!("p2p_sync_state", count, "1 for the state of catch-up, 0 for the others, by state");
-    describe_gauge!("p2p_pending", count, "What waits to be judged or completed, by kind");
-    describe_gauge!("p2p_txlists_held_bytes", Unit::Bytes, "Lists that no commitment names yet");
-    describe_gauge!("p2p_storage_bytes", Unit::Bytes, "What the store holds, by kind");
-    describe_gauge!("p2p_storage_failing", count, "1 while the store does not take everything, 0 else");
-    describe_counter!("p2p_storage_failures_total", count, "Writes that the store did not take");
-    describe_counter!("p2p_storage_unreadable_total", count, "Lists damaged in the store and fetched again");
+    describe_gauge!(
+        "p2p_pending",
+        count,
+        "Commitments and blocks that wait for a parent, a schedule or a transaction list, by kind"
+    );
+    describe_gauge!("p2p_txlists_held_bytes", Unit::Bytes, "Bytes of the orphan transaction list cache");
+    describe_gauge!("p2p_storage_bytes", Unit::Bytes, "Bytes in the store, by kind");
+    describe_gauge!("p2p_storage_failing", count, "1 while the store refuses writes, 0 otherwise");
+    describe_counter!("p2p_storage_failures_total", count, "Writes that the store refused");
+    describe_counter!(
+        "p2p_storage_unreadable_total",
+        count,
+        "Transaction lists damaged in the store and fetched again"
+    );
 }
 
-/// One client's series. The recorder is the process's; what the client itself tells is counted here as well,
-/// so that several clients in one process can be told apart.
+/// One client's metrics. The recorder is shared by the process; the counts that the client reports itself are kept here as
+/// well, so that several clients in one process can be told apart.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    /// Whether the recorder is told.
+    /// Whether the recorder is used.
     recorded: bool,
     rejected: AtomicU64,
     ignored: AtomicU64,
     dropped: AtomicU64,
 }
 
-/// What a client has counted since it started.
+/// Counts of a client since it started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientCounts {
     /// Commitments and transaction lists that broke a rule.
     pub rejected: u64,
-    /// Commitments that were of no use.
+    /// Commitments that were ignored as of no use.
     pub ignored: u64,
-    /// What a full queue or its age cost.
+    /// Entries dropped by a full queue or for their age.
     pub dropped: u64,
 }
 
@@ -230,7 +246,7 @@ impl Metrics {
     }
 }
 
-/// Runs a part whose metrics nobody wants.
+/// Runs a part of the client without its metrics.
 pub(crate) async fn unrecorded<T>(part: impl Future<Output = T>) -> T {
     let mut part = pin!(part);
     poll_fn(|context| with_local_recorder(&NoopRecorder, || part.as_mut().poll(context))).await

@@ -1,4 +1,4 @@
-//! Requests in both directions: what catch-up and the application ask, and what peers ask us.
+//! Request/response in both directions: requests of catch-up and the application, and those of peers (§10, §11).
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use preconfirmation_types::{
 };
 use tokio::task::spawn_blocking;
 
-use crate::{P2pClientError, client::readable, metrics::Metrics};
+use crate::{P2pClientError, metrics::Metrics};
 
 /// A list of no more bytes is hashed in the task that asked for it: a tenth of a millisecond, which is less than
 /// waking another thread costs on a busy machine.
 const HASHED_IN_PLACE: usize = 32 * 1024;
 
-/// Most batches of requests that are answered at a time.
+/// Most batches of peers' requests that are served at a time.
 pub(crate) const MAX_SERVING: usize = 2;
 
 /// Sends requests to peers and authenticates what they answer; cheap to clone.
@@ -36,7 +36,7 @@ pub(crate) struct Requester {
 
 impl Requester {
     pub(crate) async fn head(&self, peer: PeerId) -> Result<PreconfHead, P2pClientError> {
-        self.network.request::<GetHead>(peer, GetHeadRequest {}).await.map_err(request(peer))
+        self.network.request::<GetHead>(peer, GetHeadRequest {}).await.map_err(request_failed(peer))
     }
 
     /// A page: the commitments before the first that breaks a rule, each authenticated, and that rule. What only the
@@ -47,9 +47,9 @@ impl Requester {
         from: BlockNumber,
         max_count: u32,
     ) -> Result<(Vec<Authenticated>, Option<Rejection>), P2pClientError> {
-        let asked = GetCommitmentsByNumberRequest { start_block_number: U256::from(from), max_count };
-        let answer = self.network.request::<GetCommitmentsByNumber>(peer, asked).await;
-        let page = answer.map_err(request(peer))?.into_commitments();
+        let request = GetCommitmentsByNumberRequest { start_block_number: U256::from(from), max_count };
+        let answer = self.network.request::<GetCommitmentsByNumber>(peer, request).await;
+        let page = answer.map_err(request_failed(peer))?.into_commitments();
         let validator = self.validator.clone();
         let judged = spawn_blocking(move || {
             let mut good = Vec::with_capacity(page.len());
@@ -73,8 +73,9 @@ impl Requester {
 
     /// A list, hashed; none if the peer does not have it.
     pub(crate) async fn txlist(&self, peer: PeerId, hash: B256) -> Result<Option<TxList>, P2pClientError> {
-        let asked = GetRawTxListRequest { raw_tx_list_hash: hash };
-        let answer = self.network.request::<GetRawTxList>(peer, asked).await.map_err(request(peer))?;
+        let request = GetRawTxListRequest { raw_tx_list_hash: hash };
+        let answer =
+            self.network.request::<GetRawTxList>(peer, request).await.map_err(request_failed(peer))?;
         let limit = self.max_txlist_bytes;
         let verified = if answer.txlist.len() <= HASHED_IN_PLACE {
             answer.verify(limit)
@@ -85,9 +86,9 @@ impl Requester {
         verified.map_err(|source| P2pClientError::InvalidTxList { peer, source: Box::new(source) })
     }
 
-    /// Does what catch-up asks for, in its words.
-    pub(crate) async fn reply(&self, peer: PeerId, asked: Request) -> Reply {
-        let answer = match asked {
+    /// Sends a request of catch-up.
+    pub(crate) async fn reply(&self, peer: PeerId, request: Request) -> Reply {
+        let answer = match request {
             Request::Head => self
                 .head(peer)
                 .await
@@ -106,7 +107,7 @@ impl Requester {
     }
 }
 
-fn request(peer: PeerId) -> impl FnOnce(RequestError) -> P2pClientError {
+fn request_failed(peer: PeerId) -> impl FnOnce(RequestError) -> P2pClientError {
     move |source| P2pClientError::Request { peer, source: Arc::new(source) }
 }
 
@@ -135,16 +136,16 @@ pub(crate) const fn offence(error: &P2pClientError) -> Option<Offence> {
     }
 }
 
-/// Answers peers from the store (§11); blocks. Every request gets an answer: where the store fails, that there is nothing.
-pub(crate) fn serve(store: &dyn SdkStorage, asked: Vec<(PeerId, InboundRequest)>) {
-    for (peer, request) in asked {
+/// Serves peers from the store (§11); blocks. Every request gets a response: where the store fails, an empty one.
+pub(crate) fn serve(store: &dyn SdkStorage, requests: Vec<(PeerId, InboundRequest)>) {
+    for (peer, request) in requests {
         match request {
             InboundRequest::Head(responder) => responder.send(found(peer, head(store))),
-            InboundRequest::Commitments(asked, responder) => {
-                responder.send(found(peer, page(store, &asked)));
+            InboundRequest::Commitments(request, responder) => {
+                responder.send(found(peer, page(store, &request)));
             }
-            InboundRequest::TxList(asked, responder) => {
-                let hash = asked.raw_tx_list_hash;
+            InboundRequest::TxList(request, responder) => {
+                let hash = request.raw_tx_list_hash;
                 let list = found(peer, readable(store, &hash));
                 responder.send(list.map_or_else(|| GetRawTxListResponse::not_found(hash), Into::into));
             }
@@ -173,11 +174,11 @@ fn head(store: &dyn SdkStorage) -> Result<PreconfHead, StorageError> {
 
 fn page(
     store: &dyn SdkStorage,
-    asked: &GetCommitmentsByNumberRequest,
+    request: &GetCommitmentsByNumberRequest,
 ) -> Result<GetCommitmentsByNumberResponse, StorageError> {
-    let limit = usize::try_from(asked.max_count).unwrap_or(usize::MAX).min(MAX_COMMITMENTS_PER_RESPONSE);
+    let limit = usize::try_from(request.max_count).unwrap_or(usize::MAX).min(MAX_COMMITMENTS_PER_RESPONSE);
     // No block has a number beyond 64 bits.
-    let found = match u64::try_from(asked.start_block_number) {
+    let found = match u64::try_from(request.start_block_number) {
         Ok(from) => store.range(from, limit)?,
         Err(_) => Vec::new(),
     };
@@ -188,4 +189,12 @@ fn page(
 fn head_of(stored: &StoredCommitment) -> PreconfHead {
     let preconf = stored.recovered.signed().preconf();
     PreconfHead { block_number: preconf.block_number, submission_window_end: preconf.submission_window_end }
+}
+
+/// A list of the store. One that is damaged is as good as not there.
+pub(crate) fn readable(store: &dyn SdkStorage, hash: &B256) -> Result<Option<TxList>, StorageError> {
+    match store.get(hash) {
+        Err(StorageError::Corrupt { .. }) => Ok(None),
+        answer => answer,
+    }
 }

@@ -1,17 +1,14 @@
-//! The commands of the chain processor, and the effects that a batch of them has.
+//! The commands of the chain processor, and what the application's are replied with.
 
-use p2p_catchup::{Input, RequestId};
+use p2p_catchup::RequestId;
 use p2p_storage::StorageError;
-use p2p_types::{
-    B256, Base, BlockNumber, HeadSyncStatus, MessageId, Origin, PeerId, SdkEvent, TxList, UnixSeconds,
-};
-use p2p_validation::{Authenticated, IgnoreReason, LookaheadError, Missing, Rejection, Slot};
+use p2p_types::{B256, Base, BlockNumber, Bytes, HeadSyncStatus, Origin, PeerId, TxList, UnixSeconds};
+use p2p_validation::{Arrival, Authenticated, IgnoreReason, LookaheadError, Missing, Rejection, Slot};
 use preconfirmation_p2p::VerdictToken;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::{Conflict, GossipCommitment, L1Reorg};
-use crate::skew::Timing;
+use super::{Conflict, L1Reorg};
 
 /// What the chain processor has decided about a commitment that the application publishes.
 #[derive(Debug)]
@@ -51,6 +48,24 @@ impl PublishDecision {
             Self::Busy => Some("busy"),
             Self::NotLive(_) => Some("not_live"),
         }
+    }
+}
+
+/// A commitment of gossip that nobody has looked at.
+#[derive(Debug)]
+pub(crate) struct GossipCommitment {
+    pub(crate) ssz: Bytes,
+    pub(crate) arrival: Arrival,
+    pub(crate) from: PeerId,
+    /// Owed to the network, if it is gossip of a network.
+    pub(crate) verdict: Option<VerdictToken>,
+    /// Goes with the message from its arrival to its event.
+    pub(crate) span: Span,
+}
+
+impl AsRef<[u8]> for GossipCommitment {
+    fn as_ref(&self) -> &[u8] {
+        &self.ssz
     }
 }
 
@@ -151,21 +166,4 @@ impl Command {
             | Self::WarmUp => None,
         }
     }
-}
-
-/// What a batch of commands brought about.
-#[derive(Debug, Default)]
-pub(crate) struct Effects {
-    pub(crate) events: Vec<SdkEvent>,
-    pub(crate) inputs: Vec<Input>,
-    /// When what elected preconfers sign came.
-    pub(crate) timings: Vec<Timing>,
-    /// Sent last.
-    pub(crate) responses: Vec<Response>,
-    /// Messages that count as seen.
-    pub(crate) seen: Vec<MessageId>,
-    /// Messages that were not judged after all: they count as seen no more.
-    pub(crate) unseen: Vec<MessageId>,
-    /// The store is broken: the client must end.
-    pub(crate) fatal: Option<StorageError>,
 }

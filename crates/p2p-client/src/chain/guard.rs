@@ -1,12 +1,10 @@
-//! What the signer of a commitment has promised before, so that the application does not contradict it.
+//! The signing guard: keeps the application from contradicting what the signer of a commitment has promised before.
 
 use std::time::Duration;
 
-use p2p_storage::{Promise, StorageError};
+use p2p_storage::Promise;
 use p2p_types::{Address, B256, BlockNumber, Misbehaviour, UnixSeconds};
-use p2p_validation::Elected;
-
-use super::ChainProcessor;
+use p2p_validation::{Authenticated, Witness};
 
 /// How long own promises are kept after their window is over: more than a clock is ever wrong by.
 const PROMISES_KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -41,38 +39,18 @@ impl std::fmt::Display for Conflict {
     }
 }
 
-impl ChainProcessor {
-    /// The first earlier promise that a new one would break: of those that the application has published, which the
-    /// store keeps until their window is over, then of all that this node has seen of the signer, linked or not.
-    pub(super) fn conflict(&self, new: &Elected) -> Result<Option<Conflict>, StorageError> {
-        let (signer, window_end, block) = (new.recovered().signer(), new.window_end(), new.block());
-        let promise = Promise::from(&**new);
-        let own = self.store.promises(&signer, window_end)?;
-        let broken = own.iter().find_map(|own| Some((own.conflicts_with(&promise)?, own.hash)));
-        Ok(broken.or_else(|| self.witness.conflict(new)).map(|(kind, signed)| Conflict {
-            kind,
-            signer,
-            window_end,
-            block,
-            signed,
-            refused: new.hash(),
-        }))
-    }
+/// The first earlier promise that a new one would break: of `own`, which the application has published for the window and
+/// the store keeps until that is over, then of all that this node has seen of the signer, linked or not.
+pub(super) fn conflict(own: &[Promise], witness: &Witness, new: &Authenticated) -> Option<Conflict> {
+    let promise = Promise::from(new);
+    let broken = own.iter().find_map(|own| Some((own.conflicts_with(&promise)?, own.hash)));
+    let (kind, signed) = broken.or_else(|| witness.conflict(new))?;
+    let Promise { signer, window_end, block, hash: refused, .. } = promise;
+    Some(Conflict { kind, signer, window_end, block, signed, refused })
+}
 
-    /// Records what the application is about to publish. Nothing may be stored or sent for it before.
-    pub(super) fn promise(&self, new: &Elected) -> Result<(), StorageError> {
-        self.store.put_promise(Promise::from(&**new))
-    }
-
-    /// Forgets promises for windows that are over: nothing can be signed for them any more.
-    pub(super) fn forget_promises(&mut self) -> Result<(), StorageError> {
-        let grace = self.validator.config().executor_slot_grace;
-        // A clock that jumps ahead by hours must not forget what it can still contradict.
-        let over = self.unix.saturating_sub(grace).saturating_sub(PROMISES_KEPT);
-        if self.promises_until < over {
-            self.promises_until = over;
-            self.store.prune_promises(over)?;
-        }
-        Ok(())
-    }
+/// The promises for windows that ended before this can be forgotten: nothing can be signed for them any more.
+pub(super) fn promises_over(unix: UnixSeconds, executor_slot_grace: Duration) -> UnixSeconds {
+    // A clock that jumps ahead by hours must not forget what it can still contradict.
+    unix.saturating_sub(executor_slot_grace).saturating_sub(PROMISES_KEPT)
 }

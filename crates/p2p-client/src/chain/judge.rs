@@ -1,323 +1,232 @@
-//! Commitments, judged one after the other.
+//! The judge: the pure part of the chain processor. It decides what a commitment is worth, whoever brought it.
+//!
+//! There is one ladder for all of them: *elect* (window, signer, time), *screen* (what its source allows it, and what its
+//! signer has promised before), *note* (evidence, handovers), *link* (parent, height, block rules). The judge reads the
+//! [`Ledger`] and writes nothing, and knows no clock: the moment comes with each commitment.
 
-use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 
 use p2p_storage::{StorageError, StoredCommitment};
-use p2p_types::{B256, BlockNumber, Origin, SdkEvent, TxList};
+use p2p_types::{Address, BlockNumber, UnixSeconds};
 use p2p_validation::{
-    Arrival, Authenticated, Elected, Facts, IgnoreReason, Linked, Missing, Parent, Rejection,
-    ValidationOutcome,
+    Arrival, Authenticated, Elected, Evidence, Facts, Handovers, IgnoreReason, Linked, Missing, Parent,
+    Rejection, ValidationOutcome, Validator, Witness, WitnessLimits,
 };
-use preconfirmation_p2p::Verdict;
-use tracing::Span;
+use schnellru::{ByLength, LruMap};
 
 use super::{
-    Candidate, ChainProcessor, Conflict, GossipCommitment, MAX_AHEAD, PublishDecision, forwarding::Admission,
+    forwarding::{Admission, ForwardingMemory},
+    guard::{self, Conflict},
+    l1::Replaced,
+    ledger::Ledger,
 };
-use crate::{requests::is_relays_fault, skew::Timing};
 
-impl ChainProcessor {
-    /// A commitment of the application: judged like any other, but it never waits, and its signer's earlier
-    /// promises bind it unless `acknowledged` names the one that it breaks.
-    pub(super) fn local(
+/// Most blocks that a live commitment may be above the best known height and still be believed.
+pub(crate) const MAX_AHEAD: BlockNumber = 1024;
+
+/// Windows that are remembered as handed over: more than a day of L1 epochs.
+const HANDOVERS: NonZeroUsize = match NonZeroUsize::new(256) {
+    Some(windows) => windows,
+    None => NonZeroUsize::MIN,
+};
+
+/// Signers that are remembered as elected: more than take turns in a day.
+const SIGNERS: u32 = 256;
+
+/// Where a commitment comes from, which decides what it is screened for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source<'a> {
+    Gossip {
+        /// The highest height that peers or elected preconfers have shown.
+        reference: Option<BlockNumber>,
+        /// Something that waits names it as its parent.
+        built_on: bool,
+        /// It has been screened before, and came back from the pending pool.
+        screened: bool,
+    },
+    /// The application. It is noted only once it is stored: what is refused binds nobody.
+    Own {
+        /// The conflict that the application has been shown and waives.
+        acknowledged: Option<&'a Conflict>,
+    },
+    Page {
+        /// Something that waits names it as its parent.
+        awaited: bool,
+        /// The next one of the page names it as its parent.
+        built_on: bool,
+        /// It or one above it in the page was signed after L1 had replaced its anchor.
+        renewed: bool,
+    },
+}
+
+/// What the judge decides.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    pub(super) outcome: Result<Linked, Fall>,
+    /// It passed the screen as a promise that had not been seen: it may be forwarded.
+    pub(super) is_news: bool,
+    /// What it proves together with others.
+    pub(super) evidence: Vec<Evidence>,
+}
+
+/// Where on the ladder a commitment fell, and why.
+#[derive(Debug)]
+pub(super) enum Fall {
+    /// At the first step, for what it says and when it came.
+    NotElected(Cause),
+    /// It is of no use from its source; why, as a label.
+    Useless(&'static str),
+    /// It contradicts what its signer has promised. Only what the application publishes is screened for that.
+    Conflict(Conflict),
+    /// At the last step, for what it stands on.
+    NotLinked(Cause),
+}
+
+/// Why a step does not accept a commitment.
+#[derive(Debug)]
+pub(super) enum Cause {
+    Waits(Missing),
+    Ignored(IgnoreReason),
+    Rejected(Rejection),
+}
+
+/// What a step accepts, or why it does not.
+fn accepted<T>(outcome: ValidationOutcome<T>) -> Result<T, Cause> {
+    match outcome {
+        ValidationOutcome::Accept(accepted) => Ok(accepted),
+        ValidationOutcome::Defer(missing) => Err(Cause::Waits(missing)),
+        ValidationOutcome::Ignore(reason) => Err(Cause::Ignored(reason)),
+        ValidationOutcome::Reject(rejection) => Err(Cause::Rejected(rejection)),
+    }
+}
+
+/// Decides what commitments are worth.
+pub(super) struct Judge {
+    pub(super) validator: Validator,
+    pub(super) witness: Witness,
+    pub(super) handovers: Handovers,
+    forwarding: ForwardingMemory,
+    /// Signers that have been elected lately.
+    signers: LruMap<Address, ()>,
+    /// What L1 has replaced, as the application has declared last.
+    pub(super) replaced: Option<Replaced>,
+}
+
+impl Judge {
+    pub(super) fn new(validator: Validator, forwarding: ForwardingMemory) -> Self {
+        Self {
+            validator,
+            witness: Witness::new(WitnessLimits::default()),
+            handovers: Handovers::new(HANDOVERS),
+            forwarding,
+            signers: LruMap::new(ByLength::new(SIGNERS)),
+            replaced: None,
+        }
+    }
+
+    /// The ladder, for what is to be stored.
+    pub(super) fn judge(
         &mut self,
+        ledger: &Ledger,
         commitment: Authenticated,
-        txlist: Option<TxList>,
-        acknowledged: Option<&Conflict>,
-    ) -> Result<PublishDecision, StorageError> {
-        if self.is_here(&commitment)? {
-            let unsent = self.is_unsent(&commitment)?;
-            let judged = self.complete(txlist)?;
-            // Too late, it is of use to nobody.
-            let in_time = || self.validator.elect(commitment, Arrival::Live(self.unix));
-            return Ok(match judged {
-                PublishDecision::AlreadyStored
-                    if unsent && matches!(in_time(), ValidationOutcome::Accept(_)) =>
-                {
-                    PublishDecision::Unpublished
-                }
-                judged => judged,
-            });
-        }
-        let elected = match self.validator.elect(commitment, Arrival::Live(self.unix)) {
-            ValidationOutcome::Accept(elected) => elected,
-            ValidationOutcome::Defer(missing) => return Ok(PublishDecision::Deferred(missing)),
-            ValidationOutcome::Ignore(reason) => return Ok(PublishDecision::Ignored(reason)),
-            ValidationOutcome::Reject(rejection) => return Ok(PublishDecision::Rejected(rejection)),
+        arrival: Arrival,
+        source: Source<'_>,
+    ) -> Result<Judgement, StorageError> {
+        let fell = |fall| Ok(Judgement { outcome: Err(fall), is_news: false, evidence: Vec::new() });
+        let elected = match accepted(self.validator.elect(commitment, arrival)) {
+            Ok(elected) => elected,
+            Err(cause) => return fell(Fall::NotElected(cause)),
         };
-        if let Some(conflict) = self.conflict(&elected)?
-            && acknowledged != Some(&conflict)
-        {
-            return Ok(PublishDecision::Conflict(conflict));
-        }
-        let linked = match self.link(elected.clone())? {
-            ValidationOutcome::Accept(linked) => linked,
-            ValidationOutcome::Defer(missing) => return Ok(PublishDecision::Deferred(missing)),
-            ValidationOutcome::Ignore(reason) => return Ok(PublishDecision::Ignored(reason)),
-            ValidationOutcome::Reject(rejection) => return Ok(PublishDecision::Rejected(rejection)),
+        let is_news = match self.screen(ledger, &elected, source)? {
+            Ok(is_news) => is_news,
+            Err(fall) => return fell(fall),
         };
-        // From here on it binds its signer, whatever becomes of the rest.
-        self.promise(&elected)?;
-        self.own_lists.extend(txlist.map(|txlist| (txlist.hash(), txlist)));
-        self.staged.push(linked, Origin::Local, Span::current());
-        let flushed = self.flush();
-        self.own_lists.clear();
-        let mut flushed = flushed?;
-        let judged = flushed.judged.pop().unwrap_or(PublishDecision::AlreadyStored);
-        if !matches!(judged, PublishDecision::Failed(_)) {
-            self.promises.admit(&elected);
-            self.note(&elected)?;
-        }
-        self.work_off(flushed.next)?;
-        Ok(judged)
+        let is_own = matches!(source, Source::Own { .. });
+        let evidence = if is_own { Vec::new() } else { self.note(&elected) };
+        let outcome = accepted(self.link(ledger, elected)?).map_err(Fall::NotLinked);
+        Ok(Judgement { outcome, is_news, evidence })
     }
 
-    /// Whether this very promise of its signer is in the store. A block at whose height nothing stands
-    /// any more is judged anew.
-    fn is_here(&self, commitment: &Authenticated) -> Result<bool, StorageError> {
-        let Some(known) = self.store.by_hash(&commitment.hash())? else { return Ok(false) };
-        let same = known.recovered.signer() == commitment.recovered().signer();
-        Ok(same && (commitment.is_eop_only() || self.store.by_block(known.block)?.is_some()))
+    /// The ladder up to its last step, for what is stored: remembers what its signer has promised by it.
+    pub(super) fn remember(&mut self, commitment: Authenticated, unix: UnixSeconds) -> Vec<Evidence> {
+        match self.validator.elect(commitment, Arrival::History(unix)) {
+            ValidationOutcome::Accept(elected) => self.note_stored(&elected),
+            _ => Vec::new(),
+        }
     }
 
-    /// Whether nobody else can be expected to have what is here: publishing it was cut off before the network took it.
-    /// What has a successor is fetched by whoever hears of that.
-    fn is_unsent(&self, commitment: &Authenticated) -> Result<bool, StorageError> {
-        let next = commitment.block().saturating_add(u64::from(!commitment.is_eop_only()));
-        Ok(self.store.by_block(next)?.is_none() && !self.store.is_sent(&commitment.hash())?)
-    }
-
-    /// A block that is known, published once more: news only if its transaction list is.
-    fn complete(&mut self, txlist: Option<TxList>) -> Result<PublishDecision, StorageError> {
-        let Some(txlist) = txlist else { return Ok(PublishDecision::AlreadyStored) };
-        if self.store.contains(&txlist.hash())? {
-            return Ok(PublishDecision::AlreadyStored);
-        }
-        let hash = txlist.hash();
-        self.local_list(txlist)?;
-        Ok(if self.store.contains(&hash)? { PublishDecision::Stored } else { PublishDecision::AlreadyStored })
-    }
-
-    /// Commitments of gossip: each is authenticated, on all cores where there are many, then judged and stored.
-    pub(super) fn gossip(&mut self, arrived: Vec<GossipCommitment>) -> Result<(), StorageError> {
-        let mut candidates = VecDeque::with_capacity(arrived.len());
-        let answers = self.validator.authenticate_all(&arrived);
-        for (GossipCommitment { arrival, from, verdict, span, .. }, answer) in
-            arrived.into_iter().zip(answers)
-        {
-            match answer {
-                Ok(commitment) => candidates.push_back(Candidate {
-                    commitment,
-                    arrival,
-                    origin: Origin::Gossip(from),
-                    verdict,
-                    missing: None,
-                    since: self.now,
-                    admitted: false,
-                    span,
-                }),
-                Err(rejection) => {
-                    self.rejected(&span, &rejection);
-                    if let Some(verdict) = verdict {
-                        verdict.settle(blame(self.soft_fail, &rejection));
-                    }
-                }
-            }
-        }
-        self.work_off(candidates)
-    }
-
-    /// Judges candidates and what had waited for them, and stores what is linked, until nothing is left to judge.
-    pub(super) fn work_off(&mut self, mut queue: VecDeque<Candidate>) -> Result<(), StorageError> {
-        while !queue.is_empty() {
-            while let Some(candidate) = queue.pop_front() {
-                // However many a missing block has held back, it and they cost one write.
-                if let Some(linked) = self.judge(candidate)? {
-                    queue.extend(self.release(linked));
-                }
-            }
-            queue = self.flush()?.next;
-        }
-        Ok(())
-    }
-
-    /// One candidate through election and linkage. Its hash, if it is to be stored.
-    fn judge(&mut self, mut candidate: Candidate) -> Result<Option<B256>, StorageError> {
-        let span = candidate.span.clone();
-        let _entered = span.enter();
-        let outcome = self.validator.elect(candidate.commitment.clone(), candidate.arrival);
-        self.time(&candidate, &outcome);
-        let elected = match outcome {
-            ValidationOutcome::Accept(elected) => elected,
-            ValidationOutcome::Defer(missing) => {
-                self.wait(missing, candidate);
-                return Ok(None);
-            }
-            ValidationOutcome::Ignore(reason) => {
-                self.ignored(&span, reason.label());
-                // Of what was not judged, nothing is remembered: it may come again.
-                if matches!(reason, IgnoreReason::Early { .. } | IgnoreReason::Lookahead(_)) {
-                    self.forget(&candidate);
-                }
-                return Ok(None);
-            }
-            ValidationOutcome::Reject(rejection) => {
-                self.rejected(&span, &rejection);
-                if let Some(verdict) = candidate.verdict.take() {
-                    verdict.settle(blame(self.soft_fail, &rejection));
-                }
-                return Ok(None);
-            }
-        };
-        if !self.plausible(elected.block()) {
-            self.ignored(&span, "far_ahead");
-            return Ok(None);
-        }
-        if !self.admit(&elected, &mut candidate)? {
-            return Ok(None);
-        }
-        self.note(&elected)?;
-        match self.link(elected.clone())? {
-            ValidationOutcome::Accept(linked) => {
-                Self::forward(&mut candidate);
-                let hash = linked.hash();
-                self.staged.push(linked, candidate.origin, candidate.span);
-                return Ok(Some(hash));
-            }
-            ValidationOutcome::Defer(missing) => {
-                Self::forward(&mut candidate);
-                self.wait(missing, candidate);
-            }
-            ValidationOutcome::Ignore(reason) => self.ignored(&span, reason.label()),
-            // An elected preconfer's fault, which a peer that lacked the parent could not see when it
-            // forwarded this: not forwarded further, and the peer does not pay.
-            ValidationOutcome::Reject(rejection) => self.rejected(&span, &rejection),
-        }
-        Ok(None)
-    }
-
-    /// Whether a promise goes further: not if it is known, in whatever bytes, nor if its signer has made too many of its
-    /// kind on which nobody has built.
-    fn admit(&mut self, elected: &Elected, candidate: &mut Candidate) -> Result<bool, StorageError> {
-        if std::mem::replace(&mut candidate.admitted, true) {
-            return Ok(true);
-        }
+    /// Whether an elected commitment is news, or why it is of no use from its source.
+    fn screen(
+        &mut self,
+        ledger: &Ledger,
+        elected: &Elected,
+        source: Source<'_>,
+    ) -> Result<Result<bool, Fall>, StorageError> {
         let hash = elected.hash();
-        let built_on = self.pending.waits_for(&hash);
-        let admission = self.promises.admit(elected);
-        if admission != Admission::New {
-            // One promise goes out once.
-            candidate.verdict = None;
-        }
-        let refused = match admission {
-            Admission::Known if self.store.by_hash(&hash)?.is_some() => Some("known"),
-            Admission::Full if !built_on => Some("too_many_promises"),
-            _ if !built_on && self.is_withdrawn(elected) && self.store.by_hash(&hash)?.is_none() => {
-                Some("l1_replaced")
+        let (built_on, renewed) = match source {
+            Source::Own { acknowledged } => {
+                let own = ledger.promises(&elected.recovered().signer(), elected.window_end())?;
+                let conflict = guard::conflict(&own, &self.witness, elected);
+                let broken = conflict.filter(|conflict| acknowledged != Some(conflict));
+                return Ok(broken.map_or(Ok(true), |conflict| Err(Fall::Conflict(conflict))));
             }
-            Admission::New | Admission::Known | Admission::Full => None,
+            // The schedule bounds who and when, not how high.
+            Source::Gossip { reference: Some(reference), .. }
+                if elected.block() > reference.saturating_add(MAX_AHEAD) =>
+            {
+                return Ok(Err(Fall::Useless("far_ahead")));
+            }
+            Source::Gossip { screened: true, .. } => return Ok(Ok(false)),
+            Source::Gossip { built_on, .. } => (built_on, built_on || !self.is_withdrawn(elected)),
+            Source::Page { awaited, built_on, renewed } => (awaited || built_on, awaited || renewed),
         };
-        if let Some(reason) = refused {
-            self.ignored(&candidate.span, reason);
-        }
-        Ok(refused.is_none())
-    }
-
-    /// Notes when a live commitment of an elected preconfer came, once for each.
-    fn time(&mut self, candidate: &Candidate, outcome: &ValidationOutcome<Elected>) {
-        let Arrival::Live(arrived) = candidate.arrival else { return };
-        let in_time = match outcome {
-            ValidationOutcome::Accept(_) => true,
-            // Who signed is judged before.
-            ValidationOutcome::Ignore(IgnoreReason::Early { .. } | IgnoreReason::Late { .. })
-            | ValidationOutcome::Defer(Missing::Time(_)) => false,
-            _ => return,
+        let admission = self.forwarding.admit(elected);
+        let useless = match (admission, source) {
+            (Admission::Known, Source::Gossip { .. }) if ledger.by_hash(&hash)?.is_some() => Some("known"),
+            (Admission::Full, _) if !built_on => Some("too_many_promises"),
+            _ if !renewed && ledger.by_hash(&hash)?.is_none() => Some("l1_replaced"),
+            _ => None,
         };
-        if !matches!(candidate.missing, Some(Missing::Parent(_))) {
-            let timestamp = candidate.commitment.timestamp();
-            self.effects.timings.push(Timing { arrived, timestamp, in_time });
-        }
+        Ok(useless.map_or(Ok(admission == Admission::New), |why| Err(Fall::Useless(why))))
     }
 
-    fn ignored(&self, span: &Span, reason: &'static str) {
-        self.metrics.ignored(reason);
-        span.record("outcome", reason);
-        tracing::debug!("ignored");
-    }
-
-    fn rejected(&self, span: &Span, rejection: &Rejection) {
-        self.metrics.rejected(rejection.label());
-        span.record("outcome", rejection.label());
-        tracing::debug!(%rejection, "rejected");
-    }
-
-    /// Notes what an elected preconfer has signed: what it proves, and whether it hands over.
-    pub(super) fn note(&mut self, elected: &Elected) -> Result<(), StorageError> {
+    /// Remembers what an elected preconfer has signed: whether it hands over, and what it proves.
+    fn note(&mut self, elected: &Elected) -> Vec<Evidence> {
         self.handovers.note(elected);
         self.signers.insert(elected.recovered().signer(), ());
-        for evidence in self.witness.note(elected) {
-            match self.store.put_evidence(&evidence) {
-                Ok(true) => {}
-                // Told before the last restart.
-                Ok(false) => continue,
-                Err(error) if error.is_retryable() => self.storage_failed(&error),
-                Err(error) => return Err(error),
-            }
-            let (kind, signer, block) = (evidence.kind(), evidence.signer(), evidence.block());
-            tracing::warn!(kind = kind.label(), %signer, block, "a preconfer has misbehaved");
-            self.metrics.evidence(kind);
-            let [first, second] = [evidence.first(), evidence.second()]
-                .map(|signed| std::sync::Arc::new(signed.recovered().clone()));
-            self.emit(SdkEvent::Evidence { kind, signer, block, first, second });
-        }
-        Ok(())
+        self.witness.note(elected)
     }
 
-    /// Whether a height can be: the schedule bounds who and when, not how high.
-    fn plausible(&self, block: BlockNumber) -> bool {
-        self.reference.is_none_or(|reference| block <= reference.saturating_add(MAX_AHEAD))
+    /// Remembers what is stored, and counts as a promise of its signer.
+    pub(super) fn note_stored(&mut self, elected: &Elected) -> Vec<Evidence> {
+        self.forwarding.admit(elected);
+        self.note(elected)
     }
 
-    /// Forwarding asks for less than showing: elected is enough.
-    fn forward(candidate: &mut Candidate) {
-        if let Some(verdict) = candidate.verdict.take() {
-            verdict.settle(Verdict::Accept);
-        }
-    }
-
-    /// Step 3 against what the store holds and what is about to be stored.
-    pub(super) fn link(&self, elected: Elected) -> Result<ValidationOutcome<Linked>, StorageError> {
-        let Some(base) = self.store.base()? else {
+    /// The last step, against what the ledger holds and has staged.
+    fn link(&self, ledger: &Ledger, elected: Elected) -> Result<ValidationOutcome<Linked>, StorageError> {
+        let Some(base) = ledger.base()? else {
             return Ok(ValidationOutcome::Defer(Missing::Parent(elected.parent_hash())));
         };
-        let parent = match self.staged.by_hash(&elected.parent_hash()) {
-            Some(staged) => Some(staged.clone()),
-            None => self.store.by_hash(&elected.parent_hash())?,
-        };
+        let parent = ledger.staged_or_stored(&elected.parent_hash())?;
         let before = match elected.block().checked_sub(1) {
             Some(block) if self.validator.follows_height(&elected) || block == base.number => {
-                match self.staged.by_block(block) {
-                    Some(staged) => Some(staged.clone()),
-                    None => self.store.by_block(block)?,
-                }
+                ledger.staged_or_stored_at(block)?
             }
             _ => None,
         };
         let facts = Facts { base, parent: parent.as_ref().map(fact), before: before.as_ref().map(fact) };
         Ok(self.validator.link(elected, &facts))
     }
-}
 
-/// The verdict on invalid gossip.
-pub(crate) const fn soft(soft_fail: bool, offence: p2p_types::Offence) -> Verdict {
-    if soft_fail { Verdict::Ignore } else { Verdict::Reject(offence) }
-}
+    /// Whether a commitment is anchored to what L1 has replaced and was signed before we heard of that.
+    pub(super) fn is_withdrawn(&self, commitment: &Authenticated) -> bool {
+        self.replaced.is_some_and(|replaced| replaced.withdraws(commitment))
+    }
 
-/// The verdict on a commitment that breaks a rule. Whoever relays it checks some rules; the rest only its author knows.
-const fn blame(soft_fail: bool, rejection: &Rejection) -> Verdict {
-    match soft(soft_fail, rejection.offence()) {
-        Verdict::Reject(offence) if !is_relays_fault(rejection) => Verdict::RejectAuthor(offence),
-        verdict => verdict,
+    /// Whether a signer has been elected lately.
+    pub(super) fn knows_signer(&self, signer: &Address) -> bool {
+        self.signers.peek(signer).is_some()
     }
 }
 

@@ -1,10 +1,7 @@
-//! L1 has replaced blocks that blocks of the chain are anchored to.
+//! L1 reorgs: which commitments are anchored to L1 blocks that are no longer canonical.
 
-use p2p_storage::{ChainUpdate, StorageError, StoredCommitment};
-use p2p_types::{B256, BlockNumber, Origin, SdkEvent, U256, UnixSeconds};
+use p2p_types::{B256, BlockNumber, U256, UnixSeconds};
 use p2p_validation::Authenticated;
-
-use super::ChainProcessor;
 
 /// The blocks that an L1 reorg has taken out of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,59 +22,20 @@ pub(super) struct Replaced {
     at: UnixSeconds,
 }
 
-impl ChainProcessor {
-    /// Takes out of the chain every block above the base whose anchor is at or above `anchor`, with all that
-    /// stand on it. They stay in the store, as their signers have signed them, and come back only below a block that
-    /// was signed after this, or when their anchors are canonical again: a copy that a peer still has says nothing.
-    pub(super) fn l1_reorg(&mut self, anchor: BlockNumber) -> Result<L1Reorg, StorageError> {
-        let lowest = self.replaced.map_or(anchor, |replaced| replaced.anchor.min(anchor));
-        self.replaced = Some(Replaced { anchor: lowest, at: self.unix });
-        let before = self.store.head()?;
-        let ChainUpdate { dropped, adopted } = self.store.withdraw(anchor)?;
-        let affected: Vec<B256> = dropped.iter().map(StoredCommitment::hash).collect();
-        let from = dropped.first().map(|lowest| lowest.block);
-        if let Some(from) = from {
-            tracing::info!(anchor, from, affected = affected.len(), "L1 reorg");
-            self.metrics.reorg("l1");
-            self.forget_missing(&affected);
-            self.emit(SdkEvent::L1Reorg { anchor, from, affected: affected.clone() });
-        }
-        self.adopted(adopted)?;
-        self.head_moved(before)?;
-        Ok(L1Reorg { anchor, from, affected })
+impl Replaced {
+    /// L1 has replaced its blocks from `anchor` on, beside what it had `before`.
+    pub(super) fn from(anchor: BlockNumber, at: UnixSeconds, before: Option<Self>) -> Self {
+        Self { anchor: before.map_or(anchor, |before| before.anchor.min(anchor)), at }
     }
 
-    /// The L1 blocks from `anchor` on are canonical again: what was taken out for their sake counts as before.
-    pub(super) fn l1_restored(&mut self, anchor: BlockNumber) -> Result<(), StorageError> {
-        self.replaced = self.replaced.filter(|replaced| replaced.anchor < anchor);
-        let before = self.store.head()?;
-        let update = self.store.reinstate(anchor)?;
-        self.moved(update)?;
-        self.head_moved(before)
+    /// What is left when the L1 blocks from `anchor` on are canonical again.
+    pub(super) fn restored(self, anchor: BlockNumber) -> Option<Self> {
+        (self.anchor < anchor).then_some(self)
     }
 
-    /// Whether a commitment is anchored to what L1 has replaced and was signed before we heard of that.
-    pub(super) fn is_withdrawn(&self, commitment: &Authenticated) -> bool {
-        self.replaced.is_some_and(|Replaced { anchor, at }| {
-            commitment.timestamp() <= at && commitment.preconf().anchor_block_number >= U256::from(anchor)
-        })
-    }
-
-    /// Blocks have left the chain and others have come, other than by an insert.
-    pub(super) fn moved(&mut self, update: ChainUpdate) -> Result<(), StorageError> {
-        let ChainUpdate { dropped, adopted } = update;
-        if let Some(lowest) = dropped.first().map(|lowest| lowest.block) {
-            let dropped: Vec<B256> = dropped.iter().map(StoredCommitment::hash).collect();
-            self.forget_missing(&dropped);
-            self.emit(SdkEvent::Reorg { dropped, from: lowest });
-        }
-        self.adopted(adopted)
-    }
-
-    fn adopted(&mut self, adopted: Vec<StoredCommitment>) -> Result<(), StorageError> {
-        for stored in adopted {
-            self.applied(stored, Origin::Local);
-        }
-        self.attach_txlists()
+    /// Whether a commitment is anchored to what was replaced and was signed before we heard of that.
+    pub(super) fn withdraws(&self, commitment: &Authenticated) -> bool {
+        commitment.timestamp() <= self.at
+            && commitment.preconf().anchor_block_number >= U256::from(self.anchor)
     }
 }

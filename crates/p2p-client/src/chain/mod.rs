@@ -1,56 +1,45 @@
-//! The owner of the chain: judges, stores, lets wait, in the order of arrival. Synchronous; runs on a blocking
-//! thread, one batch at a time.
+//! The chain processor: judges commitments against the schedule and the chain, and keeps the chain in a store.
+//!
+//! It has two parts: the pure [`Judge`], and the [`Ledger`], which alone writes to the store. It is synchronous and has no
+//! clock; the service's chain worker runs one batch of [`Command`]s at a time, and applies the [`Effects`].
 
 mod command;
+mod effects;
 mod forwarding;
+mod gossip;
 mod guard;
-mod import;
 mod judge;
 mod l1;
-mod missing_txlists;
+mod ledger;
+mod page;
 mod pending;
-mod staged;
-mod store_health;
-mod txlists;
+mod publish;
 mod warm_up;
 
-use std::{num::NonZeroUsize, sync::Arc, time::Instant};
-
-use hashbrown::HashMap;
-use p2p_catchup::ImportVerdict;
-use p2p_catchup::Input;
-use p2p_storage::{HeldTxLists, PendingPool, SdkStorage, StorageError};
-use p2p_types::{
-    Address, B256, Base, BlockNumber, Bytes, Head, Origin, PeerId, SdkEvent, TxList, UnixSeconds,
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use p2p_validation::{Arrival, Authenticated, Handovers, Missing, Validator, Witness, WitnessLimits};
+
+use p2p_catchup::ImportVerdict;
+use p2p_storage::{PendingPool, SdkStorage, StorageError};
+use p2p_types::{Base, BlockNumber, Origin, UnixSeconds};
+use p2p_validation::{Arrival, Authenticated, Missing, Validator};
 use preconfirmation_p2p::VerdictToken;
-use schnellru::{ByLength, LruMap};
 use tracing::Span;
 
 use crate::{config::MemoryConfig, metrics::Metrics};
 use forwarding::ForwardingMemory;
-use missing_txlists::MissingTxLists;
-use staged::Staging;
-use store_health::StoreHealth;
-use txlists::Applied;
+use judge::Judge;
+use l1::Replaced;
+use ledger::Ledger;
 
-pub(crate) use command::{Command, Effects, PublishDecision, Response, VerifiedTxList};
+pub(crate) use command::{Command, GossipCommitment, PublishDecision, Response, VerifiedTxList};
+pub(crate) use effects::Effects;
+pub(crate) use gossip::soft;
 pub use guard::Conflict;
-pub(crate) use judge::soft;
+pub(crate) use judge::MAX_AHEAD;
 pub use l1::L1Reorg;
-
-/// Most blocks that a live commitment may be above the best known height and still be believed.
-pub(crate) const MAX_AHEAD: BlockNumber = 1024;
-
-/// Windows that are remembered as handed over: more than a day of L1 epochs.
-const HANDOVERS: NonZeroUsize = match NonZeroUsize::new(256) {
-    Some(windows) => windows,
-    None => NonZeroUsize::MIN,
-};
-
-/// Signers that are remembered as elected: more than take turns in a day.
-const SIGNERS: u32 = 256;
 
 /// When a batch is processed, and what is known by then.
 #[derive(Debug, Clone, Copy)]
@@ -61,79 +50,35 @@ pub(crate) struct Moment {
     pub(crate) reference: Option<BlockNumber>,
 }
 
-/// A commitment on its way through the rules.
+/// A commitment of gossip on its way up the ladder.
 #[derive(Debug)]
-pub(crate) struct Candidate {
-    pub(crate) commitment: Authenticated,
-    pub(crate) arrival: Arrival,
-    pub(crate) origin: Origin,
-    /// Owed to the network for what came by gossip, until it has been given.
-    pub(crate) verdict: Option<VerdictToken>,
+struct Candidate {
+    commitment: Authenticated,
+    arrival: Arrival,
+    origin: Origin,
+    /// Owed to the network, until it has been given.
+    verdict: Option<VerdictToken>,
     /// What it waits for, while it does.
-    pub(crate) missing: Option<Missing>,
+    missing: Option<Missing>,
     /// When it arrived.
-    pub(crate) since: Instant,
-    /// It counts among the promises of its signer.
-    pub(crate) admitted: bool,
+    since: Instant,
+    /// It has been screened: it counts among the promises of its signer.
+    screened: bool,
     /// Goes with the message from its arrival to its event.
-    pub(crate) span: Span,
+    span: Span,
 }
 
-/// A commitment of gossip that nobody has looked at.
-#[derive(Debug)]
-pub(crate) struct GossipCommitment {
-    pub(crate) ssz: Bytes,
-    pub(crate) arrival: Arrival,
-    pub(crate) from: PeerId,
-    /// Owed to the network, if it is gossip of a network.
-    pub(crate) verdict: Option<VerdictToken>,
-    /// Goes with the message from its arrival to its event.
-    pub(crate) span: Span,
-}
-
-impl AsRef<[u8]> for GossipCommitment {
-    fn as_ref(&self) -> &[u8] {
-        &self.ssz
-    }
-}
-
-/// The state that only the owner touches.
+/// Judges commitments and keeps the chain.
 pub(crate) struct ChainProcessor {
-    store: Arc<dyn SdkStorage>,
-    validator: Validator,
+    judge: Judge,
+    ledger: Ledger,
     pending: PendingPool<Candidate>,
-    held: HeldTxLists,
-    missing_txlists: MissingTxLists,
-    promises: ForwardingMemory,
-    /// Signers that have been elected lately.
-    signers: LruMap<Address, ()>,
-    staged: Staging,
-    /// Lists of the application's own blocks that are being stored with them.
-    own_lists: HashMap<B256, TxList>,
-    /// Blocks of the batch that is being stored, until their lists have been looked for.
-    applied: Vec<Applied>,
-    witness: Witness,
-    handovers: Handovers,
-    /// What L1 has replaced, as told last.
-    replaced: Option<l1::Replaced>,
-    /// The application's promises for windows that ended before this are forgotten.
-    promises_until: UnixSeconds,
-    /// What is wrong with the store, if anything is.
-    store_health: StoreHealth,
-    /// What waits has changed, and catch-up has not been told.
-    waiting_changed: bool,
     /// Whether the application has said that catch-up may start.
     open: bool,
     /// How far back the messages in the store count as seen.
-    seen_ttl: std::time::Duration,
+    seen_ttl: Duration,
     /// Invalid gossip costs nobody.
     soft_fail: bool,
-    /// The highest height that peers or elected preconfers have shown; none until catch-up knows.
-    reference: Option<BlockNumber>,
-    /// The moment of the running batch.
-    now: Instant,
-    unix: UnixSeconds,
-    effects: Effects,
     metrics: Arc<Metrics>,
 }
 
@@ -144,70 +89,41 @@ impl ChainProcessor {
         config: &MemoryConfig,
         soft_fail: bool,
         metrics: Arc<Metrics>,
-        now: Instant,
     ) -> Self {
         Self {
-            store,
-            validator,
+            judge: Judge::new(validator, ForwardingMemory::new(config.promises)),
+            ledger: Ledger::new(store, config.held()),
             pending: PendingPool::new(config.pending),
-            held: HeldTxLists::new(config.held()),
-            missing_txlists: MissingTxLists::default(),
-            promises: ForwardingMemory::new(config.promises),
-            signers: LruMap::new(ByLength::new(SIGNERS)),
-            staged: Staging::default(),
-            own_lists: HashMap::new(),
-            applied: Vec::new(),
-            witness: Witness::new(WitnessLimits::default()),
-            handovers: Handovers::new(HANDOVERS),
-            replaced: None,
-            promises_until: UnixSeconds::default(),
-            store_health: StoreHealth::default(),
-            waiting_changed: false,
             open: false,
             seen_ttl: config.seen_ttl,
             soft_fail,
-            reference: None,
-            now,
-            unix: UnixSeconds::default(),
-            effects: Effects::default(),
             metrics,
         }
     }
 
-    /// Does a batch of jobs and returns what came of it.
-    pub(crate) fn process(&mut self, at: Moment, jobs: Vec<Command>) -> Effects {
-        (self.now, self.unix, self.reference) = (at.now, at.unix, at.reference);
-        let silent = jobs.iter().all(Command::is_silent);
-        for job in jobs {
-            match self.job(job) {
+    /// Processes a batch of commands, in order.
+    pub(crate) fn process(&mut self, at: Moment, batch: Vec<Command>) -> Effects {
+        let mut out = Effects::new(self.metrics.clone());
+        let silent = batch.iter().all(Command::is_silent);
+        for command in batch {
+            match self.command(at, command, &mut out) {
                 Ok(()) => {}
                 // Time can cure it: what was not stored comes again.
-                Err(error) if error.is_retryable() => self.abandon(&error),
+                Err(error) if error.is_retryable() => self.ledger.abandon(&error, &mut out),
                 Err(error) => {
                     tracing::error!(%error, "the store failed");
-                    self.effects.fatal = Some(error);
+                    out.fatal = Some(error);
                     break;
                 }
             }
         }
-        if std::mem::take(&mut self.waiting_changed) {
-            self.effects.inputs.push(Input::Waiting { highest: self.pending.highest() });
-        }
+        out.finish(self.pending.highest());
         if !silent {
-            self.measure();
+            let (missing, orphan_bytes) = self.ledger.txlist_counts();
+            out.measure_pending(self.pending.counts(), missing, orphan_bytes);
+            self.ledger.measure(&mut out);
         }
-        std::mem::take(&mut self.effects)
-    }
-
-    fn measure(&mut self) {
-        self.metrics.pending(self.pending.counts(), self.missing_txlists.len(), self.held.bytes());
-        match self.store.stats() {
-            Ok(stats) => {
-                self.metrics.storage(stats);
-                self.fills(stats.commitments);
-            }
-            Err(error) => tracing::debug!(%error, "the store does not tell its size"),
-        }
+        out
     }
 
     /// When the next thing that waits is to be given up.
@@ -220,124 +136,109 @@ impl ChainProcessor {
         self.pending.waits_for_time()
     }
 
-    fn job(&mut self, job: Command) -> Result<(), StorageError> {
-        match job {
-            Command::Gossip(arrived) => self.gossip(arrived)?,
+    fn command(&mut self, at: Moment, command: Command, out: &mut Effects) -> Result<(), StorageError> {
+        match command {
+            Command::Gossip(arrived) => self.gossip(at, arrived, out)?,
             Command::Publish { commitment, txlist, acknowledged, reply, span, .. } => {
                 let entered = span.entered();
-                let judged = match self.local(*commitment, txlist, acknowledged.as_deref()) {
+                let decision = match self.publish(at, *commitment, txlist, acknowledged.as_deref(), out) {
                     Err(error) if error.is_retryable() => {
-                        self.abandon(&error);
+                        self.ledger.abandon(&error, out);
                         PublishDecision::Failed(error)
                     }
-                    judged => judged?,
+                    decision => decision?,
                 };
-                if let Some(outcome) = judged.refusal() {
+                if let Some(outcome) = decision.refusal() {
                     entered.record("outcome", outcome);
                 }
-                self.effects.responses.push(Response::Published(reply, judged));
+                out.responses.push(Response::Published(reply, decision));
             }
-            Command::TxLists(lists) => self.txlists(lists)?,
+            Command::TxLists(lists) => self.txlists(at, lists, out)?,
             Command::Import { id, from, page } => {
-                let verdict = match self.import(from, page) {
+                let verdict = match self.import(at, from, page, out) {
                     Err(error) if error.is_retryable() => {
-                        self.abandon(&error);
+                        self.ledger.abandon(&error, out);
                         ImportVerdict::Deferred
                     }
                     verdict => verdict?,
                 };
-                let head = self.store.head()?;
-                self.effects.inputs.push(Input::Imported { id, head, verdict });
+                out.imported(id, self.ledger.head()?, verdict);
             }
             Command::SetBase { base, open, reply } => {
-                let done = self.set_base(base, open);
-                self.effects.responses.push(Response::Base(reply, done.clone()));
+                let done = self.set_base(at, base, open, out);
+                out.responses.push(Response::Base(reply, done.clone()));
                 done?;
             }
-            Command::L1Head(head) => self.validator.set_l1_head(Some(head)),
+            Command::L1Head(head) => self.judge.validator.set_l1_head(Some(head)),
             Command::L1Reorg { anchor, reply } => {
-                let reorg = self.l1_reorg(anchor);
-                self.effects.responses.push(Response::L1Reorg(reply, reorg.clone()));
+                let reorg = self.l1_reorg(at, anchor, out);
+                out.responses.push(Response::L1Reorg(reply, reorg.clone()));
                 reorg?;
             }
             Command::L1Restored { anchor, reply } => {
-                let done = self.l1_restored(anchor);
-                self.effects.responses.push(Response::Base(reply, done.clone()));
+                let done = self.l1_restored(anchor, out);
+                out.responses.push(Response::Base(reply, done.clone()));
                 done?;
             }
-            Command::Unreadable { block, hash } => self.unreadable(block, hash)?,
+            Command::Unreadable { block, hash } => self.ledger.unreadable(block, hash, out)?,
             Command::Expected { moment, reply } => {
-                let expected = self.handovers.expected(self.validator.lookahead(), moment);
+                let expected = self.judge.handovers.expected(self.judge.validator.lookahead(), moment);
                 // Whoever asked may have gone.
                 reply.send(expected).ok();
             }
-            Command::Status(status) => self.emit(SdkEvent::Status { status }),
-            Command::Tick => self.tick()?,
-            Command::WarmUp => self.warm_up()?,
+            Command::Status(status) => out.status(status),
+            Command::Tick => self.tick(at, out)?,
+            Command::WarmUp => self.warm_up(at, out)?,
         }
         Ok(())
     }
 
-    /// Tells everybody. In the span of the message that brought it about, which ends with this.
-    fn emit(&mut self, event: SdkEvent) {
-        tracing::debug!(event = event.label(), "tells");
-        self.effects.events.push(event);
+    /// Takes out of the chain every block above the base whose anchor is at or above `anchor`, with all that
+    /// stand on it. They stay in the store, as their signers have signed them, and come back only below a block that
+    /// was signed after this, or when their anchors are canonical again: a copy that a peer still has says nothing.
+    fn l1_reorg(
+        &mut self,
+        at: Moment,
+        anchor: BlockNumber,
+        out: &mut Effects,
+    ) -> Result<L1Reorg, StorageError> {
+        self.judge.replaced = Some(Replaced::from(anchor, at.unix, self.judge.replaced));
+        self.ledger.withdraw(anchor, out)
     }
 
-    /// Tells of the head if a job has moved it.
-    fn head_moved(&mut self, before: Option<Head>) -> Result<(), StorageError> {
-        let head = self.store.head()?;
-        if head != before {
-            self.emit(SdkEvent::Head { head });
-            self.effects.inputs.push(Input::Applied { head });
-            self.metrics.head(head);
-        }
-        Ok(())
+    /// The L1 blocks from `anchor` on are canonical again: what was taken out for their sake counts as before.
+    fn l1_restored(&mut self, anchor: BlockNumber, out: &mut Effects) -> Result<(), StorageError> {
+        self.judge.replaced = self.judge.replaced.and_then(|replaced| replaced.restored(anchor));
+        self.ledger.reinstate(anchor, out)
     }
 
     /// What is settled has moved; `open`: catch-up may start. Costs what has changed, but for the first time.
-    fn set_base(&mut self, base: Base, open: bool) -> Result<(), StorageError> {
-        let before = (self.store.base()?, self.store.head()?);
-        let update = self.store.set_base(base)?;
-        self.storage_works();
-        for (block, hash) in self.missing_txlists.settle(base.number, &[]) {
-            self.effects.inputs.push(Input::TxListUnwanted { block, hash });
-        }
-        self.moved(update)?;
+    fn set_base(
+        &mut self,
+        at: Moment,
+        base: Base,
+        open: bool,
+        out: &mut Effects,
+    ) -> Result<(), StorageError> {
+        let before = (self.ledger.base()?, self.ledger.head()?);
+        self.ledger.set_base(base, out)?;
         let opens = open && !self.open;
         self.open |= open;
         if self.open {
             // What is in the store already may still lack its transaction lists.
             let known = if opens { BlockNumber::MAX } else { before.0.map_or(0, |before| before.number) };
-            self.request_missing_lists(base.next(), known)?;
-            let head = self.store.head()?;
-            self.effects.inputs.push(if opens {
-                Input::Start { base: base.number, head }
+            self.ledger.report_missing_in(base.next(), known, out)?;
+            if opens {
+                out.start(base.number, self.ledger.head()?);
             } else {
-                Input::Settled { base: base.number }
-            });
+                out.settled(base.number);
+            }
             // The base links what stands on it, and settles what is below.
             let waiting = self.pending.take_up_to(base.next());
-            self.taken(&waiting);
-            self.work_off(waiting.into())?;
+            self.waits_no_more(&waiting, out);
+            self.judge_all(at, waiting.into(), out)?;
         }
-        self.head_moved(before.1)
-    }
-
-    /// Asks for the lists that blocks of these heights lack.
-    fn request_missing_lists(&mut self, from: BlockNumber, through: BlockNumber) -> Result<(), StorageError> {
-        let mut from = from;
-        while from <= through {
-            let page = self.store.range(from, 256)?;
-            let Some(last) = page.last() else { break };
-            from = last.block.saturating_add(1);
-            for stored in page.iter().filter(|stored| stored.block <= through) {
-                if !self.store.contains(&stored.txlist_hash())? {
-                    self.request_list(stored, false);
-                }
-            }
-        }
-        Ok(())
+        self.ledger.report_head(before.1, out)
     }
 }
 

@@ -103,7 +103,6 @@ impl Service {
             &config.memory,
             soft_fail,
             requester.metrics.clone(),
-            now(),
         );
         let mut worker = ChainWorker::new(processor, store.clone());
         worker.inbox.push_from_application(Command::WarmUp);

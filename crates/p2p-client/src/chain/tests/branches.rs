@@ -33,7 +33,7 @@ fn a_settled_block_that_contradicts_the_chain_takes_it_down() {
     let dropped = blocks.iter().map(Preconfirmation::hash).collect();
     assert!(effects.events.contains(&SdkEvent::Reorg { dropped, from: BASE + 1 }));
     assert!(effects.events.contains(&SdkEvent::Head { head: None }));
-    assert_eq!(rig.chain.missing_txlists.len(), 0);
+    assert_eq!(rig.chain.ledger.txlist_counts().0, 0);
 }
 
 #[test]

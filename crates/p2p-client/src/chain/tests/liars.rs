@@ -1,4 +1,4 @@
-//! Strangers and elected preconfers who lie, on the owner of the chain alone.
+//! Strangers and elected preconfers who lie, against the chain processor alone.
 
 use p2p_storage::{DiskConfig, DiskStorage, PendingLimits, PromiseStore as _};
 
@@ -25,8 +25,7 @@ fn short_schedule(rig: &mut Rig) {
     };
     let schedule = p2p_validation::StaticSchedule::new(vec![slot(1, 0, WINDOW - 1)]).unwrap();
     let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(schedule));
-    let config = MemoryConfig::default();
-    rig.chain = ChainProcessor::new(rig.store.clone(), validator, &config, false, Arc::default(), rig.now);
+    rig.chain = processor(rig.store.clone(), validator);
     rig.set_base(Base::at(BASE));
 }
 
@@ -135,8 +134,7 @@ fn a_lookahead_that_fails_leaves_nothing_seen() {
     }
     let mut rig = Rig::new();
     let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(Failing));
-    let config = MemoryConfig::default();
-    rig.chain = ChainProcessor::new(rig.store.clone(), validator, &config, false, Arc::default(), rig.now);
+    rig.chain = processor(rig.store.clone(), validator);
     assert_eq!(rig.gossip(&chain(1)[0]).unseen.len(), 1);
 }
 
@@ -410,8 +408,7 @@ fn a_zero_parent_costs_nobody_where_the_base_is_known() {
     let zero_parent = p2p_validation::ZeroParent::FollowsHeight;
     let rules = ValidationConfig { zero_parent, ..ValidationConfig::new(DOMAIN, SLASHER) };
     let validator = Validator::new(rules, Arc::new(schedule.unwrap()));
-    let config = MemoryConfig::default();
-    rig.chain = ChainProcessor::new(rig.store.clone(), validator, &config, false, Arc::default(), rig.now);
+    rig.chain = processor(rig.store.clone(), validator);
     rig.set_base(Base::at(BASE));
     let zero: Vec<_> = (1..=4).map(|n| block(BASE + u64::from(n), B256::ZERO, n)).collect();
     assert_eq!(shown(&rig.gossip(&zero[0])), [11]);
@@ -429,7 +426,7 @@ fn a_damaged_list_is_fetched_again_and_ends_nothing() {
     let config = DiskConfig { file_bytes: 1, ..DiskConfig::recommended(DOMAIN) };
     let store = Arc::new(DiskStorage::open(folder.path(), config).unwrap());
     let mut rig = Rig::new();
-    rig.chain.store = store;
+    rig.chain = processor(store, rotating(&[1]));
     rig.set_base(Base::at(BASE));
     let blocks = chain(1);
     rig.gossip(&blocks[0]);

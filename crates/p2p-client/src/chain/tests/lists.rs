@@ -119,3 +119,46 @@ fn a_restart_names_the_lists_that_are_still_missing() {
     let head = Some(Head { number: 13, hash: blocks[2].hash() });
     assert_eq!(effects.inputs, [wanted(1), wanted(3), Input::Start { base: BASE, head }]);
 }
+
+#[test]
+fn an_own_list_is_stored_with_its_block_without_the_cache() {
+    let mut rig = Rig::new();
+    let no_cache = MemoryConfig { held_txlist_bytes: 1, ..MemoryConfig::default() };
+    rig.chain = ChainProcessor::new(rig.store.clone(), rotating(&[1]), &no_cache, false, Arc::default());
+    rig.set_base(Base::at(BASE));
+    let has = |rig: &Rig, fill| rig.store.contains(&list(fill).hash()).unwrap();
+    let first = block(BASE + 1, B256::ZERO, 5);
+    let (decision, effects) = rig.local(&first, Some(list(5)));
+    assert!(matches!(decision, PublishDecision::Stored));
+    assert_eq!((ready(&effects), has(&rig, 5)), (vec![BASE + 1], true));
+    // One that another branch has won against already.
+    let beside = block(BASE + 1, B256::ZERO, 4);
+    let PublishDecision::Conflict(conflict) = rig.local(&beside, None).0 else { panic!() };
+    let (decision, effects) = rig.local_despite(&beside, Some(list(4)), Some(conflict));
+    assert!(matches!(decision, PublishDecision::NonCanonical), "{decision:?}");
+    let stored = SdkEvent::TxList { hash: list(4).hash(), bytes: 10, origin: Origin::Local };
+    assert!(effects.events.contains(&stored));
+    assert_eq!((ready(&effects), has(&rig, 4)), (vec![], true));
+    // One whose block has come by gossip, and is beside the chain too.
+    let other = block(BASE + 1, B256::ZERO, 3);
+    rig.gossip(&other);
+    assert!(matches!(rig.local(&other, Some(list(3))).0, PublishDecision::Stored), "its list is news");
+    assert!(has(&rig, 3));
+}
+
+#[test]
+fn a_list_that_the_store_refuses_is_not_published_as_stored() {
+    let mut rig = Rig::without_base(StorageLimits { txlists: 1, ..StorageLimits::default() });
+    rig.set_base(Base::at(BASE));
+    let blocks = chain(2);
+    assert!(matches!(rig.local(&blocks[0], Some(list(1))).0, PublishDecision::Stored));
+    let (decision, effects) = rig.local(&blocks[1], Some(list(2)));
+    assert!(matches!(decision, PublishDecision::Stored));
+    let missing = Input::TxListWanted { block: BASE + 2, hash: list(2).hash(), live: false };
+    assert!(effects.inputs.contains(&missing), "catch-up fetches it");
+    let again = rig.local(&blocks[1], Some(list(2))).0;
+    assert!(matches!(again, PublishDecision::Failed(StorageError::Full { .. })), "{again:?}");
+    rig.set_base(Base::at(BASE + 1));
+    assert!(matches!(rig.local(&blocks[1], Some(list(2))).0, PublishDecision::Stored));
+    assert_eq!(rig.store.get(&list(2).hash()).unwrap(), Some(list(2)));
+}

@@ -1,4 +1,4 @@
-//! The owner of the chain, without a network and without a clock.
+//! The chain processor, without a network and without a clock.
 
 mod branches;
 mod catching_up;
@@ -9,7 +9,7 @@ mod publishing;
 
 use std::num::NonZeroU64;
 
-use p2p_catchup::ImportVerdict;
+use p2p_catchup::{ImportVerdict, Input};
 use p2p_storage::{CommitmentStore, EvidenceStore, MemoryStorage, StorageLimits, TxListStore};
 use p2p_types::{
     Address, MessageId, Misbehaviour, PreconfCommitment, Preconfirmation, SignedCommitment, SigningDomain,
@@ -95,6 +95,18 @@ fn arrived(key: &SigningKey, preconf: &Preconfirmation) -> GossipCommitment {
     }
 }
 
+/// These preconfers take turns.
+fn rotating(keys: &[u8]) -> Validator {
+    let signers = keys.iter().map(|byte| key(*byte).address()).collect();
+    let window = NonZeroU64::new(WINDOW).unwrap();
+    let schedule = RotatingSchedule::new(signers, UnixSeconds::new(0), window).unwrap();
+    Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(schedule))
+}
+
+fn processor(store: Arc<dyn SdkStorage>, validator: Validator) -> ChainProcessor {
+    ChainProcessor::new(store, validator, &MemoryConfig::default(), false, Arc::default())
+}
+
 struct Rig {
     chain: ChainProcessor,
     store: Arc<MemoryStorage>,
@@ -111,17 +123,9 @@ impl Rig {
     }
 
     fn without_base(limits: StorageLimits) -> Self {
-        let schedule = RotatingSchedule::new(
-            vec![key(1).address()],
-            UnixSeconds::new(0),
-            NonZeroU64::new(WINDOW).unwrap(),
-        );
-        let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(schedule.unwrap()));
         let store = Arc::new(MemoryStorage::new(limits));
-        let now = Instant::now();
-        let config = MemoryConfig::default();
-        let chain = ChainProcessor::new(store.clone(), validator, &config, false, Arc::default(), now);
-        Self { chain, store, now, reference: None }
+        let chain = processor(store.clone(), rotating(&[1]));
+        Self { chain, store, now: Instant::now(), reference: None }
     }
 
     fn process(&mut self, jobs: Vec<Command>) -> Effects {
@@ -143,7 +147,7 @@ impl Rig {
     }
 
     fn authenticated(&self, signed: SignedCommitment) -> Authenticated {
-        self.chain.validator.authenticate_signed(signed).unwrap()
+        self.chain.judge.validator.authenticate_signed(signed).unwrap()
     }
 
     fn gossip_by(&mut self, key: &SigningKey, preconf: &Preconfirmation) -> Effects {
@@ -205,7 +209,7 @@ impl Rig {
     fn restarted(&self) -> Self {
         let mut rig = Self::without_base(StorageLimits::default());
         rig.store = self.store.clone();
-        rig.chain.store = self.store.clone();
+        rig.elect(&[1]);
         rig.process(vec![Command::WarmUp]);
         rig
     }
@@ -220,15 +224,7 @@ impl Rig {
 
     /// Other preconfers take turns; what was judged so far is forgotten.
     fn elect(&mut self, keys: &[u8]) {
-        let schedule = RotatingSchedule::new(
-            keys.iter().map(|byte| key(*byte).address()).collect(),
-            UnixSeconds::new(0),
-            NonZeroU64::new(WINDOW).unwrap(),
-        );
-        let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(schedule.unwrap()));
-        let config = MemoryConfig::default();
-        self.chain =
-            ChainProcessor::new(self.store.clone(), validator, &config, false, Arc::default(), self.now);
+        self.chain = processor(self.store.clone(), rotating(keys));
     }
 
     /// Gossip in the window of key 2.

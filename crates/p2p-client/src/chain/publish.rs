@@ -1,0 +1,104 @@
+//! What the application publishes: the same ladder, but it never waits, and what its signer has promised before binds it.
+
+use p2p_storage::{Promise, StorageError};
+use p2p_types::{Origin, TxList};
+use p2p_validation::{Arrival, Authenticated, ValidationOutcome};
+use tracing::Span;
+
+use super::{
+    ChainProcessor, Conflict, Moment, PublishDecision,
+    effects::Effects,
+    judge::{Cause, Fall, Source},
+    ledger::Committed,
+};
+
+impl ChainProcessor {
+    /// Judges and stores a commitment of the application, with its transaction list where it has one. `acknowledged` waives
+    /// this one conflict.
+    pub(super) fn publish(
+        &mut self,
+        at: Moment,
+        commitment: Authenticated,
+        txlist: Option<TxList>,
+        acknowledged: Option<&Conflict>,
+        out: &mut Effects,
+    ) -> Result<PublishDecision, StorageError> {
+        let arrival = Arrival::Live(at.unix);
+        if self.is_here(&commitment)? {
+            return self.publish_again(commitment, arrival, txlist, out);
+        }
+        let source = Source::Own { acknowledged };
+        let linked = match self.judge.judge(&self.ledger, commitment, arrival, source)?.outcome {
+            Ok(linked) => linked,
+            Err(fall) => return Ok(fall.into()),
+        };
+        let (hash, elected) = (linked.hash(), (*linked).clone());
+        // From here on it binds its signer, whatever becomes of the rest.
+        self.ledger.promise(Promise::from(&**linked))?;
+        self.ledger.stage(linked, txlist, Origin::Local, Span::current());
+        let committed = self.ledger.commit(out)?.pop().map(|(_, committed)| committed);
+        let decision = match committed {
+            Some(Committed::Stored) => PublishDecision::Stored,
+            Some(Committed::NonCanonical) => PublishDecision::NonCanonical,
+            Some(Committed::Failed(error)) => return Ok(PublishDecision::Failed(error)),
+            Some(Committed::Known) | None => PublishDecision::AlreadyStored,
+        };
+        let evidence = self.judge.note_stored(&elected);
+        self.ledger.store_evidence(evidence, out)?;
+        let waiting = self.release(hash, out);
+        self.judge_all(at, waiting.into(), out)?;
+        Ok(decision)
+    }
+
+    /// Whether this very promise of its signer is in the store. A block at whose height nothing stands
+    /// any more is judged anew.
+    fn is_here(&self, commitment: &Authenticated) -> Result<bool, StorageError> {
+        let Some(known) = self.ledger.by_hash(&commitment.hash())? else { return Ok(false) };
+        let same = known.recovered.signer() == commitment.recovered().signer();
+        Ok(same && (commitment.is_eop_only() || self.ledger.by_block(known.block)?.is_some()))
+    }
+
+    /// A commitment that is here, published once more: news if its transaction list is, or if nobody else can be expected
+    /// to have it and it is not too late.
+    fn publish_again(
+        &mut self,
+        commitment: Authenticated,
+        arrival: Arrival,
+        txlist: Option<TxList>,
+        out: &mut Effects,
+    ) -> Result<PublishDecision, StorageError> {
+        let is_unpublished = self.is_unpublished(&commitment)?;
+        if let Some(txlist) = txlist
+            && !self.ledger.has_txlist(&txlist.hash())?
+            && self.ledger.base()?.is_some_and(|base| base.number < commitment.block())
+        {
+            self.ledger.store_own_txlist(commitment.block(), &txlist, out)?;
+            return Ok(PublishDecision::Stored);
+        }
+        let elected = || self.judge.validator.elect(commitment, arrival);
+        let is_of_use = is_unpublished && matches!(elected(), ValidationOutcome::Accept(_));
+        Ok(if is_of_use { PublishDecision::Unpublished } else { PublishDecision::AlreadyStored })
+    }
+
+    /// Whether nobody else can be expected to have what is here: publishing it was cut off before the network took it.
+    /// What has a successor is fetched by whoever hears of that.
+    fn is_unpublished(&self, commitment: &Authenticated) -> Result<bool, StorageError> {
+        let next = commitment.block().saturating_add(u64::from(!commitment.is_eop_only()));
+        Ok(self.ledger.by_block(next)?.is_none() && !self.ledger.is_sent(&commitment.hash())?)
+    }
+}
+
+impl From<Fall> for PublishDecision {
+    fn from(fall: Fall) -> Self {
+        match fall {
+            Fall::NotElected(cause) | Fall::NotLinked(cause) => match cause {
+                Cause::Waits(missing) => Self::Deferred(missing),
+                Cause::Ignored(reason) => Self::Ignored(reason),
+                Cause::Rejected(rejection) => Self::Rejected(rejection),
+            },
+            Fall::Conflict(conflict) => Self::Conflict(conflict),
+            // Only gossip and pages are of no use where they are elected.
+            Fall::Useless(_) => Self::AlreadyStored,
+        }
+    }
+}
