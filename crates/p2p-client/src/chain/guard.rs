@@ -54,3 +54,38 @@ pub(super) fn promises_over(unix: UnixSeconds, executor_slot_grace: Duration) ->
     // A clock that jumps ahead by hours must not forget what it can still contradict.
     unix.saturating_sub(executor_slot_grace).saturating_sub(PROMISES_KEPT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conflict_names_both_promises() {
+        let conflict = Conflict {
+            kind: Misbehaviour::Equivocation,
+            signer: Address::repeat_byte(1),
+            window_end: UnixSeconds::new(7_000),
+            block: 11,
+            signed: B256::repeat_byte(2),
+            refused: B256::repeat_byte(3),
+        };
+        let text = conflict.to_string();
+        for part in [
+            conflict.signer.to_string(),
+            conflict.signed.to_string(),
+            conflict.refused.to_string(),
+            "block 11".to_owned(),
+            "7000".to_owned(),
+            conflict.kind.label().to_owned(),
+        ] {
+            assert!(text.contains(&part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_promise_is_kept_for_a_day_after_window_and_grace() {
+        let over = promises_over(UnixSeconds::new(1_000_000), Duration::from_secs(4));
+        assert_eq!(over, UnixSeconds::new(1_000_000 - 4 - 86_400));
+        assert_eq!(promises_over(UnixSeconds::new(5), Duration::from_secs(4)), UnixSeconds::new(0));
+    }
+}

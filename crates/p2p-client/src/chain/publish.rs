@@ -72,8 +72,10 @@ impl ChainProcessor {
             && !self.ledger.has_txlist(&txlist.hash())?
             && self.ledger.base()?.is_some_and(|base| base.number < commitment.block())
         {
-            self.ledger.store_own_txlist(commitment.block(), &txlist, out)?;
-            return Ok(PublishDecision::Stored);
+            return Ok(match self.ledger.store_own_txlist(commitment.block(), &txlist, out)? {
+                Committed::Failed(error) => PublishDecision::Failed(error),
+                _ => PublishDecision::Stored,
+            });
         }
         let elected = || self.judge.validator.elect(commitment, arrival);
         let is_of_use = is_unpublished && matches!(elected(), ValidationOutcome::Accept(_));

@@ -8,7 +8,7 @@ use p2p_storage::{Held, StorageError, StoredCommitment};
 use p2p_types::{B256, BlockNumber, Origin, TxList};
 use tracing::Span;
 
-use super::{Ledger, missing::Block, store_span};
+use super::{Committed, Ledger, missing::Block, store_span};
 use crate::chain::{VerifiedTxList, effects::Effects};
 
 /// A block that has become part of the chain, and whose list is to be looked for.
@@ -115,19 +115,17 @@ impl Ledger {
     }
 
     /// Stores the list of a block of the application that is stored already.
-    ///
-    /// # Errors
-    /// The store's, also where it may take it later.
     pub(in crate::chain) fn store_own_txlist(
         &mut self,
         block: BlockNumber,
         txlist: &TxList,
         out: &mut Effects,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Committed, StorageError> {
         let blocks = self.missing.take(&txlist.hash());
         let answer = self.store.put(block.max(highest(&blocks)), txlist.clone());
-        self.put(txlist, Origin::Local, blocks, answer.clone(), out)?;
-        answer.map(drop)
+        let refused = answer.as_ref().err().cloned();
+        self.put(txlist, Origin::Local, blocks, answer, out)?;
+        Ok(refused.map_or(Committed::Stored, Committed::Failed))
     }
 
     /// Takes lists that came alone: stores those that blocks lack, caches others until a block names them. Answers for

@@ -12,8 +12,8 @@ use std::num::NonZeroU64;
 use p2p_catchup::{ImportVerdict, Input};
 use p2p_storage::{CommitmentStore, EvidenceStore, MemoryStorage, StorageLimits, TxListStore};
 use p2p_types::{
-    Address, MessageId, Misbehaviour, PreconfCommitment, Preconfirmation, SignedCommitment, SigningDomain,
-    SigningKey, TxList, U256, WaitedFor,
+    Address, B256, Head, MessageId, Misbehaviour, PeerId, PreconfCommitment, Preconfirmation, SdkEvent,
+    SignedCommitment, SigningDomain, SigningKey, TxList, U256, WaitedFor,
 };
 use p2p_validation::{IgnoreReason, Rejection, RotatingSchedule, ValidationConfig};
 use preconfirmation_types::Container;
