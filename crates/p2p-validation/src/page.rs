@@ -1,37 +1,45 @@
-//! Many commitments at once: over the cores, or one after the other.
+//! Many commitments at once: spread over the cores by rayon's thread pool, or one after the other.
 
 use std::{
-    panic::resume_unwind,
     sync::{LazyLock, Mutex, PoisonError},
-    thread::{Builder, available_parallelism, scope},
+    thread::available_parallelism,
 };
 
 /// The answer for each commitment, in order. `judge` gets a buffer that it may use as it likes.
 ///
-/// The caller's thread works too, so a busy machine loses no time in waking others up; each of the others takes
-/// some milliseconds of work off it, against the tens of microseconds that its start costs.
+/// The caller's thread works too, and alone where there is little to do: then nothing waits for the pool, however many
+/// pages are in it.
 pub(crate) fn map<I: Sync, T: Send>(page: &[I], judge: impl Fn(&I, &mut Vec<u8>) -> T + Sync) -> Vec<T> {
     let pieces = Mutex::new(page.chunks(PIECE).enumerate());
-    let work = || {
-        let (mut done, mut buffer) = (Vec::new(), Vec::new());
+    let done = Mutex::new(Vec::with_capacity(page.len().div_ceil(PIECE)));
+    spread(helpers(page.len()), || {
+        let mut buffer = Vec::new();
         loop {
             let piece = pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((index, piece)) = piece else { return done };
-            done.push((index, piece.iter().map(|item| judge(item, &mut buffer)).collect::<Vec<T>>()));
+            let Some((index, piece)) = piece else { return };
+            let answers: Vec<T> = piece.iter().map(|item| judge(item, &mut buffer)).collect();
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((index, answers));
         }
-    };
-    let mut done = scope(|scope| {
-        // Without a thread to be had, fewer do the work.
-        let start = |_| Builder::new().spawn_scoped(scope, work).ok();
-        let helpers: Vec<_> = (0..helpers(page.len())).filter_map(start).collect();
-        let mut done = work();
-        for helper in helpers {
-            done.extend(helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        }
-        done
     });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_unstable_by_key(|(index, _)| *index);
     done.into_iter().flat_map(|(_, answers)| answers).collect()
+}
+
+/// Does the work on the caller's thread and on some of the pool.
+#[cfg(feature = "parallel")]
+fn spread(helpers: usize, work: impl Fn() + Sync) {
+    rayon::in_place_scope(|scope| {
+        for _ in 0..helpers {
+            scope.spawn(|_| work());
+        }
+        work();
+    });
+}
+
+#[cfg(not(feature = "parallel"))]
+fn spread(_: usize, work: impl Fn()) {
+    work();
 }
 
 /// Commitments that a thread takes at a time: a third of a millisecond of work.
