@@ -1,7 +1,7 @@
 //! The effects of a batch: events for the application, inputs for catch-up, message ids for the seen cache, replies.
 //!
-//! Nothing else in the chain processor builds an event or an input, counts or logs a change: the ledger and the judge say
-//! *what* has changed, this file says who is told and how.
+//! Nothing else in the chain processor builds an event or an input, counts or logs a change: the ledger and the judge report
+//! *what* has changed, and this file decides who is notified and how.
 
 use std::sync::Arc;
 
@@ -99,7 +99,7 @@ impl Effects {
         self.waiting_changed = true;
     }
 
-    /// Ends the batch: tells catch-up of what waits now, if that has changed.
+    /// Ends the batch: reports to catch-up what waits now, if that has changed.
     pub(super) fn finish(&mut self, highest_waiting: Option<BlockNumber>) {
         if std::mem::take(&mut self.waiting_changed) {
             self.inputs.push(Input::Waiting { highest: highest_waiting });

@@ -19,7 +19,7 @@ impl Service {
     }
 
     pub(super) fn apply(&mut self, effects: Effects) -> Result<(), P2pClientError> {
-        // What a handle reads is never behind the events that it has been told.
+        // What a handle reads is never behind the events that its subscribers have.
         let head = effects.events.iter().rev().find_map(|event| match event {
             SdkEvent::Head { head } => Some(*head),
             _ => None,

@@ -51,7 +51,7 @@ impl Service {
         }
     }
 
-    /// Hands what peers have asked to a blocking thread, if not enough of them are at it.
+    /// Serves the requests of peers that wait, on a blocking thread, unless enough threads serve already.
     pub(super) fn start_serving(&mut self) {
         if !self.inbound_requests.is_empty() && self.serving.len() < MAX_SERVING {
             let (store, requests) = (self.store.clone(), std::mem::take(&mut self.inbound_requests));

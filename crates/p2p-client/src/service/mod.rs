@@ -83,7 +83,7 @@ pub(crate) struct Service {
     claimed: HeadSyncStatus,
     /// In order of arrival, whichever worker is done first.
     txlists: FuturesOrdered<Prepared>,
-    /// What catch-up has asked; each in a task of its own, where small lists are hashed.
+    /// Catch-up's requests; each in a task of its own, where small lists are hashed.
     requests: FuturesUnordered<BoxFuture<'static, (RequestId, PeerId, Reply)>>,
     /// Requests of peers that wait for a thread to serve them. Bounded by the network's `serving.in_work`.
     inbound_requests: Vec<(PeerId, InboundRequest)>,
@@ -132,7 +132,7 @@ impl Service {
     }
 
     /// Runs until a shutdown, the last handle's drop, or the death of a part; then takes everything down in
-    /// order and tells how it ended.
+    /// order and publishes how it ended.
     pub(crate) async fn run(mut self, network: BoxFuture<'static, Result<(), NetworkError>>) {
         let mut network = tokio::spawn(network);
         let driven = self.drive(&mut network).await;

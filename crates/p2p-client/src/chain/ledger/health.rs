@@ -32,7 +32,7 @@ impl Ledger {
                 out.measure_store(stats);
                 self.fills(stats.commitments, out);
             }
-            Err(error) => tracing::debug!(%error, "the store does not tell its size"),
+            Err(error) => tracing::debug!(%error, "cannot read the size of the store"),
         }
     }
 
