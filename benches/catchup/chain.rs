@@ -108,5 +108,5 @@ pub(crate) async fn node(storage: Arc<MemoryStorage>, paced: bool) -> Result<P2p
         config.network.serving.requests = std::num::NonZeroU32::MAX;
         config.network.serving.bytes = NonZeroUsize::MAX;
     }
-    Ok(P2pClient::start(config, storage, schedule(&key()?)?).await?)
+    Ok(P2pClient::start(config.with_storage(storage), schedule(&key()?)?).await?)
 }

@@ -189,9 +189,9 @@ async fn joined(peers: &[Multiaddr], paced: bool) -> Result<(P2pClient, Arc<Memo
     let storage = Arc::new(MemoryStorage::default());
     let client = chain::node(storage.clone(), paced).await?;
     for peer in peers {
-        client.dial(peer.clone()).await?;
+        client.network().dial(peer.clone()).await?;
     }
-    client.connected(peers.len()).await?;
+    client.network().wait_for_peers(peers.len()).await?;
     Ok((client, storage))
 }
 
@@ -201,10 +201,10 @@ async fn sync(peers: &[Multiaddr], shape: Shape) -> Result<Synced, Failed> {
     let before = resident()?;
     let (begun, mut commitments, mut peak_extra) = (Instant::now(), None, 0.0_f64);
     let mut sampled = begun;
-    client.l2_synced(chain::BASE).await?;
+    client.chain().l2_synced(chain::BASE).await?;
     let all = loop {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        if commitments.is_none() && client.head().is_some_and(|head| head.number >= shape.blocks) {
+        if commitments.is_none() && client.chain().head().is_some_and(|head| head.number >= shape.blocks) {
             commitments = Some(begun.elapsed());
         }
         let lacking = match client.status() {
@@ -249,14 +249,14 @@ fn resident() -> Result<f64, Failed> {
 /// Lists a second from one peer, one request after the other.
 async fn serial(peers: &[Multiaddr], shape: Shape, length: Duration) -> Result<f64, Failed> {
     let (client, _) = joined(&peers[..1], false).await?;
-    let peer = client.ready_peers().first().copied();
+    let peer = client.network().ready_peers().first().copied();
     let hashes = (1..=shape.blocks)
         .map(|block| Ok(shape.txlist(block)?.hash()))
         .collect::<Result<Vec<_>, Failed>>()?;
     let (begun, mut got) = (Instant::now(), 0_u32);
     while begun.elapsed() < length {
         let hash = hashes[usize::try_from(got)? % hashes.len()];
-        client.request_raw_txlist(peer, hash).await?.1.ok_or("a list that is not there")?;
+        client.network().request_raw_txlist(peer, hash).await?.data.ok_or("a list that is not there")?;
         got += 1;
     }
     let took = begun.elapsed();
@@ -320,13 +320,13 @@ async fn paced(peers: u32, length: Duration, refused: &Arc<AtomicU64>) -> Result
         addresses.push(deployed::serve(store.clone(), refused.clone()).await?);
     }
     let (client, storage) = joined(&addresses, true).await?;
-    client.l2_synced(chain::BASE).await?;
+    client.chain().l2_synced(chain::BASE).await?;
     tokio::time::sleep(length).await;
     let mut got = 0;
     for block in 1..=shape.blocks {
         got += u32::from(storage.contains(&shape.txlist(block)?.hash())?);
     }
-    let lowest = client.peers().await?.iter().map(|peer| peer.score).fold(f64::INFINITY, f64::min);
+    let lowest = client.network().peers().await?.iter().map(|peer| peer.score).fold(f64::INFINITY, f64::min);
     client.shutdown().await?;
     Ok((f64::from(got) / most, lowest))
 }

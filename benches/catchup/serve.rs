@@ -74,8 +74,8 @@ pub(crate) async fn serve(wares: &str) -> Result<(), Failed> {
             let store = chain::stored(shape)?;
             for _ in 0..PEERS {
                 let node = chain::node(store.clone(), false).await?;
-                node.l2_synced(chain::BASE).await?;
-                let direct = node.listen_addrs().await?.into_iter().next().ok_or("no address")?;
+                node.chain().l2_synced(chain::BASE).await?;
+                let direct = node.network().listen_addrs().await?.into_iter().next().ok_or("no address")?;
                 addresses.relayed.push(through_relay(&direct).await?);
                 addresses.direct.push(direct);
                 nodes.push(node);

@@ -40,18 +40,18 @@ impl Ours {
         let mut addresses: Vec<Multiaddr> = Vec::new();
         for _ in 0..NODES {
             let client = client().await;
-            addresses.extend(client.listen_addrs().await.unwrap().into_iter().next());
+            addresses.extend(client.network().listen_addrs().await.unwrap().into_iter().next());
             tokio::spawn(watch_events(client.subscribe(), report.clone()));
             clients.push(client);
         }
         for (index, client) in clients.iter().enumerate() {
             for step in 1..=DIALS {
-                client.dial(addresses[(index + step) % NODES].clone()).await.unwrap();
+                client.network().dial(addresses[(index + step) % NODES].clone()).await.unwrap();
             }
         }
         for client in &clients {
-            timeout(PATIENCE, client.connected(2 * DIALS)).await.unwrap().unwrap();
-            client.l2_synced(Base::at(BASE)).await.unwrap();
+            timeout(PATIENCE, client.network().wait_for_peers(2 * DIALS)).await.unwrap().unwrap();
+            client.chain().l2_synced(Base::at(BASE)).await.unwrap();
         }
         sleep(2 * gossip().heartbeat).await;
         Self { clients, arrivals, parent: None, number: 0 }
@@ -72,9 +72,9 @@ impl Mesh for Ours {
         let name = signed.preconf().hash();
         self.parent = Some(signed.clone());
         let author = &self.clients[usize::try_from(self.number).unwrap() % NODES];
-        author.ready_to_publish().await.unwrap();
+        author.publisher().ready().await.unwrap();
         let since = Instant::now();
-        let _sent = author.publish_commitment(signed).await.unwrap();
+        let _sent = author.publisher().publish_commitment(signed).await.unwrap();
         arrived(&mut self.arrivals, name, since, side).await;
     }
 }
@@ -110,7 +110,7 @@ async fn client() -> P2pClient {
     storage.put(BASE + 1, txlist()).unwrap();
     let schedule =
         RotatingSchedule::new(vec![key().unwrap().address()], UnixSeconds::new(0), WINDOW).unwrap();
-    P2pClient::start(config, Arc::new(storage), Arc::new(schedule)).await.unwrap()
+    P2pClient::start(config.with_storage(Arc::new(storage)), Arc::new(schedule)).await.unwrap()
 }
 
 async fn watch_events(mut events: p2p_client::Subscription, report: mpsc::Sender<(B256, Instant)>) {

@@ -6,11 +6,8 @@ mod support;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use p2p_client::P2pClient;
-use p2p_storage::MemoryStorage;
-use p2p_types::{SdkEvent, UnixSeconds};
-use p2p_validation::{Lookahead, LookaheadError, Slot};
-use support::{BASE, Outcome, config, preconfirmed, schedule};
+use p2p_client::{Lookahead, LookaheadError, P2pClient, SdkEvent, Slot, UnixSeconds};
+use support::{BASE, Outcome, config, publisher, schedule};
 
 /// What has been learned so far.
 #[derive(Default)]
@@ -34,15 +31,14 @@ impl Lookahead for Learned {
 }
 
 pub(crate) async fn run() -> Outcome {
-    let peer = preconfirmed(1).await?;
-    let mut config = config();
-    config.network.static_peers = peer.listen_addrs().await?;
+    let peer = publisher(1).await?;
+    let config = config().with_static_peers(peer.network().listen_addrs().await?);
 
     let learned = Arc::new(Learned::default());
-    let client = P2pClient::start(config, Arc::new(MemoryStorage::default()), learned.clone()).await?;
+    let client = P2pClient::start(config, learned.clone()).await?;
     let mut events = client.subscribe();
-    client.l2_synced(BASE).await?;
-    client.connected(1).await?;
+    client.chain().l2_synced(BASE).await?;
+    client.network().wait_for_peers(1).await?;
     println!("{}: nobody is known to be elected", client.status());
 
     // L1 has told.

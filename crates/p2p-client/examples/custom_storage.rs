@@ -7,13 +7,14 @@ mod support;
 
 use std::sync::Arc;
 
-use p2p_client::P2pClient;
-use p2p_storage::{
-    ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, Promise, PromiseStore, SdkStorage,
-    StorageError, StoredCommitment, StoredEvidence, TxListStore,
+use p2p_client::{
+    Address, B256, Base, BlockNumber, Head, P2pClient, TxList, UnixSeconds,
+    storage::{
+        ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, Promise, PromiseStore,
+        SdkStorage, StorageError, StoredCommitment, StoredEvidence, TxListStore,
+    },
+    validation::{Evidence, Linked},
 };
-use p2p_types::{Address, B256, Base, BlockNumber, Head, TxList, UnixSeconds};
-use p2p_validation::{Evidence, Linked};
 use support::{BASE, Chain, Outcome, config, schedule};
 
 struct Audited<S> {
@@ -154,18 +155,18 @@ impl<S: EvidenceStore> EvidenceStore for Audited<S> {
 pub(crate) async fn run() -> Outcome {
     let storage = Arc::new(Audited {
         store: MemoryStorage::default(),
-        tell: |block, hash| println!("block {block} {hash} is about to be kept"),
+        tell: |block, hash| println!("block {block} {hash} is about to be stored"),
     });
-    let client = P2pClient::start(config(), storage.clone(), Arc::new(schedule()?)).await?;
-    client.l2_synced(BASE).await?;
+    let client = P2pClient::start(config().with_storage(storage.clone()), schedule()?).await?;
+    client.chain().l2_synced(BASE).await?;
     let mut chain = Chain::new()?;
     for _ in 0..2 {
         let (signed, txlist) = chain.block();
-        client.ready_to_publish().await?;
-        let _sent = client.publish_block(signed, txlist).await?;
+        client.publisher().ready().await?;
+        let _outcome = client.publisher().publish_block(signed, txlist).await?;
     }
     client.shutdown().await?;
-    println!("kept: {:?}", storage.stats()?);
+    println!("stored: {} transaction lists", storage.stats()?.txlists);
     Ok(())
 }
 

@@ -5,7 +5,8 @@
 mod support;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use support::{BASE, Outcome, config, node, preconfirmed};
+use p2p_client::P2pClient;
+use support::{BASE, Outcome, config, publisher, schedule};
 
 pub(crate) async fn run() -> Outcome {
     // Before the client starts, so that nothing is missed.
@@ -13,11 +14,11 @@ pub(crate) async fn run() -> Outcome {
     let recorded = recorder.handle();
     metrics::set_global_recorder(recorder)?;
 
-    let peer = preconfirmed(1).await?;
-    let client = node(config()).await?;
-    client.l2_synced(BASE).await?;
-    client.dial(peer.listen_addrs().await?.remove(0)).await?;
-    client.connected(1).await?;
+    let peer = publisher(1).await?;
+    let client = P2pClient::start(config(), schedule()?).await?;
+    client.chain().l2_synced(BASE).await?;
+    client.network().dial(peer.network().listen_addrs().await?.remove(0)).await?;
+    client.network().wait_for_peers(1).await?;
 
     // What an HTTP server answers at `/metrics`; `p2p-node run --metrics.addr` does so.
     for line in recorded.render().lines().filter(|line| line.starts_with("p2p_peers")) {

@@ -1,4 +1,4 @@
-//! Putting a client together from its parts.
+//! Starts a client: opens its store, builds its network, spawns its service.
 
 use std::{future::Future, sync::Arc};
 
@@ -14,45 +14,32 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    ConfigError, P2pClient, P2pClientConfig, P2pClientError, Publishing, StorageChoice,
-    client::State,
+    Component, ConfigError, P2pClient, P2pClientConfig, P2pClientError, Publishing, StorageChoice,
+    client::{Inner, State},
     metrics::{self, Metrics},
     requests::Requester,
     service::{Service, ServiceParts},
 };
 
-/// A network in its three parts: what asks it, what it tells, and the future that moves it.
+/// A network: its handle, its events, and the future that drives it.
 pub(crate) type NetworkParts = (NetworkHandle, NetworkEvents, BoxFuture<'static, Result<(), NetworkError>>);
 
-/// Builds a [`P2pClient`]. Only the lookahead must be given; see [`P2pClient::builder`].
+/// Builds a [`P2pClient`]; see [`P2pClient::builder`].
 #[must_use = "nothing runs before `start`"]
 pub struct P2pClientBuilder {
     config: P2pClientConfig,
-    storage: Option<Arc<dyn SdkStorage>>,
-    lookahead: Option<Arc<dyn Lookahead>>,
+    lookahead: Arc<dyn Lookahead>,
     network: Option<NetworkParts>,
 }
 
 impl P2pClientBuilder {
-    pub(crate) fn new(config: P2pClientConfig) -> Self {
-        Self { config, storage: None, lookahead: None, network: None }
+    pub(crate) fn new(config: P2pClientConfig, lookahead: Arc<dyn Lookahead>) -> Self {
+        Self { config, lookahead, network: None }
     }
 
-    /// Where the chain is kept, in place of what the configuration chooses.
-    pub fn storage(mut self, storage: Arc<dyn SdkStorage>) -> Self {
-        self.storage = Some(storage);
-        self
-    }
-
-    /// Who may sign. Required.
-    pub fn lookahead(mut self, lookahead: Arc<dyn Lookahead>) -> Self {
-        self.lookahead = Some(lookahead);
-        self
-    }
-
-    /// A network that stands already, in place of the one that the configuration describes: a simulated one,
-    /// or one that the application built itself. It must be of the configured chain. The client runs
-    /// `service`, ends when it ends, and shuts it down through `handle`.
+    /// A network to use in place of the one that the configuration describes: a simulated one, or one that the
+    /// application built. It must be of the configured chain. The client runs `service`, ends when it ends, and
+    /// shuts it down through `handle`.
     pub fn network(
         mut self,
         handle: NetworkHandle,
@@ -63,23 +50,24 @@ impl P2pClientBuilder {
         self
     }
 
-    /// Starts the client on the current Tokio runtime: joins the network, serves what the store holds, and
-    /// forwards what is authentic. Catching up starts with [`P2pClient::l2_synced`].
+    /// Starts the client on the current Tokio runtime: opens the store, joins the network, serves what the store holds,
+    /// and forwards what is authentic. Catching up starts with [`ChainApi::l2_synced`](crate::ChainApi::l2_synced).
     ///
     /// # Errors
-    /// [`P2pClientError::Config`] or [`P2pClientError::Network`] for settings that cannot work, and for no
-    /// lookahead; [`P2pClientError::Storage`] if the store cannot be opened or read.
+    /// [`P2pClientError::Config`] or [`P2pClientError::Network`] for settings that cannot work;
+    /// [`P2pClientError::Storage`] if the store cannot be opened or read.
     pub async fn start(self) -> Result<P2pClient, P2pClientError> {
-        let Self { config, storage, lookahead, network } = self;
+        let Self { mut config, lookahead, network } = self;
         config.check()?;
-        let lookahead = lookahead.ok_or(ConfigError::MissingLookahead)?;
-        let choice = (config.storage.clone(), config.validation.domain);
+        // Taken, so that nobody but the service holds the store.
+        let (choice, domain) = (std::mem::take(&mut config.storage), config.validation.domain);
         let opened = spawn_blocking(move || {
-            let storage = storage.map_or_else(|| open(choice), Ok)?;
+            let storage = open(choice, domain)?;
             let (head, keeps_promises) = (storage.head()?, storage.keeps_promises());
             Ok::<_, StorageError>((storage, head, keeps_promises))
         });
-        let (storage, head, keeps_promises) = opened.await.map_err(|_| P2pClientError::Join("storage"))??;
+        let (storage, head, keeps_promises) =
+            opened.await.map_err(|_| P2pClientError::Panicked(Component::Storage))??;
         if config.publishing == Publishing::Guarded && !keeps_promises {
             return Err(ConfigError::ForgetfulStore.into());
         }
@@ -111,9 +99,10 @@ impl P2pClientBuilder {
         let clock = config.clock.clone();
         let discovers = config.network.discovery.is_some();
         let publishing = config.publishing;
+        let weak_storage = Arc::downgrade(&storage);
         let service = Service::new(ServiceParts {
             config,
-            store: storage.clone(),
+            store: storage,
             requester: requester.clone(),
             network: network_events,
             commands: inbox,
@@ -123,9 +112,9 @@ impl P2pClientBuilder {
             tasks: tasks.clone(),
         })?;
         tokio::spawn(service.run(network_service));
-        Ok(P2pClient {
+        Ok(P2pClient::new(Inner {
             requester,
-            storage,
+            storage: weak_storage,
             commands,
             events: weak_events,
             changes,
@@ -137,14 +126,15 @@ impl P2pClientBuilder {
             publishing,
             clock,
             tasks,
-        })
+        }))
     }
 }
 
 /// Opens the store that the configuration chooses.
 #[cfg_attr(not(feature = "disk"), allow(unused_variables, reason = "a file belongs to one domain"))]
-fn open((choice, domain): (StorageChoice, SigningDomain)) -> Result<Arc<dyn SdkStorage>, StorageError> {
+fn open(choice: StorageChoice, domain: SigningDomain) -> Result<Arc<dyn SdkStorage>, StorageError> {
     match choice {
+        StorageChoice::Custom(storage) => Ok(storage),
         StorageChoice::Memory(limits) => Ok(Arc::new(MemoryStorage::new(limits))),
         #[cfg(feature = "disk")]
         StorageChoice::Disk { folder, limits } => {

@@ -1,9 +1,9 @@
 //! What can go wrong.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use p2p_storage::StorageError;
-use p2p_types::{HeadSyncStatus, PeerId, SdkCommand};
+use p2p_types::{HeadSyncStatus, PeerId};
 use p2p_validation::{IgnoreReason, LookaheadError, Missing, Rejection};
 use preconfirmation_p2p::{NetworkError, PublishError, RequestError};
 use preconfirmation_types::TxListError;
@@ -22,24 +22,27 @@ pub enum P2pClientError {
     Invalid(Box<Rejection>),
     /// Its signer has promised something else: both signatures together would prove its misbehaviour. Nothing
     /// was stored or sent. See
-    /// [`publish_despite_conflict`](crate::P2pClient::publish_despite_conflict).
+    /// [`publish_despite_conflict`](crate::Publisher::publish_despite_conflict).
     #[error("refused to protect the signer: {0}")]
     Conflict(Box<Conflict>),
     /// This client only follows; see [`P2pClientConfig::publishing`](crate::P2pClientConfig::publishing).
     #[error("this client does not publish: its configuration says that it only follows")]
     NotPublisher,
     /// The client does not know what it would build on: it is behind, or not sure. See
-    /// [`publish_while_behind`](crate::P2pClient::publish_while_behind).
+    /// [`publish_while_behind`](crate::Publisher::publish_while_behind).
     #[error("refused to publish while not live: {0}")]
     NotLive(HeadSyncStatus),
     /// A command of a kind that this version does not know.
-    #[error("the command {0:?} is of a kind that this version does not know")]
-    UnknownCommand(Box<SdkCommand>),
+    #[error("this version does not know the command {command}")]
+    UnknownCommand {
+        /// Its [label](crate::SdkCommand::label).
+        command: &'static str,
+    },
     /// The commitment cannot be judged here yet: its parent or its schedule is not known.
-    #[error("the commitment waits for {0:?}")]
+    #[error("the commitment waits for {0}")]
     Deferred(Missing),
     /// The commitment is of no use any more, or not yet.
-    #[error("the commitment is ignored: {0:?}")]
+    #[error("the commitment is ignored: {0}")]
     Ignored(IgnoreReason),
     /// The transaction list is too large, or not the one that the commitment names.
     #[error(transparent)]
@@ -86,23 +89,66 @@ pub enum P2pClientError {
     /// The queue of commands is full, or too many events wait for a slow handler.
     #[error("too much waits already")]
     Backpressure,
-    /// Something took too long.
-    #[error("{what} took longer than {limit:?}")]
-    Timeout {
-        /// What.
-        what: &'static str,
-        /// How long it may take.
+    /// No peer was [ready](crate::NetworkApi::wait_for_bootstrap) in time.
+    #[error("no peer was ready within {} s", limit.as_secs_f64())]
+    BootstrapTimeout {
+        /// [`bootstrap_timeout`](crate::P2pClientConfig::bootstrap_timeout).
+        limit: Duration,
+    },
+    /// The shutdown took too long; what was still open is abandoned.
+    #[error("the shutdown took longer than {} s", limit.as_secs_f64())]
+    ShutdownTimeout {
+        /// [`shutdown_timeout`](crate::P2pClientConfig::shutdown_timeout).
         limit: Duration,
     },
     /// No peer is connected that could be asked.
     #[error("no peer to ask")]
     MissingPeer,
-    /// A part of the client died: a panic in one of its tasks.
-    #[error("a part of the client died: {0}")]
-    Join(&'static str),
+    /// A task of the client panicked.
+    #[error("a task of the client panicked: {0}")]
+    Panicked(Component),
     /// The client has shut down.
     #[error("the client has shut down")]
     Closed,
+}
+
+/// The part of a client that a task belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Component {
+    /// The chain processor.
+    Chain,
+    /// The service that drives the others.
+    Client,
+    /// The network.
+    Network,
+    /// Preparing what is published.
+    Publishing,
+    /// Calls of the store.
+    Storage,
+    /// Checking signatures and hashes.
+    Validation,
+}
+
+impl Component {
+    /// A short label for logs.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Chain => "chain",
+            Self::Client => "client",
+            Self::Network => "network",
+            Self::Publishing => "publishing",
+            Self::Storage => "storage",
+            Self::Validation => "validation",
+        }
+    }
+}
+
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
 }
 
 /// What an error is about, for those who decide by kind.
@@ -131,8 +177,8 @@ pub enum ErrorKind {
     MissingPeer,
     /// A parent or a schedule is not known yet.
     MissingData,
-    /// A part of the client died.
-    Join,
+    /// A task of the client panicked.
+    Panicked,
     /// The client has shut down.
     Shutdown,
 }
@@ -142,7 +188,7 @@ impl P2pClientError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config(_) | Self::NotPublisher | Self::UnknownCommand(_) => ErrorKind::Config,
+            Self::Config(_) | Self::NotPublisher | Self::UnknownCommand { .. } => ErrorKind::Config,
             Self::Invalid(rejection) | Self::InvalidAnswer { rejection, .. } => match **rejection {
                 Rejection::Malformed(_) => ErrorKind::Decode,
                 _ => ErrorKind::Validation,
@@ -167,9 +213,9 @@ impl P2pClientError {
             },
             Self::Lookahead(_) => ErrorKind::Lookahead,
             Self::Backpressure => ErrorKind::Backpressure,
-            Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::BootstrapTimeout { .. } | Self::ShutdownTimeout { .. } => ErrorKind::Timeout,
             Self::MissingPeer => ErrorKind::MissingPeer,
-            Self::Join(_) => ErrorKind::Join,
+            Self::Panicked(_) => ErrorKind::Panicked,
             Self::Closed => ErrorKind::Shutdown,
         }
     }
@@ -182,8 +228,8 @@ impl P2pClientError {
             | Self::NotLive(_)
             | Self::MissingPeer
             | Self::Backpressure
-            | Self::Lookahead(_) => true,
-            Self::Timeout { what, .. } => *what != "shutdown",
+            | Self::Lookahead(_)
+            | Self::BootstrapTimeout { .. } => true,
             Self::Ignored(reason) => {
                 matches!(reason, IgnoreReason::Early { .. } | IgnoreReason::Lookahead(_))
             }

@@ -12,7 +12,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use crate::{P2pClientError, chain::Command, command::ServiceCommand};
+use crate::{Component, P2pClientError, chain::Command, command::ServiceCommand};
 
 /// Blocks read from the store at once.
 const PAGE: usize = 64;
@@ -70,7 +70,8 @@ pub struct Block {
 #[derive(Debug)]
 pub struct BlockFeed {
     cursor: Arc<Mutex<Cursor>>,
-    storage: FeedStorage,
+    /// None if the client had ended when the feed was made.
+    storage: Option<FeedStorage>,
     changes: watch::Receiver<u64>,
     /// Weak, so that a feed does not keep its client alive.
     commands: mpsc::WeakSender<ServiceCommand>,
@@ -87,13 +88,13 @@ impl std::fmt::Debug for FeedStorage {
 
 impl BlockFeed {
     pub(crate) fn new(
-        storage: Arc<dyn SdkStorage>,
+        storage: Option<Arc<dyn SdkStorage>>,
         changes: watch::Receiver<u64>,
         commands: mpsc::WeakSender<ServiceCommand>,
         from: BlockNumber,
     ) -> Self {
         let cursor = Arc::new(Mutex::new(Cursor::new(from)));
-        Self { cursor, storage: FeedStorage(storage), changes, commands }
+        Self { cursor, storage: storage.map(FeedStorage), changes, commands }
     }
 
     /// The next update; `None` after the client has ended and all that it stored has been yielded.
@@ -110,9 +111,10 @@ impl BlockFeed {
             if let Some(update) = self.take() {
                 return Ok(Some(update));
             }
-            let (cursor, storage) = (Arc::clone(&self.cursor), self.storage.clone());
+            let Some(storage) = self.storage.clone() else { return Ok(None) };
+            let cursor = Arc::clone(&self.cursor);
             let read = spawn_blocking(move || lock(&cursor).fill(storage.0.as_ref()));
-            read.await.map_err(|_| P2pClientError::Join("storage"))??;
+            read.await.map_err(|_| P2pClientError::Panicked(Component::Storage))??;
             if let Some(update) = self.take() {
                 return Ok(Some(update));
             }

@@ -1,19 +1,17 @@
-//! The client: join the preconfirmation network, publish, follow, catch up, shut down.
+//! The client of the preconfirmation network: follow the chain, publish, catch up, shut down.
 //!
-//! This is the crate that sidecars depend on. It wires the layers below into one owner task: the network
-//! ([`preconfirmation_p2p`]), the rules ([`p2p_validation`]), the store ([`p2p_storage`]) and the sync machine
-//! ([`p2p_catchup`]). What is authentic is forwarded; only what is linked down to the settled base is stored,
-//! shown and served.
+//! This is the crate that sidecars depend on. One service task drives the layers below: the network
+//! ([`network`]), the validity rules ([`validation`]), the store ([`storage`]) and catch-up ([`catchup`]). A commitment
+//! of an elected signer is forwarded; only one that is linked to the settled block is stored, reported and served.
 //!
 //! # Follow
 //!
 //! ```no_run
 //! use std::{num::NonZeroU64, sync::Arc};
 //!
-//! use p2p_client::{BlockUpdate, Keypair, P2pClient, P2pClientConfig};
-//! use p2p_storage::MemoryStorage;
-//! use p2p_types::{Address, Base, SigningDomain, UnixSeconds};
-//! use p2p_validation::RotatingSchedule;
+//! use p2p_client::{
+//!     Address, Base, BlockUpdate, Keypair, P2pClient, P2pClientConfig, RotatingSchedule, SigningDomain, UnixSeconds,
+//! };
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,9 +23,9 @@
 //! let config = P2pClientConfig::mainnet(Keypair::generate_ed25519(), domain, slasher)
 //!     .with_static_peers(["/ip4/127.0.0.1/tcp/4001".parse()?]);
 //!
-//! let client = P2pClient::start(config, Arc::new(MemoryStorage::default()), Arc::new(schedule)).await?;
-//! // Catch up: the execution layer has reached block 1,374,486, which the contracts have settled.
-//! client.l2_synced(Base::at(1_374_486)).await?;
+//! let client = P2pClient::start(config, Arc::new(schedule)).await?;
+//! // The execution layer has reached block 1,374,486, which the contracts have settled: catch up above it.
+//! client.chain().l2_synced(Base::at(1_374_486)).await?;
 //!
 //! let mut feed = client.events_from(1_374_487);
 //! while let Some(update) = feed.next().await? {
@@ -43,31 +41,30 @@
 //!
 //! There are three ways to follow:
 //!
-//! | with | gives | a slow reader |
+//! | with | yields | a slow reader |
 //! |---|---|---|
-//! | [`P2pClient::events_from`] | the chain from any height on, each block once, with its list; also after a restart | reads later, from the store |
-//! | [`P2pClient::subscribe`] | every [`SdkEvent`](p2p_types::SdkEvent) from now on | loses the oldest and is told how many |
-//! | [`P2pClient::run_with_handler`] | every `SdkEvent` from now on, to a function | stops intake, visibly, and loses nothing |
+//! | [`P2pClient::events_from`] | the chain from any height on, each block once, with its list; resumes after a restart | reads later, from the store |
+//! | [`P2pClient::subscribe`] | every [`SdkEvent`] from now on | loses the oldest and is told how many |
+//! | [`P2pClient::run_with_handler`] | every [`SdkEvent`] from now on, passed to a function | pauses ingestion and loses nothing |
 //!
 //! # Publish
 //!
-//! A client publishes if [`P2pClientConfig::publishing`] says so, with a store that keeps what was promised
+//! A client publishes if [`P2pClientConfig::publishing`] says so, with a store that keeps promises through a crash
 //! ([`Publishing::Guarded`]), and while it knows what it builds on: it is live, or alone with nothing above its head.
 //!
 //! ```no_run
-//! use p2p_client::{P2pClient, P2pClientError, Sent};
-//! use p2p_types::{Bytes, SignedCommitment};
+//! use p2p_client::{Bytes, P2pClient, P2pClientError, PublishOutcome, SignedCommitment};
 //!
 //! async fn publish(client: &P2pClient, signed: SignedCommitment, txlist: Bytes) -> Result<(), P2pClientError> {
-//!     match client.publish_block(signed, txlist).await {
-//!         Ok(Sent::Sent { peers }) => println!("on its way to {peers} peers"),
-//!         Ok(Sent::Queued) => println!("alone; it goes out when a peer comes"),
-//!         Ok(Sent::NonCanonical { .. }) => println!("on its way, but another branch is the chain"),
-//!         Ok(Sent::Duplicate) => println!("published before"),
+//!     match client.publisher().publish_block(signed, txlist).await {
+//!         Ok(PublishOutcome::Published { peers }) => println!("sent to {peers} peers"),
+//!         Ok(PublishOutcome::Queued) => println!("no peers; it is sent when one connects"),
+//!         Ok(PublishOutcome::NonCanonical { .. }) => println!("sent, but another branch is canonical"),
+//!         Ok(PublishOutcome::AlreadyPublished) => println!("published before"),
 //!         // The signer has promised something else for this height: nothing was stored or sent.
 //!         Err(P2pClientError::Conflict(conflict)) => println!("{conflict}"),
 //!         Err(error) if error.is_retryable() => println!("later: {error}"),
-//!         // The very rule that peers would refuse it for.
+//!         // The rule that peers would refuse it for.
 //!         Err(error) => return Err(error),
 //!     }
 //!     Ok(())
@@ -77,8 +74,7 @@
 //! # Handle every event, and shut down
 //!
 //! ```no_run
-//! use p2p_client::{P2pClient, P2pClientError};
-//! use p2p_types::SdkEvent;
+//! use p2p_client::{P2pClient, P2pClientError, SdkEvent};
 //!
 //! async fn run(client: P2pClient) -> Result<(), P2pClientError> {
 //!     let handle = client.clone();
@@ -97,21 +93,21 @@
 //! }
 //! ```
 //!
-//! A shutdown, or the drop of the last handle, takes no more commands, lets the batch at work end in the store,
-//! settles what is open, says goodbye to the peers, and leaves no task behind; all that within
-//! [`P2pClientConfig::shutdown_timeout`]. A part that dies ends the client with its error.
+//! A shutdown, or the drop of the last handle, takes no more commands, lets the running batch reach the store,
+//! settles open verdicts, closes the connections, and leaves no task behind; all that within
+//! [`P2pClientConfig::shutdown_timeout`]. If a task panics, the client ends with that error.
 //!
-//! | how do I | with |
+//! | to | use |
 //! |---|---|
-//! | catch up | [`P2pClient::l2_synced`], [`update_head`](P2pClient::update_head) when the settled tip moves; [`P2pClient::status`] says how far behind, honestly |
-//! | tell of L1 | [`P2pClient::update_l1_head`], [`P2pClient::notify_reorg`], [`P2pClient::notify_anchor_restored`]; [`P2pClient::expected_preconfer`] says whose turn it is |
-//! | hand over without a block | [`P2pClient::publish_commitment`] |
-//! | ask a peer | [`P2pClient::request_head`], [`request_commitments`](P2pClient::request_commitments), [`request_raw_txlist`](P2pClient::request_raw_txlist) |
-//! | store on disk | [`P2pClientConfig::with_storage`], with the feature `disk` |
-//! | store elsewhere | implement [`p2p_storage::SdkStorage`], give it to [`P2pClientBuilder::storage`] |
-//! | bring a network, or simulate one | [`P2pClientBuilder::network`] |
-//! | measure | install a recorder for the [`metrics`](https://docs.rs/metrics) crate; [`P2pClient::counts`] for one client's own |
-//! | trace | the span `message` carries peer, topic, hash, dedupe and outcome of what came by gossip, through workers and store to the event; `publish` that of our own (level debug) |
+//! | catch up | [`ChainApi::l2_synced`], then [`ChainApi::update_head`] whenever the settled block moves; [`P2pClient::status`] says how far behind the client is |
+//! | report L1 | [`ChainApi::update_l1_head`], [`ChainApi::notify_reorg`], [`ChainApi::notify_anchor_restored`]; [`ChainApi::expected_preconfer`] says whose turn it is |
+//! | hand over without a block | [`Publisher::publish_commitment`] |
+//! | ask a peer | [`NetworkApi::request_head`], [`NetworkApi::request_commitments`], [`NetworkApi::request_raw_txlist`] |
+//! | store on disk | [`P2pClientConfig::with_storage`] with `StorageChoice::Disk`, feature `disk` |
+//! | store elsewhere | implement [`SdkStorage`] and pass it to [`P2pClientConfig::with_storage`] |
+//! | use another network, or a simulated one | [`P2pClientBuilder::network`] |
+//! | measure | install a recorder for the [`metrics`](https://docs.rs/metrics) crate; [`P2pClient::counts`] counts for one client |
+//! | trace | the span `message` has the peer, topic, hash, dedupe result and outcome of a gossip message on its way from the network through workers and store to the event; `publish` the same of our own messages (level debug) |
 //!
 //! # Metrics
 //!
@@ -174,26 +170,60 @@ mod client;
 mod command;
 mod config;
 mod error;
-mod events;
 mod feed;
 mod metrics;
-mod publish;
 mod requests;
 mod service;
 mod skew;
 
+// The crates that this one is built on, for what is not re-exported here by name.
+pub use p2p_catchup as catchup;
+pub use p2p_storage as storage;
+pub use p2p_validation as validation;
+pub use preconfirmation_p2p as network;
+pub use preconfirmation_types as wire;
+
 pub use p2p_catchup::{Backoff, CatchUpConfig};
-pub use preconfirmation_p2p::{DuplicateIdentity, DuplicateSign, Keypair, Multiaddr, NetworkConfig};
+#[cfg(feature = "disk")]
+pub use p2p_storage::{DiskConfig, DiskStorage, Durability};
+pub use p2p_storage::{
+    MemoryStorage, PendingLimits, SdkStorage, StorageError, StorageLimits, StorageStats, StoredCommitment,
+    StoredEvidence,
+};
+pub use p2p_types::{
+    Address, B256, Base, BlockNumber, Bytes, Clock, Head, HeadSyncStatus, Misbehaviour, Missing, Origin,
+    PeerId, PreconfCommitment, Preconfirmation, Recovered, SdkCommand, SdkEvent, SignedCommitment,
+    SigningDomain, SigningKey, Stall, StorageTrouble, Topic, TxList, U256, UnixSeconds,
+};
+pub use p2p_validation::{
+    BlockRules, CachedSchedule, IgnoreReason, Leniency, Lookahead, LookaheadError, Rejection,
+    RotatingSchedule, Slot, StaticSchedule, TaikoRules, ValidationConfig, Window, ZeroParent,
+};
+pub use preconfirmation_p2p::{
+    Bootnode, DiscoveryConfig, DuplicateIdentity, DuplicateSign, Keypair, Multiaddr, NetworkConfig,
+    NetworkError, PeerInfo, PublishError, RequestError,
+};
+pub use preconfirmation_types::{PreconfHead, keccak256};
 
 pub use builder::P2pClientBuilder;
 pub use chain::{Conflict, L1Reorg};
-pub use client::P2pClient;
+pub use client::{
+    ChainApi, Lagged, NetworkApi, P2pClient, PeerResponse, PublishOutcome, Publisher, Subscription,
+};
 pub use config::{
     ClientQueues, ConfigError, MAINNET_CHAIN_ID, MemoryConfig, P2pClientConfig, Publishing, StorageChoice,
 };
-pub use error::{ErrorKind, P2pClientError};
-pub use events::{Lagged, Subscription};
+pub use error::{Component, ErrorKind, P2pClientError};
 pub use feed::{Block, BlockFeed, BlockUpdate};
 pub use metrics::ClientCounts;
-pub use publish::Sent;
 pub use skew::ClockCheck;
+
+/// Compiles the examples of the README and of the guide for sidecar authors, which is not in the package.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/guide.md")]
+    struct Guide;
+}

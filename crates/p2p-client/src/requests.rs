@@ -14,7 +14,7 @@ use preconfirmation_types::{
 };
 use tokio::task::spawn_blocking;
 
-use crate::{P2pClientError, metrics::Metrics};
+use crate::{Component, P2pClientError, metrics::Metrics};
 
 /// A list of no more bytes is hashed in the task that asked for it: a tenth of a millisecond, which is less than
 /// waking another thread costs on a busy machine.
@@ -61,7 +61,7 @@ impl Requester {
             }
             (good, None)
         });
-        let (good, rejection) = judged.await.map_err(|_| P2pClientError::Join("page validation"))?;
+        let (good, rejection) = judged.await.map_err(|_| P2pClientError::Panicked(Component::Validation))?;
         if let Some(rejection) = &rejection {
             self.metrics.rejected(rejection.label());
             if is_relays_fault(rejection) && !self.soft_fail {
@@ -81,7 +81,7 @@ impl Requester {
             answer.verify(limit)
         } else {
             let verified = spawn_blocking(move || answer.verify(limit));
-            verified.await.map_err(|_| P2pClientError::Join("txlist validation"))?
+            verified.await.map_err(|_| P2pClientError::Panicked(Component::Validation))?
         };
         verified.map_err(|source| P2pClientError::InvalidTxList { peer, source: Box::new(source) })
     }

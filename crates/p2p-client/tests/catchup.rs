@@ -190,14 +190,14 @@ impl Node {
         config.clock = Arc::new(|| UnixSeconds::new(50_000)) as Arc<dyn Clock>;
         let window = NonZeroU64::new(WINDOW).unwrap();
         let schedule = RotatingSchedule::new(vec![key().address()], UnixSeconds::new(0), window).unwrap();
-        let client = P2pClient::start(config, storage, Arc::new(schedule)).await.unwrap();
+        let client = P2pClient::start(config.with_storage(storage), Arc::new(schedule)).await.unwrap();
         let events = client.subscribe();
-        client.l2_synced(BASE).await.unwrap();
+        client.chain().l2_synced(BASE).await.unwrap();
         Self { client, events }
     }
 
     async fn dial(&self, server: &Server) {
-        self.client.dial(server.address.clone()).await.unwrap();
+        self.client.network().dial(server.address.clone()).await.unwrap();
     }
 
     /// Waits until so many lists have come since the start, and the head is this high.

@@ -182,8 +182,8 @@ async fn a_client_in_trouble() {
     voice.publish(Topic::RawTxLists, other.to_ssz().into()).await;
     voice.tell(&Block::after(Some(&chain[0]), 1)).await;
     b.until(|event| matches!(event, SdkEvent::Evidence { .. }).then_some(())).await;
-    assert!(b.client.notify_reorg(0).await.unwrap().from.is_some());
-    b.client.notify_anchor_restored(0).await.unwrap();
+    assert!(b.client.chain().notify_reorg(0).await.unwrap().from.is_some());
+    b.client.chain().notify_anchor_restored(0).await.unwrap();
     for block in &chain {
         a.publish(block).await;
     }
@@ -212,8 +212,7 @@ async fn clients_over_tcp() {
         a.publish(block).await;
     }
     b.has(&chain).await;
-    let (peer, _) = b.client.request_head(Some(a.id())).await.unwrap();
-    assert_eq!(peer, a.id());
+    assert_eq!(b.client.network().request_head(Some(a.id())).await.unwrap().peer, a.id());
     b.stop().await;
     a.stop().await;
 }
@@ -296,7 +295,7 @@ async fn a_store_in_trouble() {
     let node = Node::with_storage(&Tcp, 1, store, |_| ()).await;
     let chain = Block::chain(2);
     node.publish(&chain[0]).await;
-    let full = node.client.publish_block(chain[1].signed.clone(), chain[1].txlist.clone()).await;
+    let full = node.client.publisher().publish_block(chain[1].signed.clone(), chain[1].txlist.clone()).await;
     assert!(full.unwrap_err().is_retryable());
     let name = format!("{:x}", chain[0].signed.preconf().raw_tx_list_hash);
     std::fs::write(folder.path().join("txlists").join(&name[..1]).join(&name), [0; 10]).unwrap();
@@ -304,8 +303,8 @@ async fn a_store_in_trouble() {
     let update = feed.next().await.unwrap();
     assert!(matches!(update, Some(p2p_client::BlockUpdate::Waiting { block: 11, .. })), "{update:?}");
     // Behind what the feed has told of the damage.
-    node.client.update_l1_head(1).await.unwrap();
-    node.client.update_head(p2p_types::Base::at(10)).await.unwrap();
+    node.client.chain().update_l1_head(1).await.unwrap();
+    node.client.chain().update_head(p2p_types::Base::at(10)).await.unwrap();
     drop(feed);
     node.stop().await;
 }

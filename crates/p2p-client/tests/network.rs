@@ -11,7 +11,7 @@
 
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
-use p2p_client::{P2pClient, P2pClientConfig, P2pClientError, Publishing, Sent, Subscription};
+use p2p_client::{P2pClient, P2pClientConfig, P2pClientError, PublishOutcome, Publishing, Subscription};
 use p2p_storage::{CommitmentStore, MemoryStorage, TxListStore};
 use p2p_types::{
     Address, B256, Base, Bytes, Clock, HeadSyncStatus, Origin, Preconfirmation, SdkCommand, SdkEvent,
@@ -90,23 +90,25 @@ impl Node {
             NonZeroU64::new(WINDOW).unwrap(),
         );
         let storage = Arc::new(MemoryStorage::default());
-        let client = P2pClient::start(config, storage.clone(), Arc::new(schedule.unwrap())).await.unwrap();
+        let client = P2pClient::start(config.with_storage(storage.clone()), Arc::new(schedule.unwrap()))
+            .await
+            .unwrap();
         let events = client.subscribe();
-        client.l2_synced(BASE).await.unwrap();
+        client.chain().l2_synced(BASE).await.unwrap();
         Self { client, storage, events }
     }
 
     async fn dial(&self, other: &Self) {
-        let address = other.client.listen_addrs().await.unwrap().remove(0);
-        self.client.dial(address).await.unwrap();
-        self.client.connected(1).await.unwrap();
-        other.client.connected(1).await.unwrap();
+        let address = other.client.network().listen_addrs().await.unwrap().remove(0);
+        self.client.network().dial(address).await.unwrap();
+        self.client.network().wait_for_peers(1).await.unwrap();
+        other.client.network().wait_for_peers(1).await.unwrap();
     }
 
-    async fn publish(&self, signed: &SignedCommitment) -> Result<Sent, P2pClientError> {
+    async fn publish(&self, signed: &SignedCommitment) -> Result<PublishOutcome, P2pClientError> {
         let fill = u8::try_from(signed.preconf().block_number.to::<u64>() - BASE.number).unwrap();
-        timeout(PATIENCE, self.client.ready_to_publish()).await.unwrap().unwrap();
-        self.client.publish_block(signed.clone(), txlist(fill)).await
+        timeout(PATIENCE, self.client.publisher().ready()).await.unwrap().unwrap();
+        self.client.publisher().publish_block(signed.clone(), txlist(fill)).await
     }
 
     /// Reads events until one gives a value.
@@ -141,7 +143,7 @@ impl Node {
 
 /// Publishes the first block and waits for it: it goes out as soon as gossip has met.
 async fn meshed(a: &Node, b: &mut Node, first: &SignedCommitment) {
-    assert_ne!(a.publish(first).await.unwrap(), Sent::Duplicate);
+    assert_ne!(a.publish(first).await.unwrap(), PublishOutcome::AlreadyPublished);
     b.ready(first.preconf().block_number.to()).await;
 }
 
@@ -156,19 +158,21 @@ async fn a_block_is_published_shown_stored_and_served() {
     }
     b.ready(13).await;
     a.ready(13).await;
-    assert_eq!(a.client.head(), b.client.head());
-    assert_eq!(b.client.head().unwrap().hash, blocks[2].preconf().hash());
-    assert_eq!(b.client.txlist(keccak256(txlist(3))).await.unwrap().unwrap().bytes(), &txlist(3));
-    assert_eq!(b.client.block(12).await.unwrap().unwrap().recovered.signed(), &blocks[1]);
+    assert_eq!(a.client.chain().head(), b.client.chain().head());
+    assert_eq!(b.client.chain().head().unwrap().hash, blocks[2].preconf().hash());
+    assert_eq!(b.client.chain().txlist(keccak256(txlist(3))).await.unwrap().unwrap().bytes(), &txlist(3));
+    assert_eq!(b.client.chain().block(12).await.unwrap().unwrap().recovered.signed(), &blocks[1]);
 
     // What one has, the other can ask for.
-    let (peer, head) = a.client.request_head(None).await.unwrap();
-    assert_eq!((peer, head.block_number), (b.client.local_peer_id(), U256::from(13)));
-    let (_, page) = a.client.request_commitments(Some(peer), 12, 9).await.unwrap();
+    let asked = a.client.network();
+    let head = asked.request_head(None).await.unwrap();
+    assert_eq!(head.peer, b.client.network().local_peer_id());
+    assert_eq!(head.data.block_number, U256::from(13));
+    let page = asked.request_commitments(Some(head.peer), 12, 9).await.unwrap().data;
     assert_eq!(page.iter().map(|c| c.signed().clone()).collect::<Vec<_>>(), blocks[1..]);
-    let (_, list) = a.client.request_raw_txlist(None, keccak256(txlist(2))).await.unwrap();
+    let list = asked.request_raw_txlist(None, keccak256(txlist(2))).await.unwrap().data;
     assert_eq!(list.unwrap().bytes(), &txlist(2));
-    let (_, none) = a.client.request_raw_txlist(None, B256::repeat_byte(9)).await.unwrap();
+    let none = asked.request_raw_txlist(None, B256::repeat_byte(9)).await.unwrap().data;
     assert!(none.is_none());
     a.client.shutdown().await.unwrap();
     b.client.shutdown().await.unwrap();
@@ -180,12 +184,16 @@ async fn a_late_joiner_catches_up_and_says_when_it_is_live() {
     // As many as a peer may be asked for at once: the pace of the deployed network.
     let blocks = chain(8);
     for signed in &blocks {
-        assert_eq!(a.publish(signed).await.unwrap(), Sent::Queued, "stored, and there for who comes");
+        assert_eq!(
+            a.publish(signed).await.unwrap(),
+            PublishOutcome::Queued,
+            "stored, and there for who comes"
+        );
     }
     assert!(!a.client.status().is_live(), "alone, nobody can say that nothing is missing");
     let mut late = Node::start().await;
     late.dial(&a).await;
-    let (peer, mut shown, mut ready, mut live) = (a.client.local_peer_id(), 0, 0, false);
+    let (peer, mut shown, mut ready, mut live) = (a.client.network().local_peer_id(), 0, 0, false);
     late.until(|event| match event {
         SdkEvent::Commitment { origin, .. } => {
             // By catch-up, or because it was queued for the first who comes.
@@ -217,7 +225,8 @@ async fn a_late_joiner_catches_up_and_says_when_it_is_live() {
 async fn what_peers_would_refuse_is_refused_at_home_and_leaves_no_trace() {
     let a = Node::start().await;
     let blocks = chain(2);
-    let publish = async |signed: SignedCommitment, list: Bytes| a.client.publish_block(signed, list).await;
+    let publish =
+        async |signed: SignedCommitment, list: Bytes| a.client.publisher().publish_block(signed, list).await;
 
     let error = publish(blocks[0].clone(), txlist(9)).await.unwrap_err();
     assert!(matches!(error, P2pClientError::TxList(_)), "{error}");
@@ -239,12 +248,18 @@ async fn what_peers_would_refuse_is_refused_at_home_and_leaves_no_trace() {
     let error = publish(sign(handover.clone()), txlist(1)).await.unwrap_err();
     assert!(matches!(error, P2pClientError::UnexpectedTxList));
     let too_large = vec![0; 2 * 1024 * 1024 + 1].into();
-    assert!(matches!(a.client.publish_raw_txlist(too_large).await, Err(P2pClientError::TxList(_))));
+    assert!(matches!(
+        a.client.publisher().publish_raw_txlist(too_large).await,
+        Err(P2pClientError::TxList(_))
+    ));
 
-    assert_eq!(a.client.head(), None);
+    assert_eq!(a.client.chain().head(), None);
     assert!(a.storage.by_hash(&blocks[1].preconf().hash()).unwrap().is_none());
-    assert_eq!(a.client.publish_commitment(sign(handover)).await.unwrap(), Sent::Queued);
-    assert!(matches!(a.client.request_head(None).await, Err(P2pClientError::MissingPeer)));
+    assert_eq!(
+        a.client.publisher().publish_commitment(sign(handover)).await.unwrap(),
+        PublishOutcome::Queued
+    );
+    assert!(matches!(a.client.network().request_head(None).await, Err(P2pClientError::MissingPeer)));
     a.client.execute(SdkCommand::Shutdown).await.unwrap();
 }
 
@@ -260,13 +275,13 @@ async fn a_liar_is_neither_shown_nor_forwarded_and_pays() {
         Network::new(NetworkConfig::local(CHAIN, Keypair::generate_ed25519())).unwrap();
     let service = tokio::spawn(service.run());
     let drain = tokio::spawn(async move { while liars_events.next().await.is_some() {} });
-    liar.dial(a.client.listen_addrs().await.unwrap().remove(0)).await.unwrap();
-    a.client.connected(2).await.unwrap();
+    liar.dial(a.client.network().listen_addrs().await.unwrap().remove(0)).await.unwrap();
+    a.client.network().wait_for_peers(2).await.unwrap();
     let lie =
         PreconfCommitment { preconf: block(12, blocks[0].preconf().hash(), 7), slasher_address: SLASHER };
     let lie = lie.sign(&key(2), &DOMAIN);
     let score = async || {
-        let peers = a.client.peers().await.unwrap();
+        let peers = a.client.network().peers().await.unwrap();
         peers.iter().find(|peer| peer.peer == liar.local_peer_id()).map(|peer| peer.score)
     };
     // Sent as soon as gossip has met, and charged when it arrives.
@@ -287,7 +302,7 @@ async fn a_liar_is_neither_shown_nor_forwarded_and_pays() {
     assert_eq!(b.client.counts().rejected, 0);
     for node in [&a, &b] {
         assert!(node.storage.by_hash(&lie.preconf().hash()).unwrap().is_none());
-        assert_eq!(node.client.head().unwrap().hash, blocks[1].preconf().hash());
+        assert_eq!(node.client.chain().head().unwrap().hash, blocks[1].preconf().hash());
     }
     liar.shutdown();
     service.await.unwrap().unwrap();
@@ -302,8 +317,11 @@ async fn after_a_shutdown_nothing_answers_and_subscriptions_end() {
     let mut events = a.client.subscribe();
     a.client.shutdown().await.unwrap();
     other.shutdown().await.unwrap();
-    assert!(matches!(other.l2_synced(BASE).await, Err(P2pClientError::Closed)));
-    assert!(matches!(other.publish_commitment(chain(1)[0].clone()).await, Err(P2pClientError::Closed)));
+    assert!(matches!(other.chain().l2_synced(BASE).await, Err(P2pClientError::Closed)));
+    assert!(matches!(
+        other.publisher().publish_commitment(chain(1)[0].clone()).await,
+        Err(P2pClientError::Closed)
+    ));
     let end = async { while !matches!(events.next_event().await, Ok(None)) {} };
     timeout(PATIENCE, end).await.unwrap();
     assert!(matches!(other.subscribe().next_event().await, Ok(None)));
@@ -349,10 +367,10 @@ async fn a_lost_block_is_fetched_when_its_child_arrives() {
     assert!(a.publish(&blocks[0]).await.is_ok());
     b.dial(&a).await;
     b.live().await;
-    assert_eq!(b.client.head().unwrap().number, 11);
+    assert_eq!(b.client.chain().head().unwrap().number, 11);
     assert!(a.publish(&blocks[1]).await.is_ok());
     assert!(a.publish(&blocks[2]).await.is_ok());
     b.ready(13).await;
     a.ready(13).await;
-    assert_eq!(a.client.head(), b.client.head());
+    assert_eq!(a.client.chain().head(), b.client.chain().head());
 }

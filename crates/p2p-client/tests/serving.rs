@@ -65,8 +65,8 @@ async fn ask(
 async fn server(chain: &[Block], change: impl FnOnce(&mut NetworkConfig)) -> Node {
     let node = Node::start_with(&Tcp, 1, |config| change(&mut config.network)).await;
     for block in chain {
-        timeout(PATIENCE, node.client.ready_to_publish()).await.unwrap().unwrap();
-        node.client.publish_commitment(block.signed.clone()).await.map(drop).unwrap();
+        timeout(PATIENCE, node.client.publisher().ready()).await.unwrap().unwrap();
+        node.client.publisher().publish_commitment(block.signed.clone()).await.map(drop).unwrap();
     }
     node
 }
@@ -149,7 +149,7 @@ async fn who_asks_the_same_again_and_again_gets_what_it_has_paid_for_and_costs_o
     assert_eq!(ask(&modest, peer, first, 256).await.unwrap().into_commitments().len(), 256);
     assert!(asked.next().now_or_never().is_none());
     // Nobody is punished for asking.
-    for status in node.client.peers().await.unwrap() {
+    for status in node.client.network().peers().await.unwrap() {
         assert!(status.application_score >= 0.0, "{status:?}");
     }
     drop(asked);

@@ -19,7 +19,7 @@ use std::{
 
 use p2p_client::{
     BlockUpdate, ConfigError, ErrorKind, Lagged, MAINNET_CHAIN_ID, P2pClient, P2pClientBuilder,
-    P2pClientConfig, P2pClientError, Publishing, Sent,
+    P2pClientConfig, P2pClientError, PublishOutcome, Publishing,
 };
 use p2p_storage::{DiskConfig, DiskStorage, MemoryStorage};
 use p2p_types::{
@@ -92,21 +92,21 @@ fn config() -> P2pClientConfig {
         .with_clock(|| UnixSeconds::new(50_000))
 }
 
-fn builder(config: P2pClientConfig, storage: &Arc<MemoryStorage>) -> P2pClientBuilder {
+fn builder(config: P2pClientConfig) -> P2pClientBuilder {
     let window = NonZeroU64::new(WINDOW).unwrap();
     let schedule = RotatingSchedule::new(vec![key().address()], UnixSeconds::new(0), window);
-    P2pClient::builder(config).storage(storage.clone()).lookahead(Arc::new(schedule.unwrap()))
+    P2pClient::builder(config, Arc::new(schedule.unwrap()))
 }
 
 async fn start(config: P2pClientConfig, storage: &Arc<MemoryStorage>) -> P2pClient {
-    let client = builder(config, storage).start().await.unwrap();
-    client.l2_synced(BASE).await.unwrap();
+    let client = builder(config.with_storage(storage.clone())).start().await.unwrap();
+    client.chain().l2_synced(BASE).await.unwrap();
     client
 }
 
-async fn publish(client: &P2pClient, block: &Block) -> Result<Sent, P2pClientError> {
-    client.ready_to_publish().await?;
-    client.publish_block(block.signed.clone(), block.txlist.clone()).await
+async fn publish(client: &P2pClient, block: &Block) -> Result<PublishOutcome, P2pClientError> {
+    client.publisher().ready().await?;
+    client.publisher().publish_block(block.signed.clone(), block.txlist.clone()).await
 }
 
 /// Waits for what must come by itself.
@@ -143,8 +143,8 @@ fn line(commitment: B256, txlist: B256) -> String {
 async fn sidecar([folder, peer, from]: [String; 3]) {
     let disk = DiskStorage::open(&folder, DiskConfig::recommended(DOMAIN)).unwrap();
     let config = config().with_static_peers([peer.parse().unwrap()]);
-    let client = builder(config, &Arc::default()).storage(Arc::new(disk)).start().await.unwrap();
-    client.l2_synced(BASE).await.unwrap();
+    let client = builder(config.with_storage(Arc::new(disk))).start().await.unwrap();
+    client.chain().l2_synced(BASE).await.unwrap();
     let mut feed = client.events_from(from.parse().unwrap());
     while let Some(update) = feed.next().await.unwrap() {
         match update {
@@ -197,12 +197,12 @@ async fn flow(client: P2pClient, blocks: Arc<Vec<Block>>, mut seen: watch::Recei
     for (at, block) in blocks.iter().enumerate() {
         seen.wait_for(|seen| at < seen + 300).await.unwrap();
         loop {
-            client.ready_to_publish().await.unwrap();
+            client.publisher().ready().await.unwrap();
             let sent = if at % 7 == 0 {
-                let commitment = client.publish_commitment(block.signed.clone()).await;
-                commitment.and(client.publish_raw_txlist(block.txlist.clone()).await)
+                let commitment = client.publisher().publish_commitment(block.signed.clone()).await;
+                commitment.and(client.publisher().publish_raw_txlist(block.txlist.clone()).await)
             } else {
-                client.publish_block(block.signed.clone(), block.txlist.clone()).await
+                client.publisher().publish_block(block.signed.clone(), block.txlist.clone()).await
             };
             match sent {
                 // The network keeps only so much that nobody takes: the block is stored, and served.
@@ -225,7 +225,7 @@ fn a_sidecar_that_is_killed_at_random_gets_each_of_5000_blocks_once_with_its_lis
     let (folder, storage, mut dice) = (tempfile::tempdir().unwrap(), Arc::default(), Dice(7));
     let (client, address) = runtime.block_on(async {
         let client = start(config(), &storage).await;
-        let address = client.listen_addrs().await.unwrap().remove(0).to_string();
+        let address = client.network().listen_addrs().await.unwrap().remove(0).to_string();
         (client, address)
     });
     let blocks = Arc::new(Block::chain(BLOCKS));
@@ -272,7 +272,7 @@ async fn a_slow_handler_stops_intake_visibly_loses_nothing_and_costs_no_peer_any
             .await
     });
     // The handler is in place before anything comes: it is told of the peer.
-    b.dial(a.listen_addrs().await.unwrap().remove(0)).await.unwrap();
+    b.network().dial(a.network().listen_addrs().await.unwrap().remove(0)).await.unwrap();
     eventually(|| !handled.lock().unwrap().is_empty()).await;
 
     let blocks = Block::chain(60);
@@ -280,14 +280,14 @@ async fn a_slow_handler_stops_intake_visibly_loses_nothing_and_costs_no_peer_any
         let _sent = publish(&a, block).await.unwrap();
     }
     eventually(|| b.is_paused()).await;
-    assert!(b.head().is_none_or(|head| head.number < BASE.number + 60), "not all came in");
+    assert!(b.chain().head().is_none_or(|head| head.number < BASE.number + 60), "not all came in");
     // Commands work on, peers are served, and nobody has paid.
-    b.update_l1_head(0).await.unwrap();
-    assert!(a.request_head(Some(b.local_peer_id())).await.is_ok());
-    assert!(b.peers().await.unwrap().iter().all(|peer| peer.score >= 0.0));
+    b.chain().update_l1_head(0).await.unwrap();
+    assert!(a.network().request_head(Some(b.network().local_peer_id())).await.is_ok());
+    assert!(b.network().peers().await.unwrap().iter().all(|peer| peer.score >= 0.0));
 
     gate.add_permits(Semaphore::MAX_PERMITS / 2);
-    eventually(|| b.head().is_some_and(|head| head.number == BASE.number + 60)).await;
+    eventually(|| b.chain().head().is_some_and(|head| head.number == BASE.number + 60)).await;
     let last = blocks[59].hash();
     let is_last = |event: &SdkEvent| matches!(event, SdkEvent::BlockReady { hash, .. } if *hash == last);
     eventually(|| handled.lock().unwrap().iter().any(is_last)).await;
@@ -381,10 +381,10 @@ async fn a_block_published_alone_is_queued_and_goes_out_once() {
     let (ours, theirs) = (Arc::default(), Arc::default());
     let (a, b) = (start(config(), &ours).await, start(config(), &theirs).await);
     let block = &Block::chain(1)[0];
-    assert_eq!(publish(&a, block).await.unwrap(), Sent::Queued);
-    assert_eq!(publish(&a, block).await.unwrap(), Sent::Duplicate);
+    assert_eq!(publish(&a, block).await.unwrap(), PublishOutcome::Queued);
+    assert_eq!(publish(&a, block).await.unwrap(), PublishOutcome::AlreadyPublished);
     let mut events = b.subscribe();
-    b.dial(a.listen_addrs().await.unwrap().remove(0)).await.unwrap();
+    b.network().dial(a.network().listen_addrs().await.unwrap().remove(0)).await.unwrap();
     let mut shown = 0;
     while !matches!(
         timeout(PATIENCE, events.next_event()).await.unwrap().unwrap().unwrap(),
@@ -414,10 +414,16 @@ async fn publishing_twice_is_no_news_and_a_contradiction_is_refused_also_after_a
         let client = start(config(), &storage).await;
         let mut events = client.subscribe();
         // Nobody was there to take it, and what is queued ends with the process.
-        assert_eq!(publish(&client, block).await.unwrap(), Sent::Queued);
-        assert_eq!(publish(&client, block).await.unwrap(), Sent::Duplicate);
-        assert_eq!(client.publish_commitment(block.signed.clone()).await.unwrap(), Sent::Duplicate);
-        assert_eq!(client.publish_raw_txlist(block.txlist.clone()).await.unwrap(), Sent::Duplicate);
+        assert_eq!(publish(&client, block).await.unwrap(), PublishOutcome::Queued);
+        assert_eq!(publish(&client, block).await.unwrap(), PublishOutcome::AlreadyPublished);
+        assert_eq!(
+            client.publisher().publish_commitment(block.signed.clone()).await.unwrap(),
+            PublishOutcome::AlreadyPublished
+        );
+        assert_eq!(
+            client.publisher().publish_raw_txlist(block.txlist.clone()).await.unwrap(),
+            PublishOutcome::AlreadyPublished
+        );
         let refused = publish(&client, &other).await.unwrap_err();
         assert_eq!((refused.kind(), refused.is_retryable()), (ErrorKind::Conflict, false));
         let P2pClientError::Conflict(conflict) = refused else { panic!("{refused}") };
@@ -435,9 +441,9 @@ async fn publishing_twice_is_no_news_and_a_contradiction_is_refused_also_after_a
     let client = start(config(), &storage).await;
     let P2pClientError::Conflict(conflict) = publish(&client, &other).await.unwrap_err() else { panic!() };
     let (signed, txlist) = (other.signed.clone(), Some(other.txlist.clone()));
-    let sent = client.publish_despite_conflict(signed, txlist, *conflict).await.unwrap();
-    assert!(matches!(sent, Sent::Queued | Sent::NonCanonical { .. }), "{sent:?}");
-    assert_eq!(client.evidence().await.unwrap().len(), 1);
+    let sent = client.publisher().publish_despite_conflict(signed, txlist, *conflict).await.unwrap();
+    assert!(matches!(sent, PublishOutcome::Queued | PublishOutcome::NonCanonical { .. }), "{sent:?}");
+    assert_eq!(client.chain().evidence().await.unwrap().len(), 1);
     client.shutdown().await.unwrap();
 }
 
@@ -452,15 +458,20 @@ async fn a_full_queue_of_commands_is_told_at_once_to_those_who_try() {
     tokio::pin!(first);
     // Polled once: it has the only place.
     assert!(futures::poll!(&mut first).is_pending());
-    let refused = client.try_publish_block(blocks[1].signed.clone(), blocks[1].txlist.clone()).await;
+    let refused =
+        client.publisher().try_publish_block(blocks[1].signed.clone(), blocks[1].txlist.clone()).await;
     let refused = refused.unwrap_err();
     assert_eq!((refused.kind(), refused.is_retryable()), (ErrorKind::Backpressure, true));
     assert!(matches!(
-        client.try_publish_raw_txlist(blocks[1].txlist.clone()).await,
+        client.publisher().try_publish_raw_txlist(blocks[1].txlist.clone()).await,
         Err(P2pClientError::Backpressure)
     ));
     let _sent = first.await.unwrap();
-    let _sent = client.try_publish_block(blocks[1].signed.clone(), blocks[1].txlist.clone()).await.unwrap();
+    let _sent = client
+        .publisher()
+        .try_publish_block(blocks[1].signed.clone(), blocks[1].txlist.clone())
+        .await
+        .unwrap();
     client.shutdown().await.unwrap();
 }
 
@@ -469,8 +480,8 @@ async fn no_task_survives_and_a_feed_ends_with_what_was_stored() {
     let before = Handle::current().metrics().num_alive_tasks();
     let (ours, theirs) = (Arc::default(), Arc::default());
     let (a, b) = (start(config(), &ours).await, start(config(), &theirs).await);
-    b.dial(a.listen_addrs().await.unwrap().remove(0)).await.unwrap();
-    b.bootstrapped().await.unwrap();
+    b.network().dial(a.network().listen_addrs().await.unwrap().remove(0)).await.unwrap();
+    b.network().wait_for_bootstrap().await.unwrap();
     let mut feed = a.events_from(11);
     let _sent = publish(&a, &Block::chain(1)[0]).await.unwrap();
     assert!(Handle::current().metrics().num_alive_tasks() > before);
@@ -489,8 +500,8 @@ async fn a_shutdown_in_the_middle_of_publishing_answers_everybody_and_ends_in_or
     for attempt in 0..10 {
         let folder = tempfile::tempdir().unwrap();
         let disk = DiskStorage::open(folder.path(), DiskConfig::recommended(DOMAIN)).unwrap();
-        let client = builder(config(), &Arc::default()).storage(Arc::new(disk)).start().await.unwrap();
-        client.l2_synced(BASE).await.unwrap();
+        let client = builder(config().with_storage(Arc::new(disk))).start().await.unwrap();
+        client.chain().l2_synced(BASE).await.unwrap();
         let mut events = client.subscribe();
         let publish = |block: &Block| {
             let (client, block) = (client.clone(), block.clone());
@@ -513,7 +524,6 @@ async fn a_shutdown_in_the_middle_of_publishing_answers_everybody_and_ends_in_or
 
 #[tokio::test]
 async fn a_network_that_dies_ends_the_client_with_its_error() {
-    let storage = Arc::default();
     for panics in [false, true] {
         let config = config();
         let (handle, events, service) = Network::new(config.network.clone()).unwrap();
@@ -527,13 +537,13 @@ async fn a_network_that_dies_ends_the_client_with_its_error() {
                 }
             }
         };
-        let client = builder(config, &storage).network(handle, events, dying).start().await.unwrap();
+        let client = builder(config).network(handle, events, dying).start().await.unwrap();
         let mut events = client.subscribe();
         kill.send(()).unwrap();
-        let ended = timeout(PATIENCE, client.ended()).await.unwrap().unwrap_err();
-        assert_eq!(ended.kind(), if panics { ErrorKind::Join } else { ErrorKind::Network });
+        let ended = timeout(PATIENCE, client.closed()).await.unwrap().unwrap_err();
+        assert_eq!(ended.kind(), if panics { ErrorKind::Panicked } else { ErrorKind::Network });
         assert!(matches!(events.next_event().await, Ok(None)));
-        assert_eq!(client.l2_synced(BASE).await.unwrap_err().kind(), ErrorKind::Shutdown);
+        assert_eq!(client.chain().l2_synced(BASE).await.unwrap_err().kind(), ErrorKind::Shutdown);
     }
 }
 
@@ -541,7 +551,7 @@ async fn a_network_that_dies_ends_the_client_with_its_error() {
 async fn without_a_peer_bootstrapping_ends_in_time() {
     let storage = Arc::default();
     let client = start(config().with_bootstrap_timeout(Duration::from_millis(1)), &storage).await;
-    let late = client.bootstrapped().await.unwrap_err();
+    let late = client.network().wait_for_bootstrap().await.unwrap_err();
     assert_eq!((late.kind(), late.is_retryable()), (ErrorKind::Timeout, true));
     client.shutdown().await.unwrap();
 }
@@ -552,13 +562,11 @@ async fn what_is_loosened_shows_and_what_cannot_work_does_not_start() {
     let client = start(config().with_soft_fail(true).with_metrics(false), &storage).await;
     assert_eq!(client.leniencies(), [Leniency::InvalidGossipIgnored]);
     client.shutdown().await.unwrap();
-    let error = builder(config().with_bootstrap_timeout(Duration::ZERO), &storage).start().await.unwrap_err();
+    let error = builder(config().with_bootstrap_timeout(Duration::ZERO)).start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     let guarded = config().with_publishing(Publishing::Guarded);
-    let error = builder(guarded, &storage).start().await.unwrap_err();
+    let error = builder(guarded).start().await.unwrap_err();
     assert!(matches!(error, P2pClientError::Config(ConfigError::ForgetfulStore)), "{error}");
-    let error = P2pClient::builder(config()).start().await.unwrap_err();
-    assert_eq!(error.to_string(), "configuration: no lookahead was given");
     let mainnet = P2pClientConfig::mainnet(Keypair::generate_ed25519(), DOMAIN, SLASHER);
     assert_eq!(mainnet.network.chain_id, MAINNET_CHAIN_ID);
     assert_eq!(mainnet.check(), Ok(()));
@@ -576,15 +584,15 @@ async fn an_l1_reorg_is_answered_told_and_healed() {
         let Some(BlockUpdate::Block(next)) = feed.next().await.unwrap() else { panic!() };
         assert_eq!(next.commitment.hash(), block.hash());
     }
-    assert_eq!(client.head().unwrap().number, 13);
-    let reorg = client.notify_reorg(0).await.unwrap();
+    assert_eq!(client.chain().head().unwrap().number, 13);
+    let reorg = client.chain().notify_reorg(0).await.unwrap();
     assert_eq!((reorg.from, reorg.affected.len()), (Some(11), 3));
     let Some(BlockUpdate::Reorg { from: 11, dropped }) = feed.next().await.unwrap() else { panic!() };
     assert_eq!(dropped, reorg.affected);
-    assert_eq!(client.head(), None, "the head falls");
+    assert_eq!(client.chain().head(), None, "the head falls");
     // The same bytes again bring nothing back; L1 does.
-    assert_eq!(publish(&client, &blocks[0]).await.unwrap(), Sent::Duplicate);
-    client.notify_anchor_restored(0).await.unwrap();
+    assert_eq!(publish(&client, &blocks[0]).await.unwrap(), PublishOutcome::AlreadyPublished);
+    client.chain().notify_anchor_restored(0).await.unwrap();
     for block in &blocks {
         let Some(BlockUpdate::Block(back)) = feed.next().await.unwrap() else { panic!() };
         assert_eq!(back.commitment.hash(), block.hash());

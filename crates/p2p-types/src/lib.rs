@@ -1,4 +1,4 @@
-//! The client's words: events, commands, sync status, peers, message ids, heights and time.
+//! The client's vocabulary: events, commands, sync status, message ids, heights and time.
 //!
 //! This crate sits right above [`preconfirmation_types`] and below everything that acts. It has types and
 //! no behaviour, so that the rules, the store, the sync machine and the client can be versioned apart and
@@ -27,7 +27,8 @@
 mod chain;
 mod message;
 mod misbehaviour;
-mod peer;
+mod missing;
+mod origin;
 mod sdk;
 mod status;
 mod time;
@@ -41,7 +42,8 @@ pub use preconfirmation_types::{
 pub use chain::{Base, BlockNumber, Head};
 pub use message::MessageId;
 pub use misbehaviour::Misbehaviour;
-pub use peer::{Origin, PeerInfo};
-pub use sdk::{SdkCommand, SdkEvent, StorageTrouble, WaitedFor};
+pub use missing::Missing;
+pub use origin::Origin;
+pub use sdk::{SdkCommand, SdkEvent, StorageTrouble};
 pub use status::{HeadSyncStatus, Stall};
 pub use time::{Clock, UnixSeconds};

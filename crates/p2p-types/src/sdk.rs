@@ -6,7 +6,7 @@ use libp2p_identity::PeerId;
 use preconfirmation_types::{Address, B256, Bytes, Recovered, SignedCommitment};
 use serde::Serialize;
 
-use crate::{Base, BlockNumber, Head, HeadSyncStatus, Misbehaviour, Origin, UnixSeconds};
+use crate::{Base, BlockNumber, Head, HeadSyncStatus, Misbehaviour, Missing, Origin};
 
 /// Something that happened. Cloning shares the payload.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -92,7 +92,7 @@ pub enum SdkEvent {
         /// Its preconfirmation hash.
         hash: B256,
         /// What did not come.
-        waited_for: WaitedFor,
+        waited_for: Missing,
     },
     /// Intake of gossip and of catch-up has stopped because a lossless handler is slow, or goes on. What
     /// peers send meanwhile waits in the network's bounded queue; beyond that it is ignored, which costs them
@@ -174,21 +174,8 @@ pub enum StorageTrouble {
     },
 }
 
-/// What a commitment can wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum WaitedFor {
-    /// The commitment with this preconfirmation hash.
-    Parent(B256),
-    /// The schedule of the window that ends then.
-    Schedule(UnixSeconds),
-    /// The moment at which it is due.
-    Time(UnixSeconds),
-}
-
-/// What the client can be told to do, for those who drive it by a channel; `P2pClient` has a typed method
-/// for each.
+/// A command to the client, for applications that drive it through a channel. The client's handles have a typed
+/// method for each.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum SdkCommand {
@@ -221,4 +208,22 @@ pub enum SdkCommand {
     },
     /// Shut the client down.
     Shutdown,
+}
+
+impl SdkCommand {
+    /// Its kind in a word.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::PublishCommitment(_) => "publish_commitment",
+            Self::PublishRawTxList(_) => "publish_raw_txlist",
+            Self::PublishBlock { .. } => "publish_block",
+            Self::L2Synced(_) => "l2_synced",
+            Self::UpdateHead(_) => "update_head",
+            Self::UpdateL1Head(_) => "update_l1_head",
+            Self::NotifyReorg { .. } => "notify_reorg",
+            Self::NotifyAnchorRestored { .. } => "notify_anchor_restored",
+            Self::Shutdown => "shutdown",
+        }
+    }
 }

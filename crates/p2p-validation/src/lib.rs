@@ -86,8 +86,8 @@
 //! let arrival = Arrival::Live(UnixSeconds::new(1_004));
 //! match validator.validate(&wire, arrival, &facts) {
 //!     ValidationOutcome::Accept(commitment) => assert_eq!(commitment.block(), 42),
-//!     ValidationOutcome::Defer(missing) => println!("keep it until {missing:?} is known"),
-//!     ValidationOutcome::Ignore(reason) => println!("of no use: {reason:?}"),
+//!     ValidationOutcome::Defer(missing) => println!("keep it until {missing} is here"),
+//!     ValidationOutcome::Ignore(reason) => println!("of no use: {reason}"),
 //!     ValidationOutcome::Reject(rejection) => println!("{rejection}: {:?}", rejection.offence()),
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -101,7 +101,7 @@ mod page;
 mod rules;
 mod validator;
 
-pub use p2p_types::Misbehaviour;
+pub use p2p_types::{Misbehaviour, Missing};
 
 pub use authenticated::{Authenticated, Elected, Linked};
 pub use evidence::{Evidence, EvidenceError, EvidenceRecord, Witness, WitnessLimits};
@@ -109,6 +109,6 @@ pub use lookahead::{
     CachedSchedule, Handovers, L1Time, Lookahead, LookaheadError, OpenSchedule, RotatingSchedule,
     ScheduleError, ScheduleFileError, Slot, StaticSchedule, Window,
 };
-pub use outcome::{IgnoreReason, Missing, Rejection, ValidationOutcome};
+pub use outcome::{IgnoreReason, Rejection, ValidationOutcome};
 pub use rules::{BlockRules, LimitsError, TaikoLimits, TaikoRules};
 pub use validator::{Arrival, Facts, Leniency, Parent, ValidationConfig, Validator, ZeroParent};

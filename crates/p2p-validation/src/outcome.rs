@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p_types::{Address, B256, BlockNumber, Offence, U256, UnixSeconds};
+use p2p_types::{Address, B256, BlockNumber, Missing, Offence, U256, UnixSeconds};
 use preconfirmation_types::{DecodeError, SignatureError};
 
 use crate::{LookaheadError, Window};
@@ -39,34 +39,12 @@ impl<T> From<Rejection> for ValidationOutcome<T> {
     }
 }
 
-/// What a commitment waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Missing {
-    /// The commitment with this preconfirmation hash.
-    Parent(B256),
-    /// The lookahead for the window with this end.
-    Schedule(UnixSeconds),
-    /// This moment: its block time is less than a slot ahead of our clock.
-    Time(UnixSeconds),
-}
-
-impl Missing {
-    /// A short label for metrics and logs.
-    #[must_use]
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Parent(_) => "pending_parent",
-            Self::Schedule(_) => "pending_schedule",
-            Self::Time(_) => "pending_time",
-        }
-    }
-}
-
 /// Why a commitment is of no use without being wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IgnoreReason {
     /// It arrived live after its window and the grace (§5, rule 7).
+    #[error("arrived at {arrived}, after its window ended at {window_end} and a grace of {} s", grace.as_secs())]
     Late {
         /// End of its window.
         window_end: UnixSeconds,
@@ -76,6 +54,7 @@ pub enum IgnoreReason {
         arrived: UnixSeconds,
     },
     /// Its block time is a slot or more ahead of our clock (§5, rule 7).
+    #[error("block time {timestamp} is too far ahead of our clock at {now}")]
     Early {
         /// Its block time.
         timestamp: UnixSeconds,
@@ -83,6 +62,7 @@ pub enum IgnoreReason {
         now: UnixSeconds,
     },
     /// Its window is not in the schedule that we know, and ends beyond the horizon up to which one can be expected.
+    #[error("its window ends at {window_end}, beyond the horizon {horizon}")]
     BeyondHorizon {
         /// End of its window.
         window_end: UnixSeconds,
@@ -90,6 +70,7 @@ pub enum IgnoreReason {
         horizon: UnixSeconds,
     },
     /// Its height is settled by the contracts, or it stands on a block that was not.
+    #[error("block {block} is not above the settled block {base}, or does not stand on it")]
     Settled {
         /// Its height.
         block: BlockNumber,
@@ -97,6 +78,7 @@ pub enum IgnoreReason {
         base: BlockNumber,
     },
     /// Our own lookahead failed.
+    #[error(transparent)]
     Lookahead(LookaheadError),
 }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 use preconfirmation_types::{Bytes, Offence, Rpc, Topic, rate_limit::RateLimit};
+use serde::Serialize;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::{
@@ -30,10 +31,10 @@ pub enum Published {
     Duplicate,
 }
 
-/// A peer as the network sees it: connected, or banned.
-#[derive(Debug, Clone, PartialEq)]
+/// A peer: connected, or banned.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct PeerStatus {
+pub struct PeerInfo {
     /// Who it is.
     pub peer: PeerId,
     /// The addresses of its connections, oldest first, or the one of its last connection if it is banned.
@@ -62,7 +63,7 @@ pub struct PeerStatus {
     /// Since its oldest connection was made; zero if it is not connected.
     pub connected_for: Duration,
     /// How long it will still be refused, if it is banned.
-    pub banned: Option<Duration>,
+    pub banned_for: Option<Duration>,
 }
 
 pub(crate) enum Command {
@@ -70,7 +71,7 @@ pub(crate) enum Command {
     Request(Outgoing),
     Dial { address: Multiaddr, reply: oneshot::Sender<Result<(), NetworkError>> },
     Unban { peer: PeerId, reply: oneshot::Sender<bool> },
-    Peers { reply: oneshot::Sender<Vec<PeerStatus>> },
+    Peers { reply: oneshot::Sender<Vec<PeerInfo>> },
 }
 
 /// A handle of the network. Cheap to clone; the network ends when the last one is dropped.
@@ -194,7 +195,7 @@ impl NetworkHandle {
     ///
     /// # Errors
     /// [`NetworkError::Closed`].
-    pub async fn peers(&self) -> Result<Vec<PeerStatus>, NetworkError> {
+    pub async fn peers(&self) -> Result<Vec<PeerInfo>, NetworkError> {
         let (reply, peers) = oneshot::channel();
         self.command(Command::Peers { reply }).await.map_err(|()| NetworkError::Closed)?;
         peers.await.map_err(|_| NetworkError::Closed)

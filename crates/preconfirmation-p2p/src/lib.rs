@@ -174,7 +174,7 @@ pub use discovery::{Bootnode, BootnodeError, EnodePart};
 pub use error::{ConfigError, DiscoveryError, NetworkError, PublishError, RequestError};
 pub use event::{GossipMessage, NetworkEvent, NetworkEvents, Verdict, VerdictToken};
 pub use gossip::gossip_id;
-pub use handle::{NetworkHandle, PeerStatus, Published};
+pub use handle::{NetworkHandle, PeerInfo, Published};
 pub use responder::{InboundRequest, Responder};
 pub use service::{Network, NetworkService};
 pub use twins::{DuplicateIdentity, DuplicateSign};

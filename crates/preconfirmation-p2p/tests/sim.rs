@@ -134,7 +134,8 @@ async fn a_lasting_offender_is_banned_for_an_hour() {
     let network = SimNetwork::new(1);
     let [a, b, _c] = row(&network).await;
     let mut number = 0;
-    while b.handle.peers().await.unwrap().iter().any(|peer| peer.peer == a.id() && peer.banned.is_none()) {
+    while b.handle.peers().await.unwrap().iter().any(|peer| peer.peer == a.id() && peer.banned_for.is_none())
+    {
         number += 1;
         assert!(number < 100, "never banned");
         b.handle.report(a.id(), Offence::BadSignature);

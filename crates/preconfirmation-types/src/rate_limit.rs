@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Serialize;
+
 /// Marks the rate limit in an identify agent string, as in `requests=2048/4000ms`.
 const MARK: &str = "requests=";
 
@@ -20,7 +22,7 @@ const MARK: &str = "requests=";
 pub const MAX_ADVERTISED_WINDOW: Duration = Duration::from_secs(60);
 
 /// How many requests a peer answers on one protocol in any window of that length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RateLimit {
     /// Most requests.
     pub requests: NonZeroUsize,

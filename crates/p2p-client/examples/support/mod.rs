@@ -1,27 +1,24 @@
-//! What the examples share: a chain of their own, with one preconfer, on loopback.
+//! What the examples share: a chain with one preconfer, on loopback.
 
 #![allow(dead_code, reason = "each example uses a part of it")]
 
 use std::{num::NonZeroU64, sync::Arc};
 
-use p2p_client::{Keypair, P2pClient, P2pClientConfig, Publishing};
-use p2p_storage::MemoryStorage;
-use p2p_types::{
-    Address, B256, Base, Bytes, PreconfCommitment, Preconfirmation, SignedCommitment, SigningDomain,
-    SigningKey, U256, UnixSeconds,
+use p2p_client::{
+    Address, B256, Base, Bytes, Keypair, P2pClient, P2pClientConfig, PreconfCommitment, Preconfirmation,
+    Publishing, RotatingSchedule, SignedCommitment, SigningDomain, SigningKey, U256, UnixSeconds,
+    ValidationConfig, keccak256,
 };
-use p2p_validation::{RotatingSchedule, ValidationConfig};
-use preconfirmation_types::keccak256;
 
 /// What an example ends with.
-pub(crate) type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// What the contracts have settled.
+/// The settled block.
 pub(crate) const BASE: Base = Base::at(1_000);
 
 const SLASHER: Address = Address::repeat_byte(0x51);
 
-/// The only window there is: from the beginning of time for some thousand years.
+/// The only window there is: from the epoch for some thousand years.
 const WINDOW: NonZeroU64 = NonZeroU64::new(100_000_000_000).unwrap();
 
 /// The settings of a node on this chain.
@@ -33,35 +30,28 @@ pub(crate) fn config() -> P2pClientConfig {
 }
 
 /// Who may sign: the preconfer, always.
-pub(crate) fn schedule() -> Result<RotatingSchedule, Box<dyn std::error::Error + Send + Sync>> {
-    Ok(RotatingSchedule::new(vec![preconfer()?.address()], UnixSeconds::new(0), WINDOW)?)
+pub(crate) fn schedule() -> Outcome<Arc<RotatingSchedule>> {
+    Ok(Arc::new(RotatingSchedule::new(vec![preconfer()?.address()], UnixSeconds::new(0), WINDOW)?))
 }
 
-fn preconfer() -> Result<SigningKey, Box<dyn std::error::Error + Send + Sync>> {
+fn preconfer() -> Outcome<SigningKey> {
     Ok(SigningKey::from_bytes([1; 32])?)
 }
 
-/// A node of this chain that has not been told of the base yet.
-pub(crate) async fn node(
-    config: P2pClientConfig,
-) -> Result<P2pClient, Box<dyn std::error::Error + Send + Sync>> {
-    Ok(P2pClient::start(config, Arc::new(MemoryStorage::default()), Arc::new(schedule()?)).await?)
-}
-
-/// A node that has preconfirmed so many blocks, for others to catch up with.
-pub(crate) async fn preconfirmed(blocks: u64) -> Result<P2pClient, Box<dyn std::error::Error + Send + Sync>> {
-    let client = node(config()).await?;
-    client.l2_synced(BASE).await?;
+/// A node of this chain that has published so many blocks, for others to catch up with.
+pub(crate) async fn publisher(blocks: u64) -> Outcome<P2pClient> {
+    let client = P2pClient::start(config(), schedule()?).await?;
+    client.chain().l2_synced(BASE).await?;
     let mut chain = Chain::new()?;
     for _ in 0..blocks {
         let (signed, txlist) = chain.block();
-        client.ready_to_publish().await?;
-        let _sent = client.publish_block(signed, txlist).await?;
+        client.publisher().ready().await?;
+        let _outcome = client.publisher().publish_block(signed, txlist).await?;
     }
     Ok(client)
 }
 
-/// The preconfer's pen: each block follows the one before.
+/// Signs blocks, each on top of the one before.
 pub(crate) struct Chain {
     key: SigningKey,
     number: u64,
@@ -69,7 +59,7 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    pub(crate) fn new() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub(crate) fn new() -> Outcome<Self> {
         Ok(Self { key: preconfer()?, number: BASE.number, parent: B256::ZERO })
     }
 
@@ -85,6 +75,12 @@ impl Chain {
     /// Hands over to the next preconfer, without a block.
     pub(crate) fn handover(&self) -> SignedCommitment {
         self.sign(true, B256::ZERO)
+    }
+
+    /// Another block for the height of the next one.
+    pub(crate) fn another_block(&self) -> (SignedCommitment, Bytes) {
+        let txlist = Bytes::from_static(b"other transactions");
+        (self.sign(false, keccak256(&txlist)), txlist)
     }
 
     fn sign(&self, eop: bool, raw_tx_list_hash: B256) -> SignedCommitment {

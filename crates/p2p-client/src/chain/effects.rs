@@ -8,8 +8,8 @@ use std::sync::Arc;
 use p2p_catchup::{ImportVerdict, Input, RequestId};
 use p2p_storage::{StorageError, StorageStats, StoredCommitment};
 use p2p_types::{
-    Address, B256, BlockNumber, Head, HeadSyncStatus, MessageId, Origin, SdkEvent, StorageTrouble, TxList,
-    WaitedFor,
+    Address, B256, BlockNumber, Head, HeadSyncStatus, MessageId, Missing, Origin, SdkEvent, StorageTrouble,
+    TxList,
 };
 use p2p_validation::{Authenticated, Evidence, Rejection};
 use preconfirmation_types::Container as _;
@@ -106,7 +106,7 @@ impl Effects {
         }
     }
 
-    pub(super) fn deferred_too_long(&mut self, block: BlockNumber, hash: B256, waited_for: WaitedFor) {
+    pub(super) fn deferred_too_long(&mut self, block: BlockNumber, hash: B256, waited_for: Missing) {
         self.emit(SdkEvent::DeferredTooLong { block, hash, waited_for });
     }
 

@@ -1,7 +1,7 @@
 //! The pending pool: commitments that cannot be judged yet go in, come out when what they miss is there, or are given up.
 
 use p2p_storage::{Added, Pending, StorageError};
-use p2p_types::{B256, WaitedFor};
+use p2p_types::B256;
 use p2p_validation::{Arrival, Missing};
 use tracing::Span;
 
@@ -97,9 +97,7 @@ fn give_up(candidate: &Candidate, out: &mut Effects) {
     Span::current().record("outcome", "deferred_too_long");
     out.not_judged(&candidate.commitment);
     // Only what an elected preconfer signed is worth reporting: anybody can sign for a window that is not known.
-    match candidate.missing {
-        Some(Missing::Parent(parent)) => out.deferred_too_long(block, hash, WaitedFor::Parent(parent)),
-        Some(Missing::Time(due)) => out.deferred_too_long(block, hash, WaitedFor::Time(due)),
-        Some(Missing::Schedule(_)) | None => {}
+    if let Some(waited_for @ (Missing::Parent(_) | Missing::Time(_))) = candidate.missing {
+        out.deferred_too_long(block, hash, waited_for);
     }
 }

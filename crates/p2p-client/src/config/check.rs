@@ -30,7 +30,12 @@ pub enum ConfigError {
         max: u64,
     },
     /// A duration is out of bounds.
-    #[error("{field} is {value:?}, must be from {min:?} to {max:?}")]
+    #[error(
+        "{field} is {} s, must be from {} to {} s",
+        value.as_secs_f64(),
+        min.as_secs_f64(),
+        max.as_secs_f64()
+    )]
     Duration {
         /// The setting, as a path from [`P2pClientConfig`].
         field: &'static str,
@@ -50,9 +55,6 @@ pub enum ConfigError {
         "publishing needs a store that keeps promises through a crash: use a store on disk with immediate durability, or ask for `GuardedUntilRestart` by name"
     )]
     ForgetfulStore,
-    /// Nothing says who may sign: give [`P2pClientBuilder::lookahead`](crate::P2pClientBuilder::lookahead).
-    #[error("no lookahead was given")]
-    MissingLookahead,
 }
 
 impl P2pClientConfig {
@@ -125,7 +127,7 @@ mod tests {
         let max = 1 << 20;
         assert_eq!(error, ConfigError::Number { field: "memory.seen", value: u32::MAX.into(), min: 1, max });
         let error = refused(|config| config.shutdown_timeout = Duration::ZERO);
-        assert_eq!(error.to_string(), "shutdown_timeout is 0ns, must be from 1ms to 86400s");
+        assert_eq!(error.to_string(), "shutdown_timeout is 0 s, must be from 0.001 to 86400 s");
         let error = refused(|config| config.validation.executor_slot_grace = 2 * DAY);
         assert!(matches!(error, ConfigError::Duration { field: "validation.executor_slot_grace", .. }));
         let error = refused(|config| config.catchup.backoff.min = config.catchup.backoff.max * 2);

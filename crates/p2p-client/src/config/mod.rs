@@ -11,7 +11,7 @@ use std::{
 };
 
 use p2p_catchup::{CatchUpConfig, Pace};
-use p2p_storage::{HeldLimits, PendingLimits, StorageLimits};
+use p2p_storage::{HeldLimits, PendingLimits, SdkStorage, StorageLimits};
 use p2p_types::{Address, Clock, SigningDomain, UnixSeconds};
 use p2p_validation::{BlockRules, TaikoRules, ValidationConfig};
 use preconfirmation_p2p::{Keypair, NetworkConfig, PacingConfig};
@@ -49,7 +49,7 @@ pub struct P2pClientConfig {
     /// How long [`P2pClient::shutdown`](crate::P2pClient::shutdown) may take before what is still open is
     /// abandoned.
     pub shutdown_timeout: Duration,
-    /// How long [`P2pClient::bootstrapped`](crate::P2pClient::bootstrapped) waits for a first peer.
+    /// How long [`NetworkApi::wait_for_bootstrap`](crate::NetworkApi::wait_for_bootstrap) waits for a first peer.
     pub bootstrap_timeout: Duration,
     /// Whether metrics go to the process's recorder. [`P2pClient::counts`](crate::P2pClient::counts) counts in
     /// any case.
@@ -58,8 +58,6 @@ pub struct P2pClientConfig {
     pub schedule_retry: Duration,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Seeds the choice among peers that are equally good.
-    pub seed: u64,
 }
 
 impl P2pClientConfig {
@@ -94,9 +92,6 @@ impl P2pClientConfig {
     }
 
     fn with_network(network: NetworkConfig, validation: ValidationConfig) -> Self {
-        // Peers differ in what they choose first even where nobody sets a seed.
-        let id = network.identity.public().to_peer_id().to_bytes();
-        let seed = id.iter().rev().take(8).fold(0, |seed: u64, byte| (seed << 8) | u64::from(*byte));
         Self {
             network,
             validation,
@@ -112,7 +107,6 @@ impl P2pClientConfig {
             metrics: true,
             schedule_retry: Duration::from_secs(1),
             clock: Arc::new(system_clock),
-            seed,
         }
     }
 }
@@ -135,6 +129,7 @@ impl fmt::Debug for P2pClientConfig {
         f.debug_struct("P2pClientConfig")
             .field("network", &self.network)
             .field("validation", &self.validation)
+            .field("storage", &self.storage)
             .field("catchup", &self.catchup)
             .field("memory", &self.memory)
             .field("queues", &self.queues)
@@ -163,20 +158,47 @@ pub enum Publishing {
     GuardedUntilRestart,
 }
 
-/// Where the chain is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where the chain is stored.
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum StorageChoice {
-    /// In memory: gone with the process.
+    /// In memory: lost with the process.
     Memory(StorageLimits),
-    /// In this folder, everything on disk before it is told.
+    /// In this folder. Everything is synced to disk before an event tells of it.
     #[cfg(feature = "disk")]
     Disk {
-        /// Made where it is missing.
+        /// Created where it is missing.
         folder: std::path::PathBuf,
         /// How much it may hold.
         limits: StorageLimits,
     },
+    /// In a store that the application has opened, or its own implementation.
+    Custom(Arc<dyn SdkStorage>),
+}
+
+impl<S: SdkStorage + 'static> From<Arc<S>> for StorageChoice {
+    fn from(storage: Arc<S>) -> Self {
+        Self::Custom(storage)
+    }
+}
+
+impl From<Arc<dyn SdkStorage>> for StorageChoice {
+    fn from(storage: Arc<dyn SdkStorage>) -> Self {
+        Self::Custom(storage)
+    }
+}
+
+impl fmt::Debug for StorageChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(limits) => f.debug_tuple("Memory").field(limits).finish(),
+            #[cfg(feature = "disk")]
+            Self::Disk { folder, limits } => {
+                f.debug_struct("Disk").field("folder", folder).field("limits", limits).finish()
+            }
+            Self::Custom(_) => f.debug_tuple("Custom").finish_non_exhaustive(),
+        }
+    }
 }
 
 impl Default for StorageChoice {

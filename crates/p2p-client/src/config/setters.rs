@@ -81,7 +81,7 @@ impl P2pClientConfig {
         self
     }
 
-    /// How long [`P2pClient::bootstrapped`](crate::P2pClient::bootstrapped) waits for a first peer.
+    /// How long [`NetworkApi::wait_for_bootstrap`](crate::NetworkApi::wait_for_bootstrap) waits for a first peer.
     #[must_use]
     pub const fn with_bootstrap_timeout(mut self, timeout: Duration) -> Self {
         self.bootstrap_timeout = timeout;
@@ -116,10 +116,10 @@ impl P2pClientConfig {
         self
     }
 
-    /// Where the chain is kept unless [`P2pClientBuilder::storage`](crate::P2pClientBuilder::storage) says.
+    /// Where the chain is stored: a choice, or a store that the application has opened.
     #[must_use]
-    pub fn with_storage(mut self, storage: StorageChoice) -> Self {
-        self.storage = storage;
+    pub fn with_storage(mut self, storage: impl Into<StorageChoice>) -> Self {
+        self.storage = storage.into();
         self
     }
 

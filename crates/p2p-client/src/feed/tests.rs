@@ -264,7 +264,7 @@ async fn a_read_that_is_cancelled_anywhere_loses_nothing_and_repeats_nothing() {
     rig.chain(1..=BLOCKS, B256::ZERO);
     let (_sender, changes) = watch::channel(0);
     let (commands, _inbox) = mpsc::channel(1);
-    let mut feed = BlockFeed::new(rig.store.clone(), changes, commands.downgrade(), 1);
+    let mut feed = BlockFeed::new(Some(rig.store.clone()), changes, commands.downgrade(), 1);
     let (mut got, mut cancelled, mut rng) = (Vec::new(), 0_u32, fastrand::Rng::with_seed(1));
     while got.len() < usize::try_from(BLOCKS).unwrap() {
         // Polled once or a few times, and dropped wherever it has come to.

@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    P2pClientConfig, P2pClientError,
+    Component, P2pClientConfig, P2pClientError,
     chain::{ChainProcessor, Command, PublishDecision, VerifiedTxList},
     client::{State, knows_its_parent},
     command::ServiceCommand,
@@ -94,7 +94,8 @@ impl Service {
     pub(crate) fn new(parts: ServiceParts) -> Result<Self, P2pClientError> {
         let ServiceParts { config, store, requester, network, commands, events, changes, state, tasks } =
             parts;
-        let mut machine = CatchUp::new(config.catchup(), config.seed).map_err(crate::ConfigError::from)?;
+        let mut machine = CatchUp::new(config.catchup(), config.network.effective_seed())
+            .map_err(crate::ConfigError::from)?;
         machine.set_wall_clock(now(), config.clock.now());
         let soft_fail = config.gossipsub_validation_soft_fail;
         let processor = ChainProcessor::new(
@@ -179,7 +180,7 @@ impl Service {
             tasks.wait().await;
             Ok(())
         };
-        let late = P2pClientError::Timeout { what: "shutdown", limit };
+        let late = P2pClientError::ShutdownTimeout { limit };
         let down = timeout(limit, down).await.unwrap_or(Err(late));
         network.abort();
         let ended = driven.and(down);
@@ -296,7 +297,7 @@ impl Service {
     }
 
     fn prepared(&mut self, listed: Result<Option<VerifiedTxList>, JoinError>) -> Result<(), P2pClientError> {
-        if let Some(txlist) = listed.map_err(|_| P2pClientError::Join("validation"))? {
+        if let Some(txlist) = listed.map_err(|_| P2pClientError::Panicked(Component::Validation))? {
             self.worker.inbox.push_txlist(txlist);
         }
         Ok(())
@@ -316,7 +317,7 @@ async fn network_event(network: &mut NetworkEvents, reads: bool) -> Option<Netwo
 }
 
 fn network_end(ended: Result<Result<(), NetworkError>, JoinError>) -> Result<(), P2pClientError> {
-    ended.map_err(|_| P2pClientError::Join("network"))?.map_err(Into::into)
+    ended.map_err(|_| P2pClientError::Panicked(Component::Network))?.map_err(Into::into)
 }
 
 /// Tokio's clock, so that a paused one moves deadlines too.

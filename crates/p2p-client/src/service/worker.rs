@@ -10,7 +10,7 @@ use p2p_storage::SdkStorage;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 use crate::{
-    P2pClientError,
+    Component, P2pClientError,
     chain::{ChainProcessor, Command, Effects, GossipCommitment, Moment, VerifiedTxList},
 };
 
@@ -186,5 +186,5 @@ impl ChainWorker {
 }
 
 fn died(_: JoinError) -> P2pClientError {
-    P2pClientError::Join("chain")
+    P2pClientError::Panicked(Component::Chain)
 }

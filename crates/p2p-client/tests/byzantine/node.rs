@@ -69,9 +69,7 @@ impl Node {
         let storage: Arc<dyn SdkStorage> = Arc::new(MemoryStorage::new(limits));
         let schedule = Arc::new(CachedSchedule::new(nz(1024)));
         let (handle, network_events, service) = network.join(config.network.clone()).unwrap();
-        let client = P2pClient::builder(config)
-            .storage(storage.clone())
-            .lookahead(schedule.clone())
+        let client = P2pClient::builder(config.with_storage(storage.clone()), schedule.clone())
             .network(handle, network_events, Box::pin(service.run()))
             .start()
             .await
@@ -87,16 +85,16 @@ impl Node {
                 }
             }
         });
-        client.l2_synced(Base::at(BASE)).await.unwrap();
+        client.chain().l2_synced(Base::at(BASE)).await.unwrap();
         Self { client, storage, schedule, known: 0, events, dropped }
     }
 
     pub(crate) fn id(&self) -> PeerId {
-        self.client.local_peer_id()
+        self.client.network().local_peer_id()
     }
 
     pub(crate) async fn address(&self) -> Multiaddr {
-        self.client.listen_addrs().await.unwrap().remove(0)
+        self.client.network().listen_addrs().await.unwrap().remove(0)
     }
 
     /// Events that the application was told so far.
@@ -107,7 +105,7 @@ impl Node {
     /// Whether anything was refused, or lost against what others have signed.
     pub(crate) fn has_noticed(&self) -> bool {
         let counts = self.client.counts();
-        let chain = self.client.head().map_or(0, |head| head.number - BASE);
+        let chain = self.client.chain().head().map_or(0, |head| head.number - BASE);
         let stored = self.storage.stats().unwrap().commitments as u64;
         counts.rejected + counts.ignored + counts.dropped > 0 || stored > chain
     }
@@ -137,7 +135,7 @@ impl Node {
 
     /// The newest block of its chain.
     pub(crate) async fn tip(&self) -> Parent {
-        match self.client.head() {
+        match self.client.chain().head() {
             Some(head) => self.at(head.number).await.unwrap_or(Parent::BASE),
             None => Parent::BASE,
         }
@@ -145,7 +143,7 @@ impl Node {
 
     /// The block of its chain at a height.
     pub(crate) async fn at(&self, number: u64) -> Option<Parent> {
-        let stored = self.client.block(number).await.unwrap()?;
+        let stored = self.client.chain().block(number).await.unwrap()?;
         let timestamp = stored.recovered.signed().preconf().timestamp.to();
         Some(Parent { number, hash: stored.hash(), timestamp })
     }
@@ -160,7 +158,7 @@ impl Node {
         }
         let signer = plan.signer(plan.owners[window]);
         let block = Block::on(parent, timestamp, end, 0, &signer);
-        self.client.publish_block(block.signed, block.txlist).await.map(drop)
+        self.client.publisher().publish_block(block.signed, block.txlist).await.map(drop)
     }
 
     /// Nothing is larger than it may be.

@@ -154,7 +154,7 @@ impl<'a> Stage<'a> {
         }
         for (index, node) in nodes.iter().enumerate() {
             for step in [1, 2] {
-                node.client.dial(nodes[(index + step) % HONEST].address().await).await.unwrap();
+                node.client.network().dial(nodes[(index + step) % HONEST].address().await).await.unwrap();
             }
         }
         let settled = Base::at(BASE);
@@ -279,7 +279,7 @@ impl<'a> Stage<'a> {
     async fn settle(&mut self, seconds: u64) {
         if seconds == 0 {
             let lowest =
-                self.nodes.iter().filter_map(|node| node.client.head()).map(|head| head.number).min();
+                self.nodes.iter().filter_map(|node| node.client.chain().head()).map(|head| head.number).min();
             let next = lowest.unwrap_or_default().saturating_sub(UNSETTLED);
             if next > self.settled.number
                 && self.follows(self.settled).await
@@ -295,7 +295,7 @@ impl<'a> Stage<'a> {
             let known = node.at(self.settled.number).await.map(|block| block.hash);
             let by_number = known == self.settled.hash && self.dice.u8(0..3) == 0;
             let base = if by_number { Base::at(self.settled.number) } else { self.settled };
-            node.client.update_head(base).await.unwrap();
+            node.client.chain().update_head(base).await.unwrap();
             self.bases[index] = self.settled;
         }
     }
@@ -307,7 +307,10 @@ impl<'a> Stage<'a> {
     }
 
     fn heads(&self) -> Vec<Option<(u64, B256)>> {
-        self.nodes.iter().map(|node| node.client.head().map(|head| (head.number, head.hash))).collect()
+        self.nodes
+            .iter()
+            .map(|node| node.client.chain().head().map(|head| (head.number, head.hash)))
+            .collect()
     }
 
     fn agree(&self) -> bool {
@@ -331,7 +334,7 @@ impl<'a> Stage<'a> {
     /// No honest peer has been charged by another one.
     async fn assert_nobody_pays(&self) {
         for (index, node) in self.nodes.iter().enumerate() {
-            for peer in node.client.peers().await.unwrap() {
+            for peer in node.client.network().peers().await.unwrap() {
                 let is_honest = self.nodes.iter().any(|other| other.id() == peer.peer);
                 let is_spared = peer.score >= 0.0 && peer.banned_for.is_none() && peer.ready;
                 assert!(!is_honest || is_spared, "{index}: {peer:?}");

@@ -46,7 +46,7 @@ async fn what_one_publishes_all_follow(world: &impl World) {
     }
     b.has(&chain).await;
     c.has(&chain).await;
-    assert_eq!(a.client.head(), c.client.head());
+    assert_eq!(a.client.chain().head(), c.client.chain().head());
     for node in [a, b, c] {
         node.stop().await;
     }
@@ -79,7 +79,7 @@ async fn who_was_away_gets_what_it_missed_and_follows_on(world: &impl World) {
     a.publish(&chain[1]).await;
     a.publish(&chain[2]).await;
     let mut b = Node::back(world, left).await;
-    assert_eq!(b.client.head().map(|head| head.hash), Some(chain[0].hash()));
+    assert_eq!(b.client.chain().head().map(|head| head.hash), Some(chain[0].hash()));
     b.dial(&a).await;
     a.publish(&chain[3]).await;
     a.publish(&chain[4]).await;

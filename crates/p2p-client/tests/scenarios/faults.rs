@@ -93,7 +93,7 @@ async fn both_sides_of_a_partition_agree_when_it_heals() {
     }
     nodes[1].has(&chain[..10]).await;
     for node in &nodes[3..] {
-        assert_eq!(node.client.head().unwrap().hash, chain[0].hash(), "nothing crosses");
+        assert_eq!(node.client.chain().head().unwrap().hash, chain[0].hash(), "nothing crosses");
     }
     network.heal();
     for block in &chain[10..] {
@@ -206,7 +206,7 @@ async fn honest_peers_keep_their_score_on_bad_links() {
     }
     for node in &mut nodes {
         node.has(&chain).await;
-        for peer in node.client.peers().await.unwrap() {
+        for peer in node.client.network().peers().await.unwrap() {
             assert!(peer.score >= 0.0, "{peer:?}");
         }
     }

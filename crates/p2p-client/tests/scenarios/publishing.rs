@@ -2,7 +2,7 @@
 
 use std::{future::pending, num::NonZeroUsize, time::Duration};
 
-use p2p_client::{NetworkConfig, P2pClientError, Sent};
+use p2p_client::{NetworkConfig, P2pClientError, PublishOutcome};
 use p2p_types::SdkEvent;
 use preconfirmation_p2p::sim::SimNetwork;
 use tokio::time::timeout;
@@ -25,9 +25,9 @@ impl World for Stuck<'_> {
     }
 }
 
-async fn publish(node: &Node, block: &Block) -> Result<Sent, P2pClientError> {
-    node.client.ready_to_publish().await?;
-    node.client.publish_block(block.signed.clone(), block.txlist.clone()).await
+async fn publish(node: &Node, block: &Block) -> Result<PublishOutcome, P2pClientError> {
+    node.client.publisher().ready().await?;
+    node.client.publisher().publish_block(block.signed.clone(), block.txlist.clone()).await
 }
 
 /// Publishes where the network takes nothing, until the block is stored, and is killed.
@@ -57,9 +57,9 @@ async fn what_was_stored_and_not_sent_goes_out_when_it_is_published_again_and_th
         let mut peer = Node::start(&network, 2).await;
         let node = Node::back(&network, left).await;
         peer.dial(&node).await;
-        assert_eq!(publish(&node, &block).await.unwrap(), Sent::Sent { peers: 1 });
+        assert_eq!(publish(&node, &block).await.unwrap(), PublishOutcome::Published { peers: 1 });
         peer.has(std::slice::from_ref(&block)).await;
-        assert_eq!(publish(&node, &block).await.unwrap(), Sent::Duplicate);
+        assert_eq!(publish(&node, &block).await.unwrap(), PublishOutcome::AlreadyPublished);
 
         // It has gone out: a restart does not forget that.
         let left = node.stop().await;
@@ -67,11 +67,17 @@ async fn what_was_stored_and_not_sent_goes_out_when_it_is_published_again_and_th
         let again = Node::back(&network, left).await;
         peer.dial(&again).await;
         // What catch-up asks is over.
-        again.client.ready_to_publish().await.unwrap();
+        again.client.publisher().ready().await.unwrap();
         let sent = network.counts().sent;
-        assert_eq!(publish(&again, &block).await.unwrap(), Sent::Duplicate);
-        assert_eq!(again.client.publish_commitment(block.signed.clone()).await.unwrap(), Sent::Duplicate);
-        assert_eq!(again.client.publish_raw_txlist(block.txlist.clone()).await.unwrap(), Sent::Duplicate);
+        assert_eq!(publish(&again, &block).await.unwrap(), PublishOutcome::AlreadyPublished);
+        assert_eq!(
+            again.client.publisher().publish_commitment(block.signed.clone()).await.unwrap(),
+            PublishOutcome::AlreadyPublished
+        );
+        assert_eq!(
+            again.client.publisher().publish_raw_txlist(block.txlist.clone()).await.unwrap(),
+            PublishOutcome::AlreadyPublished
+        );
         assert_eq!(network.counts().sent, sent, "nothing travels");
     }
 }
@@ -82,11 +88,11 @@ async fn what_was_queued_when_the_process_ended_goes_out_when_it_is_published_ag
     let network = SimNetwork::new(1);
     let block = Block::after(None, 0);
     let node = Node::start(&network, 1).await;
-    assert_eq!(publish(&node, &block).await.unwrap(), Sent::Queued);
-    assert_eq!(publish(&node, &block).await.unwrap(), Sent::Duplicate);
+    assert_eq!(publish(&node, &block).await.unwrap(), PublishOutcome::Queued);
+    assert_eq!(publish(&node, &block).await.unwrap(), PublishOutcome::AlreadyPublished);
     let node = Node::back(&network, node.stop().await).await;
-    assert_eq!(publish(&node, &block).await.unwrap(), Sent::Queued);
-    assert_eq!(publish(&node, &block).await.unwrap(), Sent::Duplicate);
+    assert_eq!(publish(&node, &block).await.unwrap(), PublishOutcome::Queued);
+    assert_eq!(publish(&node, &block).await.unwrap(), PublishOutcome::AlreadyPublished);
     let mut peer = Node::start(&network, 2).await;
     peer.dial(&node).await;
     peer.has(std::slice::from_ref(&block)).await;
@@ -104,7 +110,7 @@ async fn what_the_network_could_not_keep_goes_out_when_it_is_published_again() {
     assert!(matches!(publish(&node, &block).await, Err(P2pClientError::Publish(_))));
     let mut peer = Node::start(&network, 2).await;
     peer.dial(&node).await;
-    assert_eq!(publish(&node, &block).await.unwrap(), Sent::Sent { peers: 1 });
+    assert_eq!(publish(&node, &block).await.unwrap(), PublishOutcome::Published { peers: 1 });
     peer.has(std::slice::from_ref(&block)).await;
-    assert_eq!(publish(&node, &block).await.unwrap(), Sent::Duplicate);
+    assert_eq!(publish(&node, &block).await.unwrap(), PublishOutcome::AlreadyPublished);
 }

@@ -74,7 +74,7 @@ impl Play {
             self.nodes[0].publish(block).await;
             sleep(MINUTE / BLOCKS).await;
             for node in &self.nodes {
-                for peer in node.client.peers().await.unwrap() {
+                for peer in node.client.network().peers().await.unwrap() {
                     assert!(peer.score >= 0.0, "{peer:?}");
                 }
             }
@@ -151,7 +151,7 @@ async fn a_handler_that_is_slow_for_a_minute_slows_its_own_intake_and_nobody_els
     play.publish().await;
     let slow = &play.nodes[1].client;
     assert!(slow.is_paused());
-    let behind = slow.head().unwrap().number;
+    let behind = slow.chain().head().unwrap().number;
     assert!(behind < play.chain.last().unwrap().number(), "intake stands still: {behind}");
     let chain = play.chain.clone();
     play.nodes[1].has(&chain).await;

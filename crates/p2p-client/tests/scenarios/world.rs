@@ -148,15 +148,13 @@ impl Node {
         let window = NonZeroU64::new(WINDOW).unwrap();
         let schedule = RotatingSchedule::new(vec![preconfer().address()], UnixSeconds::new(0), window);
         let (handle, events, service) = world.join(config.network.clone());
-        let client = P2pClient::builder(config)
-            .storage(storage.clone())
-            .lookahead(Arc::new(schedule.unwrap()))
+        let client = P2pClient::builder(config.with_storage(storage.clone()), Arc::new(schedule.unwrap()))
             .network(handle, events, service)
             .start()
             .await
             .unwrap();
         let events = client.subscribe();
-        client.l2_synced(BASE).await.unwrap();
+        client.chain().l2_synced(BASE).await.unwrap();
         Self { client, key, storage, events, patience: W::PATIENCE, ready: HashSet::new() }
     }
 
@@ -178,22 +176,23 @@ impl Node {
     }
 
     pub(crate) fn id(&self) -> PeerId {
-        self.client.local_peer_id()
+        self.client.network().local_peer_id()
     }
 
     pub(crate) async fn address(&self) -> Multiaddr {
-        self.client.listen_addrs().await.unwrap().remove(0)
+        self.client.network().listen_addrs().await.unwrap().remove(0)
     }
 
     pub(crate) async fn dial(&self, other: &Self) {
-        self.client.dial(other.address().await).await.unwrap();
-        timeout(self.patience, self.client.connected(1)).await.unwrap().unwrap();
-        timeout(self.patience, other.client.connected(1)).await.unwrap().unwrap();
+        self.client.network().dial(other.address().await).await.unwrap();
+        timeout(self.patience, self.client.network().wait_for_peers(1)).await.unwrap().unwrap();
+        timeout(self.patience, other.client.network().wait_for_peers(1)).await.unwrap().unwrap();
     }
 
     pub(crate) async fn publish(&self, block: &Block) {
-        timeout(self.patience, self.client.ready_to_publish()).await.unwrap().unwrap();
-        let _sent = self.client.publish_block(block.signed.clone(), block.txlist.clone()).await.unwrap();
+        timeout(self.patience, self.client.publisher().ready()).await.unwrap().unwrap();
+        let _sent =
+            self.client.publisher().publish_block(block.signed.clone(), block.txlist.clone()).await.unwrap();
     }
 
     /// Reads events until one gives a value.
@@ -226,12 +225,12 @@ impl Node {
             .await;
         }
         for block in chain {
-            let stored = self.client.block(block.number()).await.unwrap().unwrap();
+            let stored = self.client.chain().block(block.number()).await.unwrap().unwrap();
             assert_eq!(stored.hash(), block.hash(), "block {}", block.number());
-            let txlist = self.client.txlist(keccak256(&block.txlist)).await.unwrap().unwrap();
+            let txlist = self.client.chain().txlist(keccak256(&block.txlist)).await.unwrap().unwrap();
             assert_eq!(txlist.bytes(), &block.txlist);
         }
-        let head = self.client.head().unwrap();
+        let head = self.client.chain().head().unwrap();
         assert_eq!((head.number, head.hash), chain.last().map(|last| (last.number(), last.hash())).unwrap());
     }
 

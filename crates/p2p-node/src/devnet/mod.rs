@@ -99,7 +99,7 @@ impl Devnet {
         }
         for (index, node) in devnet.nodes.iter().enumerate() {
             let wanted = if devnet.nodes.len() == 1 { 0 } else { index.clamp(1, DIALS) };
-            let connected = timeout(lead, node.client.connected(wanted)).await;
+            let connected = timeout(lead, node.client.network().wait_for_peers(wanted)).await;
             connected.map_err(|_| DevnetError::Alone { node: node.name.clone() })??;
         }
         devnet.liar.start(args.nodes(), first(&devnet.addresses)).await?;
@@ -115,11 +115,11 @@ impl Devnet {
         listen: Option<Multiaddr>,
     ) -> Result<(), DevnetError> {
         let node = Node::start(&self.plan, index, name, listen, self.published.clone()).await?;
-        let own = node.client.listen_addrs().await?;
+        let own = node.client.network().listen_addrs().await?;
         for address in first(&self.addresses) {
-            node.client.dial(address.clone()).await?;
+            node.client.network().dial(address.clone()).await?;
         }
-        node.client.l2_synced(self.plan.base).await?;
+        node.client.chain().l2_synced(self.plan.base).await?;
         self.addresses.extend(own.into_iter().next());
         self.nodes.push(node);
         Ok(())
@@ -203,7 +203,7 @@ impl Devnet {
         let mut liar = LiarsFate::default();
         let mut rows = Vec::new();
         for node in &self.nodes {
-            for peer in node.client.peers().await? {
+            for peer in node.client.network().peers().await? {
                 if Some(peer.peer) == self.liar.peer() {
                     liar.score = Some(liar.score.map_or(peer.score, |lowest| lowest.min(peer.score)));
                     liar.banned_by += u64::from(peer.banned_for.is_some());
@@ -211,7 +211,7 @@ impl Devnet {
             }
             rows.push(Row {
                 name: node.name.clone(),
-                head: node.client.head(),
+                head: node.client.chain().head(),
                 standing: self.standing(node),
                 rejected: node.client.counts().rejected,
                 latencies: Latencies::new(node.seen(|seen| std::mem::take(&mut seen.latencies))),

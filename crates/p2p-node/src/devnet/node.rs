@@ -64,7 +64,7 @@ impl Node {
             config.network.listen = vec![address];
         }
         let storage = Arc::new(MemoryStorage::default());
-        let client = P2pClient::start(config, storage.clone(), plan.schedule.clone()).await?;
+        let client = P2pClient::start(config.with_storage(storage.clone()), plan.schedule.clone()).await?;
         let seen = Arc::new(Mutex::new(Seen::default()));
         let observer = tokio::spawn(observe(client.subscribe(), seen.clone(), published));
         Ok(Self { name, client, storage, seen, observer })

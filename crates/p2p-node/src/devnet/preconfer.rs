@@ -6,7 +6,7 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use p2p_client::Sent;
+use p2p_client::PublishOutcome;
 use p2p_types::{Address, B256, Bytes, Preconfirmation, SignedCommitment, SigningKey, U256, UnixSeconds};
 use p2p_validation::Slot;
 use preconfirmation_types::{PreconfCommitment, keccak256};
@@ -100,8 +100,8 @@ impl Producer {
         let signed = self.sign(preconf, key);
         self.note(hash);
         self.promised.handovers.push(hash);
-        node.client.ready_to_publish().await?;
-        let sent = node.client.publish_commitment(signed).await?;
+        node.client.publisher().ready().await?;
+        let sent = node.client.publisher().publish_commitment(signed).await?;
         self.count(sent);
         Ok(())
     }
@@ -133,8 +133,8 @@ impl Producer {
             // Noted first: publishing goes on where an interrupt ends the waiting for it.
             let number = u64::try_from(number).unwrap_or(u64::MAX);
             self.promised.blocks.push(Block { number, hash, txlist: txlist_hash });
-            node.client.ready_to_publish().await?;
-            let sent = node.client.publish_block(signed, txlist).await?;
+            node.client.publisher().ready().await?;
+            let sent = node.client.publisher().publish_block(signed, txlist).await?;
             self.count(sent);
             progress.inc(1);
             if last {
@@ -180,8 +180,8 @@ impl Producer {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, Instant::now());
     }
 
-    fn count(&mut self, sent: Sent) {
-        if sent == Sent::Queued {
+    fn count(&mut self, sent: PublishOutcome) {
+        if sent == PublishOutcome::Queued {
             self.promised.unsent += 1;
         }
     }

@@ -71,8 +71,9 @@ impl TxListBuilder {
         let [rs @ .., v] = self.key.sign_hash(&keccak256(typed(&unsigned))).0;
         let (r, s) = rs.split_at(32);
         let signature: [&dyn Encodable; 3] = [&v, &integer(r), &integer(s)];
+        let transaction = typed(&[&unsigned[..], &signature].concat()).into();
         self.nonce += 1;
-        typed(&[&unsigned[..], &signature].concat()).into()
+        transaction
     }
 }
 

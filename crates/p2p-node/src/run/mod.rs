@@ -81,21 +81,21 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
     let node = shown.get_or_init(|| Node::new(client.clone(), args.chain_id, policies, lookahead));
     let work = async {
         let events = client.subscribe();
-        let peer = client.local_peer_id();
-        let (listen, enr) = (client.listen_addrs().await?, client.record().await);
+        let peer = client.network().local_peer_id();
+        let (listen, enr) = (client.network().listen_addrs().await?, client.network().local_enr().await);
         let started = Notice::Started {
             peer: &peer,
             listen: &listen,
             enr: enr.as_deref(),
             metrics: addresses.0,
             status: addresses.1,
-            head: client.head(),
+            head: client.chain().head(),
         };
         if output.write(&started).await.is_err() {
             return Ok(());
         }
         if let Some(base) = base {
-            client.l2_synced(base).await?;
+            client.chain().l2_synced(base).await?;
         }
         let publishing = async {
             match args.publish {
@@ -148,7 +148,7 @@ async fn start(args: RunArgs) -> Result<Ready, RunError> {
     let mut config = P2pClientConfig::new(args.chain_id, identity, rules);
     network::configure(&mut config.network, &args)?;
     config.publishing = args.publishing();
-    let started = P2pClient::start(config, storage, lookahead.clone()).await;
+    let started = P2pClient::start(config.with_storage(storage), lookahead.clone()).await;
     let client = started.map_err(|error| network::failed(error, &args, key))?;
     let leniencies: Vec<String> = client.leniencies().iter().map(ToString::to_string).collect();
     for leniency in &leniencies {

@@ -88,13 +88,13 @@ pub(super) async fn publish(client: &P2pClient, path: PathBuf) -> Result<(), Run
         move || read(&path, &sender)
     });
     while let Some((line, block)) = blocks.recv().await {
-        client.ready_to_publish().await?;
+        client.publisher().ready().await?;
         let sent = match block {
             Ok(Block { signed, txlist: Some(txlist) }) => {
-                client.publish_block(signed, txlist).await.map_err(PublishError::from)
+                client.publisher().publish_block(signed, txlist).await.map_err(PublishError::from)
             }
             Ok(Block { signed, txlist: None }) => {
-                client.publish_commitment(signed).await.map_err(PublishError::from)
+                client.publisher().publish_commitment(signed).await.map_err(PublishError::from)
             }
             Err(error) => Err(error),
         };

@@ -15,15 +15,15 @@ pub(super) async fn report(client: &P2pClient) -> Infallible {
     let mut started = false;
     loop {
         period.tick().await;
-        let (sync, peers) = (client.status(), client.ready_peers().len());
-        let head = client.head().map(|head| head.number);
+        let (sync, peers) = (client.status(), client.network().ready_peers().len());
+        let head = client.chain().head().map(|head| head.number);
         tracing::info!(peers, head, lag = lag(&sync), %sync, "running");
         if peers == 0 && started {
             tracing::warn!(
                 "no peer can be asked: check --p2p.static, --p2p.bootnodes, --chain-id and what lies between the hosts"
             );
         }
-        if client.suspects_itself() {
+        if client.network().suspects_itself() {
             tracing::warn!(
                 "several peers sign what this node does not expect, and no commitment passes: check --lookahead, --slasher, \
                  --domain and the clock of this host"

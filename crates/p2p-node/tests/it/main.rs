@@ -16,6 +16,7 @@ mod db;
 mod devnet;
 #[cfg(unix)]
 mod files;
+mod guide;
 #[cfg(unix)]
 mod http;
 mod inspect;

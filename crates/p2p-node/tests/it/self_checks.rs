@@ -2,8 +2,7 @@
 
 use std::{fs, num::NonZeroU64, process::Stdio, sync::Arc};
 
-use p2p_client::{Keypair, P2pClient, P2pClientConfig, Publishing, Sent};
-use p2p_storage::MemoryStorage;
+use p2p_client::{Keypair, P2pClient, P2pClientConfig, PublishOutcome, Publishing};
 use p2p_types::{
     Address, B256, Base, PreconfCommitment, Preconfirmation, SigningDomain, SigningKey, U256, UnixSeconds,
 };
@@ -27,10 +26,9 @@ async fn a_clock_that_disagrees_with_preconfers_is_told_of() {
         .with_publishing(Publishing::GuardedUntilRestart)
         .with_static_peers([started["listen"][0].as_str().unwrap().parse().unwrap()]);
     let anyone = OpenSchedule::accepting_any_signer(UnixSeconds::new(0), NonZeroU64::new(1 << 32).unwrap());
-    let preconfer =
-        P2pClient::start(config, Arc::new(MemoryStorage::default()), Arc::new(anyone)).await.unwrap();
-    preconfer.l2_synced(Base::at(10)).await.unwrap();
-    preconfer.connected(1).await.unwrap();
+    let preconfer = P2pClient::start(config, Arc::new(anyone)).await.unwrap();
+    preconfer.chain().l2_synced(Base::at(10)).await.unwrap();
+    preconfer.network().wait_for_peers(1).await.unwrap();
     let first = now() + 50;
     let mut parent = B256::ZERO;
     for number in 11..=20 {
@@ -45,9 +43,9 @@ async fn a_clock_that_disagrees_with_preconfers_is_told_of() {
         parent = preconf.hash();
         let commitment = PreconfCommitment { preconf, slasher_address: Address::ZERO };
         let signed = commitment.sign(&key, &SigningDomain::PLACEHOLDER);
-        preconfer.ready_to_publish().await.unwrap();
-        let sent = preconfer.publish_block(signed, vec![0].into()).await.unwrap();
-        assert!(matches!(sent, Sent::Sent { .. } | Sent::Queued), "{sent:?}");
+        preconfer.publisher().ready().await.unwrap();
+        let sent = preconfer.publisher().publish_block(signed, vec![0].into()).await.unwrap();
+        assert!(matches!(sent, PublishOutcome::Published { .. } | PublishOutcome::Queued), "{sent:?}");
     }
     node.logs(&["WARN", "clock of this host", "offset=-"]);
     let clock = get_json(&started["status"], "/status").1["clock"].clone();

@@ -135,8 +135,9 @@ impl NetworkConfig {
         }
     }
 
-    /// See [`NetworkConfig::seed`].
-    pub(crate) fn seed(&self) -> u64 {
+    /// The [`seed`](Self::seed), or the one taken from the identity.
+    #[must_use]
+    pub fn effective_seed(&self) -> u64 {
         let from_identity = || {
             let id = self.identity.public().to_peer_id().to_bytes();
             id.iter().rev().take(8).fold(0, |seed: u64, byte| (seed << 8) | u64::from(*byte))

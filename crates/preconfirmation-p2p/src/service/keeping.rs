@@ -91,7 +91,7 @@ impl Keeping {
         duplicate: watch::Sender<Option<DuplicateIdentity>>,
         now: Instant,
     ) -> Result<Self, NetworkError> {
-        let seed = config.seed();
+        let seed = config.effective_seed();
         let local = config.identity.public().to_peer_id();
         let (own, others): (Vec<_>, Vec<_>) =
             config.static_peers.iter().cloned().partition(|address| peer_of(address) == Some(local));
@@ -289,7 +289,7 @@ impl NetworkService {
             learns_ip: reach.is_unknown(),
             records,
             contacts: contacts.collect(),
-            seed: self.config.seed(),
+            seed: self.config.effective_seed(),
         }));
     }
 

@@ -9,7 +9,7 @@ use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, identify, ping, swarm::Con
 use preconfirmation_types::{Offence, Topic, rate_limit::RateLimit};
 
 use super::NetworkService;
-use crate::{bans::Ban, config::after, event::Session, handle::PeerStatus, metrics, score::Standing};
+use crate::{bans::Ban, config::after, event::Session, handle::PeerInfo, metrics, score::Standing};
 
 /// A connected peer.
 pub(super) struct Peer {
@@ -263,7 +263,7 @@ impl NetworkService {
         banned
     }
 
-    pub(super) fn statuses(&self) -> Vec<PeerStatus> {
+    pub(super) fn statuses(&self) -> Vec<PeerInfo> {
         let now = Instant::now();
         let gossip = &self.swarm.behaviour().gossip;
         let mut subscribed: HashMap<PeerId, Vec<Topic>> = gossip
@@ -279,7 +279,7 @@ impl NetworkService {
         };
         let connected = self.peers.iter().map(|(peer, record)| {
             let (score, application_score) = score(peer);
-            PeerStatus {
+            PeerInfo {
                 peer: *peer,
                 addresses: record.connections.iter().map(|connection| connection.address.clone()).collect(),
                 agent: record.agent.clone(),
@@ -293,14 +293,14 @@ impl NetworkService {
                 protected: self.keeping.is_protected(peer),
                 ready: record.ready,
                 connected_for: now.saturating_duration_since(record.since),
-                banned: None,
+                banned_for: None,
             }
         });
         let mut statuses: Vec<_> = connected.collect();
         let banned = self.bans.iter().filter(|(peer, _)| !self.peers.contains_key(peer));
         statuses.extend(banned.map(|(peer, ban)| {
             let (score, application_score) = score(peer);
-            PeerStatus {
+            PeerInfo {
                 peer: *peer,
                 addresses: vec![ban.address.clone()],
                 agent: ban.agent.clone(),
@@ -314,7 +314,7 @@ impl NetworkService {
                 protected: false,
                 ready: false,
                 connected_for: Duration::ZERO,
-                banned: Some(ban.until.saturating_duration_since(now)),
+                banned_for: Some(ban.until.saturating_duration_since(now)),
             }
         }));
         statuses

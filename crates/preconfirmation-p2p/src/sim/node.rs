@@ -27,7 +27,7 @@ use crate::{
     error::{NetworkError, PublishError, RequestError},
     event::{NetworkEvent, NetworkEvents, Open, Ready, Session, Settlement, Verdict, VerdictToken},
     gossip::{self, gossip_id, id_on},
-    handle::{Command, NetworkHandle, PeerStatus, Published},
+    handle::{Command, NetworkHandle, PeerInfo, Published},
     inbound::ANSWER_WITHIN,
     inbox::{self, Lane},
     metrics,
@@ -568,11 +568,11 @@ impl SimService {
         self.seen.retain(|_, at| now.saturating_duration_since(*at) < cache);
     }
 
-    fn statuses(&self) -> Vec<PeerStatus> {
+    fn statuses(&self) -> Vec<PeerInfo> {
         let now = now();
-        let status = |peer: &PeerId, since: Option<Instant>, banned| {
+        let status = |peer: &PeerId, since: Option<Instant>, banned_for| {
             let (score, application_score) = (self.scores.mirrored(peer, now), self.scores.of(peer, now));
-            PeerStatus {
+            PeerInfo {
                 peer: *peer,
                 addresses: vec![address(*peer)],
                 agent: None,
@@ -586,7 +586,7 @@ impl SimService {
                 protected: false,
                 ready: since.is_some(),
                 connected_for: since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
-                banned,
+                banned_for,
             }
         };
         let connected = self.peers.iter().map(|(peer, since)| status(peer, Some(*since), None));

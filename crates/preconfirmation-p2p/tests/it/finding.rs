@@ -100,9 +100,12 @@ async fn static_and_trusted_peers_are_not_banned() {
     assert_eq!(judge.peer_disconnected().await, stranger.id());
     for offender in [fixed.id(), trusted.id()] {
         let status = judge.status(offender).await.unwrap();
-        assert!(status.protected && status.banned.is_none() && status.application_score < -3.0, "{status:?}");
+        assert!(
+            status.protected && status.banned_for.is_none() && status.application_score < -3.0,
+            "{status:?}"
+        );
     }
-    assert!(judge.status(stranger.id()).await.unwrap().banned.is_some());
+    assert!(judge.status(stranger.id()).await.unwrap().banned_for.is_some());
 }
 
 #[tokio::test]

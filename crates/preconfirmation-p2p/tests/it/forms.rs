@@ -329,7 +329,7 @@ async fn what_gossipsub_counts_alone_bans_nobody() {
     let start = std::time::Instant::now();
     eventually(|| async { (start.elapsed() > Duration::from_secs(3)).then_some(()) }).await;
     let status = node.status(stranger.id).await.unwrap();
-    assert!(status.banned.is_none() && status.score < -5.0, "{status:?}");
+    assert!(status.banned_for.is_none() && status.score < -5.0, "{status:?}");
 }
 
 #[tokio::test]

@@ -139,7 +139,7 @@ async fn a_lasting_offender_is_banned_and_forgiven_when_its_time_is_up() {
     assert_eq!(judge.peer_disconnected().await, peer);
     assert_eq!(offender.peer_disconnected().await, judge.id());
     let status = judge.status(peer).await.unwrap();
-    assert!(status.banned.is_some_and(|left| left <= Duration::from_secs(10)), "{status:?}");
+    assert!(status.banned_for.is_some_and(|left| left <= Duration::from_secs(10)), "{status:?}");
     assert!(status.agent.unwrap().starts_with("preconfirmation-p2p/"));
 
     // Refused both ways; from outside it looks like a connection that does not last.
@@ -168,7 +168,9 @@ async fn a_ban_can_be_lifted_before_its_time() {
         judge.handle.report(peer, Offence::HashMismatch);
     }
     assert_eq!(judge.peer_disconnected().await, peer);
-    assert!(judge.status(peer).await.unwrap().banned.is_some_and(|left| left > Duration::from_secs(3500)));
+    assert!(
+        judge.status(peer).await.unwrap().banned_for.is_some_and(|left| left > Duration::from_secs(3500))
+    );
     assert!(judge.handle.unban(peer).await.unwrap());
     assert!(judge.status(peer).await.is_none());
     soon(offender.handle.dial(address)).await.unwrap();

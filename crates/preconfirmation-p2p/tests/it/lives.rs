@@ -74,7 +74,7 @@ async fn static_peers_are_dialled_and_status_tells_about_them() {
         status.round_trip.is_some().then_some(status)
     })
     .await;
-    assert!(status.ready && !status.inbound && status.banned.is_none());
+    assert!(status.ready && !status.inbound && status.banned_for.is_none());
     assert!(status.protocols.contains(&format!("/taiko/{CHAIN}/preconf/1/get_head")));
     assert!(status.protocols.contains(&"/meshsub/1.2.0".to_owned()));
     assert!(status.protocols.contains(&"/floodsub/1.0.0".to_owned()));

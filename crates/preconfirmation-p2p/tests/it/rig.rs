@@ -5,7 +5,7 @@ use std::{collections::VecDeque, future::Future, time::Duration};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use preconfirmation_p2p::{
     Bytes, GossipMessage, InboundRequest, Keypair, Network, NetworkConfig, NetworkError, NetworkEvent,
-    NetworkEvents, NetworkHandle, NetworkService, PeerId, PeerStatus, Verdict, VerdictToken,
+    NetworkEvents, NetworkHandle, NetworkService, PeerId, PeerInfo, Verdict, VerdictToken,
 };
 use preconfirmation_types::{
     B256, Container as _, PreconfCommitment, Preconfirmation, RawTxListGossip, SignedCommitment,
@@ -92,7 +92,7 @@ impl Node {
         .await;
     }
 
-    pub(crate) async fn status(&self, peer: PeerId) -> Option<PeerStatus> {
+    pub(crate) async fn status(&self, peer: PeerId) -> Option<PeerInfo> {
         let peers = self.handle.peers().await.unwrap();
         peers.into_iter().find(|status| status.peer == peer)
     }

@@ -233,7 +233,7 @@ async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Fail
         notes.written = notes.written.max(attack.stop().await?);
         // In quiet it is quiet.
         eventually(async || {
-            Ok(victim.handle.peers().await?.iter().filter(|p| p.banned.is_none()).count() == 2)
+            Ok(victim.handle.peers().await?.iter().filter(|p| p.banned_for.is_none()).count() == 2)
         })
         .await?;
 
@@ -278,7 +278,9 @@ async fn is_scored(victim: &Node, case: &Case, number: u32) -> Result<bool, Fail
         let peers = victim.handle.peers().await?;
         let status = peers.iter().find(|status| status.peer == adversary);
         Ok(match (case.expected, status) {
-            (Expected::Charged, Some(status)) => status.application_score < -0.5 || status.banned.is_some(),
+            (Expected::Charged, Some(status)) => {
+                status.application_score < -0.5 || status.banned_for.is_some()
+            }
             (Expected::Rejected, Some(status)) => status.score < -0.5 && status.application_score == 0.0,
             (Expected::Untouched, Some(status)) => status.application_score >= 0.0 && status.score >= 0.0,
             // A crowd need not get in.

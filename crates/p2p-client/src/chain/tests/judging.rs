@@ -47,7 +47,7 @@ fn what_waits_is_told_to_catch_up_and_given_up_after_its_time() {
     let effects = rig.process(vec![Command::Tick]);
     assert_eq!(effects.inputs, [Input::OrphanGone { parent }, waiting(None)]);
     let (block, hash) = (BASE + 3, blocks[2].hash());
-    let waited_for = WaitedFor::Parent(blocks[1].hash());
+    let waited_for = Missing::Parent(blocks[1].hash());
     assert_eq!(effects.events, [SdkEvent::DeferredTooLong { block, hash, waited_for }]);
     assert_eq!(rig.head(), None);
 }

@@ -13,7 +13,7 @@ use p2p_catchup::{ImportVerdict, Input};
 use p2p_storage::{CommitmentStore, EvidenceStore, MemoryStorage, StorageLimits, TxListStore};
 use p2p_types::{
     Address, B256, Head, MessageId, Misbehaviour, PeerId, PreconfCommitment, Preconfirmation, SdkEvent,
-    SignedCommitment, SigningDomain, SigningKey, TxList, U256, WaitedFor,
+    SignedCommitment, SigningDomain, SigningKey, TxList, U256,
 };
 use p2p_validation::{IgnoreReason, Rejection, RotatingSchedule, ValidationConfig};
 use preconfirmation_types::Container;

@@ -8,8 +8,8 @@ use std::{
 };
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
-use p2p_client::P2pClient;
-use p2p_types::{BlockNumber, Head, HeadSyncStatus, PeerId, PeerInfo, UnixSeconds};
+use p2p_client::{P2pClient, PeerInfo};
+use p2p_types::{BlockNumber, Head, HeadSyncStatus, PeerId, UnixSeconds};
 use p2p_validation::Lookahead;
 use preconfirmation_p2p::Multiaddr;
 use serde::Serialize;
@@ -131,7 +131,8 @@ impl Node {
         let mut refresh = interval(REFRESH);
         loop {
             refresh.tick().await;
-            let (Ok(listen), Ok(peers)) = (self.client.listen_addrs().await, self.client.peers().await)
+            let (Ok(listen), Ok(peers)) =
+                (self.client.network().listen_addrs().await, self.client.network().peers().await)
             else {
                 return;
             };
@@ -140,14 +141,14 @@ impl Node {
     }
 
     fn status(&self, snapshot: &Snapshot) -> Json<serde_json::Value> {
-        let (head, sync) = (self.client.head(), self.client.status());
+        let (head, sync) = (self.client.chain().head(), self.client.status());
         let (applied, clock) = (head.map(|head| head.number), self.client.clock());
         let seen = match sync {
             HeadSyncStatus::Syncing { seen, .. } => Some(seen),
             _ => applied,
         };
         let status = Status {
-            peer: self.client.local_peer_id(),
+            peer: self.client.network().local_peer_id(),
             chain_id: self.chain_id,
             listen: &snapshot.listen,
             seen,
@@ -155,8 +156,8 @@ impl Node {
             head,
             sync,
             clock: Clock { offset: clock.offset, off: clock.is_off, unusable: clock.is_unusable },
-            suspects_itself: self.client.suspects_itself(),
-            duplicate_identity: self.client.duplicate_identity().map(|duplicate| Duplicate {
+            suspects_itself: self.client.network().suspects_itself(),
+            duplicate_identity: self.client.network().duplicate_identity().map(|duplicate| Duplicate {
                 sign: duplicate.sign.label(),
                 seconds_ago: duplicate.at.elapsed().as_secs(),
             }),
@@ -171,7 +172,7 @@ impl Node {
     fn reasons(&self) -> Vec<Reason> {
         let sync = self.client.status();
         let live = (!sync.is_live()).then_some(Reason::NotLive { sync });
-        let peers = self.client.ready_peers().is_empty().then_some(Reason::NoPeers);
+        let peers = self.client.network().ready_peers().is_empty().then_some(Reason::NoPeers);
         let schedule = match self.lookahead.slot(now()) {
             Ok(Some(_)) => None,
             Ok(None) => Some(Reason::ScheduleUnknown),

@@ -1,7 +1,10 @@
-//! Publishing: judged as peers would, stored, shown, sent; in this order.
+//! [`Publisher`]: checks what the application publishes by the rules that peers apply, stores it, emits its events, and
+//! sends it; in this order.
+
+use std::sync::Arc;
 
 use p2p_storage::StorageError;
-use p2p_types::{B256, Bytes, MessageId, Origin, SignedCommitment, Topic, TxList};
+use p2p_types::{B256, Bytes, HeadSyncStatus, MessageId, Origin, SignedCommitment, Topic, TxList};
 use p2p_validation::Rejection;
 use preconfirmation_p2p::Published;
 use preconfirmation_types::{Container, RawTxListGossip};
@@ -11,95 +14,129 @@ use tokio::{
 };
 use tracing::{Instrument as _, Span, field::Empty};
 
+use super::{Inner, State, knows_its_parent};
 use crate::{
-    Conflict, P2pClient, P2pClientError, Publishing,
+    Component, Conflict, P2pClientError, Publishing,
     chain::{Command, PublishDecision, VerifiedTxList},
     command::ServiceCommand,
 };
 
-/// What became of something that was published. It is stored in any case.
+/// What became of a message that was published. It is stored in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum Sent {
-    /// It is on its way.
-    Sent {
+pub enum PublishOutcome {
+    /// It was handed to the send queues of peers.
+    Published {
         /// The peers that it was addressed to; of a block, the peers of its commitment or of its transaction
         /// list, whichever are fewer.
         peers: usize,
     },
-    /// It is on its way, and another branch is the chain here (§7): it stands only if the next preconfer builds on it.
+    /// It was sent or queued, and another branch is canonical here (§7): the block stands only if the next preconfer
+    /// builds on it.
     NonCanonical {
-        /// As of `Sent`; zero where no peer could take it so far.
+        /// As of `Published`; zero where it is queued.
         peers: usize,
     },
-    /// No peer could take it. It goes out once when one can, as long as it is of use; who comes later finds it
-    /// by catching up.
+    /// No peer could take it. It is sent once when a peer can, as long as it is of use; peers that connect later
+    /// find it by catching up.
     Queued,
-    /// Nothing to do: it is in our store already, from before the last restart or since, and has gone out or a
-    /// successor has; or it is too late for it; or the network has sent, received or queued the very same bytes.
-    Duplicate,
+    /// Nothing was done, because nothing was left to do: the store had it, and it has been sent or has a successor; or
+    /// its window is over; or the network has sent, received or queued the same bytes.
+    AlreadyPublished,
 }
 
-impl Sent {
+impl PublishOutcome {
     /// One outcome for a transaction list and its commitment.
     fn and(self, commitment: Self) -> Self {
         match (self, commitment) {
             (Self::Queued, _) | (_, Self::Queued) => Self::Queued,
-            (Self::Sent { peers: some }, Self::Sent { peers: others }) => {
-                Self::Sent { peers: some.min(others) }
+            (Self::Published { peers: some }, Self::Published { peers: others }) => {
+                Self::Published { peers: some.min(others) }
             }
             (_, commitment) => commitment,
         }
     }
 
-    /// The same, of a block that is not in the chain.
-    const fn beside_the_chain(self) -> Self {
+    /// The same, of a block that is not canonical.
+    const fn non_canonical(self) -> Self {
         match self {
-            Self::Sent { peers } => Self::NonCanonical { peers },
+            Self::Published { peers } => Self::NonCanonical { peers },
             Self::Queued => Self::NonCanonical { peers: 0 },
-            Self::NonCanonical { .. } | Self::Duplicate => self,
+            Self::NonCanonical { .. } | Self::AlreadyPublished => self,
         }
     }
 }
 
-/// How a commitment is to be published.
+impl From<Published> for PublishOutcome {
+    fn from(published: Published) -> Self {
+        match published {
+            Published::Sent { peers } => Self::Published { peers },
+            Published::Queued => Self::Queued,
+            Published::Duplicate => Self::AlreadyPublished,
+        }
+    }
+}
+
+/// What a caller of the publisher has waived.
 #[derive(Debug, Clone, Copy, Default)]
 struct Waived {
     /// This conflict.
     conflict: Option<Conflict>,
-    /// That the client is live.
+    /// That the client must be live.
     live: bool,
 }
 
-/// A place in the queue of commands, taken before any work is done.
+/// A place in the queue of commands, reserved before any work is done.
 type Place = mpsc::OwnedPermit<ServiceCommand>;
 
-impl P2pClient {
-    /// Publishes a block (§6): judged by the rules that peers apply, stored, shown to subscribers, then sent,
-    /// the transaction list first and the commitment right after. Goes on if the caller gives up waiting.
-    ///
-    /// Refused while the client is not live, as the block might stand on what others have left behind; a client without
-    /// peers that knows of nothing above its head may publish.
-    ///
-    /// What the signer has promised before binds it: a second, different commitment for a height of a window,
-    /// or a block of a window that it has handed over, is refused, after a restart too.
-    ///
-    /// What was stored and did not go out, because the process died in between or the network could not keep it, goes
-    /// out when it is published again. Of what was queued when the process ended, the same holds.
+/// Publishes blocks, handovers and transaction lists. See [`P2pClient::publisher`](crate::P2pClient::publisher). A clone
+/// is another handle of the same client.
+///
+/// Commitments are published only where [`P2pClientConfig::publishing`](crate::P2pClientConfig::publishing) allows it.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    pub(super) client: Arc<Inner>,
+}
+
+impl Publisher {
+    /// Waits until the client knows what a new block would build on, so that publishing is not refused with
+    /// [`P2pClientError::NotLive`]: it is live, or has no peers and has seen nothing above its head.
     ///
     /// # Errors
-    /// The rule that peers would refuse it for, or [`P2pClientError::Conflict`], before anything is stored or
-    /// sent; after that [`P2pClientError::Publish`] if the network could neither take nor keep it.
+    /// [`P2pClientError::Closed`] if the client ends before.
+    pub async fn ready(&self) -> Result<(), P2pClientError> {
+        // A status without peers is out of date as soon as a peer has connected.
+        let alone = |state: &State| matches!(state.status, HeadSyncStatus::Stalled { .. });
+        let ready =
+            |state: &State| knows_its_parent(&state.status) && (state.peers.is_empty() || !alone(state));
+        self.client.wait_for(ready).await
+    }
+
+    /// Publishes a block (§6): checks it by the rules that peers apply, stores it, emits its events, then sends the
+    /// transaction list and right after it the commitment. Dropping the future does not stop it.
+    ///
+    /// Refused while the client is not live, because the block could stand on one that others have left behind. A client
+    /// without peers that has seen nothing above its head may publish.
+    ///
+    /// Earlier promises bind the signer, after a restart too: a second, different commitment for a height of a window,
+    /// or a block of a window that it has handed over, is refused.
+    ///
+    /// A block that was stored and not sent, because the process died in between or the network's queues were full, is
+    /// sent when it is published again. The same holds for what was queued when the process ended.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Invalid`] for the rule that peers would refuse it for, [`P2pClientError::Conflict`],
+    /// [`P2pClientError::NotLive`] and [`P2pClientError::NotPublisher`] before anything is stored or sent; after that
+    /// [`P2pClientError::Publish`] if the network could neither send nor queue it.
     pub async fn publish_block(
         &self,
         signed: SignedCommitment,
         txlist: Bytes,
-    ) -> Result<Sent, P2pClientError> {
+    ) -> Result<PublishOutcome, P2pClientError> {
         self.publish(self.place().await?, signed, Some(txlist), Waived::default()).await
     }
 
-    /// As [`publish_block`](Self::publish_block), but where that would wait for a place in the queue of
-    /// commands it fails.
+    /// As [`publish_block`](Self::publish_block), but does not wait for a place in the queue of commands.
     ///
     /// # Errors
     /// [`P2pClientError::Backpressure`] at once if the queue is full, and as `publish_block`.
@@ -107,7 +144,7 @@ impl P2pClient {
         &self,
         signed: SignedCommitment,
         txlist: Bytes,
-    ) -> Result<Sent, P2pClientError> {
+    ) -> Result<PublishOutcome, P2pClientError> {
         self.publish(self.try_place()?, signed, Some(txlist), Waived::default()).await
     }
 
@@ -116,7 +153,10 @@ impl P2pClient {
     ///
     /// # Errors
     /// As [`publish_block`](Self::publish_block).
-    pub async fn publish_commitment(&self, signed: SignedCommitment) -> Result<Sent, P2pClientError> {
+    pub async fn publish_commitment(
+        &self,
+        signed: SignedCommitment,
+    ) -> Result<PublishOutcome, P2pClientError> {
         self.publish(self.place().await?, signed, None, Waived::default()).await
     }
 
@@ -124,12 +164,15 @@ impl P2pClient {
     ///
     /// # Errors
     /// [`P2pClientError::Backpressure`] at once if the queue is full, and as `publish_commitment`.
-    pub async fn try_publish_commitment(&self, signed: SignedCommitment) -> Result<Sent, P2pClientError> {
+    pub async fn try_publish_commitment(
+        &self,
+        signed: SignedCommitment,
+    ) -> Result<PublishOutcome, P2pClientError> {
         self.publish(self.try_place()?, signed, None, Waived::default()).await
     }
 
-    /// Publishes what was refused with a [`Conflict`], which proves to everybody that the signer misbehaved
-    /// and may cost its stake. Only the conflict that was shown is waived; another one is refused as before.
+    /// Publishes a commitment that was refused with this [`Conflict`]. Both signatures together prove that the signer
+    /// misbehaved and may cost its stake. Any other conflict is refused as before.
     ///
     /// # Errors
     /// As [`publish_block`](Self::publish_block).
@@ -138,13 +181,13 @@ impl P2pClient {
         signed: SignedCommitment,
         txlist: Option<Bytes>,
         acknowledged: Conflict,
-    ) -> Result<Sent, P2pClientError> {
+    ) -> Result<PublishOutcome, P2pClientError> {
         let waived = Waived { conflict: Some(acknowledged), live: false };
         self.publish(self.place().await?, signed, txlist, waived).await
     }
 
-    /// Publishes although the client is not live, so that the block may stand on what others have left behind. For whoever
-    /// knows better, from its own execution node for instance; all other rules hold.
+    /// Publishes although the client is not live, so that the block may stand on one that others have left behind. For
+    /// applications that know the head from elsewhere, such as their execution node. All other rules hold.
     ///
     /// # Errors
     /// As [`publish_block`](Self::publish_block), but for [`P2pClientError::NotLive`].
@@ -152,15 +195,15 @@ impl P2pClient {
         &self,
         signed: SignedCommitment,
         txlist: Option<Bytes>,
-    ) -> Result<Sent, P2pClientError> {
+    ) -> Result<PublishOutcome, P2pClientError> {
         self.publish(self.place().await?, signed, txlist, Waived { conflict: None, live: true }).await
     }
 
-    /// Publishes a transaction list alone. It is stored and shown once a commitment names it.
+    /// Publishes a transaction list alone. It is stored, and its event emitted, once a commitment names it.
     ///
     /// # Errors
     /// [`P2pClientError::TxList`] if it is too large, [`P2pClientError::Publish`].
-    pub async fn publish_raw_txlist(&self, txlist: Bytes) -> Result<Sent, P2pClientError> {
+    pub async fn publish_raw_txlist(&self, txlist: Bytes) -> Result<PublishOutcome, P2pClientError> {
         self.publish_txlist(self.place().await?, txlist).await
     }
 
@@ -168,16 +211,16 @@ impl P2pClient {
     ///
     /// # Errors
     /// [`P2pClientError::Backpressure`] at once if the queue is full, and as `publish_raw_txlist`.
-    pub async fn try_publish_raw_txlist(&self, txlist: Bytes) -> Result<Sent, P2pClientError> {
+    pub async fn try_publish_raw_txlist(&self, txlist: Bytes) -> Result<PublishOutcome, P2pClientError> {
         self.publish_txlist(self.try_place()?, txlist).await
     }
 
     async fn place(&self) -> Result<Place, P2pClientError> {
-        self.commands.clone().reserve_owned().await.map_err(|_| P2pClientError::Closed)
+        self.client.commands.clone().reserve_owned().await.map_err(|_| P2pClientError::Closed)
     }
 
     fn try_place(&self) -> Result<Place, P2pClientError> {
-        self.commands.clone().try_reserve_owned().map_err(|error| match error {
+        self.client.commands.clone().try_reserve_owned().map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => P2pClientError::Backpressure,
             mpsc::error::TrySendError::Closed(_) => P2pClientError::Closed,
         })
@@ -189,11 +232,11 @@ impl P2pClient {
         signed: SignedCommitment,
         txlist: Option<Bytes>,
         waived: Waived,
-    ) -> Result<Sent, P2pClientError> {
-        if self.publishing == Publishing::Disabled {
+    ) -> Result<PublishOutcome, P2pClientError> {
+        if self.client.publishing == Publishing::Disabled {
             return Err(P2pClientError::NotPublisher);
         }
-        let (this, wire) = (self.clone(), Bytes::from(signed.to_ssz()));
+        let (this, wire) = (self.client.clone(), Bytes::from(signed.to_ssz()));
         let span = publishing(Topic::Commitments, || MessageId::of_commitment(&wire));
         let publish = async move {
             let (validator, limit) = (this.requester.validator.clone(), this.requester.max_txlist_bytes);
@@ -206,7 +249,8 @@ impl P2pClient {
                 };
                 Ok((commitment, txlist))
             });
-            let (commitment, txlist) = prepare.await.map_err(|_| P2pClientError::Join("publishing"))??;
+            let (commitment, txlist) =
+                prepare.await.map_err(|_| P2pClientError::Panicked(Component::Publishing))??;
             let mut hashes = vec![commitment.hash()];
             hashes.extend(txlist.as_ref().map(TxList::hash));
             let gossip = txlist.clone().map(|txlist| Bytes::from(RawTxListGossip::from(txlist).to_ssz()));
@@ -216,9 +260,9 @@ impl P2pClient {
             let command = Command::Publish { commitment, txlist, acknowledged, allow_behind, reply, span };
             drop(place.send(ServiceCommand::Chain(command)));
             let judged = judged.await.map_err(|_| P2pClientError::Closed)?;
-            let beside_the_chain = matches!(judged, PublishDecision::NonCanonical);
+            let is_non_canonical = matches!(judged, PublishDecision::NonCanonical);
             if !should_send(judged)? {
-                return Ok(Sent::Duplicate);
+                return Ok(PublishOutcome::AlreadyPublished);
             }
             let sent = match gossip {
                 None => this.send(Topic::Commitments, wire).await?,
@@ -227,26 +271,27 @@ impl P2pClient {
                     first.and(this.send(Topic::Commitments, wire).await?)
                 }
             };
-            this.note(sent, hashes).await;
-            Ok(if beside_the_chain { sent.beside_the_chain() } else { sent })
+            this.record_sent(sent, hashes).await;
+            Ok(if is_non_canonical { sent.non_canonical() } else { sent })
         };
-        let publishing = self.tasks.spawn(publish.instrument(span));
-        publishing.await.map_err(|_| P2pClientError::Join("publishing"))?
+        let publishing = self.client.tasks.spawn(publish.instrument(span));
+        publishing.await.map_err(|_| P2pClientError::Panicked(Component::Publishing))?
     }
 
-    async fn publish_txlist(&self, place: Place, txlist: Bytes) -> Result<Sent, P2pClientError> {
-        let (this, limit) = (self.clone(), self.requester.max_txlist_bytes);
+    async fn publish_txlist(&self, place: Place, txlist: Bytes) -> Result<PublishOutcome, P2pClientError> {
+        let (this, limit) = (self.client.clone(), self.client.requester.max_txlist_bytes);
         let publish = async move {
-            let store = this.storage.clone();
+            let store = this.storage.upgrade().ok_or(P2pClientError::Closed)?;
             let prepare = spawn_blocking(move || {
                 let txlist = TxList::new(txlist, limit)?;
                 let hash = txlist.hash();
                 let known = store.contains(&hash)? && store.is_sent(&hash)?;
                 Ok::<_, P2pClientError>((txlist, known))
             });
-            let (txlist, known) = prepare.await.map_err(|_| P2pClientError::Join("publishing"))??;
+            let (txlist, known) =
+                prepare.await.map_err(|_| P2pClientError::Panicked(Component::Publishing))??;
             if known {
-                return Ok(Sent::Duplicate);
+                return Ok(PublishOutcome::AlreadyPublished);
             }
             let (hash, span) =
                 (txlist.hash(), publishing(Topic::RawTxLists, || MessageId::of_txlist(&txlist)));
@@ -254,28 +299,26 @@ impl P2pClient {
                 VerifiedTxList { txlist: txlist.clone(), origin: Origin::Local, verdict: None, span };
             drop(place.send(ServiceCommand::Chain(Command::TxLists(vec![listed]))));
             let sent = this.send(Topic::RawTxLists, RawTxListGossip::from(txlist).to_ssz().into()).await?;
-            this.note(sent, vec![hash]).await;
+            this.record_sent(sent, vec![hash]).await;
             Ok(sent)
         };
-        let publishing = self.tasks.spawn(publish);
-        publishing.await.map_err(|_| P2pClientError::Join("publishing"))?
+        let publishing = self.client.tasks.spawn(publish);
+        publishing.await.map_err(|_| P2pClientError::Panicked(Component::Publishing))?
     }
+}
 
-    /// Notes what has gone out, so that it does not go out again. What is only queued may be lost with the process.
-    async fn note(&self, sent: Sent, hashes: Vec<B256>) {
-        if matches!(sent, Sent::Sent { .. })
+impl Inner {
+    /// Records what was sent, so that it is not sent again. What is only queued is lost if the process dies.
+    async fn record_sent(&self, sent: PublishOutcome, hashes: Vec<B256>) {
+        if matches!(sent, PublishOutcome::Published { .. })
             && let Err(error) = self.with_store(move |store| store.note_sent(&hashes)).await
         {
-            tracing::warn!(%error, "what was sent may be sent again after a restart");
+            tracing::warn!(%error, "a message that was sent may be sent again after a restart");
         }
     }
 
-    async fn send(&self, topic: Topic, ssz: Bytes) -> Result<Sent, P2pClientError> {
-        Ok(match self.network().publish(topic, ssz).await? {
-            Published::Sent { peers } => Sent::Sent { peers },
-            Published::Queued => Sent::Queued,
-            Published::Duplicate => Sent::Duplicate,
-        })
+    async fn send(&self, topic: Topic, ssz: Bytes) -> Result<PublishOutcome, P2pClientError> {
+        Ok(self.network().publish(topic, ssz).await?.into())
     }
 }
 
@@ -284,7 +327,7 @@ fn publishing(topic: Topic, id: impl FnOnce() -> MessageId) -> Span {
     tracing::debug_span!("publish", topic = topic.label(), hash = %id().payload, outcome = Empty)
 }
 
-/// Whether there is anything to send.
+/// Whether a message is to be sent after the chain has decided about it.
 fn should_send(judged: PublishDecision) -> Result<bool, P2pClientError> {
     match judged {
         PublishDecision::Stored | PublishDecision::NonCanonical | PublishDecision::Unpublished => Ok(true),

@@ -1,9 +1,11 @@
-//! Events: as a broadcast that a slow reader loses some of, and for a handler that loses none.
+//! The event streams of a client: a broadcast channel that drops events of slow subscribers, the chain block by block,
+//! and a lossless queue for a handler.
 
 use p2p_types::{BlockNumber, SdkEvent};
 use tokio::sync::{broadcast, mpsc};
 
-use crate::{BlockFeed, P2pClient, P2pClientError, command::ServiceCommand};
+use super::{Inner, P2pClient};
+use crate::{BlockFeed, P2pClientError, command::ServiceCommand};
 
 /// A subscriber missed events because it read too slowly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +25,7 @@ impl Subscription {
     /// The next event; `None` after the client has ended. Cancel-safe.
     ///
     /// # Errors
-    /// [`Lagged`] says how many events are lost; the call after that goes on with the oldest one kept.
+    /// [`Lagged`] says how many events are lost; the next call returns the oldest one that is left.
     pub async fn next_event(&mut self) -> Result<Option<SdkEvent>, Lagged> {
         let Some(events) = &mut self.events else {
             return Ok(None);
@@ -37,30 +39,31 @@ impl Subscription {
 }
 
 impl P2pClient {
-    /// Events from now on. A reader that is slower than [`events`](crate::ClientQueues::events) allows loses
-    /// the oldest and is told how many; it slows nobody.
+    /// Events from now on. A subscriber that reads more slowly than [`events`](crate::ClientQueues::events) allows
+    /// loses the oldest events and is told how many; it slows nothing down.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
-        Subscription { events: self.events.upgrade().map(|events| events.subscribe()) }
+        Subscription { events: self.inner.events.upgrade().map(|events| events.subscribe()) }
     }
 
-    /// The chain from `block` on, block by block with its transaction list: first what the store holds, then
-    /// what comes, with no gap and no duplicate in between. Nothing is lost, however slow the reader is. After
-    /// a restart, `events_from(last seen + 1)` goes on.
+    /// The chain from `block` on, block by block with its transaction list: first from the store, then as it
+    /// grows, without gap or duplicate. Nothing is lost, however slow the reader is. After a restart,
+    /// `events_from(last seen + 1)` resumes.
     ///
     /// A reorg of the chain or of L1 is yielded as [`BlockUpdate::Reorg`](crate::BlockUpdate::Reorg), followed
-    /// by the blocks that stand there now. Where the reader's own memory ends (before `block`, so before a
-    /// restart too) a feed cannot know what it would have to take back.
+    /// by the blocks that are canonical now. A feed only takes back blocks that it has yielded itself: it cannot know
+    /// what its reader saw below `block`, before a restart for instance. It holds the store open while it lives.
     #[must_use]
     pub fn events_from(&self, block: BlockNumber) -> BlockFeed {
-        BlockFeed::new(self.storage.clone(), self.changes.clone(), self.commands.downgrade(), block)
+        let Inner { storage, changes, commands, .. } = &*self.inner;
+        BlockFeed::new(storage.upgrade(), changes.clone(), commands.downgrade(), block)
     }
 
     /// Calls `handler` with every event from now on, one after the other, and returns when the client has
     /// ended. Nothing is lost: while the handler is more than [`handler`](crate::ClientQueues::handler) events
-    /// behind, nothing is taken in from gossip and catch-up. Then the network's bounded queue fills, and what
-    /// does not fit there is ignored, which costs no peer anything. [`SdkEvent::Backpressure`],
-    /// [`is_paused`](Self::is_paused) and the metrics tell of it. Commands work on, and peers are still served.
+    /// behind, ingestion of gossip and catch-up is paused. Then the network's bounded queue fills, and what does not
+    /// fit there is ignored, which costs no peer anything. [`SdkEvent::Backpressure`],
+    /// [`is_paused`](Self::is_paused) and the metrics report it. Commands are still executed, and peers served.
     ///
     /// The handler may call the client. Dropping the future ends the handling.
     ///
@@ -70,17 +73,11 @@ impl P2pClient {
         &self,
         mut handler: impl FnMut(SdkEvent) -> F,
     ) -> Result<(), P2pClientError> {
-        let (sender, mut events) = mpsc::channel(self.handler_queue.get());
-        self.command(ServiceCommand::SubscribeLossless(sender)).await?;
+        let (sender, mut events) = mpsc::channel(self.inner.handler_queue.get());
+        self.inner.command(ServiceCommand::SubscribeLossless(sender)).await?;
         while let Some(event) = events.recv().await {
             handler(event).await;
         }
-        self.ended().await
-    }
-
-    /// Whether intake stands still because a handler is slow.
-    #[must_use]
-    pub fn is_paused(&self) -> bool {
-        self.state.borrow().paused
+        self.closed().await
     }
 }

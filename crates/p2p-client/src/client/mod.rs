@@ -1,0 +1,264 @@
+//! The handles that applications hold: [`P2pClient`] for the client's life, its events and its status, and one each
+//! for the chain, the network and publishing.
+
+mod chain;
+mod events;
+mod network;
+mod publisher;
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use p2p_storage::{SdkStorage, StorageError};
+use p2p_types::{Clock, Head, HeadSyncStatus, PeerId, SdkCommand, SdkEvent, Stall, StorageTrouble};
+use p2p_validation::{Leniency, Lookahead};
+use preconfirmation_p2p::NetworkHandle;
+use tokio::{
+    sync::{broadcast, mpsc, oneshot, watch},
+    task::spawn_blocking,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    ClientCounts, ClockCheck, Component, P2pClientBuilder, P2pClientConfig, P2pClientError, Publishing,
+    chain::Command, command::ServiceCommand, requests::Requester,
+};
+
+pub use chain::ChainApi;
+pub use events::{Lagged, Subscription};
+pub use network::{NetworkApi, PeerResponse};
+pub use publisher::{PublishOutcome, Publisher};
+
+/// A client of the preconfirmation network. A clone is another handle of the same client, and so are
+/// [`chain`](Self::chain), [`network`](Self::network) and [`publisher`](Self::publisher). The client shuts down when
+/// [`shutdown`](Self::shutdown) is called or the last handle is dropped.
+#[derive(Clone)]
+pub struct P2pClient {
+    inner: Arc<Inner>,
+}
+
+/// What all handles of a client share.
+pub(crate) struct Inner {
+    pub(crate) requester: Requester,
+    /// Weak, so that the store is closed when the client has ended, whoever still holds a handle.
+    pub(crate) storage: Weak<dyn SdkStorage>,
+    pub(crate) commands: mpsc::Sender<ServiceCommand>,
+    /// Weak, so that subscriptions end with the service.
+    pub(crate) events: broadcast::WeakSender<SdkEvent>,
+    pub(crate) changes: watch::Receiver<u64>,
+    pub(crate) state: watch::Receiver<State>,
+    pub(crate) handler_queue: NonZeroUsize,
+    pub(crate) bootstrap_timeout: Duration,
+    pub(crate) soft_fail: bool,
+    /// Whether discovery is on.
+    pub(crate) discovers: bool,
+    pub(crate) publishing: Publishing,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// What a handle can read without asking the service.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct State {
+    pub(crate) head: Option<Head>,
+    pub(crate) status: HeadSyncStatus,
+    pub(crate) clock: ClockCheck,
+    pub(crate) peers: Vec<PeerId>,
+    /// Ingestion is paused because a handler is slow.
+    pub(crate) paused: bool,
+    /// What is wrong with the store.
+    pub(crate) storage: Option<StorageTrouble>,
+    /// How the client ended, once it has.
+    pub(crate) ended: Option<Result<(), P2pClientError>>,
+}
+
+impl P2pClient {
+    /// Starts a client on the current Tokio runtime, with the store and the network that `config` describes.
+    /// `lookahead` says who may sign.
+    ///
+    /// # Errors
+    /// As [`P2pClientBuilder::start`].
+    pub async fn start(
+        config: P2pClientConfig,
+        lookahead: Arc<dyn Lookahead>,
+    ) -> Result<Self, P2pClientError> {
+        Self::builder(config, lookahead).start().await
+    }
+
+    /// Prepares a client whose network is not the one that `config` describes.
+    pub fn builder(config: P2pClientConfig, lookahead: Arc<dyn Lookahead>) -> P2pClientBuilder {
+        P2pClientBuilder::new(config, lookahead)
+    }
+
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The preconfirmed chain: its blocks, and what the application declares about L1 and L2.
+    #[must_use]
+    pub fn chain(&self) -> ChainApi {
+        ChainApi { client: self.inner.clone() }
+    }
+
+    /// Peers, addresses, and requests to single peers.
+    #[must_use]
+    pub fn network(&self) -> NetworkApi {
+        NetworkApi { client: self.inner.clone() }
+    }
+
+    /// Publishes blocks, handovers and transaction lists.
+    #[must_use]
+    pub fn publisher(&self) -> Publisher {
+        Publisher { client: self.inner.clone() }
+    }
+
+    /// How far the client is behind the network.
+    #[must_use]
+    pub fn status(&self) -> HeadSyncStatus {
+        self.inner.state.borrow().status
+    }
+
+    /// Our clock, compared with the timestamps of elected preconfers. While everything that they sign comes too early
+    /// or too late, [`status`](Self::status) is never live.
+    #[must_use]
+    pub fn clock(&self) -> ClockCheck {
+        self.inner.state.borrow().clock
+    }
+
+    /// The rules that the configuration loosens; none by default. Show them wherever the status is shown.
+    #[must_use]
+    pub fn leniencies(&self) -> Vec<Leniency> {
+        let soft_fail = self.inner.soft_fail.then_some(Leniency::InvalidGossipIgnored);
+        self.inner.requester.validator.leniencies().chain(soft_fail).collect()
+    }
+
+    /// What is wrong with the store; none while it takes everything. [`SdkEvent::Storage`] reports each change.
+    #[must_use]
+    pub fn storage_trouble(&self) -> Option<StorageTrouble> {
+        self.inner.state.borrow().storage.clone()
+    }
+
+    /// What this client has counted since it started.
+    #[must_use]
+    pub fn counts(&self) -> ClientCounts {
+        self.inner.requester.metrics.counts()
+    }
+
+    /// Whether ingestion of gossip and catch-up is paused because a handler of
+    /// [`run_with_handler`](Self::run_with_handler) is slow.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.inner.state.borrow().paused
+    }
+
+    /// Executes a command, for applications that drive the client through a channel.
+    ///
+    /// # Errors
+    /// As the method for the same command; [`P2pClientError::UnknownCommand`] for a command of a later version of
+    /// `p2p-types`.
+    pub async fn execute(&self, command: SdkCommand) -> Result<(), P2pClientError> {
+        let (chain, publisher) = (self.chain(), self.publisher());
+        match command {
+            SdkCommand::PublishCommitment(signed) => publisher.publish_commitment(*signed).await.map(drop),
+            SdkCommand::PublishRawTxList(txlist) => publisher.publish_raw_txlist(txlist).await.map(drop),
+            SdkCommand::PublishBlock { commitment, txlist } => {
+                publisher.publish_block(*commitment, txlist).await.map(drop)
+            }
+            SdkCommand::L2Synced(base) => chain.l2_synced(base).await,
+            SdkCommand::UpdateHead(base) => chain.update_head(base).await,
+            SdkCommand::UpdateL1Head(l1_head) => chain.update_l1_head(l1_head).await,
+            SdkCommand::NotifyReorg { anchor } => chain.notify_reorg(anchor).await.map(drop),
+            SdkCommand::NotifyAnchorRestored { anchor } => chain.notify_anchor_restored(anchor).await,
+            SdkCommand::Shutdown => self.shutdown().await,
+            other => Err(P2pClientError::UnknownCommand { command: other.label() }),
+        }
+    }
+
+    /// Shuts the client down, for all handles, and returns when it has ended: no more commands are taken,
+    /// open verdicts are settled, what the store was given is in it, the network is closed, no task is left. The store is
+    /// closed too, unless a [`BlockFeed`](crate::BlockFeed) or the application still holds it.
+    ///
+    /// # Errors
+    /// The error that the client ended with, if it had ended by an error before.
+    pub async fn shutdown(&self) -> Result<(), P2pClientError> {
+        // A client that has ended takes no command; its end is read below.
+        drop(self.inner.commands.send(ServiceCommand::Shutdown).await);
+        self.closed().await
+    }
+
+    /// Waits until the client has ended, by a shutdown or by an error.
+    ///
+    /// # Errors
+    /// The error that the client ended with.
+    pub async fn closed(&self) -> Result<(), P2pClientError> {
+        let mut state = self.inner.state.clone();
+        match state.wait_for(|state| state.ended.is_some()).await {
+            Ok(state) => state.ended.clone().unwrap_or(Ok(())),
+            Err(_) => Err(P2pClientError::Panicked(Component::Client)),
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) const fn network(&self) -> &NetworkHandle {
+        &self.requester.network
+    }
+
+    /// Calls the store on a blocking thread.
+    pub(crate) async fn with_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn SdkStorage) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, P2pClientError> {
+        let store = self.storage.upgrade().ok_or(P2pClientError::Closed)?;
+        let done = spawn_blocking(move || work(store.as_ref())).await;
+        Ok(done.map_err(|_| P2pClientError::Panicked(Component::Storage))??)
+    }
+
+    pub(crate) async fn command(&self, command: ServiceCommand) -> Result<(), P2pClientError> {
+        self.commands.send(command).await.map_err(|_| P2pClientError::Closed)
+    }
+
+    /// Sends a command and waits for its answer.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, P2pClientError> {
+        let (reply, answer) = oneshot::channel();
+        self.command(ServiceCommand::Chain(command(reply))).await?;
+        answer.await.map_err(|_| P2pClientError::Closed)
+    }
+
+    /// Waits until something holds.
+    async fn wait_for(&self, holds: impl Fn(&State) -> bool) -> Result<(), P2pClientError> {
+        let mut state = self.state.clone();
+        let state = state.wait_for(|state| state.ended.is_some() || holds(state)).await;
+        state.ok().filter(|state| state.ended.is_none()).map(drop).ok_or(P2pClientError::Closed)
+    }
+}
+
+/// Whether the block that a new one would build on is the head, as far as can be known: the client is live, or has no
+/// peers and has seen nothing above its head.
+pub(crate) fn knows_its_parent(status: &HeadSyncStatus) -> bool {
+    match status {
+        HeadSyncStatus::Live { .. } => true,
+        HeadSyncStatus::Stalled { why: Stall::NoPeers, applied, target, .. } => target <= applied,
+        _ => false,
+    }
+}
+
+impl std::fmt::Debug for P2pClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state.borrow();
+        f.debug_struct("P2pClient")
+            .field("peer", &self.network().local_peer_id())
+            .field("head", &state.head)
+            .field("status", &state.status)
+            .finish_non_exhaustive()
+    }
+}
