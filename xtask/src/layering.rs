@@ -32,6 +32,8 @@ const RULES: &[Rule] = &[
     Rule { package: TYPES, may_reach: &[], io: Io::None },
     Rule { package: WORDS, may_reach: &[TYPES], io: Io::None },
     Rule { package: VALIDATION, may_reach: &[TYPES, WORDS], io: Io::None },
+    // For tests: no crate needs it to be built.
+    Rule { package: "p2p-fixtures", may_reach: &[TYPES, WORDS, VALIDATION], io: Io::None },
     Rule { package: STORAGE, may_reach: &[TYPES, WORDS, VALIDATION], io: Io::None },
     Rule { package: CATCHUP, may_reach: &[TYPES, WORDS, VALIDATION], io: Io::None },
     Rule { package: NETWORK, may_reach: &[TYPES], io: Io::Any },

@@ -18,6 +18,7 @@ mod package;
 mod shell;
 mod source;
 mod step;
+mod threats;
 mod tools;
 mod tree;
 mod walks;

@@ -21,7 +21,8 @@ pub(crate) fn cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Task {
 
 /// `mdbook` with these arguments.
 pub(crate) fn mdbook<'a>(args: impl IntoIterator<Item = &'a str>) -> Task {
-    command("mdbook".into(), "mdbook", args)
+    let program = installed("mdbook").unwrap_or_else(|| "mdbook".into());
+    command(program.into(), "mdbook", args)
 }
 
 fn command<'a>(program: OsString, shown: &str, args: impl IntoIterator<Item = &'a str>) -> Task {
@@ -78,11 +79,16 @@ pub(crate) fn has(subcommand: &str) -> bool {
     quiet.is_ok_and(|status| status.success())
 }
 
-/// Whether a command is installed.
-pub(crate) fn has_command(command: &str) -> bool {
-    let mut command = Command::new(command);
-    let quiet = command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    quiet.status().is_ok_and(|status| status.success())
+/// Where a command is: in the `PATH`, or where `cargo install` puts it.
+pub(crate) fn installed(command: &str) -> Option<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let places = [Some(PathBuf::from(command)), home.map(|home| home.join("bin").join(command))];
+    places.into_iter().flatten().find(|program| {
+        let mut command = Command::new(program);
+        let quiet = command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        quiet.status().is_ok_and(|status| status.success())
+    })
 }
 
 /// The root of the workspace: the folder above this crate.
@@ -105,7 +111,7 @@ mod tests {
     fn what_is_not_installed_is_not_there() {
         assert!(!has("no-such-subcommand"));
         assert!(has("clippy"));
-        assert!(!has_command("no-such-command"));
-        assert!(has_command("cargo"));
+        assert_eq!(installed("no-such-command"), None);
+        assert_eq!(installed("cargo"), Some("cargo".into()));
     }
 }

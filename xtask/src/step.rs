@@ -1,5 +1,7 @@
 //! The steps: what each one runs.
 
+use std::num::NonZero;
+
 use clap::Subcommand;
 
 use crate::{
@@ -7,7 +9,7 @@ use crate::{
     error::Error,
     layering, lengths, links, msrv, package,
     shell::{cargo, has, mdbook},
-    tools, walks, words,
+    threats, tools, walks, words,
 };
 
 /// One step of the checks. Its name on the command line is the one in the table at the end.
@@ -27,7 +29,7 @@ pub(crate) enum Step {
     Words,
     /// ARCHITECTURE.md's walks lead through functions that exist.
     Walks,
-    /// Links in documents lead to files and headings that exist.
+    /// Links in documents lead to files and headings that exist, and the threat model names tests that do.
     Links,
     /// All tests but doc tests, with nextest where it is installed; with `CI=true` it is installed.
     Test,
@@ -123,7 +125,10 @@ impl Step {
             Self::Lengths => lengths::check_workspace()?,
             Self::Words => words::check_workspace()?,
             Self::Walks => walks::check_workspace()?,
-            Self::Links => links::check_workspace()?,
+            Self::Links => {
+                links::check_workspace()?;
+                threats::check_workspace()?;
+            }
             Self::Book if !tools::MDBOOK.is_there()? => {
                 return Ok(Outcome::Skipped("mdbook is not installed"));
             }
@@ -156,7 +161,9 @@ fn clippy(scope: Scope) -> Result<(), Error> {
 
 fn test(scope: Scope) -> Result<(), Error> {
     let mut test = if tools::NEXTEST.is_there()? {
-        cargo(["nextest", "run", "--workspace"])
+        // Half of the tests wait for a clock; .config/nextest.toml says which do not.
+        let threads = 2 * std::thread::available_parallelism().map_or(1, NonZero::get);
+        cargo(["nextest", "run", "--workspace", "--test-threads", &threads.to_string()])
     } else {
         cargo(["test", "--workspace"])
     };

@@ -5,7 +5,7 @@
 
 use crate::{
     error::Error,
-    shell::{cargo, has, has_command},
+    shell::{cargo, has, installed},
 };
 
 /// A tool that is built from crates.io in less than three minutes on two cores.
@@ -33,7 +33,8 @@ pub(crate) const MDBOOK: Tool =
 impl Tool {
     /// Whether the tool can be used. Installs it where the run is a gate.
     pub(crate) fn is_there(self) -> Result<bool, Error> {
-        let looked_for = || if self.is_subcommand { has(self.command) } else { has_command(self.command) };
+        let looked_for =
+            || if self.is_subcommand { has(self.command) } else { installed(self.command).is_some() };
         decide(looked_for, is_gate(), || self.install())
     }
 

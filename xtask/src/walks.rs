@@ -66,7 +66,7 @@ fn returns(stops: &[Stop]) -> usize {
 }
 
 /// Whether a file defines a function, `name` or `Type::name`.
-fn defines(text: &str, function: &str) -> bool {
+pub(crate) fn defines(text: &str, function: &str) -> bool {
     let (owner, name) = function.rsplit_once("::").map_or((None, function), |(o, n)| (Some(o), n));
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let has = |what: &str| {

@@ -2,28 +2,17 @@
 
 use std::{num::NonZeroU64, sync::Arc};
 
-use p2p_types::{
-    Address, B256, Base, PreconfCommitment, Preconfirmation, SignedCommitment, SigningDomain, SigningKey,
-    U256, UnixSeconds,
-};
+use p2p_types::{B256, Base, Preconfirmation, SignedCommitment, U256, UnixSeconds};
 use p2p_validation::{
     Arrival, Authenticated, Facts, Linked, Rejection, RotatingSchedule, ValidationConfig, ValidationOutcome,
     Validator,
 };
 use preconfirmation_types::Container;
 
+pub(crate) use p2p_fixtures::{DOMAIN, SLASHER, key, rules as config};
+
 pub(crate) const GENESIS: u64 = 1_000;
 pub(crate) const WINDOW: u64 = 12;
-pub(crate) const SLASHER: Address = Address::repeat_byte(0x51);
-pub(crate) const DOMAIN: SigningDomain = SigningDomain::PLACEHOLDER;
-
-pub(crate) fn key(byte: u8) -> SigningKey {
-    SigningKey::from_bytes([byte; 32]).unwrap()
-}
-
-pub(crate) fn config() -> ValidationConfig {
-    ValidationConfig::new(DOMAIN, SLASHER)
-}
 
 /// Keys 1 and 2 take turns: 1000..=1011 and 1012..=1023, and so on.
 pub(crate) fn validator_with(config: ValidationConfig) -> Validator {
@@ -50,7 +39,7 @@ pub(crate) fn preconf() -> Preconfirmation {
 }
 
 pub(crate) fn sign(preconf: Preconfirmation) -> SignedCommitment {
-    PreconfCommitment { preconf, slasher_address: SLASHER }.sign(&key(1), &DOMAIN)
+    p2p_fixtures::sign(&key(1), preconf)
 }
 
 pub(crate) const LIVE: Arrival = Arrival::Live(UnixSeconds::new(GENESIS + 4));
