@@ -15,6 +15,7 @@
 
 use std::{num::NonZeroU64, sync::Arc};
 
+use p2p_types::UnixSeconds;
 use p2p_validation::{RotatingSchedule, ValidationConfig};
 use preconfirmation_types::{
     Address, B256, Bytes, MAX_TXLIST_BYTES, PreconfCommitment, Preconfirmation, SignedCommitment,
@@ -46,7 +47,7 @@ pub fn key(number: u8) -> SigningKey {
 #[must_use]
 pub fn schedule(keys: &[SigningKey]) -> Arc<RotatingSchedule> {
     let operators = keys.iter().map(SigningKey::address).collect();
-    Arc::new(RotatingSchedule::new(operators, 0.into(), NonZeroU64::new(WINDOW).unwrap()).unwrap())
+    Arc::new(RotatingSchedule::new(operators, UnixSeconds::new(0), NonZeroU64::new(WINDOW).unwrap()).unwrap())
 }
 
 /// The chain's configuration.
@@ -93,26 +94,27 @@ impl Block {
     /// Block `number` of [`key`]`(1)`. Another `salt` makes another list and so another block.
     #[must_use]
     pub fn new(number: u64, parent: B256, salt: u64) -> Self {
-        Self::with(parent, salt, number, |preconf| preconf, &key(1))
+        Self::signed(number, parent, salt, number, &key(1))
     }
 
     /// The block after `parent`, or the first above the [`BASE`].
     #[must_use]
     pub fn after(parent: Option<&Self>, salt: u64) -> Self {
-        Self::new(parent.map_or(BASE, Self::number) + 1, parent.map_or(B256::ZERO, Self::hash), salt)
+        let number = parent.map_or(BASE, Self::number) + 1;
+        Self::with(parent, salt, number, &key(1))
     }
 
-    /// A block that `change` makes different from others, signed by `signer`.
+    /// The same with a timestamp and a signer of choice.
     #[must_use]
-    pub fn with(
-        parent: B256,
-        salt: u64,
-        number: u64,
-        change: impl FnOnce(Preconfirmation) -> Preconfirmation,
-        signer: &SigningKey,
-    ) -> Self {
+    pub fn with(parent: Option<&Self>, salt: u64, timestamp: u64, signer: &SigningKey) -> Self {
+        let number = parent.map_or(BASE, Self::number) + 1;
+        Self::signed(number, parent.map_or(B256::ZERO, Self::hash), salt, timestamp, signer)
+    }
+
+    fn signed(number: u64, parent: B256, salt: u64, timestamp: u64, signer: &SigningKey) -> Self {
         let txlist = Bytes::from([number.to_be_bytes(), salt.to_be_bytes()].concat().repeat(13));
-        let signed = sign(signer, change(preconf(number, parent, keccak256(&txlist))));
+        let block = preconf(number, parent, keccak256(&txlist));
+        let signed = sign(signer, Preconfirmation { timestamp: U256::from(timestamp), ..block });
         Self { signed, txlist }
     }
 
