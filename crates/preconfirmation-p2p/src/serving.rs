@@ -18,7 +18,7 @@ use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLim
 use libp2p::PeerId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{config::ServingConfig, error::ConfigError, inbound::Kind, ip::Host, rate_limiter::PeerProtocol};
+use crate::{config::ServingConfig, error::ConfigError, ip::Host, rate_limiter::PeerProtocol};
 
 /// Unit of the limits on bytes.
 const UNIT: usize = 1024;
@@ -141,11 +141,11 @@ impl<K: Send + 'static> Throttle<K> {
             && self.limiters.host_requests.check_key(&(asker.host, protocol)).is_ok()
     }
 
-    /// Pays for an answer with this key and takes the right to write it, at once or later.
-    pub(crate) fn pay(&self, asker: Asker, kind: Kind, bytes: usize, items: usize, key: K) -> Payment {
+    /// Pays for an answer with this key and takes the right to write it, at once or later. `is_list`: whether it needs one.
+    pub(crate) fn pay(&self, asker: Asker, is_list: bool, bytes: usize, items: usize, key: K) -> Payment {
         let cost = units(bytes.saturating_add(items.saturating_mul(self.item_bytes))).min(self.most);
         let room = units(bytes).min(self.writes.most).get();
-        let writes = (kind == Kind::List).then(|| self.writes.of(asker.peer));
+        let writes = is_list.then(|| self.writes.of(asker.peer));
         let mut payers = PAYERS.into_iter();
         let first = payers.find(|payer| !self.limiters.check(*payer, &asker, cost));
         if first.is_none() {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     fn pays(throttle: &Throttle<u32>, asker: Asker, bytes: usize, items: usize) -> bool {
-        matches!(throttle.pay(asker, Kind::List, bytes, items, 0), Payment::Paid(_))
+        matches!(throttle.pay(asker, true, bytes, items, 0), Payment::Paid(_))
     }
 
     #[test]
@@ -279,8 +279,8 @@ mod tests {
     async fn what_is_not_paid_for_waits_until_it_is() {
         let config = ServingConfig { bytes_per: Duration::from_millis(50), ..config() };
         let (mut throttle, one) = (Throttle::new(&config).unwrap(), at("10.0.0.1"));
-        assert!(matches!(throttle.pay(one, Kind::List, 9 * UNIT, 1, 1), Payment::Paid(_)));
-        assert!(matches!(throttle.pay(one, Kind::List, 9 * UNIT, 1, 2), Payment::Waits(_)));
+        assert!(matches!(throttle.pay(one, true, 9 * UNIT, 1, 1), Payment::Paid(_)));
+        assert!(matches!(throttle.pay(one, true, 9 * UNIT, 1, 2), Payment::Waits(_)));
         assert_eq!(throttle.paid().await.0, 2);
         assert_eq!(throttle.waiting(), 0);
     }
@@ -289,9 +289,9 @@ mod tests {
     async fn a_wait_that_is_ended_costs_nothing_and_is_forgotten() {
         let config = ServingConfig { bytes_per: Duration::from_millis(100), ..config() };
         let (mut throttle, one) = (Throttle::new(&config).unwrap(), at("10.0.0.1"));
-        assert!(matches!(throttle.pay(one, Kind::List, 9 * UNIT, 1, 1), Payment::Paid(_)));
-        let Payment::Waits(ended) = throttle.pay(one, Kind::List, 9 * UNIT, 1, 2) else { panic!("paid") };
-        assert!(matches!(throttle.pay(one, Kind::List, 0, 1, 3), Payment::Waits(_)));
+        assert!(matches!(throttle.pay(one, true, 9 * UNIT, 1, 1), Payment::Paid(_)));
+        let Payment::Waits(ended) = throttle.pay(one, true, 9 * UNIT, 1, 2) else { panic!("paid") };
+        assert!(matches!(throttle.pay(one, true, 0, 1, 3), Payment::Waits(_)));
         ended.abort();
         assert_eq!(throttle.paid().await.0, 3);
         assert_eq!(throttle.waiting(), 0);
@@ -305,12 +305,12 @@ mod tests {
             ..config()
         };
         let (mut throttle, one) = (Throttle::new(&config).unwrap(), at("10.0.0.1"));
-        let Payment::Paid(first) = throttle.pay(one, Kind::List, 3 * UNIT, 1, 1) else { panic!("waits") };
-        let Payment::Paid(small) = throttle.pay(one, Kind::List, UNIT, 1, 2) else { panic!("waits") };
+        let Payment::Paid(first) = throttle.pay(one, true, 3 * UNIT, 1, 1) else { panic!("waits") };
+        let Payment::Paid(small) = throttle.pay(one, true, UNIT, 1, 2) else { panic!("waits") };
         // One that is larger than all of it waits until nothing else is being written.
-        assert!(matches!(throttle.pay(one, Kind::List, 9 * UNIT, 1, 3), Payment::Waits(_)));
-        assert!(matches!(throttle.pay(at("10.0.0.2"), Kind::List, 4 * UNIT, 1, 4), Payment::Paid(_)));
-        assert!(matches!(throttle.pay(one, Kind::Small, 4 * UNIT, 1, 5), Payment::Paid(None)));
+        assert!(matches!(throttle.pay(one, true, 9 * UNIT, 1, 3), Payment::Waits(_)));
+        assert!(matches!(throttle.pay(at("10.0.0.2"), true, 4 * UNIT, 1, 4), Payment::Paid(_)));
+        assert!(matches!(throttle.pay(one, false, 4 * UNIT, 1, 5), Payment::Paid(None)));
         drop(small);
         assert!(futures::FutureExt::now_or_never(throttle.paid()).is_none());
         drop(first);

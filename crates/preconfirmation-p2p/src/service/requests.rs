@@ -25,7 +25,7 @@ use crate::{
     config::{NetworkConfig, after},
     error::{NetworkError, RequestError},
     event::NetworkEvent,
-    inbound::InboundRequests,
+    inbound::{InboundRequests, Kind},
     ip::Host,
     metrics,
     rate_limiter::{OutboundRateLimiter, Outcome, Start},
@@ -294,7 +294,7 @@ impl NetworkService {
         let (bytes, items) = R::size(&response);
         // Where it has been answered in the meantime, or the peer has gone, the answer goes nowhere.
         if let Some(inbound) = R::protocol_mut(&mut self.requests.protocols).inbound.get_mut(&id) {
-            match self.requests.throttle.pay(inbound.asker, R::KIND, bytes, items, key) {
+            match self.requests.throttle.pay(inbound.asker, R::KIND == Kind::List, bytes, items, key) {
                 Payment::Paid(permit) => self.write::<R>(id, response, "answered", permit),
                 Payment::Waits(wait) => {
                     inbound.unpaid = Some((response, wait));
