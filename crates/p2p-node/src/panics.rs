@@ -12,7 +12,10 @@ pub(crate) fn log_in_one_line() {
 }
 
 fn log(info: &PanicHookInfo<'_>) {
-    let what = info.payload_as_str().unwrap_or("unknown").lines().next().unwrap_or_default();
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown");
+    let what = text.lines().next().unwrap_or_default();
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current();
     tracing::error!(place, thread = thread.name(), "internal error: {what}");
