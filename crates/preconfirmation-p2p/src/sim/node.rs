@@ -119,10 +119,9 @@ impl SimService {
         let (settlements, settled) = mpsc::channel(queues.open_verdicts.get());
         let (ready, ready_receiver) = watch::channel(Ready::new());
         let (_listening, listening) = watch::channel(Some(vec![address(local)]));
-        let (_, record) = watch::channel(None);
-        let (_, duplicate) = watch::channel(None);
         let shutdown = Arc::new(Notify::new());
-        let (suspected, suspected_receiver) = watch::channel(false);
+        let (suspects, suspected) = watch::channel(false);
+        let (record, duplicate) = (watch::channel(None).1, watch::channel(None).1);
         let (arrivals, returns) = hub.join(local);
         let start = if returns { Start::Restart } else { Start::First };
         let service = Self {
@@ -139,7 +138,7 @@ impl SimService {
             verdicts: Verdicts::new(&config, TICK),
             relays: Relays::new(config.gossip.unelected_per_minute),
             suspicion: Suspicion::default(),
-            suspected,
+            suspected: suspects,
             settlements,
             settled,
             ready,
@@ -159,7 +158,6 @@ impl SimService {
             head: PreconfHead::default(),
             config,
         };
-        let suspected = suspected_receiver;
         let handle =
             NetworkHandle { local, commands, reports, listening, record, suspected, duplicate, shutdown };
         (handle, NetworkEvents::new(ready_receiver, gossip_receiver, requests_receiver), service)
