@@ -14,6 +14,7 @@
     reason = "a fixture that does not build ends the run"
 )]
 
+pub mod base;
 pub mod baseline;
 pub mod gossip;
 pub mod pairs;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2p_storage::{CommitmentStore, DiskConfig, DiskStorage, StorageLimits};
+use p2p_storage::{CommitmentStore, DiskConfig, DiskStorage, SdkStorage, StorageLimits};
 use p2p_types::{B256, Base};
 use preconfirmation_benches::DOMAIN;
 use preconfirmation_types::SIGNED_COMMITMENT_BYTES;
@@ -35,11 +35,11 @@ pub(crate) fn run(effort: Effort, note: &mut impl FnMut(String, f64)) {
     let store = open(&path);
     store.set_base(Base::at(0)).unwrap();
     let (mut blocks, mut inserted) = (Blocks::new(), Duration::ZERO);
-    while store.commitment_count().unwrap() < usize::try_from(effort.million).unwrap() {
+    while store.stats().unwrap().commitments < usize::try_from(effort.million).unwrap() {
         let batch = blocks.take(1_000);
         let start = Instant::now();
-        for inserted in store.insert_all(batch) {
-            drop(inserted.unwrap());
+        for applied in store.apply(batch.into()).commitments {
+            drop(applied.inserted.unwrap());
         }
         inserted += start.elapsed();
     }
@@ -79,8 +79,8 @@ fn pruning(store: &DiskStorage, blocks: &mut Blocks, effort: Effort, note: &mut 
     let mut insert = || {
         let next = blocks.take(1);
         let start = Instant::now();
-        for inserted in store.insert_all(next) {
-            drop(inserted.unwrap());
+        for applied in store.apply(next.into()).commitments {
+            drop(applied.inserted.unwrap());
         }
         start.elapsed()
     };

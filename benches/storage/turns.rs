@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2p_storage::{CommitmentStore, DiskConfig, DiskStorage, TxListStore};
+use p2p_storage::{CommitmentStore, DiskConfig, DiskStorage, SdkStorage, TxListStore};
 use p2p_types::Base;
 use p2p_validation::Linked;
 use preconfirmation_benches::DOMAIN;
@@ -99,8 +99,8 @@ fn inserts(batch: usize, per_turn: usize, effort: Effort, note: &mut impl FnMut(
             match (turn + way) % 3 {
                 0 => ours.push(timed(|| {
                     for batch in batches.take().into_iter().flatten() {
-                        for inserted in store.insert_all(batch) {
-                            drop(inserted.unwrap());
+                        for applied in store.apply(batch.into()).commitments {
+                            drop(applied.inserted.unwrap());
                         }
                     }
                 })),
@@ -156,7 +156,9 @@ fn small_lists(effort: Effort, note: &mut impl FnMut(String, f64)) {
         alone.push(timed(|| {
             few.into_iter().for_each(|(block, list)| assert!(store.put(block, list).unwrap()))
         }));
-        together.push(timed(|| store.put_all(many).into_iter().for_each(|put| assert!(put.unwrap()))));
+        together.push(timed(|| {
+            store.apply(many.into()).txlists.into_iter().for_each(|put| assert!(put.unwrap()))
+        }));
     }
     note("txlist_10kib_per_s".into(), 8.0 * per_second(&alone));
     note("txlists_10kib_64_per_s".into(), 64.0 * per_second(&together));

@@ -22,6 +22,8 @@ pub(crate) enum Suite {
     Gossip,
     /// The store on disk, against the database and the file system that it stands on.
     Storage,
+    /// A base that moves every second under a long chain on disk.
+    Base,
 }
 
 impl Suite {
@@ -32,6 +34,7 @@ impl Suite {
             Self::Catchup => "catchup",
             Self::Gossip => "gossip",
             Self::Storage => "storage",
+            Self::Base => "base",
         }
     }
 
@@ -42,6 +45,7 @@ impl Suite {
             Self::Catchup => "catchup",
             Self::Gossip => "gossip",
             Self::Storage => "storage",
+            Self::Base => "base",
         }
     }
 
@@ -77,6 +81,11 @@ impl Suite {
                 let figures: Figures = serde_json::from_str(line).map_err(unreadable)?;
                 let text = STORAGE.replace("{table}", &figures.table("of which", &STORAGE_TARGETS));
                 Ok((section(self, "Storage", &text), figures.summary()))
+            }
+            Self::Base => {
+                let figures: BaseFigures = serde_json::from_str(line).map_err(unreadable)?;
+                let text = BASE.replace("{table}", &figures.table());
+                Ok((section(self, "Base", &text), json!(figures)))
             }
         }
     }
@@ -178,6 +187,34 @@ the bytes of the commitments on the wire. `reopen_killed_ms`: opening the file a
 commitments without a pause; the middle one and the slowest in a hundred. `fdatasync_…`: the same of one page written and
 synced in a file of its own in between, which an insert waits for at least.
 ";
+
+const BASE: &str = "\
+Two clients with the same 100,000 unsettled blocks, the measured one over a store on disk with every change durable. Its
+application declares one block more as settled every second (`update_head`).
+
+{table}
+A call is timed from the application's side: the command, the change to the thread that owns the chain, the store with its
+sync, and the answer. `live_flaps` counts statuses other than *live* meanwhile.
+";
+
+/// What the bench of a moving base prints.
+#[derive(Debug, Serialize, Deserialize)]
+struct BaseFigures {
+    calls: u64,
+    median_ms: f64,
+    p99_ms: f64,
+    live_flaps: u64,
+}
+
+impl BaseFigures {
+    fn table(&self) -> String {
+        let Self { calls, median_ms, p99_ms, live_flaps } = self;
+        format!(
+            "| of {calls} calls | | target |\n|---|---:| ---: |\n| `median_ms` | {median_ms:.3} | < 1 |\n\
+             | `p99_ms` | {p99_ms:.3} |  |\n| `live_flaps` | {live_flaps} | 0 |\n"
+        )
+    }
+}
 
 /// What a bench prints: the figures asked for, and what they are made of.
 #[derive(Debug, Deserialize)]
@@ -472,6 +509,14 @@ mod tests {
         assert!(figures.table().ends_with(" for one | 3600 | 4200 | 4100 | 4000 | 0.90× |\n"));
         let summary = figures.summary();
         assert_eq!((&summary["p50_ratio"], &summary["cpu_vs_same"]), (&json!(1.25), &json!(1.05)));
+    }
+
+    #[test]
+    fn a_moving_base_is_shown_with_its_targets() {
+        let line = r#"{"calls":100,"median_ms":0.61234,"p99_ms":2.5,"live_flaps":0}"#;
+        let figures: BaseFigures = serde_json::from_str(line).unwrap();
+        assert!(figures.table().contains("| `median_ms` | 0.612 | < 1 |"), "{}", figures.table());
+        assert_eq!(json!(figures), serde_json::from_str::<Value>(line).unwrap());
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use p2p_client::{
     Address, B256, Base, BlockNumber, Head, P2pClient, TxList, UnixSeconds,
     storage::{
-        ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, Promise, PromiseStore,
-        SdkStorage, StorageError, StoredCommitment, StoredEvidence, TxListStore,
+        Applied, Batch, ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, Promise, PromiseStore,
+        PublishLog, SdkStorage, StorageError, StorageStats, StoredCommitment, StoredEvidence, TxListStore,
     },
     validation::{Evidence, Linked},
 };
@@ -29,24 +29,12 @@ impl<S: CommitmentStore> CommitmentStore for Audited<S> {
         self.store.insert(commitment)
     }
 
-    // Left out, it would insert one by one, at the price of a sync for each in a store on disk.
-    fn insert_all(&self, commitments: Vec<Linked>) -> Vec<Result<Inserted, StorageError>> {
-        for commitment in &commitments {
-            (self.tell)(commitment.block(), commitment.recovered().hash());
-        }
-        self.store.insert_all(commitments)
-    }
-
     fn by_block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, StorageError> {
         self.store.by_block(block)
     }
 
     fn by_hash(&self, hash: &B256) -> Result<Option<StoredCommitment>, StorageError> {
         self.store.by_hash(hash)
-    }
-
-    fn children(&self, parent: &B256) -> Result<Vec<B256>, StorageError> {
-        self.store.children(parent)
     }
 
     fn range(&self, from: BlockNumber, limit: usize) -> Result<Vec<StoredCommitment>, StorageError> {
@@ -80,27 +68,11 @@ impl<S: CommitmentStore> CommitmentStore for Audited<S> {
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
         self.store.prune_below(block)
     }
-
-    fn note_sent(&self, hashes: &[B256]) -> Result<(), StorageError> {
-        self.store.note_sent(hashes)
-    }
-
-    fn is_sent(&self, hash: &B256) -> Result<bool, StorageError> {
-        self.store.is_sent(hash)
-    }
-
-    fn commitment_count(&self) -> Result<usize, StorageError> {
-        self.store.commitment_count()
-    }
 }
 
 impl<S: TxListStore> TxListStore for Audited<S> {
     fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError> {
         self.store.put(block, txlist)
-    }
-
-    fn put_all(&self, txlists: Vec<(BlockNumber, TxList)>) -> Vec<Result<bool, StorageError>> {
-        self.store.put_all(txlists)
     }
 
     fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {
@@ -113,10 +85,6 @@ impl<S: TxListStore> TxListStore for Audited<S> {
 
     fn discard(&self, hash: &B256) -> Result<bool, StorageError> {
         self.store.discard(hash)
-    }
-
-    fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
-        self.store.txlist_usage()
     }
 }
 
@@ -146,9 +114,28 @@ impl<S: EvidenceStore> EvidenceStore for Audited<S> {
     fn evidence(&self) -> Result<Vec<StoredEvidence>, StorageError> {
         self.store.evidence()
     }
+}
 
-    fn evidence_count(&self) -> Result<usize, StorageError> {
-        self.store.evidence_count()
+impl<S: PublishLog> PublishLog for Audited<S> {
+    fn record_published(&self, hashes: &[B256]) -> Result<(), StorageError> {
+        self.store.record_published(hashes)
+    }
+
+    fn is_published(&self, hash: &B256) -> Result<bool, StorageError> {
+        self.store.is_published(hash)
+    }
+}
+
+impl<S: SdkStorage> SdkStorage for Audited<S> {
+    fn apply(&self, batch: Batch) -> Applied {
+        for new in &batch.commitments {
+            (self.tell)(new.linked.block(), new.linked.recovered().hash());
+        }
+        self.store.apply(batch)
+    }
+
+    fn stats(&self) -> Result<StorageStats, StorageError> {
+        self.store.stats()
     }
 }
 

@@ -18,8 +18,9 @@ use std::{
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use p2p_storage::{
-    ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, Promise, PromiseStore,
-    StorageError, StoredCommitment, StoredEvidence, TxListStore,
+    Applied, Batch, ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, Promise,
+    PromiseStore, PublishLog, SdkStorage, StorageError, StorageStats, StoredCommitment, StoredEvidence,
+    TxListStore,
 };
 use p2p_types::{Address, B256, Base, BlockNumber, Head, PeerId, TxList, U256, UnixSeconds};
 use p2p_validation::{Evidence, Linked};
@@ -186,10 +187,6 @@ impl CommitmentStore for Gated {
         self.store.by_hash(hash)
     }
 
-    fn children(&self, parent: &B256) -> Result<Vec<B256>, StorageError> {
-        self.store.children(parent)
-    }
-
     fn at(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
         self.store.at(block)
     }
@@ -217,10 +214,6 @@ impl CommitmentStore for Gated {
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
         self.store.prune_below(block)
     }
-
-    fn commitment_count(&self) -> Result<usize, StorageError> {
-        self.store.commitment_count()
-    }
 }
 
 impl TxListStore for Gated {
@@ -238,10 +231,6 @@ impl TxListStore for Gated {
 
     fn discard(&self, hash: &B256) -> Result<bool, StorageError> {
         self.store.discard(hash)
-    }
-
-    fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
-        self.store.txlist_usage()
     }
 }
 
@@ -271,9 +260,17 @@ impl EvidenceStore for Gated {
     fn evidence(&self) -> Result<Vec<StoredEvidence>, StorageError> {
         self.store.evidence()
     }
+}
 
-    fn evidence_count(&self) -> Result<usize, StorageError> {
-        self.store.evidence_count()
+impl PublishLog for Gated {}
+
+impl SdkStorage for Gated {
+    fn apply(&self, batch: Batch) -> Applied {
+        self.store.apply(batch)
+    }
+
+    fn stats(&self) -> Result<StorageStats, StorageError> {
+        self.store.stats()
     }
 }
 

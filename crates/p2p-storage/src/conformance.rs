@@ -13,10 +13,11 @@
     reason = "a suite of tests fails by panicking"
 )]
 
-use p2p_types::{Address, B256, Base, Head, Preconfirmation, U256, UnixSeconds};
+use p2p_types::{Address, B256, Base, Head, Preconfirmation, TxList, U256, UnixSeconds};
 
 use crate::{
-    Inserted, Promise, SdkStorage, StorageError, StorageLimits, StorageStats,
+    Batch, Inserted, NewCommitment, PUBLISHED, Promise, SdkStorage, StorageError, StorageLimits,
+    StorageStats,
     fixtures::{Judge, block, chain, equivocation, insert, successor, successor_of_two, txlist},
 };
 
@@ -53,7 +54,7 @@ macro_rules! cases {
 }
 
 cases! {
-    a_chain_is_found_by_number_by_hash_by_range_and_by_parent,
+    a_chain_is_found_by_number_by_hash_and_by_range,
     without_a_base_nothing_is_stored,
     of_two_leaves_the_later_stands_whichever_came_first,
     the_longer_branch_of_a_turn_stands_against_a_latecomer,
@@ -77,9 +78,10 @@ cases! {
     what_is_read_is_what_was_inserted,
     many_at_once_are_inserted_in_order_and_each_is_answered,
     many_lists_at_once_are_put_in_order_and_each_is_answered,
+    a_list_that_comes_with_its_block_is_kept_if_the_block_stands,
+    a_list_without_room_is_refused_and_its_block_is_not,
     counts_follow_what_is_held,
     whatever_stands_at_a_height_is_found_in_order_of_arrival,
-    the_list_of_a_block_follows_the_chain,
     evidence_is_kept_once_for_signer_height_and_kind_and_can_be_verified_again,
     evidence_is_bounded_and_who_misbehaves_most_loses_first,
     evidence_outlives_what_is_pruned_and_dropped,
@@ -91,6 +93,7 @@ cases! {
     what_is_reinstated_counts_as_before,
     nothing_at_or_below_the_base_is_withdrawn,
     promises_outlive_the_chain_until_their_window_is_pruned,
+    the_publish_log_keeps_what_was_recorded_last,
 }
 
 fn based(make: Make<'_>) -> Box<dyn SdkStorage> {
@@ -99,18 +102,25 @@ fn based(make: Make<'_>) -> Box<dyn SdkStorage> {
     store
 }
 
+/// Handovers that decline a height.
+fn handovers(store: &dyn SdkStorage, block: u64) -> Vec<B256> {
+    let mut found = store.at(block).unwrap();
+    found.retain(crate::StoredCommitment::is_handover);
+    hashes(&found)
+}
+
 fn head(store: &dyn SdkStorage) -> Option<(u64, B256)> {
     store.head().unwrap().map(|Head { number, hash }| (number, hash))
 }
 
-fn a_chain_is_found_by_number_by_hash_by_range_and_by_parent(make: Make<'_>) {
+fn a_chain_is_found_by_number_by_hash_and_by_range(make: Make<'_>) {
     let store = based(make);
     assert_eq!(head(&*store), None);
     let blocks = chain(&*store, 5);
     assert_eq!(head(&*store), Some((5, blocks[4].hash())));
     assert_eq!(store.by_block(3).unwrap().unwrap().hash(), blocks[2].hash());
     assert_eq!(store.by_hash(&blocks[2].hash()).unwrap().unwrap().block, 3);
-    assert_eq!(store.children(&blocks[2].hash()).unwrap(), [blocks[3].hash()]);
+    assert_eq!(hashes(&store.at(4).unwrap()), [blocks[3].hash()]);
     let numbers =
         |from, limit| store.range(from, limit).unwrap().iter().map(|stored| stored.block).collect::<Vec<_>>();
     assert_eq!(numbers(2, 3), [2, 3, 4]);
@@ -204,10 +214,10 @@ fn handovers_are_kept_beside_the_chain_and_never_become_it(make: Make<'_>) {
     assert_eq!(insert(&*store, handover.clone()).unwrap(), Inserted::Known);
     assert_eq!(head(&*store), Some((2, blocks[1].hash())));
     assert!(store.by_block(3).unwrap().is_none());
-    assert_eq!(store.handovers(3).unwrap().len(), 1);
+    assert_eq!(handovers(&*store, 3).len(), 1);
     let next = block(3, 4, blocks[1].hash(), 1);
     assert_eq!(insert(&*store, next.clone()).unwrap(), Inserted::New, "the height is still free");
-    assert_eq!(store.handovers(3).unwrap().len(), 1);
+    assert_eq!(handovers(&*store, 3).len(), 1);
     assert_eq!(head(&*store), Some((3, next.hash())));
 }
 
@@ -291,7 +301,7 @@ fn a_base_whose_hash_becomes_known_drops_what_does_not_stand_on_it(make: Make<'_
     let settled = B256::repeat_byte(0xee);
     let update = store.set_base(Base { number: 0, hash: Some(settled) }).unwrap();
     assert_eq!(hashes(&update.dropped), [blocks[0].hash(), blocks[1].hash()]);
-    assert_eq!((head(&*store), store.commitment_count().unwrap()), (None, 0));
+    assert_eq!((head(&*store), store.stats().unwrap().commitments), (None, 0));
     let right = block(1, 1, settled, 1);
     assert_eq!(insert(&*store, right.clone()).unwrap(), Inserted::New);
     assert!(store.set_base(Base::at(0)).unwrap().is_empty(), "forgotten again, it still stands");
@@ -328,7 +338,7 @@ fn blocks_beside_the_chain_are_bounded_and_the_chain_goes_before_them(make: Make
     assert_eq!(insert(&*store, honest.clone()).unwrap(), Inserted::Side);
     for salt in 2..60 {
         assert_eq!(insert(&*store, block(2, 2, blocks[0].hash(), salt)).unwrap(), Inserted::Side);
-        assert!(store.commitment_count().unwrap() <= 8);
+        assert!(store.stats().unwrap().commitments <= 8);
     }
     assert!(store.by_hash(&honest.hash()).unwrap().is_some(), "the flooder has pushed out its own");
     let mut parent = third.hash();
@@ -337,7 +347,7 @@ fn blocks_beside_the_chain_are_bounded_and_the_chain_goes_before_them(make: Make
         parent = next.hash();
         assert_eq!(insert(&*store, next).unwrap(), Inserted::New, "the chain goes on");
     }
-    assert_eq!(store.commitment_count().unwrap(), 9);
+    assert_eq!(store.stats().unwrap().commitments, 9);
     let full = insert(&*store, successor_of_two(10, parent, 1)).unwrap_err();
     assert!(matches!(full, StorageError::Full { what: "commitments", .. }));
 }
@@ -425,11 +435,9 @@ fn handovers_and_rivals_of_one_height_keep_their_order_of_arrival(make: Make<'_>
         assert_eq!(insert(&*store, handover.clone()).unwrap(), Inserted::New);
     }
     let hashes = |list: &[Preconfirmation]| list.iter().map(Preconfirmation::hash).collect::<Vec<_>>();
-    assert_eq!(store.children(&parent).unwrap(), hashes(&rivals));
-    let found: Vec<_> = store.handovers(2).unwrap().iter().map(|stored| stored.hash()).collect();
-    assert_eq!(found, hashes(&handovers));
-    assert_eq!(store.children(&B256::ZERO).unwrap(), [parent]);
-    assert_eq!(store.children(&B256::repeat_byte(9)).unwrap(), [B256::ZERO; 0]);
+    let found: Vec<_> = store.at(2).unwrap().into_iter().map(|stored| stored.hash()).collect();
+    let (even, odd): (Vec<_>, Vec<_>) = found.chunks(2).map(|pair| (pair[0], pair[1])).unzip();
+    assert_eq!((even, odd), (hashes(&rivals), hashes(&handovers)));
 }
 
 fn what_is_read_is_what_was_inserted(make: Make<'_>) {
@@ -454,7 +462,7 @@ fn a_discarded_list_is_missing_and_can_be_put_again(make: Make<'_>) {
         assert!(store.put(5, list.clone()).unwrap());
         assert!(store.discard(&hash).unwrap());
         assert!(!store.contains(&hash).unwrap());
-        assert_eq!((store.get(&hash), store.txlist_usage()), (Ok(None), Ok((0, 0))));
+        assert_eq!((store.get(&hash), store.stats().unwrap().txlist_bytes), (Ok(None), 0));
         assert!(!store.discard(&hash).unwrap());
         assert!(store.put(7, list.clone()).unwrap(), "it is new again");
         assert_eq!(store.get(&hash).unwrap(), Some(list));
@@ -478,7 +486,8 @@ fn many_at_once_are_inserted_in_order_and_each_is_answered(make: Make<'_>) {
     let mut many: Vec<_> = blocks.iter().map(|next| judge.linked(&*scratch, next.clone())).collect();
     many.push(judge.linked(&*scratch, block(5, 5, chain_end(&*scratch, 4), 1)));
     many.push(judge.linked(&*scratch, blocks[1].clone()));
-    let answers = store.insert_all(many);
+    let applied = store.apply(many.into()).commitments;
+    let answers: Vec<_> = applied.into_iter().map(|applied| applied.inserted).collect();
     assert_eq!(answers.len(), 5);
     assert!(answers[..3].iter().all(|answer| matches!(answer, Ok(Inserted::New))));
     assert!(matches!(answers[3], Err(StorageError::UnknownParent(_))));
@@ -490,17 +499,22 @@ fn many_lists_at_once_are_put_in_order_and_each_is_answered(make: Make<'_>) {
     let limits = StorageLimits { txlists: 4, ..StorageLimits::default() };
     let (store, list) = (make(limits), |fill| txlist(fill, 100));
     assert!(store.set_base(Base::at(0)).unwrap().is_empty());
-    let put = store.put_all([1, 2, 1, 3, 4, 5, 2].map(|fill| (u64::from(fill), list(fill))).into());
-    let put: Vec<_> = put.into_iter().map(|answer| answer.map_err(|error| error.is_retryable())).collect();
+    let put = |fills: &[u8]| {
+        let lists: Vec<_> = fills.iter().map(|fill| (u64::from(*fill), list(*fill))).collect();
+        store.apply(lists.into()).txlists
+    };
+    let first_answers = put(&[1, 2, 1, 3, 4, 5, 2]);
+    let first: Vec<_> =
+        first_answers.into_iter().map(|answer| answer.map_err(|error| error.is_retryable())).collect();
     // What is there already is no news, and what has no room does not stop those after it.
-    assert_eq!(put, [Ok(true), Ok(true), Ok(false), Ok(true), Ok(true), Err(true), Ok(false)]);
+    assert_eq!(first, [Ok(true), Ok(true), Ok(false), Ok(true), Ok(true), Err(true), Ok(false)]);
     assert!((1..=4).all(|fill| store.get(&list(fill).hash()).unwrap() == Some(list(fill))));
     assert!(!store.contains(&list(5).hash()).unwrap());
     // As soon as some are settled they make room.
     assert!(store.set_base(Base::at(2)).unwrap().is_empty());
-    let put = store.put_all([6, 7].map(|fill| (u64::from(fill), list(fill))).into());
+    let put = put(&[6, 7]);
     assert!(put.iter().all(|answer| matches!(answer, Ok(true))), "{put:?}");
-    assert_eq!(store.txlist_usage().unwrap().0, 4);
+    assert_eq!(store.stats().unwrap().txlists, 4);
 }
 
 /// Adds a block to the end of a chain that stands right below it; returns its hash.
@@ -520,8 +534,6 @@ fn counts_follow_what_is_held(make: Make<'_>) {
     let stats = store.stats().unwrap();
     assert_eq!(stats, StorageStats { commitments: 5, txlists: 2, txlist_bytes: 30, evidence: 1 });
     assert_eq!(stats.commitment_bytes(), 5 * 382);
-    assert_eq!((store.commitment_count(), store.txlist_usage()), (Ok(5), Ok((2, 30))));
-    assert_eq!(store.evidence_count(), Ok(1));
     assert!(!store.set_base(Base { number: 1, hash: Some(B256::repeat_byte(0xee)) }).unwrap().is_empty());
     let stats = store.stats().unwrap();
     assert_eq!((stats.commitments, stats.txlists), (0, 2));
@@ -539,22 +551,80 @@ fn whatever_stands_at_a_height_is_found_in_order_of_arrival(make: Make<'_>) {
     assert_eq!(store.at(3).unwrap(), []);
 }
 
-fn the_list_of_a_block_follows_the_chain(make: Make<'_>) {
-    let store = based(make);
-    // The hash that the fixtures' blocks name belongs to no list that anyone knows.
-    let (ours, theirs) = (txlist(1, 10), txlist(2, 20));
-    let naming = |list: &p2p_types::TxList, salt| Preconfirmation {
-        raw_tx_list_hash: list.hash(),
-        ..block(1, 1, B256::ZERO, salt)
-    };
-    assert_eq!(insert(&*store, naming(&ours, 1)).unwrap(), Inserted::New);
-    assert_eq!(store.txlist_of(1).unwrap(), None, "not there");
-    assert!(store.put(1, ours.clone()).unwrap() && store.put(1, theirs.clone()).unwrap());
-    assert_eq!(store.txlist_of(1).unwrap(), Some(ours));
-    let later = Preconfirmation { timestamp: U256::from(2), ..naming(&theirs, 2) };
-    assert!(matches!(insert(&*store, later).unwrap(), Inserted::Superseded { .. }));
-    assert_eq!(store.txlist_of(1).unwrap(), Some(theirs));
-    assert_eq!(store.txlist_of(2).unwrap(), None, "no such block");
+/// A block that names a list.
+fn naming(list: &TxList, block: Preconfirmation) -> Preconfirmation {
+    Preconfirmation { raw_tx_list_hash: list.hash(), ..block }
+}
+
+fn a_list_that_comes_with_its_block_is_kept_if_the_block_stands(make: Make<'_>) {
+    let (judge, store, scratch) = (Judge::default(), based(make), based(make));
+    // Two large ones, for stores that keep them apart.
+    let lists = [txlist(1, 10), txlist(2, 300_000), txlist(3, 10), txlist(4, 300_000), txlist(5, 10)];
+    let [one, loser, winner, side, other] = &lists;
+    let first = naming(one, block(1, 1, B256::ZERO, 1));
+    // One that the later one displaces in the same batch, one that never stands, and one with a list that is not its own.
+    let second = naming(loser, block(2, 2, first.hash(), 1));
+    let later = naming(winner, block(2, 9, first.hash(), 1));
+    let early = naming(side, block(2, 3, first.hash(), 1));
+    let third = naming(one, block(3, 10, later.hash(), 1));
+    let with = [(&first, one), (&second, loser), (&later, winner), (&early, side), (&third, other)];
+    let commitments = with.map(|(block, list)| {
+        let linked = judge.linked(&*scratch, block.clone());
+        assert!(scratch.insert(linked.clone()).is_ok());
+        NewCommitment { linked, txlist: Some(list.clone()) }
+    });
+    let txlists = vec![(1, other.clone()), (3, one.clone())];
+    let applied = store.apply(Batch { commitments: commitments.into(), txlists });
+    let of_lists: Vec<_> = applied.commitments.iter().map(|applied| applied.txlist.clone()).collect();
+    assert_eq!(of_lists, [Some(Ok(true)), None, Some(Ok(true)), None, None]);
+    assert!(applied.commitments.iter().all(|applied| applied.inserted.is_ok()));
+    assert_eq!(applied.txlists, [Ok(true), Ok(false)]);
+    assert_eq!(head(&*store), Some((3, third.hash())));
+    for (list, there) in lists.iter().zip([true, false, true, false, true]) {
+        assert_eq!(store.get(&list.hash()).unwrap(), there.then(|| list.clone()));
+        assert_eq!(store.contains(&list.hash()).unwrap(), there);
+    }
+    // What was refused for another branch's sake can be put later.
+    assert!(store.put(2, side.clone()).unwrap());
+}
+
+fn a_list_without_room_is_refused_and_its_block_is_not(make: Make<'_>) {
+    for bytes in [100, 300_000] {
+        let limits = StorageLimits { txlist_bytes: bytes + 50, ..StorageLimits::default() };
+        let (judge, store) = (Judge::default(), make(limits));
+        assert!(store.set_base(Base::at(0)).unwrap().is_empty());
+        assert!(store.put(1, txlist(1, 100)).unwrap());
+        let list = txlist(2, bytes);
+        let next = naming(&list, block(1, 1, B256::ZERO, 1));
+        let linked = judge.linked(&*store, next.clone());
+        let applied = store.apply(Batch {
+            commitments: vec![NewCommitment { linked: linked.clone(), txlist: Some(list.clone()) }],
+            txlists: Vec::new(),
+        });
+        let [applied] = &applied.commitments[..] else { panic!() };
+        assert_eq!(applied.inserted, Ok(Inserted::New));
+        assert!(matches!(applied.txlist, Some(Err(StorageError::Full { .. }))));
+        assert_eq!(head(&*store), Some((1, next.hash())));
+        // It comes again with its block, when there is room.
+        assert!(store.discard(&txlist(1, 100).hash()).unwrap());
+        let again = vec![NewCommitment { linked, txlist: Some(list.clone()) }];
+        let applied = store.apply(Batch { commitments: again, txlists: Vec::new() });
+        let [applied] = &applied.commitments[..] else { panic!() };
+        assert_eq!((&applied.inserted, &applied.txlist), (&Ok(Inserted::Known), &Some(Ok(true))));
+        assert_eq!(store.get(&list.hash()).unwrap(), Some(list));
+    }
+}
+
+fn the_publish_log_keeps_what_was_recorded_last(make: Make<'_>) {
+    let store = make(StorageLimits::default());
+    let hash = |number: usize| B256::from(U256::from(number));
+    assert!(!store.is_published(&hash(1)).unwrap());
+    store.record_published(&[hash(1), hash(2)]).unwrap();
+    assert!(store.is_published(&hash(1)).unwrap() && !store.is_published(&hash(3)).unwrap());
+    let more: Vec<B256> = (3..PUBLISHED + 2).map(hash).collect();
+    store.record_published(&more).unwrap();
+    assert!(!store.is_published(&hash(1)).unwrap(), "the oldest is forgotten");
+    assert!((2..PUBLISHED + 2).all(|number| store.is_published(&hash(number)).unwrap()));
 }
 
 fn evidence_is_kept_once_for_signer_height_and_kind_and_can_be_verified_again(make: Make<'_>) {
@@ -586,7 +656,7 @@ fn evidence_is_bounded_and_who_misbehaves_most_loses_first(make: Make<'_>) {
         store.evidence().unwrap().iter().map(|found| (found.signer == rare.signer(), found.block)).collect();
     found.sort_unstable();
     assert_eq!(found, [(false, 7), (false, 8), (true, 1)]);
-    assert_eq!(store.evidence_count(), Ok(3));
+    assert_eq!(store.stats().unwrap().evidence, 3);
     let none = make(StorageLimits { evidence: 0, ..StorageLimits::default() });
     assert!(!none.put_evidence(&rare).unwrap());
     assert_eq!(none.evidence().unwrap(), []);
@@ -599,7 +669,7 @@ fn evidence_outlives_what_is_pruned_and_dropped(make: Make<'_>) {
     assert!(store.put_evidence(&equivocation(1, 4, [1, 2])).unwrap());
     assert!(!store.set_base(Base { number: 3, hash: Some(B256::repeat_byte(0xee)) }).unwrap().is_empty());
     assert_eq!(store.prune_below(u64::MAX).unwrap(), 2);
-    assert_eq!(store.evidence_count(), Ok(2));
+    assert_eq!(store.stats().unwrap().evidence, 2);
 }
 
 fn hashes(stored: &[crate::StoredCommitment]) -> Vec<B256> {
@@ -630,7 +700,7 @@ fn a_withdrawn_chain_ends_lower_and_what_left_it_is_kept(make: Make<'_>) {
     assert_eq!(hashes(&store.at(3).unwrap()), [blocks[2].hash()], "kept beside the chain");
     assert!(store.by_hash(&blocks[4].hash()).unwrap().is_some());
     assert!(store.withdraw(3).unwrap().is_empty());
-    assert_eq!(store.commitment_count().unwrap(), 5);
+    assert_eq!(store.stats().unwrap().commitments, 5);
 }
 
 fn a_withdrawn_block_that_comes_again_stays_out(make: Make<'_>) {

@@ -1,6 +1,6 @@
 //! Durable state of the client, and the bounded memories beside it.
 //!
-//! The traits ([`CommitmentStore`], [`TxListStore`], [`EvidenceStore`], [`PromiseStore`]; whatever has all four is an
+//! The traits ([`CommitmentStore`], [`TxListStore`], [`EvidenceStore`], [`PromiseStore`], [`PublishLog`], together
 //! [`SdkStorage`]) are what a backend implements; [`MemoryStorage`] and, with the feature `disk`, `DiskStorage` implement
 //! them alike. Only what validation has [`Linked`](p2p_validation::Linked) can be inserted, and a conflict between two blocks
 //! of one height is a result ([`Inserted`]), never an overwrite in silence. Beside the store stand three plain structs
@@ -41,6 +41,7 @@
 pub mod conformance;
 #[cfg(feature = "disk")]
 mod disk;
+mod error;
 mod evidence;
 #[cfg(feature = "test-utils")]
 pub mod fixtures;
@@ -50,21 +51,26 @@ mod limits;
 mod memory;
 mod pending;
 mod promises;
+mod published;
+mod records;
 mod seen;
-mod sent;
 mod system;
 mod traits;
 
 #[cfg(feature = "disk")]
 pub use disk::{DiskConfig, DiskStorage, Durability, Problem, VerifyReport};
+pub use error::StorageError;
 pub use held::{Held, HeldLimits, HeldTxLists};
 pub use limits::StorageLimits;
 pub use memory::MemoryStorage;
 pub use pending::{Added, Pending, PendingLimits, PendingPool};
 pub use promises::Promise;
+pub use records::{
+    Applied, AppliedCommitment, Batch, ChainUpdate, Inserted, NewCommitment, StorageStats, StoredCommitment,
+    StoredEvidence,
+};
 pub use seen::SeenCache;
 pub use system::SystemError;
 pub use traits::{
-    ChainUpdate, CommitmentStore, EvidenceStore, Inserted, PromiseStore, SENT, SdkStorage, StorageError,
-    StorageStats, StoredCommitment, StoredEvidence, TxListStore,
+    CommitmentStore, EvidenceStore, PUBLISHED, PromiseStore, PublishLog, SdkStorage, TxListStore,
 };

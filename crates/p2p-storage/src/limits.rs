@@ -2,7 +2,7 @@
 
 use preconfirmation_types::SIGNED_COMMITMENT_BYTES;
 
-use crate::StorageError;
+use crate::{StorageError, StorageStats};
 
 /// How much a store may hold. When a limit is reached, what is below the base goes first, lowest first;
 /// what is above never goes, the insert fails instead.
@@ -40,6 +40,13 @@ impl StorageLimits {
     #[must_use]
     pub const fn with_commitment_bytes(self, bytes: usize) -> Self {
         Self { commitments: bytes / SIGNED_COMMITMENT_BYTES, ..self }
+    }
+
+    /// Whether more is held than may be, evidence aside: the limits were higher when it was stored.
+    pub(crate) const fn are_exceeded(&self, held: &StorageStats) -> bool {
+        held.commitments > self.commitments
+            || held.txlists > self.txlists
+            || held.txlist_bytes > self.txlist_bytes
     }
 
     /// Why one more commitment does not fit beside `held` ones.

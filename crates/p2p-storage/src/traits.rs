@@ -1,220 +1,15 @@
-//! What a store can do. Each trait is one capability, fallible, and usable as `dyn`.
+//! The contracts of a store. Each trait is one capability, fallible, and usable as `dyn`.
 
-use std::sync::Arc;
+use p2p_types::{Address, B256, Base, BlockNumber, Head, TxList, UnixSeconds};
+use p2p_validation::{Evidence, Linked};
 
-use p2p_types::{Address, B256, Base, BlockNumber, Head, Recovered, TxList, UnixSeconds};
-use p2p_validation::{Evidence, EvidenceRecord, Linked};
-use preconfirmation_types::SIGNED_COMMITMENT_BYTES;
+use crate::{
+    Applied, Batch, ChainUpdate, Inserted, Promise, StorageError, StorageStats, StoredCommitment,
+    StoredEvidence,
+};
 
-use crate::{Promise, SystemError};
-
-/// Hashes that [`CommitmentStore::note_sent`] remembers: of some dozens of blocks and their lists.
-pub const SENT: usize = 64;
-
-/// A store could not do what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StorageError {
-    /// Everything in the store is above the settled base, so nothing may be evicted. Raise the limit, or
-    /// declare a newer base.
-    #[error("{what} are full: {used} used, at most {limit}, and nothing below the base is left to evict")]
-    Full {
-        /// What is full.
-        what: &'static str,
-        /// What an insert would bring it to.
-        used: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// No base has been declared, so nothing can be linked to it. Call [`CommitmentStore::set_base`] first.
-    #[error("no base has been declared")]
-    NoBase,
-    /// The parent of a linked commitment is not in the store: it was judged against another store, or the
-    /// base has moved since.
-    #[error("the parent {0} is not in the store")]
-    UnknownParent(B256),
-    /// The disk has no room for this. Nothing was changed; reading goes on.
-    #[error("there is no space left on the disk")]
-    NoSpace,
-    /// The operating system failed. What was asked for may or may not have been done; asked for again, a store says
-    /// that it is there already where it has been done.
-    #[error("cannot read or write the store: {0}")]
-    Io(SystemError),
-    /// What the store kept is not what it was given. It is not served.
-    #[error("the store is corrupt: {what}")]
-    Corrupt {
-        /// What is not as it was written.
-        what: &'static str,
-    },
-    /// Another process, or another part of this one, has the store open.
-    #[error("the store is in use{}", .owner.map(|pid| format!(" by process {pid}")).unwrap_or_default())]
-    Locked {
-        /// The process, where it says so.
-        owner: Option<u32>,
-    },
-    /// A newer version of this software has written the store.
-    #[error("the store has schema {found}, this software knows up to {known}")]
-    NewerSchema {
-        /// What it has.
-        found: u32,
-        /// The newest that is known here.
-        known: u32,
-    },
-    /// The store holds the data of another chain.
-    #[error("the store belongs to the signing domain {found}")]
-    OtherDomain {
-        /// Whose data it holds.
-        found: B256,
-    },
-    /// The store was opened for reading only.
-    #[error("the store was opened for reading only")]
-    ReadOnly,
-    /// A thread panicked while it held the store.
-    #[error("the store was left behind by a panicking thread")]
-    Poisoned,
-}
-
-impl StorageError {
-    /// Whether the same call can succeed later without anybody changing the configuration.
-    #[must_use]
-    pub const fn is_retryable(&self) -> bool {
-        match self {
-            Self::Full { .. } | Self::NoSpace => true,
-            Self::Io(error) => error.is_transient(),
-            _ => false,
-        }
-    }
-}
-
-/// A commitment in the store. Cloning shares it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredCommitment {
-    /// Its height; of a handover, the height that it declines.
-    pub block: BlockNumber,
-    /// Preconfirmation hash of the block before. The commitment's own parent hash, unless the operator lets
-    /// blocks follow by height.
-    pub parent: B256,
-    /// The commitment, its signer and its hashes.
-    pub recovered: Arc<Recovered>,
-}
-
-impl StoredCommitment {
-    /// Its preconfirmation hash.
-    #[must_use]
-    pub fn hash(&self) -> B256 {
-        self.recovered.hash()
-    }
-
-    /// The hash of its transaction list, zero in a handover.
-    #[must_use]
-    pub fn txlist_hash(&self) -> B256 {
-        self.recovered.signed().preconf().raw_tx_list_hash
-    }
-
-    /// Whether it hands over without a block (EOP-only).
-    #[must_use]
-    pub fn is_handover(&self) -> bool {
-        self.recovered.signed().preconf().is_eop_only()
-    }
-
-    /// Its number and hash.
-    #[must_use]
-    pub fn head(&self) -> Head {
-        Head { number: self.block, hash: self.hash() }
-    }
-}
-
-impl From<Linked> for StoredCommitment {
-    fn from(linked: Linked) -> Self {
-        Self {
-            block: linked.block(),
-            parent: linked.parent(),
-            recovered: Arc::new(linked.recovered().clone()),
-        }
-    }
-}
-
-/// What an insert did. A conflict is a result, never an overwrite in silence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use]
-pub enum Inserted {
-    /// It is the new head, or a handover that was not known.
-    New,
-    /// It was there already; nothing changed.
-    Known,
-    /// It is linked, but another branch is the chain. Kept beside it.
-    Side,
-    /// What it stands on had been taken out of the chain by [`CommitmentStore::withdraw`], and stands again with it.
-    Restored {
-        /// The blocks that came back, lowest first, up to the new head.
-        adopted: Vec<StoredCommitment>,
-    },
-    /// With it another branch is the chain (§7). What was there is kept beside it.
-    Superseded {
-        /// The block that stood where the winning branch begins.
-        previous: B256,
-        /// Hashes that are no longer in the chain, lowest first, `previous` included.
-        dropped: Vec<B256>,
-        /// The blocks that took their place, lowest first, up to the new head. The one that was inserted need not be
-        /// among them.
-        adopted: Vec<StoredCommitment>,
-    },
-}
-
-/// How the chain has changed, other than by an insert.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ChainUpdate {
-    /// What is no longer in the chain, lowest first.
-    pub dropped: Vec<StoredCommitment>,
-    /// What has come into the chain, lowest first.
-    pub adopted: Vec<StoredCommitment>,
-}
-
-impl ChainUpdate {
-    /// Whether the chain is as before.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.dropped.is_empty() && self.adopted.is_empty()
-    }
-}
-
-/// How much a store holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StorageStats {
-    /// Commitments: the chain, what is beside it, and handovers.
-    pub commitments: usize,
-    /// Transaction lists.
-    pub txlists: usize,
-    /// Bytes of transaction lists.
-    pub txlist_bytes: usize,
-    /// Pieces of evidence.
-    pub evidence: usize,
-}
-
-impl StorageStats {
-    /// Bytes of the commitments on the wire, where each has [`SIGNED_COMMITMENT_BYTES`].
-    #[must_use]
-    pub const fn commitment_bytes(&self) -> usize {
-        self.commitments.saturating_mul(SIGNED_COMMITMENT_BYTES)
-    }
-}
-
-/// A proof of misbehaviour in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredEvidence {
-    /// Who misbehaved.
-    pub signer: Address,
-    /// The height of the commitment that should not be.
-    pub block: BlockNumber,
-    /// Both commitments. [`EvidenceRecord::verify`] makes [`Evidence`] of it again.
-    pub record: EvidenceRecord,
-}
-
-impl From<&Evidence> for StoredEvidence {
-    fn from(evidence: &Evidence) -> Self {
-        Self { signer: evidence.signer(), block: evidence.block(), record: evidence.record() }
-    }
-}
+/// Hashes that [`PublishLog::record_published`] remembers: of some dozens of blocks and their lists.
+pub const PUBLISHED: usize = 64;
 
 /// Commitments: one chain above the base, the branches that it won against, and handovers.
 ///
@@ -229,18 +24,6 @@ pub trait CommitmentStore: Send + Sync {
     /// [`StorageError`]; nothing was changed then.
     fn insert(&self, commitment: Linked) -> Result<Inserted, StorageError>;
 
-    /// Inserts many, in order, and answers for each. One that fails does not stop those after it. A store
-    /// that pays for every durable write pays once for all of them.
-    fn insert_all(&self, commitments: Vec<Linked>) -> Vec<Result<Inserted, StorageError>> {
-        commitments.into_iter().map(|commitment| self.insert(commitment)).collect()
-    }
-
-    /// Whether no call ever waits for a device, because everything is in memory. A client then judges a few messages
-    /// where they arrive, looks up there what peers ask for, and spares a change of thread for each.
-    fn is_immediate(&self) -> bool {
-        false
-    }
-
     /// The block of the chain at a height.
     ///
     /// # Errors
@@ -252,12 +35,6 @@ pub trait CommitmentStore: Send + Sync {
     /// # Errors
     /// [`StorageError`] if the store cannot be read.
     fn by_hash(&self, hash: &B256) -> Result<Option<StoredCommitment>, StorageError>;
-
-    /// Hashes of the blocks, in the chain or not, that name this one as their parent, in order of arrival.
-    ///
-    /// # Errors
-    /// [`StorageError`] if the store cannot be read.
-    fn children(&self, parent: &B256) -> Result<Vec<B256>, StorageError>;
 
     /// Blocks of the chain from a height on, without a gap, at most `limit`.
     ///
@@ -271,16 +48,6 @@ pub trait CommitmentStore: Send + Sync {
     /// # Errors
     /// [`StorageError`] if the store cannot be read.
     fn at(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError>;
-
-    /// Handovers that decline a height, in order of arrival.
-    ///
-    /// # Errors
-    /// [`StorageError`] if the store cannot be read.
-    fn handovers(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
-        let mut found = self.at(block)?;
-        found.retain(|stored| stored.recovered.signed().preconf().is_eop_only());
-        Ok(found)
-    }
 
     /// The last block of the chain; none while nothing stands above the base.
     ///
@@ -326,34 +93,6 @@ pub trait CommitmentStore: Send + Sync {
     /// # Errors
     /// [`StorageError`] if the store cannot be written.
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError>;
-
-    /// Notes that the network has taken these of our own, commitments or transaction lists, by their hashes. A store
-    /// remembers the last [`SENT`]; one that remembers none, as by default, lets its owner send again what peers know.
-    ///
-    /// # Errors
-    /// [`StorageError`] if the store cannot be written.
-    fn note_sent(&self, _hashes: &[B256]) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    /// Whether this is among what was noted last.
-    ///
-    /// # Errors
-    /// [`StorageError`] if the store cannot be read.
-    fn is_sent(&self, _hash: &B256) -> Result<bool, StorageError> {
-        Ok(false)
-    }
-
-    /// How many there are: the chain, what is beside it, and handovers.
-    ///
-    /// # Errors
-    /// [`StorageError`] if the store cannot be read.
-    fn commitment_count(&self) -> Result<usize, StorageError>;
-
-    /// How many there may be; none, as by default, where that is not known.
-    fn commitment_limit(&self) -> Option<usize> {
-        None
-    }
 }
 
 /// Transaction lists, by hash.
@@ -364,12 +103,6 @@ pub trait TxListStore: Send + Sync {
     /// # Errors
     /// [`StorageError::Full`] when only lists of unsettled blocks are left and the limit is reached.
     fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError>;
-
-    /// Puts many, in order, and answers for each. One that fails does not stop those after it. A store that pays for
-    /// every durable write pays once for all of them, but for those that are large.
-    fn put_all(&self, txlists: Vec<(BlockNumber, TxList)>) -> Vec<Result<bool, StorageError>> {
-        txlists.into_iter().map(|(block, txlist)| self.put(block, txlist)).collect()
-    }
 
     /// The list with this hash; its bytes are shared.
     ///
@@ -390,12 +123,6 @@ pub trait TxListStore: Send + Sync {
     /// # Errors
     /// [`StorageError`] if the store cannot be written.
     fn discard(&self, hash: &B256) -> Result<bool, StorageError>;
-
-    /// How many there are, and how many bytes they have together.
-    ///
-    /// # Errors
-    /// [`StorageError`] if the store cannot be read.
-    fn txlist_usage(&self) -> Result<(usize, usize), StorageError>;
 }
 
 /// Proofs of misbehaviour. They outlive the commitments that they are made of: pruning, a newer base and a
@@ -416,12 +143,6 @@ pub trait EvidenceStore: Send + Sync {
     /// # Errors
     /// [`StorageError`] if the store cannot be read.
     fn evidence(&self) -> Result<Vec<StoredEvidence>, StorageError>;
-
-    /// How many pieces there are.
-    ///
-    /// # Errors
-    /// [`StorageError`] if the store cannot be read.
-    fn evidence_count(&self) -> Result<usize, StorageError>;
 }
 
 /// What the application's own signers have promised, kept apart from the chain: no base, branch, reorg or pruning of
@@ -450,27 +171,49 @@ pub trait PromiseStore: Send + Sync {
     fn keeps_promises(&self) -> bool;
 }
 
-/// All that the client needs of a store; whatever has the parts is one.
-pub trait SdkStorage: CommitmentStore + TxListStore + EvidenceStore + PromiseStore + 'static {
+/// The last commitments and transaction lists of our own that the network has taken, by hash: who publishes again after a
+/// restart need not send again what peers have. A store that remembers none, as by default, lets its owner send again.
+pub trait PublishLog: Send + Sync {
+    /// Records that the network has taken these. A store remembers the last [`PUBLISHED`].
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be written.
+    fn record_published(&self, _hashes: &[B256]) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Whether this is among what was recorded last.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store cannot be read.
+    fn is_published(&self, _hash: &B256) -> Result<bool, StorageError> {
+        Ok(false)
+    }
+}
+
+/// All that the client needs of a store.
+pub trait SdkStorage:
+    CommitmentStore + TxListStore + EvidenceStore + PromiseStore + PublishLog + 'static
+{
+    /// Stores commitments and transaction lists in one atomic step: after a crash all of it is there or nothing. As
+    /// [`insert`](CommitmentStore::insert) for each commitment, in order, then [`put`](TxListStore::put) for each list. A
+    /// list that comes with a commitment is put if that is part of the chain after all of them are inserted.
+    fn apply(&self, batch: Batch) -> Applied;
+
     /// How much it holds.
     ///
     /// # Errors
     /// [`StorageError`] if the store cannot be read.
-    fn stats(&self) -> Result<StorageStats, StorageError> {
-        let (commitments, (txlists, txlist_bytes)) = (self.commitment_count()?, self.txlist_usage()?);
-        Ok(StorageStats { commitments, txlists, txlist_bytes, evidence: self.evidence_count()? })
+    fn stats(&self) -> Result<StorageStats, StorageError>;
+
+    /// Whether no call ever waits for a device, because everything is in memory. A client then judges a few messages
+    /// where they arrive, looks up there what peers ask for, and spares a change of thread for each.
+    fn is_immediate(&self) -> bool {
+        false
     }
 
-    /// The transaction list of the chain's block at a height; none where the block or its list is missing.
-    ///
-    /// # Errors
-    /// [`StorageError`] if the store cannot be read.
-    fn txlist_of(&self, block: BlockNumber) -> Result<Option<TxList>, StorageError> {
-        match self.by_block(block)? {
-            Some(stored) => self.get(&stored.txlist_hash()),
-            None => Ok(None),
-        }
+    /// How many commitments there may be; none, as by default, where that is not known.
+    fn commitment_limit(&self) -> Option<usize> {
+        None
     }
 }
-
-impl<S: CommitmentStore + TxListStore + EvidenceStore + PromiseStore + 'static> SdkStorage for S {}

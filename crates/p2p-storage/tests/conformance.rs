@@ -9,8 +9,9 @@ use std::{
 };
 
 use p2p_storage::{
-    ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, Promise, PromiseStore,
-    StorageError, StorageLimits, StoredCommitment, StoredEvidence, TxListStore, conformance,
+    Applied, Batch, ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, Promise,
+    PromiseStore, PublishLog, SdkStorage, StorageError, StorageLimits, StorageStats, StoredCommitment,
+    StoredEvidence, TxListStore, conformance,
 };
 use p2p_types::{Address, B256, Base, BlockNumber, Head, TxList, UnixSeconds};
 use p2p_validation::{Evidence, Linked};
@@ -50,10 +51,6 @@ impl CommitmentStore for Forgetful {
         self.inner.by_block(block)
     }
 
-    fn children(&self, parent: &B256) -> Result<Vec<B256>, StorageError> {
-        self.inner.children(parent)
-    }
-
     fn range(&self, from: BlockNumber, limit: usize) -> Result<Vec<StoredCommitment>, StorageError> {
         self.inner.range(from, limit)
     }
@@ -85,10 +82,6 @@ impl CommitmentStore for Forgetful {
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
         self.inner.prune_below(block)
     }
-
-    fn commitment_count(&self) -> Result<usize, StorageError> {
-        self.inner.commitment_count()
-    }
 }
 
 impl TxListStore for Forgetful {
@@ -106,10 +99,6 @@ impl TxListStore for Forgetful {
 
     fn discard(&self, hash: &B256) -> Result<bool, StorageError> {
         self.inner.discard(hash)
-    }
-
-    fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
-        self.inner.txlist_usage()
     }
 }
 
@@ -139,9 +128,17 @@ impl EvidenceStore for Forgetful {
     fn evidence(&self) -> Result<Vec<StoredEvidence>, StorageError> {
         self.inner.evidence()
     }
+}
 
-    fn evidence_count(&self) -> Result<usize, StorageError> {
-        self.inner.evidence_count()
+impl PublishLog for Forgetful {}
+
+impl SdkStorage for Forgetful {
+    fn apply(&self, batch: Batch) -> Applied {
+        self.inner.apply(batch)
+    }
+
+    fn stats(&self) -> Result<StorageStats, StorageError> {
+        self.inner.stats()
     }
 }
 

@@ -118,8 +118,8 @@ fn write(folder: &Path, seed: u64) -> Result<(), Failure> {
             said.push((number, rival.hash()));
             all.push(judge.linked(&*store, rival));
         }
-        for stored in store.insert_all(all) {
-            drop(stored?);
+        for applied in store.apply(all.into()).commitments {
+            drop(applied.inserted?);
         }
         for (number, hash) in said {
             say("block", number, hash)?;

@@ -86,7 +86,7 @@ impl ChainProcessor {
     /// What has a successor is fetched by whoever hears of that.
     fn is_unpublished(&self, commitment: &Authenticated) -> Result<bool, StorageError> {
         let next = commitment.block().saturating_add(u64::from(!commitment.is_eop_only()));
-        Ok(self.ledger.by_block(next)?.is_none() && !self.ledger.is_sent(&commitment.hash())?)
+        Ok(self.ledger.by_block(next)?.is_none() && !self.ledger.is_published(&commitment.hash())?)
     }
 }
 

@@ -285,7 +285,7 @@ impl Publisher {
             let prepare = spawn_blocking(move || {
                 let txlist = TxList::new(txlist, limit)?;
                 let hash = txlist.hash();
-                let known = store.contains(&hash)? && store.is_sent(&hash)?;
+                let known = store.contains(&hash)? && store.is_published(&hash)?;
                 Ok::<_, P2pClientError>((txlist, known))
             });
             let (txlist, known) =
@@ -311,7 +311,7 @@ impl Inner {
     /// Records what was sent, so that it is not sent again. What is only queued is lost if the process dies.
     async fn record_sent(&self, sent: PublishOutcome, hashes: Vec<B256>) {
         if matches!(sent, PublishOutcome::Published { .. })
-            && let Err(error) = self.with_store(move |store| store.note_sent(&hashes)).await
+            && let Err(error) = self.with_store(move |store| store.record_published(&hashes)).await
         {
             tracing::warn!(%error, "a message that was sent may be sent again after a restart");
         }

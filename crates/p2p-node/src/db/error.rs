@@ -86,7 +86,7 @@ fn advice(error: &StorageError) -> String {
     let advice = match error {
         StorageError::Corrupt { .. } => RESTORE,
         StorageError::Locked { .. } => "stop that first",
-        StorageError::NewerSchema { .. } => "use a newer version of this program",
+        StorageError::UnknownSchema { .. } => "use the version of this program that wrote it",
         StorageError::OtherDomain { .. } => "name it with --domain",
         StorageError::NoSpace => "make room and try again",
         error if error.is_retryable() => "try again",

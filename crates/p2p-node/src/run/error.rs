@@ -187,7 +187,7 @@ const fn repair(error: &StorageError) -> &'static str {
     match error {
         StorageError::Locked { .. } => "stop that node, or choose another directory",
         StorageError::OtherDomain { .. } => "choose another directory, or give that --domain",
-        StorageError::NewerSchema { .. } => "run that version, or choose another directory",
+        StorageError::UnknownSchema { .. } => "run that version, or choose another directory",
         StorageError::Corrupt { .. } => "move it away and catch up anew; `db verify` tells what is wrong",
         _ => "let this user write there, or choose another directory",
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use p2p_storage::{
-    CommitmentStore, DiskConfig, DiskStorage, EvidenceStore, SdkStorage, TxListStore,
+    CommitmentStore, DiskConfig, DiskStorage, EvidenceStore, PublishLog, SdkStorage, TxListStore,
     fixtures::{DOMAIN, Judge, block, chain, equivocation, txlist},
 };
 use p2p_types::{B256, Base};
@@ -124,7 +124,7 @@ fn looking_at_a_store_changes_nothing_in_its_folder() {
     let path = filled(folder.path());
     // As a node leaves it that is killed: the database wants to be put in order.
     let store = open(&path);
-    store.note_sent(&[B256::repeat_byte(1)]).unwrap();
+    store.record_published(&[B256::repeat_byte(1)]).unwrap();
     let database = fs::read(path.join("store.redb")).unwrap();
     drop(store);
     fs::write(path.join("store.redb"), &database).unwrap();

@@ -97,7 +97,6 @@ impl Writer<'_> {
         let mut adopted = Vec::with_capacity(hashes.len());
         for hash in hashes {
             let (place, row) = self.find(hash)?.ok_or(StorageError::UnknownParent(*hash))?;
-            self.note_root(&row.stored)?;
             self.shift(place, CHAIN, &row)?;
             self.state.tip = Some(row.stored.head());
             adopted.push(row.stored);

@@ -91,11 +91,4 @@ impl EvidenceStore for DiskStorage {
             Ok(found)
         })
     }
-
-    fn evidence_count(&self) -> Result<usize, StorageError> {
-        self.read(|file| {
-            let len = file.open_table(EVIDENCE).map_err(fault)?.len().map_err(fault)?;
-            Ok(usize::try_from(len).unwrap_or(usize::MAX))
-        })
-    }
 }

@@ -1,17 +1,18 @@
 //! Transaction lists of a store on disk: small ones in the database, large ones in files.
 
+use hashbrown::HashMap;
 use p2p_types::{B256, BlockNumber, TxList};
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
-    DiskStorage, Durability,
+    DiskStorage, Durability, STEP,
     fault::fault,
-    files::Files,
+    files::{Claim, Files},
     state::State,
     tables::{TXLIST_BLOCKS, TXLIST_ORDER, TXLISTS},
-    writer::{Progress, Writer},
+    writer::{Prepared, Writer},
 };
-use crate::{StorageError, TxListStore};
+use crate::{Applied, Batch, StorageError, TxListStore};
 
 impl DiskStorage {
     /// Removes files that the database does not name any more, now or later.
@@ -19,31 +20,61 @@ impl DiskStorage {
         self.files.remove_doomed(&*self.source, |hash| self.contains(hash));
     }
 
-    /// Puts a list into a file of its own.
-    fn put_file(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError> {
+    /// As [`SdkStorage::apply`](crate::SdkStorage::apply): large lists go into files, then all else into one transaction.
+    pub(super) fn apply_batch(&self, batch: &Batch) -> Result<Applied, StorageError> {
         self.changeable()?;
-        let (hash, len) = (txlist.hash(), txlist.bytes().len());
-        let claim = self.files.claim(hash);
-        self.discard_rotten(&txlist)?;
-        if self.contains(&hash)? && self.write(move |writer| writer.renew_txlist(block, &hash))? {
-            return Ok(false);
-        }
-        self.room_for(len)?;
-        Files::write(&*self.source, &claim, txlist.bytes())?;
-        let put = self.name(vec![(block, txlist)], true).pop().unwrap_or(Err(StorageError::Poisoned));
-        drop(claim);
-        if put.is_err() {
-            // The error that matters is the first.
-            if self.files.remove(&*self.source, &hash, || self.contains(&hash)).is_err() {
-                self.files.doom([hash]);
-            }
-        } else if self.config.durability == Durability::Immediate {
-            // The list is stored, whatever becomes of what a crash has left.
-            if let Err(error) = self.files.sweep(&*self.source, |hash| self.contains(hash)) {
-                tracing::debug!(%error, "cannot look for files that a crash has left");
+        self.shrink()?;
+        let mut large: Vec<&TxList> = batch.lists().filter(|list| !self.is_small(list)).collect();
+        // In one order, so that no two batches wait for each other.
+        large.sort_unstable_by_key(|list| list.hash());
+        large.dedup_by_key(|list| list.hash());
+        let claims: Vec<Claim<'_>> = large.iter().map(|list| self.files.claim(list.hash())).collect();
+        // What cannot be read now is not known to be rotten; the writing says what is wrong.
+        batch.lists().for_each(|list| drop(self.discard_rotten(list)));
+        let mut files = HashMap::new();
+        for (list, claim) in large.iter().zip(&claims) {
+            if !self.contains(&list.hash())? {
+                let written = self
+                    .room_for(list.bytes().len())
+                    .and_then(|()| Files::write(&*self.source, claim, list.bytes()));
+                files.insert(list.hash(), written);
             }
         }
-        put
+        let prepared = Prepared::new(batch, files);
+        let files = prepared.files.clone();
+        let applied = self.write(move |writer| writer.apply(&prepared));
+        drop(claims);
+        self.clean_up(&files);
+        applied
+    }
+
+    /// Removes those of the files just written that no list has come to need, and looks for what a crash has left.
+    fn clean_up(&self, files: &HashMap<B256, Result<(), StorageError>>) {
+        let written = files.iter().filter(|(_, written)| written.is_ok());
+        let mut any = false;
+        for (hash, _) in written {
+            any = true;
+            if self.files.remove(&*self.source, hash, || self.contains(hash)).is_err() {
+                self.files.doom([*hash]);
+            }
+        }
+        if any
+            && self.config.durability == Durability::Immediate
+            // The lists are stored, whatever becomes of what a crash has left.
+            && let Err(error) = self.files.sweep(&*self.source, |hash| self.contains(hash))
+        {
+            tracing::debug!(%error, "cannot look for files that a crash has left");
+        }
+    }
+
+    /// Evicts what is settled in small steps where the limits have become lower since it was stored.
+    fn shrink(&self) -> Result<(), StorageError> {
+        while self.config.limits.are_exceeded(&self.state()?.stats()) {
+            if self.write(|writer| writer.shrink())? == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Forgets what is kept under the hash of a list if it is not that list any more.
@@ -71,11 +102,6 @@ impl DiskStorage {
             let settled = state.base.zip(lowest).is_some_and(|(base, lowest)| lowest <= base.number);
             if settled { Ok(()) } else { Err(full.clone()) }
         })
-    }
-
-    /// Names lists in the database, their bytes with them unless they are in files.
-    fn name(&self, lists: Vec<(BlockNumber, TxList)>, in_file: bool) -> Vec<Result<bool, StorageError>> {
-        self.write_all(lists, move |writer, (block, txlist)| writer.put(*block, txlist, in_file))
     }
 
     /// Whether the bytes of a list go into the database.
@@ -121,14 +147,14 @@ impl DiskStorage {
 }
 
 /// The tables of the lists, in a write transaction.
-struct Lists<'t> {
+pub(super) struct Lists<'t> {
     bytes: Table<'t, &'static [u8; 32], &'static [u8]>,
     blocks: Table<'t, &'static [u8; 32], (BlockNumber, u64)>,
     order: Table<'t, (BlockNumber, &'static [u8; 32]), ()>,
 }
 
 impl<'t> Lists<'t> {
-    fn open(transaction: &'t WriteTransaction) -> Result<Self, StorageError> {
+    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StorageError> {
         Ok(Self {
             bytes: transaction.open_table(TXLISTS).map_err(fault)?,
             blocks: transaction.open_table(TXLIST_BLOCKS).map_err(fault)?,
@@ -139,11 +165,6 @@ impl<'t> Lists<'t> {
 
 impl Writer<'_> {
     /// Keeps a list that is there for this block too. Whether it is there.
-    fn renew_txlist(&mut self, block: BlockNumber, hash: &B256) -> Result<bool, StorageError> {
-        let mut lists = Lists::open(self.transaction)?;
-        self.renew(&mut lists, block, hash)
-    }
-
     fn renew(
         &mut self,
         lists: &mut Lists<'_>,
@@ -162,25 +183,25 @@ impl Writer<'_> {
         Ok(true)
     }
 
-    /// As [`TxListStore::put`], as far as one step comes.
-    fn put(
+    /// As [`TxListStore::put`]. Of a list that is to be in a file, `files` says whether that has been written.
+    pub(super) fn put(
         &mut self,
+        lists: &mut Lists<'_>,
         block: BlockNumber,
         txlist: &TxList,
-        in_file: bool,
-    ) -> Result<Progress<bool>, StorageError> {
+        files: &HashMap<B256, Result<(), StorageError>>,
+    ) -> Result<bool, StorageError> {
         let (hash, bytes) = (txlist.hash(), txlist.bytes());
-        let mut lists = Lists::open(self.transaction)?;
-        if self.renew(&mut lists, block, &hash)? {
-            return Ok(Progress::Done(false));
+        if self.renew(lists, block, &hash)? {
+            return Ok(false);
         }
+        let in_file = files.get(&hash).cloned().transpose()?.is_some();
         loop {
             let State { txlists, txlist_bytes, .. } = self.state;
             match self.limits.txlists_full(txlists, txlist_bytes, bytes.len()) {
                 None => break,
-                Some(_) if self.is_tired() => return Ok(Progress::More),
-                Some(full) if !self.evict_txlist(&mut lists)? => return Err(full),
-                Some(_) => self.evicted += 1,
+                Some(full) if !self.evict_txlist(lists)? => return Err(full),
+                Some(_) => {}
             }
         }
         self.changed = true;
@@ -191,7 +212,23 @@ impl Writer<'_> {
         lists.order.insert((block, &hash.0), ()).map_err(fault)?;
         self.state.txlists = self.state.txlists.saturating_add(1);
         self.state.txlist_bytes = self.state.txlist_bytes.saturating_add(bytes.len());
-        Ok(Progress::Done(true))
+        Ok(true)
+    }
+
+    /// One step of evicting what is settled beyond the limits. Returns how much went.
+    pub(super) fn shrink(&mut self) -> Result<usize, StorageError> {
+        let mut gone = 0;
+        while gone < STEP && self.state.commitments > self.limits.commitments {
+            match self.prune_lowest(BlockNumber::MAX)? {
+                0 => break,
+                pruned => gone += pruned,
+            }
+        }
+        let mut lists = Lists::open(self.transaction)?;
+        while gone < STEP && self.limits.are_exceeded(&self.state.stats()) && self.evict_txlist(&mut lists)? {
+            gone += 1;
+        }
+        Ok(gone)
     }
 
     /// Removes the list of the lowest block if that is settled; says whether one went.
@@ -240,24 +277,8 @@ impl Writer<'_> {
 
 impl TxListStore for DiskStorage {
     fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError> {
-        self.put_all(vec![(block, txlist)]).pop().unwrap_or(Err(StorageError::Poisoned))
-    }
-
-    fn put_all(&self, txlists: Vec<(BlockNumber, TxList)>) -> Vec<Result<bool, StorageError>> {
-        let mut answers = Vec::with_capacity(txlists.len());
-        for run in txlists.chunk_by(|(_, one), (_, next)| self.is_small(one) && self.is_small(next)) {
-            match run {
-                [(block, large)] if !self.is_small(large) => {
-                    answers.push(self.put_file(*block, large.clone()));
-                }
-                small => {
-                    // What cannot be read now is not known to be rotten; the writing says what is wrong.
-                    small.iter().for_each(|(_, list)| drop(self.discard_rotten(list)));
-                    answers.extend(self.name(small.to_vec(), false));
-                }
-            }
-        }
-        answers
+        let applied = self.apply_batch(&vec![(block, txlist)].into())?;
+        applied.txlists.into_iter().next().unwrap_or(Err(StorageError::Poisoned))
     }
 
     fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {
@@ -289,10 +310,5 @@ impl TxListStore for DiskStorage {
 
     fn discard(&self, hash: &B256) -> Result<bool, StorageError> {
         self.discard_txlist(hash)
-    }
-
-    fn txlist_usage(&self) -> Result<(usize, usize), StorageError> {
-        let state = self.state()?;
-        Ok((state.txlists, state.txlist_bytes))
     }
 }

@@ -7,12 +7,11 @@ mod fault;
 mod files;
 mod group;
 mod lists;
-mod migrate;
 mod open;
 mod owner;
 mod promises;
+mod published;
 mod rows;
-mod sent;
 mod snapshot;
 mod state;
 mod stores;
@@ -39,7 +38,7 @@ use group::{Group, Ticket, Transactions, Turn, lock};
 use open::{Source, is_prepared, prepare};
 use snapshot::ReadOnlyFolder;
 use state::State;
-use writer::{Progress, Writer};
+use writer::Writer;
 
 pub use verify::{Problem, VerifyReport};
 
@@ -142,14 +141,14 @@ impl DiskStorage {
     /// the system's cache, else as fast as the disk reads. What a crash has left half done is put in order.
     ///
     /// # Errors
-    /// [`StorageError::Locked`] if somebody has it open, [`StorageError::NewerSchema`],
+    /// [`StorageError::Locked`] if somebody has it open, [`StorageError::UnknownSchema`],
     /// [`StorageError::OtherDomain`], [`StorageError::Corrupt`], or the file system's failure.
     pub fn open(folder: impl AsRef<Path>, config: DiskConfig) -> Result<Self, StorageError> {
         Self::open_source(Box::new(Folder::new(folder.as_ref())), config)
     }
 
     /// Opens a store to look at it: nothing in its folder is changed, which may be read-only. What [`open`](Self::open)
-    /// would put in order, an older schema included, is put in order in memory. Others may look at the same time, but
+    /// would put in order is put in order in memory. Others may look at the same time, but
     /// nobody may have it open to write. Whatever changes something is answered with [`StorageError::ReadOnly`].
     ///
     /// # Errors
@@ -288,25 +287,6 @@ impl DiskStorage {
         work: impl Fn(&mut Writer<'_>) -> Result<T, StorageError> + Send + Sync + 'static,
     ) -> Result<T, StorageError> {
         self.write_in(Turn::Next, work)
-    }
-
-    /// Writes one after the other, in as many steps as that takes, and answers for each.
-    fn write_all<N: Send + Sync + 'static, A: Clone + Send + 'static>(
-        &self,
-        new: Vec<N>,
-        write: impl Fn(&mut Writer<'_>, &N) -> Result<Progress<A>, StorageError> + Copy + Send + Sync + 'static,
-    ) -> Vec<Result<A, StorageError>> {
-        let (many, new) = (new.len(), Arc::<[N]>::from(new));
-        let mut answers = Vec::with_capacity(many);
-        while answers.len() < many {
-            let (rest, from) = (new.clone(), answers.len());
-            match self.write(move |writer| writer.each(rest.get(from..).unwrap_or_default(), write)) {
-                Ok(more) => answers.extend(more),
-                // Nothing of the rest can be written either.
-                Err(error) => answers.resize(many, Err(error)),
-            }
-        }
-        answers
     }
 
     fn write_in<T: Send + 'static>(

@@ -9,18 +9,16 @@ use super::{
     backend::DatabaseFile,
     fault::{fault, io_fault, retried},
     files::{FileSystem, Folder, ROOT},
-    migrate::{MIGRATIONS, Migration},
     owner::Owner,
     tables::{
-        COMMITMENTS, DOMAIN_KEY, EVIDENCE, HEIGHTS, META, PROMISES, ROOTS, SCHEMA_KEY, TXLIST_BLOCKS,
-        TXLIST_ORDER, TXLISTS,
+        COMMITMENTS, DOMAIN_KEY, EVIDENCE, HEIGHTS, META, PROMISES, SCHEMA_KEY, TXLIST_BLOCKS, TXLIST_ORDER,
+        TXLISTS,
     },
 };
 use crate::StorageError;
 
 /// The schema that this version writes.
-pub(super) const SCHEMA: u32 = 4;
-const _: () = assert!(MIGRATIONS.len() + 1 == SCHEMA as usize);
+pub(super) const SCHEMA: u32 = 1;
 
 /// Where the database comes from, and the folder around it; asked again when it has to be opened anew.
 pub(super) trait Source: FileSystem {
@@ -98,42 +96,14 @@ pub(super) fn is_prepared(database: &Database) -> Result<bool, StorageError> {
     Ok(identity(database)?.is_some_and(|(schema, _)| schema == SCHEMA))
 }
 
-/// Makes a file what this version works with: creates the tables of a new one, migrates an older one, and
-/// refuses a newer one and one of another chain.
+/// Creates the tables of a new file; refuses one of another schema or of another chain.
 pub(super) fn prepare(database: &Database, domain: &SigningDomain) -> Result<(), StorageError> {
-    prepare_with(database, domain, SCHEMA, MIGRATIONS)
-}
-
-fn prepare_with(
-    database: &Database,
-    domain: &SigningDomain,
-    schema: u32,
-    migrations: &[Migration],
-) -> Result<(), StorageError> {
-    let found = match identity(database)? {
-        None => return create(database, domain, schema),
-        Some((_, theirs)) if theirs.0 != *domain.as_bytes() => {
-            return Err(StorageError::OtherDomain { found: theirs });
-        }
-        Some((found, _)) => found,
-    };
-    if found > schema {
-        return Err(StorageError::NewerSchema { found, known: schema });
+    match identity(database)? {
+        None => create(database, domain, SCHEMA),
+        Some((_, found)) if found.0 != *domain.as_bytes() => Err(StorageError::OtherDomain { found }),
+        Some((found, _)) if found != SCHEMA => Err(StorageError::UnknownSchema { found, known: SCHEMA }),
+        Some(_) => Ok(()),
     }
-    let steps = usize::try_from(found).ok().and_then(|found| migrations.get(found.checked_sub(1)?..));
-    let steps = steps.ok_or(StorageError::Corrupt { what: "the schema version" })?;
-    if steps.is_empty() {
-        return Ok(());
-    }
-    // All steps in one transaction: a crash leaves the old file or the new one.
-    let transaction = database.begin_write().map_err(fault)?;
-    for migrate in steps {
-        migrate(&transaction)?;
-    }
-    let mut meta = transaction.open_table(META).map_err(fault)?;
-    meta.insert(SCHEMA_KEY, &schema.to_be_bytes()[..]).map_err(fault)?;
-    drop(meta);
-    transaction.commit().map_err(fault)
 }
 
 /// Schema and domain of a file; none if it is new.
@@ -164,7 +134,6 @@ fn create(database: &Database, domain: &SigningDomain, schema: u32) -> Result<()
         meta.insert(DOMAIN_KEY, &domain.as_bytes()[..]).map_err(fault)?;
         transaction.open_table(COMMITMENTS).map_err(fault)?;
         transaction.open_table(HEIGHTS).map_err(fault)?;
-        transaction.open_table(ROOTS).map_err(fault)?;
         transaction.open_table(TXLISTS).map_err(fault)?;
         transaction.open_table(TXLIST_BLOCKS).map_err(fault)?;
         transaction.open_table(TXLIST_ORDER).map_err(fault)?;
@@ -176,8 +145,6 @@ fn create(database: &Database, domain: &SigningDomain, schema: u32) -> Result<()
 
 #[cfg(test)]
 mod tests {
-    use redb::{ReadableTable, WriteTransaction};
-
     use super::*;
 
     const DOMAIN: SigningDomain = SigningDomain::PLACEHOLDER;
@@ -187,34 +154,18 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_file_and_one_of_another_chain_are_refused() {
+    fn a_file_of_another_schema_or_chain_is_refused() {
         let file = database();
-        prepare_with(&file, &DOMAIN, 1, &[]).unwrap();
-        prepare_with(&file, &DOMAIN, 1, &[]).unwrap();
+        prepare(&file, &DOMAIN).unwrap();
+        prepare(&file, &DOMAIN).unwrap();
         let other = SigningDomain::new(B256::repeat_byte(1));
         let found = B256::from(*DOMAIN.as_bytes());
-        assert_eq!(prepare_with(&file, &other, 1, &[]), Err(StorageError::OtherDomain { found }));
-        let newer = database();
-        prepare_with(&newer, &DOMAIN, 7, &[]).unwrap();
-        assert_eq!(prepare(&newer, &DOMAIN), Err(StorageError::NewerSchema { found: 7, known: SCHEMA }));
-    }
-
-    #[test]
-    fn an_older_file_is_migrated_step_by_step_or_not_at_all() {
-        const NOTES: redb::TableDefinition<'_, u32, ()> = redb::TableDefinition::new("notes");
-        fn note(transaction: &WriteTransaction, step: u32) -> Result<(), StorageError> {
-            transaction.open_table(NOTES).map_err(fault)?.insert(step, ()).map(drop).map_err(fault)
+        assert_eq!(prepare(&file, &other), Err(StorageError::OtherDomain { found }));
+        for found in [0, SCHEMA + 1] {
+            let file = database();
+            create(&file, &DOMAIN, found).unwrap();
+            let refused = StorageError::UnknownSchema { found, known: SCHEMA };
+            assert_eq!(prepare(&file, &DOMAIN), Err(refused));
         }
-        let fails: Migration = |_| Err(StorageError::Poisoned);
-        let steps: [Migration; 3] = [|t| note(t, 1), |t| note(t, 2), |t| note(t, 3)];
-        let file = database();
-        prepare_with(&file, &DOMAIN, 2, &steps[..1]).unwrap();
-        assert!(prepare_with(&file, &DOMAIN, 4, &[steps[0], steps[1], fails]).is_err());
-        assert_eq!(identity(&file).unwrap().unwrap().0, 2, "nothing of it is left");
-        prepare_with(&file, &DOMAIN, 4, &steps).unwrap();
-        assert_eq!(identity(&file).unwrap().unwrap().0, 4);
-        let notes = file.begin_read().unwrap().open_table(NOTES).unwrap();
-        let notes: Vec<u32> = notes.iter().unwrap().map(|note| note.unwrap().0.value()).collect();
-        assert_eq!(notes, [2, 3]);
     }
 }

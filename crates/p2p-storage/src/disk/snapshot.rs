@@ -30,8 +30,7 @@ struct Changed {
     pages: BTreeMap<u64, Vec<u8>>,
 }
 
-/// A file under what has been written over it. Takes the memory of the pages that were written: a few after a crash, all
-/// commitments of a store of an older schema.
+/// A file under what has been written over it. Takes the memory of the pages that were written: a few after a crash.
 #[derive(Debug)]
 pub(super) struct Snapshot<F> {
     file: F,

@@ -8,9 +8,9 @@ use super::{
     rows::{Row, checked, seal},
     tables::{CHAIN, COMMITMENTS, META, Place, TXLIST_BLOCKS},
 };
-use crate::StorageError;
+use crate::{StorageError, StorageStats};
 
-pub(super) const STATE_KEY: &str = "state";
+const STATE_KEY: &str = "state";
 
 /// How many numbers of arrival are reserved at a time. The ones left over at the end of a process are never given.
 const RESERVE: u64 = 1 << 20;
@@ -43,6 +43,12 @@ impl State {
     /// The last block of the chain, if it stands above the base.
     pub(super) fn head(&self) -> Option<Head> {
         self.tip.filter(|tip| tip.number >= self.lowest())
+    }
+
+    /// How much there is, but for evidence.
+    pub(super) fn stats(&self) -> StorageStats {
+        let Self { commitments, txlists, txlist_bytes, .. } = *self;
+        StorageStats { commitments, txlists, txlist_bytes, evidence: 0 }
     }
 
     /// The lowest height above the base.
@@ -119,14 +125,6 @@ impl State {
         }
         let mut meta = transaction.open_table(META).map_err(fault)?;
         meta.insert(STATE_KEY, &*self.encode()).map(drop).map_err(fault)
-    }
-
-    /// The record that says the same as one of schema 2, whose checksum has been split off.
-    pub(super) fn of_schema_2(old: &[u8]) -> Option<Vec<u8>> {
-        // The base, the tip, and how many commitments and lists there are, then what is still written down.
-        let (base, rest) = old.split_at_checked(1 + 8 + 32)?;
-        let (_, kept) = rest.split_at_checked(1 + 8 + 32 + 8 + 8)?;
-        (kept.len() == 8 + 8).then(|| seal(0, [base, kept].concat()))
     }
 }
 

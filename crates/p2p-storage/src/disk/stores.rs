@@ -1,20 +1,20 @@
 //! Commitments of a store on disk.
 
-use std::collections::BTreeSet;
-
 use p2p_types::{B256, Base, BlockNumber, Head};
 use p2p_validation::Linked;
-use redb::ReadableTable;
+use redb::ReadableTableMetadata;
 
 use super::{
     DiskStorage,
     fault::fault,
     group::Turn,
     rows::Row,
-    sent::sent,
-    tables::{CHAIN, COMMITMENTS, HEIGHTS, ROOTS, find, row, rows_at},
+    tables::{CHAIN, COMMITMENTS, EVIDENCE, HEIGHTS, find, row, rows_at},
 };
-use crate::{ChainUpdate, CommitmentStore, Inserted, StorageError, StoredCommitment};
+use crate::{
+    Applied, Batch, ChainUpdate, CommitmentStore, Inserted, SdkStorage, StorageError, StorageStats,
+    StoredCommitment,
+};
 
 impl DiskStorage {
     /// The lowest height from `from` on at which something is stored.
@@ -29,36 +29,12 @@ impl DiskStorage {
             Ok(next.map(|(place, _)| place.value().0))
         })
     }
-
-    /// Commitments of the heights where a parent can be missing: where a chain begins, and above what has been
-    /// pruned.
-    fn orphans(&self) -> Result<Vec<StoredCommitment>, StorageError> {
-        let rows = self.read(|file| {
-            let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
-            let lowest = commitments.first().map_err(fault)?.map(|(place, _)| place.value().0);
-            let mut heights: BTreeSet<BlockNumber> = lowest.into_iter().collect();
-            for entry in file.open_table(ROOTS).map_err(fault)?.iter().map_err(fault)? {
-                heights.insert(entry.map_err(fault)?.0.value());
-            }
-            let mut rows = Vec::new();
-            for block in heights {
-                rows.extend(rows_at(&commitments, block, &self.config.domain)?);
-            }
-            rows.sort_unstable_by_key(|(_, row)| row.arrival);
-            Ok(rows)
-        })?;
-        Ok(rows.into_iter().map(|(_, row)| row.stored).collect())
-    }
 }
 
 impl CommitmentStore for DiskStorage {
     fn insert(&self, commitment: Linked) -> Result<Inserted, StorageError> {
-        self.insert_all(vec![commitment]).pop().unwrap_or(Err(StorageError::Poisoned))
-    }
-
-    fn insert_all(&self, commitments: Vec<Linked>) -> Vec<Result<Inserted, StorageError>> {
-        let new = commitments.into_iter().map(StoredCommitment::from).collect();
-        self.write_all(new, |writer, new| writer.insert(new))
+        let applied = self.apply_batch(&vec![commitment].into())?;
+        applied.commitments.into_iter().next().map_or(Err(StorageError::Poisoned), |applied| applied.inserted)
     }
 
     fn by_block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, StorageError> {
@@ -74,15 +50,6 @@ impl CommitmentStore for DiskStorage {
             let heights = file.open_table(HEIGHTS).map_err(fault)?;
             Ok(find(&commitments, &heights, hash, &self.config.domain)?.map(|(_, row)| row.stored))
         })
-    }
-
-    fn children(&self, parent: &B256) -> Result<Vec<B256>, StorageError> {
-        let mut children = match self.by_hash(parent)? {
-            Some(parent) => self.at(parent.block.saturating_add(1))?,
-            None => self.orphans()?,
-        };
-        children.retain(|child| child.parent == *parent && !child.is_handover());
-        Ok(children.iter().map(StoredCommitment::hash).collect())
     }
 
     fn range(&self, from: BlockNumber, limit: usize) -> Result<Vec<StoredCommitment>, StorageError> {
@@ -141,21 +108,22 @@ impl CommitmentStore for DiskStorage {
             }
         }
     }
+}
 
-    fn note_sent(&self, hashes: &[B256]) -> Result<(), StorageError> {
-        let hashes = hashes.to_vec();
-        self.write(move |writer| writer.note_sent(&hashes))
+impl SdkStorage for DiskStorage {
+    fn apply(&self, batch: Batch) -> Applied {
+        self.apply_batch(&batch).unwrap_or_else(|error| batch.failed(&error))
     }
 
-    fn is_sent(&self, hash: &B256) -> Result<bool, StorageError> {
-        self.read(|file| Ok(sent(file)?.contains(hash)))
+    fn stats(&self) -> Result<StorageStats, StorageError> {
+        let evidence = self.read(|file| file.open_table(EVIDENCE).map_err(fault)?.len().map_err(fault))?;
+        Ok(StorageStats {
+            evidence: usize::try_from(evidence).unwrap_or(usize::MAX),
+            ..self.state()?.stats()
+        })
     }
 
     fn commitment_limit(&self) -> Option<usize> {
         Some(self.config.limits.commitments)
-    }
-
-    fn commitment_count(&self) -> Result<usize, StorageError> {
-        Ok(self.state()?.commitments)
     }
 }

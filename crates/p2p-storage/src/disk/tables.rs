@@ -33,8 +33,6 @@ pub(super) const COMMITMENTS: Commitments = TableDefinition::new("linked");
 /// changes a page of its own here. There are fewer pages the less an entry has, and those of one [`AGE`] lie together:
 /// what is inserted or pruned at a time changes few of them.
 pub(super) const HEIGHTS: Heights = TableDefinition::new("heights");
-/// Heights that begin a chain: a block there has a parent that the chain does not have below it.
-pub(super) const ROOTS: TableDefinition<'static, BlockNumber, ()> = TableDefinition::new("roots");
 /// The bytes of the lists.
 pub(super) const TXLISTS: TxLists = TableDefinition::new("txlists");
 /// The newest block that names a list, and its length.

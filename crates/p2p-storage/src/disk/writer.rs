@@ -1,17 +1,21 @@
 //! Changes, inside one write transaction.
 
-use p2p_types::{B256, BlockNumber, SigningDomain};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use p2p_types::{B256, BlockNumber, SigningDomain, TxList};
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
     STEP,
     fault::{fault, spoils},
+    lists::Lists,
     rows::Row,
     state::State,
-    tables::{CHAIN, COMMITMENTS, HEIGHTS, Place, ROOTS, entry, find, find_at, row, rows_at},
+    tables::{CHAIN, COMMITMENTS, HEIGHTS, Place, entry, find, find_at, row, rows_at},
 };
 use crate::{
-    Inserted, StorageError, StorageLimits, StoredCommitment,
+    Applied, AppliedCommitment, Batch, Inserted, StorageError, StorageLimits, StoredCommitment,
     fork::{Blocks as _, Choice, ForkChoice, Node, choose},
 };
 
@@ -30,17 +34,31 @@ pub(super) struct Writer<'t> {
     pub(super) limits: StorageLimits,
     pub(super) domain: SigningDomain,
     pub(super) changed: bool,
-    /// What has been evicted so far.
-    pub(super) evicted: usize,
     /// Lists in files that have lost their names.
     pub(super) files: Vec<B256>,
 }
 
-/// How far a step of the work has come.
-pub(super) enum Progress<T> {
-    Done(T),
-    /// It has removed as much as one step may.
-    More,
+/// A batch on its way into the database. Shared, because a transaction may have to be run again.
+#[derive(Clone)]
+pub(super) struct Prepared {
+    pub(super) commitments: Arc<[(StoredCommitment, Option<TxList>)]>,
+    pub(super) txlists: Arc<[(BlockNumber, TxList)]>,
+    /// Lists that are to be in files of their own: whether their files have been written. All others go into the database.
+    pub(super) files: Arc<HashMap<B256, Result<(), StorageError>>>,
+}
+
+impl Prepared {
+    pub(super) fn new(batch: &Batch, files: HashMap<B256, Result<(), StorageError>>) -> Self {
+        let commitments = batch
+            .commitments
+            .iter()
+            .map(|new| (StoredCommitment::from(new.linked.clone()), new.txlist.clone()));
+        Self {
+            commitments: commitments.collect(),
+            txlists: batch.txlists.iter().cloned().collect(),
+            files: Arc::new(files),
+        }
+    }
 }
 
 impl<'t> Writer<'t> {
@@ -61,7 +79,6 @@ impl<'t> Writer<'t> {
             limits,
             domain,
             changed: false,
-            evicted: 0,
             files: Vec::new(),
         })
     }
@@ -108,7 +125,6 @@ impl<'t> Writer<'t> {
         &mut self,
         rows: impl IntoIterator<Item = (Place, &'a StoredCommitment)>,
     ) -> Result<(), StorageError> {
-        let mut roots = self.transaction.open_table(ROOTS).map_err(fault)?;
         for (place @ (block, _), stored) in rows {
             self.changed = true;
             self.commitments.remove(place).map_err(fault)?;
@@ -118,9 +134,6 @@ impl<'t> Writer<'t> {
             let stay = rows_at(&self.commitments, block, &self.domain)?;
             if !stay.iter().any(|(_, row)| entry(&row.stored.hash(), block) == index) {
                 self.heights.remove(index).map_err(fault)?;
-            }
-            if stay.is_empty() {
-                roots.remove(block).map_err(fault)?;
             }
         }
         Ok(())
@@ -133,52 +146,50 @@ impl<'t> Writer<'t> {
         self.write((new.block, slot.unwrap_or(arrival)), &Row { arrival, stored: new.clone() })
     }
 
-    /// Writes one after the other, as far as one step comes; at least one is answered unless more must be evicted
-    /// first.
-    pub(super) fn each<N, A>(
-        &mut self,
-        new: &[N],
-        write: impl Fn(&mut Self, &N) -> Result<Progress<A>, StorageError>,
-    ) -> Result<Vec<Result<A, StorageError>>, StorageError> {
-        let mut answers = Vec::with_capacity(new.len());
-        for new in new {
-            match write(self, new) {
-                Ok(Progress::Done(answer)) => answers.push(Ok(answer)),
-                Ok(Progress::More) => break,
-                Err(error) if spoils(&error) => return Err(error),
-                Err(error) => answers.push(Err(error)),
+    /// As [`SdkStorage::apply`](crate::SdkStorage::apply).
+    pub(super) fn apply(&mut self, batch: &Prepared) -> Result<Applied, StorageError> {
+        let mut applied = Applied::default();
+        for (new, _) in &*batch.commitments {
+            let inserted = not_spoiled(self.insert(new))?;
+            applied.commitments.push(AppliedCommitment { inserted, txlist: None });
+        }
+        let has_lists = batch.commitments.iter().any(|(_, list)| list.is_some()) || !batch.txlists.is_empty();
+        if !has_lists {
+            return Ok(applied);
+        }
+        let mut lists = Lists::open(self.transaction)?;
+        for ((new, list), applied) in batch.commitments.iter().zip(&mut applied.commitments) {
+            if let Some(list) = list
+                && list.hash() == new.txlist_hash()
+                && applied.inserted.is_ok()
+                && self.canonical(new.block)? == Some(new.hash())
+            {
+                applied.txlist = Some(not_spoiled(self.put(&mut lists, new.block, list, &batch.files))?);
             }
         }
-        Ok(answers)
+        for (block, list) in &*batch.txlists {
+            applied.txlists.push(not_spoiled(self.put(&mut lists, *block, list, &batch.files))?);
+        }
+        Ok(applied)
     }
 
-    /// Whether this step may not evict any more. Each insert evicts one at most, unless the limits have shrunk.
-    pub(super) const fn is_tired(&self) -> bool {
-        self.evicted >= STEP
-    }
-
-    /// As [`CommitmentStore::insert`](crate::CommitmentStore::insert), as far as one step comes.
-    pub(super) fn insert(&mut self, new: &StoredCommitment) -> Result<Progress<Inserted>, StorageError> {
+    /// As [`CommitmentStore::insert`](crate::CommitmentStore::insert).
+    fn insert(&mut self, new: &StoredCommitment) -> Result<Inserted, StorageError> {
         if self.state.base.is_none() {
             return Err(StorageError::NoBase);
         }
         let hash = new.hash();
         if self.find_at(new.block, &hash)?.is_some() {
-            return Ok(Progress::Done(Inserted::Known));
+            return Ok(Inserted::Known);
         }
         while let Some(full) = self.limits.commitments_full(self.state.commitments) {
-            if self.is_tired() {
-                return Ok(Progress::More);
-            }
-            match self.prune_lowest(BlockNumber::MAX)? {
-                0 if self.evict(&new.parent)? => self.evicted += 1,
-                0 => return Err(full),
-                gone => self.evicted += gone,
+            if self.prune_lowest(BlockNumber::MAX)? == 0 && !self.evict(&new.parent)? {
+                return Err(full);
             }
         }
         if new.is_handover() {
             self.add(None, new)?;
-            return Ok(Progress::Done(Inserted::New));
+            return Ok(Inserted::New);
         }
         let head = new.head();
         let mut fork = self.fork.take();
@@ -186,18 +197,15 @@ impl<'t> Writer<'t> {
         *self.fork = fork;
         let inserted = match choice? {
             Choice::Side => {
-                self.note_root(new)?;
                 self.add(None, new)?;
                 Inserted::Side
             }
             Choice::Extend => {
-                self.note_root(new)?;
                 self.add(Some(CHAIN), new)?;
                 self.state.tip = Some(head);
-                return Ok(Progress::Done(Inserted::New));
+                return Ok(Inserted::New);
             }
             Choice::Switch { from, adopted } => {
-                self.note_root(new)?;
                 let dropped = self.leave_chain(from)?;
                 self.add(None, new)?;
                 let adopted = self.enter_chain(&adopted)?;
@@ -213,7 +221,7 @@ impl<'t> Writer<'t> {
         while self.fork.as_ref().is_some_and(|fork| fork.len() > self.limits.non_canonical)
             && self.evict(&hash)?
         {}
-        Ok(Progress::Done(inserted))
+        Ok(inserted)
     }
 
     /// Gives up a block beside the chain, but not `keep`; says whether there was one.
@@ -231,23 +239,6 @@ impl<'t> Writer<'t> {
         Ok(true)
     }
 
-    /// Remembers the height if this is the first block above the base and does not stand on the chain's block
-    /// below: where the hash of the settled block is not known, it may follow anything.
-    pub(super) fn note_root(&mut self, first: &StoredCommitment) -> Result<(), StorageError> {
-        if first.block != self.state.lowest() {
-            return Ok(());
-        }
-        let below = match first.block.checked_sub(1) {
-            Some(below) => self.canonical(below)?,
-            None => None,
-        };
-        if below != Some(first.parent) {
-            let mut roots = self.transaction.open_table(ROOTS).map_err(fault)?;
-            roots.insert(first.block, ()).map_err(fault)?;
-        }
-        Ok(())
-    }
-
     /// Removes heights below `below`, lowest first, as far as one step comes; says how many commitments went, zero
     /// when there are no more.
     pub(super) fn prune(&mut self, below: BlockNumber) -> Result<usize, StorageError> {
@@ -262,7 +253,7 @@ impl<'t> Writer<'t> {
     }
 
     /// Removes the lowest height if it is settled and below `below`; says how many commitments went.
-    fn prune_lowest(&mut self, below: BlockNumber) -> Result<usize, StorageError> {
+    pub(super) fn prune_lowest(&mut self, below: BlockNumber) -> Result<usize, StorageError> {
         let below = below.min(self.state.base.map_or(0, |base| base.number));
         let lowest = self.commitments.first().map_err(fault)?.map(|(place, _)| place.value().0);
         let Some(lowest) = lowest.filter(|lowest| *lowest < below) else { return Ok(0) };
@@ -272,5 +263,13 @@ impl<'t> Writer<'t> {
             self.state.tip = None;
         }
         Ok(gone.len())
+    }
+}
+
+/// The answer of one entry of a batch, unless it leaves a transaction that must not be committed.
+fn not_spoiled<T>(answer: Result<T, StorageError>) -> Result<Result<T, StorageError>, StorageError> {
+    match answer {
+        Err(error) if spoils(&error) => Err(error),
+        answer => Ok(answer),
     }
 }

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use p2p_storage::{
-    CommitmentStore, DiskConfig, DiskStorage, EvidenceStore, StorageError, StorageLimits, TxListStore,
+    CommitmentStore, DiskConfig, DiskStorage, EvidenceStore, PublishLog, SdkStorage, StorageError,
+    StorageLimits, TxListStore,
     fixtures::{DOMAIN, Judge, block, equivocation},
 };
 use p2p_types::{B256, Base, TxList};
@@ -43,12 +44,12 @@ pub(crate) fn fill(folder: &Path, mut at: impl FnMut(u64) -> Result<(), Failure>
         if number % 20 == 0 {
             all.push(judge.linked(&store, block(number, number, parent, 0)));
         }
-        for inserted in store.insert_all(all) {
-            drop(inserted?);
+        for applied in store.apply(all.into()).commitments {
+            drop(applied.inserted?);
         }
         store.put(number, list(number)?)?;
         if number % 25 == 0 {
-            store.note_sent(&[hash])?;
+            store.record_published(&[hash])?;
             store.put_evidence(&equivocation(2, number, [1, 2]))?;
             // What is settled goes in part, and leaves free pages.
             store.set_base(Base::at(number / 2))?;
@@ -136,7 +137,7 @@ fn read(store: &DiskStorage) -> Result<bool, Failure> {
     while let Some(height) = next {
         for stored in store.at(height)? {
             store.by_hash(&stored.hash())?.ok_or("a commitment is not found")?;
-            store.is_sent(&stored.hash())?;
+            store.is_published(&stored.hash())?;
         }
         next = store.next_height(height + 1)?;
     }

@@ -1,7 +1,7 @@
 //! The ledger: the only writer of the store.
 //!
 //! It stages what the judge has linked, each block with its transaction list where that is at hand, and commits all that
-//! is staged at once: a batch costs a store on disk two syncs. It also knows which blocks lack their lists, and caches
+//! is staged in one atomic step. It also knows which blocks lack their lists, and caches
 //! the lists that no block names yet. What a commit changes, it reports to [`Effects`], after the store has it.
 
 mod health;
@@ -12,7 +12,7 @@ mod txlists;
 use std::sync::Arc;
 
 use p2p_storage::{
-    ChainUpdate, HeldLimits, HeldTxLists, Inserted, Promise, SdkStorage, StorageError, StoredCommitment,
+    Batch, ChainUpdate, HeldLimits, HeldTxLists, Inserted, Promise, SdkStorage, StorageError, StoredCommitment,
     StoredEvidence,
 };
 use p2p_types::{Address, B256, Base, BlockNumber, Head, Origin, TxList, UnixSeconds};
@@ -111,8 +111,8 @@ impl Ledger {
     }
 
     /// Whether the network has taken one of our own commitments.
-    pub(super) fn is_sent(&self, hash: &B256) -> Result<bool, StorageError> {
-        self.store.is_sent(hash)
+    pub(super) fn is_published(&self, hash: &B256) -> Result<bool, StorageError> {
+        self.store.is_published(hash)
     }
 
     /// What a signer of ours has promised for a window.
@@ -143,16 +143,23 @@ impl Ledger {
             return Ok(Vec::new());
         }
         let before = self.store.head()?;
-        let commitments = staged.iter().map(|staged| staged.linked.clone()).collect();
+        let own = |staged: &Staged| Some((staged.stored.block, staged.txlist.clone()?));
+        let batch = Batch {
+            commitments: staged.iter().map(|staged| staged.linked.clone().into()).collect(),
+            txlists: staged.iter().filter_map(own).collect(),
+        };
         let spans = staged.iter().map(|staged| &staged.span);
-        let answers = store_span(spans).in_scope(|| self.store.insert_all(commitments));
+        let applied = store_span(spans).in_scope(|| self.store.apply(batch));
+        let mut lists = applied.txlists.into_iter();
+        let answers = applied.commitments.into_iter().map(|applied| applied.inserted);
         let (mut committed, mut txlists) = (Vec::with_capacity(staged.len()), Vec::new());
         for (Staged { stored, txlist, origin, span, .. }, answer) in staged.into_iter().zip(answers) {
             let (_entered, hash) = (span.entered(), stored.hash());
+            let list = txlist.and_then(|txlist| Some((stored.block, txlist, lists.next()?)));
             let became = match answer {
                 Ok(inserted) => {
                     self.store_works(out);
-                    txlists.extend(txlist.map(|txlist| (stored.block, txlist)));
+                    txlists.extend(list);
                     self.inserted(stored, inserted, origin, out)
                 }
                 // A child of what could not be stored shares its fate, and one of what had to go meanwhile.

@@ -44,21 +44,22 @@ pub(in crate::chain) enum TxListOutcome {
 }
 
 impl Ledger {
-    /// Stores the lists of the blocks that have just become part of the chain, from what was staged with them and from the
-    /// orphans, and reports those that are missing. What was staged is stored, whichever branch is the chain.
+    /// Stores the orphaned lists of the blocks that have just become part of the chain, reports these, those that were stored
+    /// with their blocks, whichever branch is the chain, and those that are missing.
     pub(super) fn attach_txlists(
         &mut self,
-        staged: Vec<(BlockNumber, TxList)>,
+        staged: Vec<(BlockNumber, TxList, Result<bool, StorageError>)>,
         out: &mut Effects,
     ) -> Result<(), StorageError> {
         let applied = std::mem::take(&mut self.applied);
         let mut attachments: Vec<Attachment> = Vec::new();
         let mut places: HashMap<B256, Option<usize>> = HashMap::new();
         let is_news = true;
-        for (block, txlist) in staged {
-            let (hash, stored) = (txlist.hash(), self.readable(&txlist.hash(), out)?.is_some());
-            places.insert(hash, Some(attachments.len()));
-            attachments.push(Attachment { block, txlist, is_news: !stored });
+        let mut answers = Vec::new();
+        for (block, txlist, answer) in staged {
+            places.insert(txlist.hash(), Some(attachments.len()));
+            attachments.push(Attachment { block, txlist, is_news: answer != Ok(false) });
+            answers.push(answer);
         }
         let beside = attachments.len();
         for Applied { stored, .. } in &applied {
@@ -80,8 +81,8 @@ impl Ledger {
             }
         }
         // A list that is in the store already is put again, so that it stays as long as its newest block.
-        let puts = attachments.iter().map(|list| (list.block, list.txlist.clone())).collect();
-        let answers = self.put_all(applied.iter().map(|applied| &applied.span), puts);
+        let puts = attachments.iter().skip(beside).map(|list| (list.block, list.txlist.clone())).collect();
+        answers.append(&mut self.put_all(applied.iter().map(|applied| &applied.span), puts));
         let mut attached: Vec<_> = attachments.into_iter().zip(answers).collect();
         for Applied { stored, origin, span } in applied {
             let (_entered, hash) = (span.entered(), stored.txlist_hash());
@@ -163,7 +164,7 @@ impl Ledger {
         messages: impl ExactSizeIterator<Item = &'a Span>,
         puts: Vec<(BlockNumber, TxList)>,
     ) -> Vec<Result<bool, StorageError>> {
-        if puts.is_empty() { Vec::new() } else { store_span(messages).in_scope(|| self.store.put_all(puts)) }
+        if puts.is_empty() { Vec::new() } else { store_span(messages).in_scope(|| self.store.apply(puts.into()).txlists) }
     }
 
     /// Reports a list that the store has taken or refused, and that these blocks lacked.

@@ -207,7 +207,7 @@ fn handovers_of_one_height_do_not_fill_the_store() {
         let eop = Preconfirmation { proposal_id: U256::from(n), ..second(BASE + 11, honest[9].hash(), 0) };
         told += count(&rig.gossip_second(&eop), "handover");
     }
-    assert_eq!((told, rig.store.commitment_count().unwrap()), (1, 11));
+    assert_eq!((told, rig.store.stats().unwrap().commitments), (1, 11));
     for height in 2..=10_u64 {
         let parent = honest[usize::try_from(height - 2).unwrap()].hash();
         told += count(&rig.gossip_second(&second(BASE + height, parent, 0)), "handover");
@@ -227,7 +227,7 @@ fn siblings_of_one_height_make_few_events_and_what_is_built_on_is_admitted() {
         |n: u64| Preconfirmation { proposal_id: U256::from(n), ..second(BASE + 11, honest[9].hash(), 5) };
     let events: usize = (0..1_000).map(|n| rig.gossip_second(&sibling(n)).events.len()).sum();
     assert!(events <= 12, "{events} events");
-    assert_eq!(rig.store.commitment_count().unwrap(), 13, "three of them");
+    assert_eq!(rig.store.stats().unwrap().commitments, 13, "three of them");
     // One that came too late is named by a block of the next turn: it is fetched, and stands.
     rig.elect(&[3, 2, 1]);
     rig.set_base(Base::at(BASE));

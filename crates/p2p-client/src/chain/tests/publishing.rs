@@ -113,7 +113,7 @@ fn a_block_published_twice_is_no_news_even_when_it_would_be_late() {
     let mut rig = Rig::new();
     let first = &chain(1)[0];
     assert!(matches!(rig.local(first, None).0, PublishDecision::Stored));
-    rig.store.note_sent(&[first.hash()]).unwrap();
+    rig.store.record_published(&[first.hash()]).unwrap();
     assert!(matches!(rig.local(first, None).0, PublishDecision::AlreadyStored));
     assert!(matches!(rig.local(first, Some(list(1))).0, PublishDecision::Stored), "its list is news");
     let (judged, effects) = published_late(&rig, first);
@@ -152,6 +152,6 @@ fn what_has_not_gone_out_is_still_to_be_sent_while_that_is_of_use() {
     let over = block(BASE + 3, blocks[1].hash(), 0);
     assert!(matches!(rig.local(&over, None).0, PublishDecision::Stored));
     assert!(matches!(rig.local(&over, None).0, PublishDecision::Unpublished));
-    rig.store.note_sent(&[over.hash()]).unwrap();
+    rig.store.record_published(&[over.hash()]).unwrap();
     assert!(matches!(rig.local(&over, None).0, PublishDecision::AlreadyStored));
 }

@@ -218,12 +218,14 @@ fn a_rotten_list_is_replaced_when_it_is_put_again_or_discarded() {
     // Missing altogether.
     let path = medium.tree().into_keys().next().unwrap();
     super::FileSystem::remove(&medium, &path).unwrap();
-    assert_eq!(store.put_all(vec![(3, txlist(1, 50)), (3, large.clone())]), [Ok(true), Ok(true)]);
+    let again = store.apply(vec![(3, txlist(1, 50)), (3, large.clone())].into());
+    assert_eq!(again.txlists, [Ok(true), Ok(true)]);
     rot();
     assert_eq!(store.discard(&large.hash()), Ok(true));
     assert_eq!((store.get(&large.hash()), names(&medium).len()), (Ok(None), 0));
     assert_eq!(store.put(4, large.clone()), Ok(true));
-    assert_eq!(store.txlist_usage(), Ok((2, 50 + large.bytes().len())));
+    let stats = store.stats().unwrap();
+    assert_eq!((stats.txlists, stats.txlist_bytes), (2, 50 + large.bytes().len()));
     assert!(store.verify().unwrap().is_sound());
     // A small one of a store whose lists were files once.
     rot();
