@@ -8,41 +8,38 @@ use crate::SystemError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// Everything in the store is above the settled base, so nothing may be evicted. Raise the limit, or
-    /// declare a newer base.
+    /// The limit is reached and nothing at or below the base is left to evict. Raise the limit or declare a newer base.
     #[error("{what} are full: {used} used, at most {limit}, and nothing below the base is left to evict")]
     Full {
-        /// What is full.
+        /// Which limit is reached.
         what: &'static str,
-        /// What an insert would bring it to.
+        /// Usage with the new entry.
         used: usize,
         /// The limit.
         limit: usize,
     },
-    /// No base has been declared, so nothing can be linked to it. Call [`CommitmentStore::set_base`] first.
+    /// No base has been declared. Call [`CommitmentStore::set_base`](crate::CommitmentStore::set_base) first.
     #[error("no base has been declared")]
     NoBase,
-    /// The parent of a linked commitment is not in the store: it was judged against another store, or the
-    /// base has moved since.
+    /// The parent of a linked commitment is not stored: it was validated against another store, or the base has moved since.
     #[error("the parent {0} is not in the store")]
     UnknownParent(B256),
-    /// The disk has no room for this. Nothing was changed; reading goes on.
+    /// The disk is full. Nothing was changed; reading goes on.
     #[error("there is no space left on the disk")]
     NoSpace,
-    /// The operating system failed. What was asked for may or may not have been done; asked for again, a store says
-    /// that it is there already where it has been done.
+    /// A call of the operating system failed. The change may or may not be stored; a retry reports what is already there.
     #[error("cannot read or write the store: {0}")]
     Io(SystemError),
-    /// What the store kept is not what it was given. It is not served.
+    /// Stored data is damaged. It is not served.
     #[error("the store is corrupt: {what}")]
     Corrupt {
-        /// What is not as it was written.
+        /// What is damaged.
         what: &'static str,
     },
-    /// Another process, or another part of this one, has the store open.
+    /// The store is open in another process, or elsewhere in this one.
     #[error("the store is in use{}", .owner.map(|pid| format!(" by process {pid}")).unwrap_or_default())]
     Locked {
-        /// The process, where it says so.
+        /// The process, if known.
         owner: Option<u32>,
     },
     /// Another version of this software has written the store.
@@ -56,19 +53,19 @@ pub enum StorageError {
     /// The store holds the data of another chain.
     #[error("the store belongs to the signing domain {found}")]
     OtherDomain {
-        /// Whose data it holds.
+        /// The signing domain of the store.
         found: B256,
     },
     /// The store was opened for reading only.
     #[error("the store was opened for reading only")]
     ReadOnly,
-    /// A thread panicked while it held the store.
-    #[error("the store was left behind by a panicking thread")]
+    /// A thread panicked while it had the store locked.
+    #[error("a thread panicked while it had the store locked")]
     Poisoned,
 }
 
 impl StorageError {
-    /// Whether the same call can succeed later without anybody changing the configuration.
+    /// Whether the same call can succeed later with the same configuration.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! What both stores do with evidence.
+//! Keys and eviction order of evidence, shared by both stores.
 
 use p2p_types::{Address, BlockNumber};
 use p2p_validation::Evidence;
@@ -6,12 +6,12 @@ use p2p_validation::Evidence;
 /// Signer, height of the second commitment, label of the kind.
 pub(crate) type EvidenceKey = (Address, BlockNumber, &'static str);
 
-/// There is one piece for each of these.
+/// The key of a piece of evidence.
 pub(crate) const fn evidence_key(evidence: &Evidence) -> EvidenceKey {
     (evidence.signer(), evidence.block(), evidence.kind().label())
 }
 
-/// What must go when there is too much, of keys in order.
+/// The key to evict at the limit, of sorted keys.
 pub(crate) fn first_of_the_worst(keys: impl Iterator<Item = EvidenceKey>) -> Option<EvidenceKey> {
     let keys: Vec<_> = keys.collect();
     let worst = keys.chunk_by(|a, b| a.0 == b.0).max_by_key(|of_signer| of_signer.len())?;

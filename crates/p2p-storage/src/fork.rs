@@ -1,128 +1,58 @@
-//! Fork choice (§7): which of several branches above the base is the chain.
+//! Fork choice (§7): which branch above the base is the canonical chain.
 //!
-//! At each fork, from the base upwards, the child stands whose subtree is best by, in this order: the most turns along a
-//! path of it (a turn is an uninterrupted run of blocks of one signer), the later window of the child, the highest
-//! block, the later timestamp of the child, the lower hash. So the chain is a function of the set of linked blocks, and
-//! one elected signer displaces at most one turn of others, whatever it signs and whenever it shows it.
+//! At each fork, from the base upwards, the child with the best subtree is canonical. Subtrees are compared by the most
+//! turns along a path (a turn is an uninterrupted run of blocks of one signer), then by the later window of the child, the
+//! highest block, the later timestamp of the child, and the lower hash. So the chain is a function of the set of linked
+//! blocks, not of their arrival, and one elected signer displaces at most one turn of others.
 //!
-//! [`ForkChoice`] keeps what the decision needs of the blocks beside the chain, so that a new block costs the length of
-//! its own branch, however long the chain is; [`evaluate`] decides about a whole set at once, where a base or L1 has
-//! changed it. Both know nothing of how a store keeps its blocks.
+//! [`ForkChoice`] is incremental: it keeps an index of the non-canonical blocks, so that a new block costs the length of its
+//! own branch, however long the chain is. [`evaluate`] decides about a whole set, after a base or an L1 reorg has changed
+//! it. Neither knows how a store keeps its blocks.
 
-use std::{cmp::Reverse, collections::BTreeSet};
+mod evaluate;
+mod rank;
 
-use hashbrown::{HashMap, HashSet};
-use p2p_types::{Address, B256, BlockNumber, U256};
+use std::collections::BTreeSet;
 
-use crate::{StorageError, StoredCommitment};
+use hashbrown::HashMap;
+use p2p_types::{Address, B256, BlockNumber};
 
-/// What fork choice needs to know of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Node {
-    pub(crate) hash: B256,
-    pub(crate) parent: B256,
-    pub(crate) block: BlockNumber,
-    pub(crate) signer: Address,
-    /// The end of its submission window, in seconds.
-    pub(crate) window: u64,
-    /// Its time, in seconds.
-    pub(crate) timestamp: u64,
-    /// Its anchor on L1.
-    pub(crate) anchor: BlockNumber,
-    /// L1 has replaced its anchor: it stands only below a block that does not have this mark.
-    pub(crate) withdrawn: bool,
-}
+use crate::StorageError;
+use rank::{Rank, Reach, own_reach};
 
-impl Node {
-    pub(crate) fn new(stored: &StoredCommitment, withdrawn: bool) -> Self {
-        let preconf = stored.recovered.signed().preconf();
-        // What is stored has passed the rules, by which these fit 64 bits.
-        let number = |value: U256| u64::try_from(value).unwrap_or(u64::MAX);
-        Self {
-            hash: stored.hash(),
-            parent: stored.parent,
-            block: stored.block,
-            signer: stored.recovered.signer(),
-            window: number(preconf.submission_window_end),
-            timestamp: number(preconf.timestamp),
-            anchor: number(preconf.anchor_block_number),
-            withdrawn,
-        }
-    }
-}
+pub(crate) use evaluate::{evaluate, standing, withdrawn_by};
+pub(crate) use rank::Node;
 
-/// What the decision needs to see of a store: its blocks above the base. Handovers are none.
+/// The view of a store that fork choice takes: its blocks above the base, without handovers.
 pub(crate) trait Blocks {
     /// The lowest height above the base.
     fn lowest(&self) -> BlockNumber;
-    /// The height of the chain's last block; none while nothing stands above the base.
+    /// The height of the head; none while the chain above the base is empty.
     fn head(&self) -> Option<BlockNumber>;
-    /// The hash of the chain's block at a height.
+    /// The hash of the canonical block at a height.
     fn canonical(&self, block: BlockNumber) -> Result<Option<B256>, StorageError>;
-    /// The chain's block at a height.
+    /// The canonical block at a height.
     fn canonical_node(&self, block: BlockNumber) -> Result<Option<Node>, StorageError>;
-    /// Who signed the blocks of the chain, in order of height.
+    /// The signers of the canonical blocks, in order of height.
     fn canonical_signers(&self) -> Result<Vec<(BlockNumber, Address)>, StorageError>;
-    /// The blocks beside the chain, in order of height.
+    /// The non-canonical blocks, in order of height.
     fn non_canonical(&self) -> Result<Vec<Node>, StorageError>;
 }
 
 /// What a new block does to the chain.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// It stands on the head.
+    /// It extends the head.
     Extend,
-    /// The chain stays as it is.
-    Side,
-    /// From this height on the chain is these blocks, lowest first. The new one need not be among them.
+    /// It is not canonical, and the chain stays as it is.
+    NonCanonical,
+    /// A reorg: from this height on the chain is these blocks, lowest first. The new one need not be among them.
     Switch { from: BlockNumber, adopted: Vec<B256> },
 }
 
-/// How far a subtree reaches: its deepest turn, counted from the base, and its highest block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Reach {
-    turn: u64,
-    block: BlockNumber,
-}
-
-impl Reach {
-    fn max(self, other: Option<Self>) -> Self {
-        other.map_or(self, |other| Self {
-            turn: self.turn.max(other.turn),
-            block: self.block.max(other.block),
-        })
-    }
-
-    fn union(one: Option<Self>, other: Option<Self>) -> Option<Self> {
-        one.map_or(other, |one| Some(one.max(other)))
-    }
-}
-
-/// By what siblings are compared; the greatest stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    turns: u64,
-    window: u64,
-    highest: BlockNumber,
-    timestamp: u64,
-    hash: Reverse<B256>,
-}
-
-impl Rank {
-    fn new(node: &Node, turn: u64, reach: Reach) -> Self {
-        Self {
-            turns: reach.turn.saturating_sub(turn).saturating_add(1),
-            window: node.window,
-            highest: reach.block,
-            timestamp: node.timestamp,
-            hash: Reverse(node.hash),
-        }
-    }
-}
-
-/// A block beside the chain.
+/// A non-canonical block.
 #[derive(Debug, Clone, Copy)]
-struct Side {
+struct Entry {
     node: Node,
     /// The number of its turn, counted from the base.
     turn: u64,
@@ -130,7 +60,7 @@ struct Side {
     reach: Option<Reach>,
 }
 
-impl Side {
+impl Entry {
     fn new(node: Node, turn: u64) -> Self {
         Self { node, turn, reach: own_reach(&node, turn) }
     }
@@ -140,31 +70,27 @@ impl Side {
     }
 }
 
-fn own_reach(node: &Node, turn: u64) -> Option<Reach> {
-    (!node.withdrawn).then_some(Reach { turn, block: node.block })
-}
-
-/// Decides about one new block after the other. Built from the store when the first block comes that does not extend the
-/// chain; from then on it must be told of every change.
+/// The index of non-canonical blocks. Built from the store with the first block that does not extend the head; from then on
+/// it must be told of every change.
 #[derive(Debug, Default)]
 pub(crate) struct ForkChoice {
-    /// The turns of the chain: where each begins, and whose it is.
+    /// The turns of the canonical chain: the height where each begins, and its signer.
     turns: Vec<(BlockNumber, Address)>,
-    /// The number of the first of them: earlier ones are below the base.
+    /// The number of the first of `turns`; earlier ones are below the base.
     first_turn: u64,
-    sides: HashMap<B256, Side>,
-    /// Blocks beside the chain by their parent.
+    entries: HashMap<B256, Entry>,
+    /// Non-canonical blocks by their parent.
     children: HashMap<B256, Vec<B256>>,
-    /// Blocks beside the chain whose parent is in it or is the base, with their heights.
+    /// The roots of non-canonical branches, whose parent is canonical or the base, by height.
     roots: BTreeSet<(BlockNumber, B256)>,
-    /// Blocks beside the chain that each signer has.
+    /// How many non-canonical blocks each signer has.
     by_signer: HashMap<Address, usize>,
 }
 
-/// Decides about a new block that is linked and not known yet.
+/// Decides about a linked block that is not in the store.
 ///
 /// # Errors
-/// [`StorageError::UnknownParent`] if its parent is not there; nothing is noted then. Other errors leave nothing built.
+/// [`StorageError::UnknownParent`] if its parent is not there; the index is unchanged then. Other errors drop the index.
 pub(crate) fn choose(
     fork: &mut Option<ForkChoice>,
     store: &impl Blocks,
@@ -186,7 +112,7 @@ pub(crate) fn choose(
         Some(known) => known,
         None => ForkChoice::build(store)?,
     };
-    if !on_chain && !known.sides.contains_key(&new.parent) {
+    if !on_chain && !known.entries.contains_key(&new.parent) {
         *fork = Some(known);
         return Err(StorageError::UnknownParent(new.parent));
     }
@@ -196,7 +122,7 @@ pub(crate) fn choose(
 }
 
 impl ForkChoice {
-    /// What a store holds now.
+    /// Builds the index from a store.
     pub(crate) fn build(store: &impl Blocks) -> Result<Self, StorageError> {
         let mut fork = Self::default();
         for (block, signer) in store.canonical_signers()? {
@@ -208,26 +134,26 @@ impl ForkChoice {
                 Some(below) => store.canonical(below)? == Some(node.parent),
                 None => false,
             };
-            if on_chain || fork.sides.contains_key(&node.parent) {
+            if on_chain || fork.entries.contains_key(&node.parent) {
                 fork.add(node, on_chain);
             }
         }
         Ok(fork)
     }
 
-    /// How many blocks there are beside the chain.
+    /// How many non-canonical blocks there are.
     pub(crate) fn len(&self) -> usize {
-        self.sides.len()
+        self.entries.len()
     }
 
-    /// The chain goes on.
+    /// The chain was extended.
     pub(crate) fn extend(&mut self, block: BlockNumber, signer: Address) {
         if self.turns.last().is_none_or(|(_, last)| *last != signer) {
             self.turns.push((block, signer));
         }
     }
 
-    /// The chain's turn at a height; none below what is known of it.
+    /// The turn of the canonical block at a height; none below the known turns.
     fn turn_at(&self, block: BlockNumber) -> Option<(u64, Address)> {
         let index = self.turns.partition_point(|(first, _)| *first <= block).checked_sub(1)?;
         let (_, signer) = self.turns.get(index)?;
@@ -239,32 +165,32 @@ impl ForkChoice {
         parent.map_or(first, |(turn, before)| turn.saturating_add(u64::from(before != signer)))
     }
 
-    /// Notes a block beside the chain; returns the one at which its branch leaves the chain.
+    /// Adds a non-canonical block. Returns the root of its branch.
     fn add(&mut self, node: Node, on_chain: bool) -> B256 {
         let parent = if on_chain {
             node.block.checked_sub(1).and_then(|below| self.turn_at(below))
         } else {
-            self.sides.get(&node.parent).map(|parent| (parent.turn, parent.node.signer))
+            self.entries.get(&node.parent).map(|parent| (parent.turn, parent.node.signer))
         };
-        let side = Side::new(node, Self::turn_on(parent, self.first_turn, node.signer));
-        self.put(side);
+        let entry = Entry::new(node, Self::turn_on(parent, self.first_turn, node.signer));
+        self.put(entry);
         if on_chain {
             self.roots.insert((node.block, node.hash));
         }
         self.raise(node.hash)
     }
 
-    fn put(&mut self, side: Side) {
-        let Node { hash, parent, signer, .. } = side.node;
-        if self.sides.insert(hash, side).is_none() {
+    fn put(&mut self, entry: Entry) {
+        let Node { hash, parent, signer, .. } = entry.node;
+        if self.entries.insert(hash, entry).is_none() {
             self.children.entry(parent).or_default().push(hash);
             *self.by_signer.entry(signer).or_default() += 1;
         }
     }
 
-    fn take(&mut self, hash: &B256) -> Option<Side> {
-        let side = self.sides.remove(hash)?;
-        let Node { parent, block, signer, .. } = side.node;
+    fn take(&mut self, hash: &B256) -> Option<Entry> {
+        let entry = self.entries.remove(hash)?;
+        let Node { parent, block, signer, .. } = entry.node;
         self.roots.remove(&(block, *hash));
         if let Some(siblings) = self.children.get_mut(&parent) {
             siblings.retain(|other| other != hash);
@@ -278,54 +204,55 @@ impl ForkChoice {
                 self.by_signer.remove(&signer);
             }
         }
-        Some(side)
+        Some(entry)
     }
 
-    /// Tells the ancestors of a block how far it reaches; returns the lowest of them beside the chain.
+    /// Propagates the reach of a block to its ancestors. Returns the root of its branch.
     fn raise(&mut self, hash: B256) -> B256 {
-        let (mut at, mut reach) = (hash, self.sides.get(&hash).and_then(|side| side.reach));
-        while let Some(parent) = self.sides.get(&at).map(|side| side.node.parent)
-            && let Some(side) = self.sides.get_mut(&parent)
+        let (mut at, mut reach) = (hash, self.entries.get(&hash).and_then(|entry| entry.reach));
+        while let Some(parent) = self.entries.get(&at).map(|entry| entry.node.parent)
+            && let Some(entry) = self.entries.get_mut(&parent)
         {
-            side.reach = Reach::union(side.reach, reach);
-            (at, reach) = (parent, side.reach);
+            entry.reach = Reach::union(entry.reach, reach);
+            (at, reach) = (parent, entry.reach);
         }
         at
     }
 
     fn insert(&mut self, store: &impl Blocks, new: Node, on_chain: bool) -> Result<Choice, StorageError> {
         let root = self.add(new, on_chain);
-        let Some((from, rank)) = self.sides.get(&root).and_then(|side| Some((side.node.block, side.rank()?)))
+        let Some((from, rank)) =
+            self.entries.get(&root).and_then(|entry| Some((entry.node.block, entry.rank()?)))
         else {
-            return Ok(Choice::Side);
+            return Ok(Choice::NonCanonical);
         };
-        // Only this fork can be decided otherwise: at those below, what the chain's child reaches has grown with it.
+        // Only the fork at the root can change: at forks below it, the canonical child's reach has grown as well.
         if let (Some(rival), Some(head)) = (store.canonical_node(from)?, store.head())
             && self.canonical_rank(&rival, head) > Some(rank)
         {
-            return Ok(Choice::Side);
+            return Ok(Choice::NonCanonical);
         }
         let adopted = self.best_path(root);
         self.switch(store, from, &adopted)?;
         Ok(Choice::Switch { from, adopted })
     }
 
-    /// The rank of a block of the chain among its siblings, where the chain ends at `head`.
+    /// The rank of a canonical block among its siblings, where the chain ends at `head`.
     fn canonical_rank(&self, node: &Node, head: BlockNumber) -> Option<Rank> {
         let ((turn, _), (last_turn, _)) = (self.turn_at(node.block)?, self.turn_at(head)?);
         let mut reach = Reach { turn: last_turn, block: head };
         for (_, root) in self.roots.range((node.block.saturating_add(1), B256::ZERO)..) {
-            reach = reach.max(self.sides.get(root).and_then(|side| side.reach));
+            reach = reach.max(self.entries.get(root).and_then(|entry| entry.reach));
         }
         Some(Rank::new(node, turn, reach))
     }
 
-    /// From a block beside the chain upwards, the best child of each.
+    /// The best path from the root of a non-canonical branch to a leaf.
     fn best_path(&self, root: B256) -> Vec<B256> {
         let mut path = vec![root];
         let mut at = root;
         while let Some((_, best)) =
-            self.children_of(&at).filter_map(|hash| Some((self.sides.get(hash)?.rank()?, *hash))).max()
+            self.children_of(&at).filter_map(|hash| Some((self.entries.get(hash)?.rank()?, *hash))).max()
         {
             path.push(best);
             at = best;
@@ -337,7 +264,7 @@ impl ForkChoice {
         self.children.get(hash).into_iter().flatten()
     }
 
-    /// The chain goes through `adopted` from this height on; what it was there now stands beside it.
+    /// Makes `adopted` canonical from this height on, and the canonical blocks there non-canonical.
     fn switch(
         &mut self,
         store: &impl Blocks,
@@ -347,52 +274,52 @@ impl ForkChoice {
         let mut left = Vec::new();
         for block in from..=store.head().unwrap_or_default() {
             let node = store.canonical_node(block)?;
-            left.extend(node.and_then(|node| Some(Side::new(node, self.turn_at(block)?.0))));
+            left.extend(node.and_then(|node| Some(Entry::new(node, self.turn_at(block)?.0))));
         }
-        // Branches that left the chain above are now part of this one.
+        // Roots above become inner blocks of the branch that leaves the chain.
         self.roots.split_off(&(from.saturating_add(1), B256::ZERO));
         while self.turns.last().is_some_and(|(first, _)| *first >= from) {
             self.turns.pop();
         }
         for hash in adopted {
-            if let Some(side) = self.take(hash) {
-                self.extend(side.node.block, side.node.signer);
+            if let Some(entry) = self.take(hash) {
+                self.extend(entry.node.block, entry.node.signer);
             }
         }
         let beside: Vec<B256> = adopted.iter().flat_map(|hash| self.children_of(hash)).copied().collect();
         for hash in beside {
-            self.roots.extend(self.sides.get(&hash).map(|side| (side.node.block, hash)));
+            self.roots.extend(self.entries.get(&hash).map(|entry| (entry.node.block, hash)));
         }
         self.roots.extend(left.first().map(|lowest| (from, lowest.node.hash)));
-        for side in left.into_iter().rev() {
-            self.put(side);
-            self.reach_anew(side.node.hash);
+        for entry in left.into_iter().rev() {
+            self.put(entry);
+            self.update_reach(entry.node.hash);
         }
         Ok(())
     }
 
-    /// Says anew how far the subtree of a block reaches, by its children; returns whether that is another answer.
-    fn reach_anew(&mut self, hash: B256) -> bool {
-        let Some(side) = self.sides.get(&hash) else { return false };
-        let children = self.children_of(&hash).filter_map(|child| self.sides.get(child));
-        let reach =
-            children.fold(own_reach(&side.node, side.turn), |reach, child| Reach::union(reach, child.reach));
-        let changed = side.reach != reach;
-        if let Some(side) = self.sides.get_mut(&hash) {
-            side.reach = reach;
+    /// Recomputes the reach of a block from its children. Returns whether it has changed.
+    fn update_reach(&mut self, hash: B256) -> bool {
+        let Some(entry) = self.entries.get(&hash) else { return false };
+        let children = self.children_of(&hash).filter_map(|child| self.entries.get(child));
+        let reach = children
+            .fold(own_reach(&entry.node, entry.turn), |reach, child| Reach::union(reach, child.reach));
+        let changed = entry.reach != reach;
+        if let Some(entry) = self.entries.get_mut(&hash) {
+            entry.reach = reach;
         }
         changed
     }
 
-    /// The base has moved up along the chain; `gone` does not stand on it any more.
+    /// The base has moved up along the chain, and `gone` has been removed.
     pub(crate) fn settle(&mut self, lowest: BlockNumber, gone: &[B256]) {
         for hash in gone {
             self.take(hash);
         }
         let settled: Vec<B256> = self
-            .sides
+            .entries
             .values()
-            .map(|side| side.node)
+            .map(|entry| entry.node)
             .filter(|node| node.block < lowest)
             .map(|node| node.hash)
             .collect();
@@ -404,98 +331,27 @@ impl ForkChoice {
         self.first_turn = self.first_turn.saturating_add(over as u64);
     }
 
-    /// Gives up a block beside the chain on which nothing stands: of the signer who has most of them, the one of the
-    /// lowest rank. Not `keep`, on which something is about to stand. Says which, and its height.
+    /// Evicts a non-canonical leaf: of the signer with the most non-canonical blocks, the one of the lowest rank. Spares
+    /// `keep`, which is about to get a child. Returns its height and hash.
     pub(crate) fn evict(&mut self, keep: &B256) -> Option<(BlockNumber, B256)> {
         let (worst, _) = self.by_signer.iter().max_by_key(|(signer, count)| (**count, **signer))?;
         let leaves = || {
-            self.sides
+            self.entries
                 .values()
-                .filter(|side| side.node.hash != *keep && !self.children.contains_key(&side.node.hash))
+                .filter(|entry| entry.node.hash != *keep && !self.children.contains_key(&entry.node.hash))
         };
-        let least = |side: &&Side| (side.rank(), side.node.hash);
-        let gone = leaves().filter(|side| side.node.signer == *worst).min_by_key(least);
+        let least = |entry: &&Entry| (entry.rank(), entry.node.hash);
+        let gone = leaves().filter(|entry| entry.node.signer == *worst).min_by_key(least);
         let gone = gone.or_else(|| leaves().min_by_key(least))?.node;
         self.take(&gone.hash);
         let mut at = gone.parent;
-        while self.reach_anew(at)
-            && let Some(side) = self.sides.get(&at)
+        while self.update_reach(at)
+            && let Some(entry) = self.entries.get(&at)
         {
-            at = side.node.parent;
+            at = entry.node.parent;
         }
         Some((gone.block, gone.hash))
     }
-}
-
-/// The chain that stands of all these blocks, which come in order of height and of which those at `lowest` stand on the
-/// base: its hashes, lowest first.
-pub(crate) fn evaluate(lowest: BlockNumber, nodes: &[Node]) -> Vec<B256> {
-    let mut children: HashMap<B256, Vec<usize>> = HashMap::new();
-    let mut roots = Vec::new();
-    for (index, node) in nodes.iter().enumerate() {
-        let siblings =
-            if node.block == lowest { &mut roots } else { children.entry(node.parent).or_default() };
-        siblings.push(index);
-    }
-    // From the highest down: the turns from a block on, itself included, and the highest block above it.
-    let mut reached: Vec<Option<Reach>> = vec![None; nodes.len()];
-    for (index, node) in nodes.iter().enumerate().rev() {
-        let mut reach = own_reach(node, 1);
-        for child in children.get(&node.hash).into_iter().flatten() {
-            let above = reached.get(*child).copied().flatten().zip(nodes.get(*child));
-            let above = above.map(|(above, child)| Reach {
-                turn: above.turn.saturating_add(u64::from(child.signer != node.signer)),
-                ..above
-            });
-            reach = Reach::union(reach, above);
-        }
-        if let Some(slot) = reached.get_mut(index) {
-            *slot = reach;
-        }
-    }
-    let best = |siblings: &[usize]| {
-        let ranked = siblings.iter().filter_map(|index| {
-            let (node, reach) = (nodes.get(*index)?, reached.get(*index).copied().flatten()?);
-            Some((Rank::new(node, 1, reach), node.hash))
-        });
-        ranked.max().map(|(_, hash)| hash)
-    };
-    let mut chain = Vec::new();
-    let mut next = best(&roots);
-    while let Some(hash) = next {
-        chain.push(hash);
-        next = children.get(&hash).and_then(|children| best(children));
-    }
-    chain
-}
-
-/// Of these blocks above a base, in order of height, those that stand on it; where its hash is not known, all at the
-/// lowest height do. The others contradict it.
-pub(crate) fn standing(lowest: BlockNumber, settled: Option<B256>, nodes: &[Node]) -> HashSet<B256> {
-    let mut standing = HashSet::new();
-    for node in nodes {
-        let stands = if node.block == lowest {
-            settled.is_none_or(|settled| settled == node.parent)
-        } else {
-            standing.contains(&node.parent)
-        };
-        if stands {
-            standing.insert(node.hash);
-        }
-    }
-    standing
-}
-
-/// The blocks that go out of the chain with the L1 blocks from `anchor` on, of all above the base, in order of height:
-/// those that are anchored there, and what stands on them.
-pub(crate) fn withdrawn_by(anchor: BlockNumber, nodes: &[Node]) -> HashSet<B256> {
-    let mut withdrawn = HashSet::new();
-    for node in nodes {
-        if !node.withdrawn && (node.anchor >= anchor || withdrawn.contains(&node.parent)) {
-            withdrawn.insert(node.hash);
-        }
-    }
-    withdrawn
 }
 
 #[cfg(all(test, feature = "test-utils"))]

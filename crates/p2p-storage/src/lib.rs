@@ -1,8 +1,8 @@
-//! Durable state of the client, and the bounded memories beside it.
+//! Storage of the client, and the bounded caches beside it.
 //!
 //! The traits ([`CommitmentStore`], [`TxListStore`], [`EvidenceStore`], [`PromiseStore`], [`PublishLog`], together
 //! [`SdkStorage`]) are what a backend implements; [`MemoryStorage`] and, with the feature `disk`, `DiskStorage` implement
-//! them alike. Only what validation has [`Linked`](p2p_validation::Linked) can be inserted, and a conflict between two blocks
+//! them. Only what validation has [`Linked`](p2p_validation::Linked) can be inserted, and a conflict between two blocks
 //! of one height is a result ([`Inserted`]), never an overwrite in silence. Beside the store stand three plain structs
 //! that take `now`: [`PendingPool`] (what waits), [`HeldTxLists`] (lists that no commitment names yet) and
 //! [`SeenCache`] (message ids).
@@ -18,7 +18,7 @@
 //! /// What a sidecar's own store is asked to do with each valid block.
 //! fn keep(store: &dyn CommitmentStore, block: Linked) -> Result<Option<Head>, StorageError> {
 //!     match store.insert(block)? {
-//!         Inserted::New | Inserted::Known | Inserted::Side => {}
+//!         Inserted::New | Inserted::Known | Inserted::NonCanonical => {}
 //!         Inserted::Restored { adopted } => println!("{} blocks are back", adopted.len()),
 //!         Inserted::Superseded { previous, adopted, .. } => {
 //!             println!("{previous} has lost against a branch of {} blocks", adopted.len());

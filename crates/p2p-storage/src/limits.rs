@@ -4,25 +4,25 @@ use preconfirmation_types::SIGNED_COMMITMENT_BYTES;
 
 use crate::{StorageError, StorageStats};
 
-/// How much a store may hold. When a limit is reached, what is below the base goes first, lowest first;
-/// what is above never goes, the insert fails instead.
+/// Limits of a store. At a limit, settled data is evicted, lowest height first. Unsettled data is never evicted; the insert
+/// fails instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StorageLimits {
-    /// Commitments: the chain, what is beside it, and handovers. Each has 382 bytes on the wire, about 700 in memory.
+    /// Commitments: canonical blocks, non-canonical blocks and handovers. 382 bytes each on the wire, about 700 in memory.
     pub commitments: usize,
-    /// Of these, blocks above the base that are not in the chain. Of the signer who has most of them, one on which
-    /// nothing stands goes first, and the chain goes before all of them where `commitments` is reached.
+    /// Non-canonical blocks above the base. At the limit, the signer with the most of them loses a leaf. They are evicted
+    /// before an insert fails for `commitments`.
     pub non_canonical: usize,
     /// Transaction lists.
     pub txlists: usize,
     /// Bytes of transaction lists.
     pub txlist_bytes: usize,
-    /// Pieces of evidence. Of these, the signer with the most loses the one of its lowest height.
+    /// Pieces of evidence. At the limit, the signer with the most loses the one of its lowest height.
     pub evidence: usize,
 }
 
 impl Default for StorageLimits {
-    /// 100,000 commitments (about 70 MiB in memory), 4,096 of them not in the chain, as many transaction lists as
+    /// 100,000 commitments (about 70 MiB in memory), 4,096 of them non-canonical, as many transaction lists as
     /// commitments, 1 GiB of those, 1,024 pieces of evidence.
     fn default() -> Self {
         Self {
@@ -36,13 +36,13 @@ impl Default for StorageLimits {
 }
 
 impl StorageLimits {
-    /// With as many commitments as have these bytes on the wire.
+    /// These limits with as many commitments as have so many bytes on the wire.
     #[must_use]
     pub const fn with_commitment_bytes(self, bytes: usize) -> Self {
         Self { commitments: bytes / SIGNED_COMMITMENT_BYTES, ..self }
     }
 
-    /// Whether more is held than may be, evidence aside: the limits were higher when it was stored.
+    /// Whether more is stored than allowed, evidence aside: the limits were higher when it was stored.
     pub(crate) const fn are_exceeded(&self, held: &StorageStats) -> bool {
         held.commitments > self.commitments
             || held.txlists > self.txlists

@@ -1,4 +1,4 @@
-//! A store in memory: the same semantics as one on disk, gone with the process.
+//! The store in memory: the same semantics as the one on disk, without durability.
 
 mod chain;
 mod txlists;
@@ -23,7 +23,7 @@ use crate::{
 use chain::Chain;
 use txlists::TxLists;
 
-/// Commitments that one step of pruning removes at least, where there are as many.
+/// Commitments that pruning removes before it lets other threads in.
 const PRUNE_STEP: usize = 256;
 
 /// A bounded store in memory.

@@ -1,13 +1,13 @@
-//! What the application's own signers have promised.
+//! Promises of the application's own signers: what the slashing guard compares.
 
 use p2p_types::{Address, B256, BlockNumber, Misbehaviour, UnixSeconds};
 use p2p_validation::Authenticated;
 
-/// Promises that a store keeps at most: of weeks, where they are pruned as they should be.
+/// Limit of stored promises: weeks of them, if they are pruned.
 pub(crate) const MAX_PROMISES: usize = 1 << 20;
 
-/// One of our own signers has promised this: it must not promise anything else for the same height of the same window,
-/// nor a block after it has handed over.
+/// A promise of one of our own signers. It must not sign another block of the same height and window, nor a block after it
+/// has handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Promise {
     /// The end of the submission window.
@@ -38,7 +38,7 @@ impl From<&Authenticated> for Promise {
 }
 
 impl Promise {
-    /// What both would prove if one signer had made this promise and the other one.
+    /// The misbehaviour that both promises of one signer would prove.
     #[must_use]
     pub fn conflicts_with(&self, other: &Self) -> Option<Misbehaviour> {
         let one_turn = (self.window_end, self.signer) == (other.window_end, other.signer);
@@ -51,9 +51,9 @@ impl Promise {
         (self.forbids(other) || other.forbids(self)).then_some(Misbehaviour::BlockAfterEop)
     }
 
-    /// Whether this hands over below the other, which makes a block.
+    /// Whether this is a handover that forbids the other, a block above it.
     const fn forbids(&self, other: &Self) -> bool {
-        // At a height that it declines, both are an equivocation.
+        // At the height of the handover itself, both are an equivocation.
         self.eop && !other.eop_only && other.block > self.block
     }
 }

@@ -1,4 +1,4 @@
-//! What goes into a store and comes out of it.
+//! The data types of the store: commitments, batches, and the outcome of a change.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl StoredCommitment {
         self.recovered.signed().preconf().raw_tx_list_hash
     }
 
-    /// Whether it hands over without a block (EOP-only).
+    /// Whether it is a handover without a block (EOP-only).
     #[must_use]
     pub fn is_handover(&self) -> bool {
         self.recovered.signed().preconf().is_eop_only()
@@ -56,7 +56,7 @@ impl From<Linked> for StoredCommitment {
     }
 }
 
-/// What an insert did. A conflict is a result, never an overwrite in silence.
+/// What an insert did. A conflict between blocks is reported, not overwritten.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Inserted {
@@ -64,36 +64,36 @@ pub enum Inserted {
     New,
     /// It was there already; nothing changed.
     Known,
-    /// It is linked, but another branch is the chain. Kept beside it.
-    Side,
-    /// What it stands on had been taken out of the chain by [`CommitmentStore::withdraw`], and stands again with it.
+    /// Another branch is canonical. The block is kept as non-canonical.
+    NonCanonical,
+    /// Its ancestors had been withdrawn ([`CommitmentStore::withdraw`](crate::CommitmentStore::withdraw)), and are canonical
+    /// again with it.
     Restored {
         /// The blocks that came back, lowest first, up to the new head.
         adopted: Vec<StoredCommitment>,
     },
-    /// With it another branch is the chain (§7). What was there is kept beside it.
+    /// A reorg: another branch is canonical now (§7). The blocks that it replaces are kept as non-canonical.
     Superseded {
-        /// The block that stood where the winning branch begins.
+        /// The block that was canonical where the new branch begins.
         previous: B256,
-        /// Hashes that are no longer in the chain, lowest first, `previous` included.
+        /// Hashes of the blocks that are no longer canonical, lowest first, `previous` included.
         dropped: Vec<B256>,
-        /// The blocks that took their place, lowest first, up to the new head. The one that was inserted need not be
-        /// among them.
+        /// The blocks that replace them, lowest first, up to the new head. The inserted one need not be among them.
         adopted: Vec<StoredCommitment>,
     },
 }
 
-/// How the chain has changed, other than by an insert.
+/// How the canonical chain has changed, other than by an insert.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChainUpdate {
-    /// What is no longer in the chain, lowest first.
+    /// Blocks that are no longer canonical, lowest first.
     pub dropped: Vec<StoredCommitment>,
-    /// What has come into the chain, lowest first.
+    /// Blocks that became canonical, lowest first.
     pub adopted: Vec<StoredCommitment>,
 }
 
 impl ChainUpdate {
-    /// Whether the chain is as before.
+    /// Whether the chain is unchanged.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.dropped.is_empty() && self.adopted.is_empty()
@@ -103,7 +103,7 @@ impl ChainUpdate {
 /// How much a store holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StorageStats {
-    /// Commitments: the chain, what is beside it, and handovers.
+    /// Commitments: canonical blocks, non-canonical blocks and handovers.
     pub commitments: usize,
     /// Transaction lists.
     pub txlists: usize,
@@ -114,14 +114,14 @@ pub struct StorageStats {
 }
 
 impl StorageStats {
-    /// Bytes of the commitments on the wire, where each has [`SIGNED_COMMITMENT_BYTES`].
+    /// Size of the commitments on the wire, [`SIGNED_COMMITMENT_BYTES`] each.
     #[must_use]
     pub const fn commitment_bytes(&self) -> usize {
         self.commitments.saturating_mul(SIGNED_COMMITMENT_BYTES)
     }
 }
 
-/// A proof of misbehaviour in the store.
+/// A stored proof of misbehaviour.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvidence {
     /// Who misbehaved.
@@ -143,8 +143,8 @@ impl From<&Evidence> for StoredEvidence {
 pub struct NewCommitment {
     /// What validation has linked.
     pub linked: Linked,
-    /// The list that it names. It is stored if the block is part of the chain once the batch is; any other list is
-    /// ignored.
+    /// The list that it names. It is stored if the block is canonical once the batch is applied. A list that the commitment
+    /// does not name is ignored.
     pub txlist: Option<TxList>,
 }
 
@@ -157,9 +157,9 @@ impl From<Linked> for NewCommitment {
 /// What is stored in one atomic step ([`SdkStorage::apply`](crate::SdkStorage::apply)).
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// Blocks and handovers, in order: one may be the parent of those after it.
+    /// Blocks and handovers, in order: parents before their children.
     pub commitments: Vec<NewCommitment>,
-    /// Lists of blocks that are in the store already, each with the highest block that names it.
+    /// Lists of blocks that are stored already, each with the highest block that names it.
     pub txlists: Vec<(BlockNumber, TxList)>,
 }
 
@@ -176,7 +176,7 @@ impl From<Vec<(BlockNumber, TxList)>> for Batch {
 }
 
 impl Batch {
-    /// All lists, those that come with commitments first. One that its commitment does not name is left out.
+    /// All lists that can be stored, those of commitments first.
     pub fn lists(&self) -> impl Iterator<Item = &TxList> {
         let with = self.commitments.iter().filter_map(|new| {
             let named = new.linked.recovered().signed().preconf().raw_tx_list_hash;
@@ -185,7 +185,7 @@ impl Batch {
         with.chain(self.txlists.iter().map(|(_, list)| list))
     }
 
-    /// The answer of a store that can do nothing of it.
+    /// The outcome when the store can apply nothing.
     pub fn failed(&self, error: &StorageError) -> Applied {
         let commitment = || AppliedCommitment { inserted: Err(error.clone()), txlist: None };
         Applied {
@@ -201,17 +201,16 @@ impl Batch {
 pub struct AppliedCommitment {
     /// What the insert did.
     pub inserted: Result<Inserted, StorageError>,
-    /// Of a list that came with it and is kept: whether it is new. None if there was no list for it, or the block is
-    /// not in the chain.
+    /// Whether its list is new, or why it was refused. None if it came without its list, or is not canonical.
     pub txlist: Option<Result<bool, StorageError>>,
 }
 
-/// What became of a [`Batch`], in its order. An entry that was refused has changed nothing and does not stop the others.
+/// The outcome of a [`Batch`], in its order. A refused entry changes nothing and does not stop the others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Applied {
-    /// Of each commitment.
+    /// For each commitment.
     pub commitments: Vec<AppliedCommitment>,
-    /// Of each list, whether it is new.
+    /// For each list, whether it is new.
     pub txlists: Vec<Result<bool, StorageError>>,
 }

@@ -1,4 +1,4 @@
-//! The memory of what was seen.
+//! The cache of message ids that were seen.
 
 use std::time::{Duration, Instant};
 

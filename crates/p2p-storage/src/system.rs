@@ -1,4 +1,4 @@
-//! What the operating system said, as an error that can be copied and compared.
+//! Errors of the operating system that can be cloned and compared.
 
 use std::{fmt, io};
 

@@ -1,4 +1,4 @@
-//! Places in the chain of preconfirmations.
+//! Block numbers, the head and the base of the chain of preconfirmations.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// An L2 block number that has been checked to fit 64 bits.
 pub type BlockNumber = u64;
 
-/// The newest block that is linked to the base without a gap.
+/// The head: the last canonical block, linked to the base without a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Head {
     /// Its number.
@@ -23,8 +23,10 @@ impl fmt::Display for Head {
     }
 }
 
-/// The L2 block that the contracts have settled, as the application declares it. Linkage starts right
-/// above; nothing at or below is ever replaced.
+/// The base: the latest L2 block that the contracts on L1 have settled, as the application declares it.
+///
+/// The chain of preconfirmations is linked from the base upwards. Blocks at or below it are final here: fork choice and
+/// reorgs change only what is above, and only what is settled may be pruned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Base {
     /// Its number.

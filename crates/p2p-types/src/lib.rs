@@ -1,8 +1,8 @@
 //! The client's vocabulary: events, commands, sync status, message ids, heights and time.
 //!
-//! This crate sits right above [`preconfirmation_types`] and below everything that acts. It has types and
-//! no behaviour, so that the rules, the store, the sync machine and the client can be versioned apart and
-//! still speak of the same things. What its users meet of the wire is re-exported here.
+//! This crate sits above [`preconfirmation_types`] and below validation, storage, catch-up and the client. It has types
+//! without behaviour, so that those crates are versioned independently and share one vocabulary. The wire types that its
+//! users need are re-exported here.
 //!
 //! ```
 //! use p2p_types::{Base, HeadSyncStatus, MessageId, SdkEvent, Topic};

@@ -1,10 +1,10 @@
-//! Names of gossip messages.
+//! Ids of gossip messages inside the client.
 
 use preconfirmation_types::{B256, Topic, TxList, keccak256};
 use serde::{Deserialize, Serialize};
 
-/// The name under which the client remembers a gossip message: its topic and a hash of its payload.
-/// (The id that gossipsub uses on the wire knows no topic and is the network's own business.)
+/// The id by which the client deduplicates a gossip message: its topic and a hash of its payload. The message id of
+/// gossipsub, which does not include the topic, is a matter of the network layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MessageId {
     /// Where it was published.

@@ -1,17 +1,16 @@
-//! What a preconfer can do wrong so that its own signatures prove it.
+//! Misbehaviour of preconfers that their own signatures prove.
 
 use serde::{Deserialize, Serialize};
 
-/// What a preconfer did that two of its commitments prove (§7).
+/// Misbehaviour that two commitments of one preconfer prove (§7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Misbehaviour {
-    /// It signed two contents for one height of one window.
+    /// Two different commitments for one height of one window.
     Equivocation,
-    /// It signed a block of a window that it had handed over (EOP): at or above a height that it declined,
-    /// or above its last block. Heights tell the order, not arrival. A block at the very height that it
-    /// declined is an equivocation too.
+    /// A block in a window that its signer had handed over (EOP): at or above a height that it declined, or above its last
+    /// block. The order is by height, not by arrival. A block at the height that it declined is an equivocation as well.
     BlockAfterEop,
 }
 

@@ -1,4 +1,4 @@
-//! What goes in and out of the client.
+//! Events that the client emits and commands that it takes.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{Base, BlockNumber, Head, HeadSyncStatus, Misbehaviour, Missing, Origin};
 
-/// Something that happened. Cloning shares the payload.
+/// An event of the client. Cloning shares the payload.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -50,18 +50,17 @@ pub enum SdkEvent {
         /// Where it came from.
         origin: Origin,
     },
-    /// Blocks were replaced: the signer of one equivocated, a later commitment built on another (§7), or
-    /// the base contradicts them.
-    /// The blocks that take their place follow as `Commitment`s.
+    /// A reorg: the signer of a block equivocated, a later commitment was built on another branch (§7), or the base
+    /// contradicts the chain. The blocks that replace them follow as `Commitment` events.
     Reorg {
         /// Preconfirmation hashes of the blocks that are no longer in the chain, lowest first.
         dropped: Vec<B256>,
         /// Height of the lowest of them.
         from: BlockNumber,
     },
-    /// L1 has replaced blocks that blocks of the chain are anchored to: those and all that build on them have
-    /// left the chain, and do not come back until something signed since stands on them, or L1 has their anchors
-    /// again. Catch-up asks for what stands there now.
+    /// L1 has replaced blocks that blocks of the chain are anchored to. These and their descendants have left the chain, until
+    /// a block signed since is built on them, or their anchors are canonical again. Catch-up asks peers for the blocks that
+    /// replace them.
     L1Reorg {
         /// The lowest L1 block that was replaced.
         anchor: BlockNumber,
@@ -70,8 +69,7 @@ pub enum SdkEvent {
         /// Preconfirmation hashes of the blocks that have left the chain, lowest first.
         affected: Vec<B256>,
     },
-    /// A preconfer has signed what it should not have signed both (§7). Told once for each signer, window
-    /// and kind.
+    /// A preconfer has signed two commitments that contradict each other (§7). Emitted once for each signer, window and kind.
     Evidence {
         /// What it did.
         kind: Misbehaviour,
@@ -84,8 +82,7 @@ pub enum SdkEvent {
         /// The commitment that should not be.
         second: Arc<Recovered>,
     },
-    /// A commitment has waited too long for what it needs to be judged, and is given up. Catch-up may still
-    /// bring it.
+    /// A pending commitment has expired before it could be validated. Catch-up may still deliver it.
     DeferredTooLong {
         /// Its height.
         block: BlockNumber,
@@ -94,17 +91,16 @@ pub enum SdkEvent {
         /// What did not come.
         waited_for: Missing,
     },
-    /// Intake of gossip and of catch-up has stopped because a lossless handler is slow, or goes on. What
-    /// peers send meanwhile waits in the network's bounded queue; beyond that it is ignored, which costs them
-    /// nothing.
+    /// Ingestion of gossip and of catch-up has paused because a lossless subscriber is slow, or has resumed. Messages of peers
+    /// wait in the network's bounded queue meanwhile; beyond that they are ignored, without a penalty.
     Backpressure {
-        /// Whether intake stands still.
+        /// Whether ingestion is paused.
         paused: bool,
         /// Events that wait for the slowest handler beyond its queue.
         waiting: usize,
     },
-    /// The store cannot take everything, or can again. Nothing that was told as stored is lost, and what it did not take
-    /// is fetched again.
+    /// The store fails or fills up, or has recovered. Nothing that was reported as stored is lost; what it refused is fetched
+    /// again.
     Storage {
         /// What is wrong; none when it is over.
         trouble: Option<StorageTrouble>,
@@ -114,7 +110,7 @@ pub enum SdkEvent {
         /// The head; none while the chain above the base is empty.
         head: Option<Head>,
     },
-    /// Catch-up moved on.
+    /// The sync status has changed.
     Status {
         /// Where it stands.
         status: HeadSyncStatus,
@@ -132,7 +128,7 @@ pub enum SdkEvent {
 }
 
 impl SdkEvent {
-    /// Its kind in a word, the same as in its JSON.
+    /// Its kind, as in its JSON.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
@@ -159,13 +155,12 @@ impl SdkEvent {
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StorageTrouble {
-    /// Something could not be stored or read now: the disk is full, the system has no file descriptors left, or the like.
+    /// A read or write failed and can succeed later: the disk is full, the system is out of file descriptors, or similar.
     Failing {
         /// What the system says.
         reason: String,
     },
-    /// Most of what it may hold are blocks above the base, which it never gives up. Declare a newer base, or raise the
-    /// limit, before it takes no more.
+    /// Most of its capacity is used by unsettled blocks, which are never evicted. Declare a newer base or raise the limit.
     NearlyFull {
         /// Commitments that it holds.
         used: usize,
@@ -201,7 +196,7 @@ pub enum SdkCommand {
         /// The lowest L1 block that was replaced.
         anchor: BlockNumber,
     },
-    /// L1 has the blocks from this one on again that it had replaced.
+    /// The L1 blocks from this one on, which had been replaced, are canonical again.
     NotifyAnchorRestored {
         /// The lowest L1 block that is back.
         anchor: BlockNumber,

@@ -1,4 +1,4 @@
-//! How far behind the client is, said honestly.
+//! Sync status: how far behind the client is.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{BlockNumber, Head, UnixSeconds};
 
-/// Where catch-up stands. *Applied* is linked, stored and shown; *seen* is the highest height that an
-/// elected preconfer has signed as far as this client knows.
+/// The sync status. *Applied* blocks are linked, stored and emitted; *seen* is the highest height that an elected preconfer has
+/// signed, as far as this client knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -17,7 +17,7 @@ pub enum HeadSyncStatus {
     Idle,
     /// The application has not yet said that its L2 execution reached the on-chain tip.
     WaitingForL2,
-    /// Behind, or not yet sure.
+    /// Behind, or not yet known to be in sync.
     Syncing {
         /// Newest applied height.
         applied: BlockNumber,
@@ -37,9 +37,9 @@ pub enum HeadSyncStatus {
         /// The newest block; none while the chain above the base is empty.
         head: Option<Head>,
     },
-    /// Behind, and nobody there who could help.
+    /// Behind, without progress.
     Stalled {
-        /// What is lacking.
+        /// The cause.
         why: Stall,
         /// Since when.
         since: UnixSeconds,
@@ -51,7 +51,7 @@ pub enum HeadSyncStatus {
 }
 
 impl HeadSyncStatus {
-    /// Whether everything known to exist is here.
+    /// Whether all data that is known to exist is stored.
     #[must_use]
     pub const fn is_live(&self) -> bool {
         matches!(self, Self::Live { .. })
@@ -86,17 +86,16 @@ impl fmt::Display for HeadSyncStatus {
 pub enum Stall {
     /// No peer is connected that could be asked.
     NoPeers,
-    /// The peers there are have been asked and do not have what is missing.
+    /// The connected peers have been asked and do not have the missing data.
     NothingDelivered,
-    /// Every commitment is applied, and no peer has the transaction lists of some: they are asked for again and
-    /// again.
+    /// All commitments are applied, and no peer has the transaction lists of some. Requests for them are repeated.
     WaitingForData {
         /// The lowest of these blocks.
         lowest: BlockNumber,
         /// How many lists.
         txlists: usize,
     },
-    /// Everything that elected preconfers sign comes too early or too late: the clock of this host is wrong, or theirs.
+    /// All commitments of elected preconfers arrive too early or too late: the clock of this host is wrong, or theirs.
     Clock {
         /// Median of arrival minus timestamp, in seconds: above zero our clock is ahead.
         offset: i64,

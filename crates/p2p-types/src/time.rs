@@ -1,4 +1,4 @@
-//! Time as the protocol counts it.
+//! Unix time in seconds, and the clock.
 
 use std::{fmt, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The ladder that a commitment climbs: each step is a type that only the step's rules can build.
+//! The types of a validated commitment: each can be built only by the rules of its step.
 
 use std::ops::Deref;
 

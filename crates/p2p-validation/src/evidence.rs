@@ -1,4 +1,4 @@
-//! Two promises that one preconfer should not have signed both, and the witness that notices.
+//! Evidence of misbehaviour, and the witness that detects it.
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 

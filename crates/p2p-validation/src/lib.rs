@@ -1,7 +1,7 @@
-//! The rules that make a commitment valid: pure, synchronous, explainable.
+//! Validation of commitments: pure, synchronous functions over facts that the caller brings.
 //!
-//! The caller brings the facts (the arrival, the parent, the base, the lookahead); the [`Validator`] judges.
-//! A commitment climbs three steps, each a type that only its rules can build:
+//! The facts are the arrival, the parent, the base and the lookahead. The [`Validator`] works in three steps; each builds a
+//! type that nothing else can build:
 //!
 //! | step | builds | rules (§) | enough to |
 //! |---|---|---|---|
@@ -9,7 +9,7 @@
 //! | [`Validator::elect`] | [`Elected`] | window, elected signer, time, lateness (§4, §5) | forward |
 //! | [`Validator::link`] | [`Linked`] | height, parent, block rules (§5) | store, show, serve |
 //!
-//! In the order in which they are judged; the signer is recovered once, after everything that needs no signer:
+//! The rules, in the order in which they are checked. The signer is recovered once, after all rules that need no signer:
 //!
 //! | rule | § | outcome | penalty | label |
 //! |---|---|---|---|---|
@@ -37,22 +37,20 @@
 //! | the parent is the block before | 5 | [`Rejection::BlockNumber`] | `invalid_commitment` | `block_number` |
 //! | `timestamp`, anchor, proposal and gas limit follow the parent's ([`BlockRules`]) | 5 | [`Rejection::Block`] | `invalid_commitment` | `block_rule` |
 //!
-//! While the schedule is not known, *early* and *late* are judged before it is waited for.
+//! While the schedule is not known, *early* and *late* are checked before the commitment waits for it.
 //!
-//! The penalty is what [`Rejection::offence`] names. Whom to charge with it is the caller's to decide: not everything can
-//! be known to a peer that relays a commitment (`wrong_signer`, `slasher`, the window), and what only an elected
-//! preconfer can break (from `stale_anchor` on) is that preconfer's fault.
+//! The penalty is named by [`Rejection::offence`]. Whom to charge is up to the caller: a relaying peer cannot check every rule
+//! (`wrong_signer`, `slasher`, the window), and the rules from `stale_anchor` on can be broken by an elected preconfer only.
 //!
-//! No constructor switches a rule off in silence: what an operator loosens shows in
-//! [`Validator::leniencies`]. What a preconfer signs that it should not have signed both, a [`Witness`] turns
-//! into [`Evidence`].
+//! No constructor disables a rule silently: [`Validator::leniencies`] lists what an operator has loosened. A [`Witness`] turns
+//! two contradicting commitments of a preconfer into [`Evidence`].
 //!
 //! | schedule | elects |
 //! |---|---|
-//! | [`StaticSchedule`] | whom a list or a file names |
+//! | [`StaticSchedule`] | the signers of a list or a file |
 //! | [`RotatingSchedule`] | operators in turn, by seconds or by slots and epochs of L1 |
-//! | [`CachedSchedule`] | whom L1 named, as far as a source has told and L1 has not taken back |
-//! | [`OpenSchedule`] | **anyone**: for laboratories |
+//! | [`CachedSchedule`] | the signers that a source has read from L1, without reorged ones |
+//! | [`OpenSchedule`] | **anyone**: for tests |
 //!
 //! This crate knows no runtime, no socket and no clock. It sits on [`p2p_types`].
 //!

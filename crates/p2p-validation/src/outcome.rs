@@ -1,4 +1,4 @@
-//! What judging a commitment can end with, and whose fault it is.
+//! Outcomes of validation, and whether they are the sender's fault.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use preconfirmation_types::{DecodeError, SignatureError};
 
 use crate::{LookaheadError, Window};
 
-/// The end of a judgement. Only [`Reject`](Self::Reject) can cost the peer that delivered the message.
+/// The outcome of a step. Only [`Reject`](Self::Reject) can lead to a penalty for the peer that delivered the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum ValidationOutcome<T> {
     /// Every rule of this step holds.
     Accept(T),
-    /// Not decidable yet: keep it, and judge again when what is missing arrives. Costs nobody.
+    /// Not decidable yet: keep it, and validate again when the missing fact arrives. No penalty.
     Defer(Missing),
-    /// Of no use, and nobody's fault.
+    /// Not usable, and nobody's fault.
     Ignore(IgnoreReason),
     /// A rule is broken.
     Reject(Rejection),
 }
 
 impl<T> ValidationOutcome<T> {
-    /// Goes on with the next step where this one accepted.
+    /// Continues with the next step if this one accepted.
     pub fn and_then<U>(self, next: impl FnOnce(T) -> ValidationOutcome<U>) -> ValidationOutcome<U> {
         match self {
             Self::Accept(value) => next(value),
@@ -103,7 +103,7 @@ pub enum Rejection {
     /// The bytes are no `SignedCommitment` (§2).
     #[error(transparent)]
     Malformed(DecodeError),
-    /// The signature names nobody (§4).
+    /// The signature recovers to no signer (§4).
     #[error(transparent)]
     Signature(SignatureError),
     /// A number is beyond anything that a chain can reach.
@@ -208,7 +208,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// What the peer that delivered it is charged with (§7.1).
+    /// The offence of the peer that delivered it (§7.1).
     #[must_use]
     pub const fn offence(&self) -> Offence {
         match self {

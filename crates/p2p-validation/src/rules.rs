@@ -1,4 +1,4 @@
-//! Chain rules on a block's parameters (§5, rule 6): a hook with defaults.
+//! Chain rules on block parameters (§5, rule 6): a trait, with Taiko's rules as the default.
 
 use p2p_types::{BlockNumber, Preconfirmation, U256};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The validator: three steps, each pure.
+//! The validator: three pure steps from wire bytes to a linked commitment.
 
 use std::{fmt, sync::Arc, time::Duration};
 

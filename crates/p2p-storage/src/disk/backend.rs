@@ -1,5 +1,5 @@
-//! The file of the database, between the database and the operating system: what passes by itself is tried again, a
-//! sync that failed is not believed, and a file system without locks has the owner's file for one.
+//! The storage backend under `redb`: retries transient errors, rewrites unsynced data after a failed sync, and falls back
+//! to the `owner` file on file systems without locks.
 
 use std::{
     io,
@@ -11,24 +11,23 @@ use redb::{BackendError, StorageBackend};
 
 use super::{
     fault::{TRIES, retried},
-    group::lock,
+    group_commit::lock,
     owner::Owner,
 };
 use crate::SystemError;
 
-/// Bytes written since the last sync that are kept to be written again; a transaction has some pages, or a few lists.
+/// Bytes written since the last sync that are kept for rewriting.
 const MAX_UNSYNCED: usize = 64 * 1024 * 1024;
 
-/// What has been written since the last sync that succeeded, in order. Belongs to the file and outlives the database
-/// that wrote it: after a failed sync the system may take for written what it has lost, so that a sync afterwards
-/// means nothing unless all of this is written once more.
+/// Writes since the last successful sync, in order. Outlives the database that made them: after a failed sync the kernel may
+/// mark lost pages as clean, so a later sync proves nothing unless all of this is written again.
 #[derive(Debug, Default)]
 pub(super) struct Unsynced {
     writes: Vec<(u64, Vec<u8>)>,
     bytes: usize,
     /// A sync has failed.
     failed: bool,
-    /// There was more than is kept.
+    /// More was written than is kept.
     overflowed: bool,
 }
 
@@ -43,7 +42,7 @@ impl Unsynced {
         }
     }
 
-    /// What is cut off is not written again: the file would become longer than the database believes.
+    /// Drops what a truncation cuts off, so that rewriting does not make the file longer again.
     fn cut(&mut self, len: u64) {
         self.writes.retain_mut(|(offset, data)| {
             let left = usize::try_from(len.saturating_sub(*offset)).unwrap_or(usize::MAX);
@@ -53,7 +52,7 @@ impl Unsynced {
     }
 }
 
-/// The file of a database that is written.
+/// The file of a writable database.
 #[derive(Debug)]
 pub(super) struct DatabaseFile<F> {
     file: F,
@@ -116,7 +115,7 @@ impl<F: StorageBackend> StorageBackend for DatabaseFile<F> {
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         match self.file.try_lock_range(start, end) {
             Err(error) if has_no_locks(&error) => match (start, end) {
-                // The last thing that the database tries; without it, it goes on without a lock.
+                // The database tries this last, and goes on without a lock if it fails.
                 (Bound::Unbounded, Bound::Unbounded) => Ok(self.owner.claim()?),
                 _ => Err(BackendError::Unsupported),
             },
@@ -129,7 +128,7 @@ impl<F: StorageBackend> StorageBackend for DatabaseFile<F> {
     }
 }
 
-/// Whether this says that the file system has no locks, rather than that one is taken.
+/// Whether an error means that the file system has no locks, not that the lock is taken.
 pub(super) fn has_no_locks(error: &BackendError) -> bool {
     /// "No locks available": a network file system without its lock service. The same on Linux and Windows' Linux.
     const ENOLCK: i32 = if cfg!(target_os = "linux") { 37 } else { 77 };

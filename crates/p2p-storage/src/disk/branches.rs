@@ -1,4 +1,5 @@
-//! Which of the stored branches is the chain: what fork choice sees of the database, and what a base or L1 changes.
+//! The canonical chain in the database: the view of it that fork choice takes, reorgs, and what a newer base or an L1
+//! reorg changes.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +9,10 @@ use redb::ReadableTable as _;
 
 use super::{
     fault::fault,
+    index::rows_at,
     rows::Row,
     state::last_of_chain,
-    tables::{CHAIN, Place, WITHDRAWN, rows_at},
+    tables::{CANONICAL, RowKey, WITHDRAWN},
     writer::Writer,
 };
 use crate::{
@@ -32,19 +34,19 @@ impl Blocks for Writer<'_> {
             None => Ok(None),
             Some(tip) if tip.number < block => Ok(None),
             Some(tip) if tip.number == block => Ok(Some(tip.hash)),
-            Some(_) => Ok(self.row((block, CHAIN))?.map(|row| row.stored.hash())),
+            Some(_) => Ok(self.row((block, CANONICAL))?.map(|row| row.stored.hash())),
         }
     }
 
     fn canonical_node(&self, block: BlockNumber) -> Result<Option<Node>, StorageError> {
-        Ok(self.row((block, CHAIN))?.map(|row| Node::new(&row.stored, false)))
+        Ok(self.row((block, CANONICAL))?.map(|row| Node::new(&row.stored, false)))
     }
 
     fn canonical_signers(&self) -> Result<Vec<(BlockNumber, Address)>, StorageError> {
         let mut signers = Vec::new();
-        for entry in self.commitments.range((self.lowest(), CHAIN)..).map_err(fault)? {
-            let (place, bytes) = entry.map_err(fault)?;
-            if let (block, CHAIN) = place.value() {
+        for entry in self.commitments.range((self.lowest(), CANONICAL)..).map_err(fault)? {
+            let (key, bytes) = entry.map_err(fault)?;
+            if let (block, CANONICAL) = key.value() {
                 signers.push((block, Row::signer(block, bytes.value())?));
             }
         }
@@ -52,39 +54,39 @@ impl Blocks for Writer<'_> {
     }
 
     fn non_canonical(&self) -> Result<Vec<Node>, StorageError> {
-        let nodes = self.branches(|(_, slot)| slot != CHAIN)?;
+        let nodes = self.branches(|(_, seq)| seq != CANONICAL)?;
         Ok(nodes.into_iter().map(|(_, node)| node).collect())
     }
 }
 
 impl Writer<'_> {
-    /// Blocks above the base whose place is as asked for, in order of height.
-    fn branches(&self, of: impl Fn(Place) -> bool) -> Result<Vec<(Place, Node)>, StorageError> {
+    /// Blocks above the base whose keys match, in order of height.
+    fn branches(&self, of: impl Fn(RowKey) -> bool) -> Result<Vec<(RowKey, Node)>, StorageError> {
         let mut found = Vec::new();
-        for entry in self.commitments.range((self.state.lowest(), CHAIN)..).map_err(fault)? {
-            let (place, bytes) = entry.map_err(fault)?;
-            let place = place.value();
-            if of(place) {
-                let stored = Row::decode(place, bytes.value(), &self.domain)?.stored;
+        for entry in self.commitments.range((self.state.lowest(), CANONICAL)..).map_err(fault)? {
+            let (key, bytes) = entry.map_err(fault)?;
+            let key = key.value();
+            if of(key) {
+                let stored = Row::decode(key, bytes.value(), &self.domain)?.stored;
                 if !stored.is_handover() {
-                    found.push((place, Node::new(&stored, is_withdrawn(place))));
+                    found.push((key, Node::new(&stored, is_withdrawn(key))));
                 }
             }
         }
         Ok(found)
     }
 
-    /// Takes the chain from a height on out of it; says what it was, lowest first.
+    /// Makes the canonical blocks from a height on non-canonical. Returns them, lowest first.
     pub(super) fn leave_chain(&mut self, from: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
         let mut rows = Vec::new();
-        for entry in self.commitments.range((from, CHAIN)..).map_err(fault)? {
-            let (place, bytes) = entry.map_err(fault)?;
-            if let place @ (_, CHAIN) = place.value() {
-                rows.push(Row::decode(place, bytes.value(), &self.domain)?);
+        for entry in self.commitments.range((from, CANONICAL)..).map_err(fault)? {
+            let (key, bytes) = entry.map_err(fault)?;
+            if let key @ (_, CANONICAL) = key.value() {
+                rows.push(Row::decode(key, bytes.value(), &self.domain)?);
             }
         }
         for row in &rows {
-            self.shift((row.stored.block, CHAIN), row.arrival, row)?;
+            self.shift((row.stored.block, CANONICAL), row.arrival, row)?;
         }
         if !rows.is_empty() {
             self.state.tip = last_of_chain(&self.commitments, &self.domain)?;
@@ -92,22 +94,22 @@ impl Writer<'_> {
         Ok(rows.into_iter().map(|row| row.stored).collect())
     }
 
-    /// The chain goes on with these blocks, lowest first, which stand beside it.
+    /// Makes these non-canonical blocks, lowest first, the end of the chain.
     pub(super) fn enter_chain(&mut self, hashes: &[B256]) -> Result<Vec<StoredCommitment>, StorageError> {
         let mut adopted = Vec::with_capacity(hashes.len());
         for hash in hashes {
-            let (place, row) = self.find(hash)?.ok_or(StorageError::UnknownParent(*hash))?;
-            self.shift(place, CHAIN, &row)?;
+            let (key, row) = self.find(hash)?.ok_or(StorageError::UnknownParent(*hash))?;
+            self.shift(key, CANONICAL, &row)?;
             self.state.tip = Some(row.stored.head());
             adopted.push(row.stored);
         }
         Ok(adopted)
     }
 
-    /// Makes these blocks the chain above the base.
+    /// Makes these blocks the canonical chain above the base.
     fn adopt(&mut self, chain: &[B256]) -> Result<ChainUpdate, StorageError> {
         *self.fork = None;
-        // What both chains begin with stays where it is.
+        // The common prefix of both chains stays.
         let mut from = self.state.lowest();
         let mut stays = 0;
         for hash in chain {
@@ -141,11 +143,11 @@ impl Writer<'_> {
         let mut dropped = Vec::new();
         if let Some(settled) = base.hash {
             dropped = self.settle(settled)?;
-            let wrong = self.row((base.number, CHAIN))?.filter(|row| row.stored.hash() != settled);
+            let wrong = self.row((base.number, CANONICAL))?.filter(|row| row.stored.hash() != settled);
             if let Some(wrong) = wrong {
                 dropped.push(wrong.stored);
                 let gone = rows_at(&self.commitments, base.number, &self.domain)?;
-                self.erase(gone.iter().map(|(place, row)| (*place, &row.stored)))?;
+                self.erase(gone.iter().map(|(key, row)| (*key, &row.stored)))?;
                 self.state.tip = last_of_chain(&self.commitments, &self.domain)?;
             }
         }
@@ -160,18 +162,18 @@ impl Writer<'_> {
         Ok(ChainUpdate { dropped, ..update })
     }
 
-    /// The block with this hash at the base's height was settled: it and what it stands on are the chain there. Says
-    /// what was the chain instead, lowest first.
+    /// Makes the settled block at the base's height and its ancestors canonical. Returns the blocks that they replace,
+    /// lowest first.
     fn settle(&mut self, settled: B256) -> Result<Vec<StoredCommitment>, StorageError> {
         let mut dropped = Vec::new();
         let mut next = self.find(&settled)?;
-        while let Some((place, row)) = next.filter(|((_, slot), _)| *slot != CHAIN) {
+        while let Some((key, row)) = next.filter(|((_, seq), _)| *seq != CANONICAL) {
             let block = row.stored.block;
-            if let Some(before) = self.row((block, CHAIN))? {
-                self.shift((block, CHAIN), before.arrival, &before)?;
+            if let Some(before) = self.row((block, CANONICAL))? {
+                self.shift((block, CANONICAL), before.arrival, &before)?;
                 dropped.push(before.stored);
             }
-            self.shift(place, CHAIN, &row)?;
+            self.shift(key, CANONICAL, &row)?;
             next = self.find(&row.stored.parent)?;
         }
         self.state.tip = last_of_chain(&self.commitments, &self.domain)?;
@@ -179,7 +181,7 @@ impl Writer<'_> {
         Ok(dropped)
     }
 
-    /// The base has moved up along the chain: what stands on another block of its height falls.
+    /// The base has moved up along the chain: removes the descendants of other blocks at its height.
     fn drop_beside(&mut self, base: Base, settled: Option<B256>) -> Result<(), StorageError> {
         let here = rows_at(&self.commitments, base.number, &self.domain)?;
         let mut fallen: HashSet<B256> = here.iter().map(|(_, row)| row.stored.hash()).collect();
@@ -189,7 +191,7 @@ impl Writer<'_> {
         loop {
             let mut next = rows_at(&self.commitments, height, &self.domain)?;
             next.retain(|(_, row)| {
-                // On a settled block whose hash is known stands only what names it.
+                // A child of a settled block with a known hash names that hash.
                 fallen.contains(&row.stored.parent)
                     || (height == base.next() && base.hash.is_some_and(|hash| hash != row.stored.parent))
             });
@@ -201,7 +203,7 @@ impl Writer<'_> {
             let Some(above) = height.checked_add(1) else { break };
             height = above;
         }
-        self.erase(gone.iter().map(|(place, row)| (*place, &row.stored)))?;
+        self.erase(gone.iter().map(|(key, row)| (*key, &row.stored)))?;
         let hashes: Vec<B256> = gone.iter().map(|(_, row)| row.stored.hash()).collect();
         let lowest = self.state.lowest();
         if let Some(fork) = self.fork {
@@ -210,24 +212,24 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Removes what stands above the base on blocks that are not `standing`.
+    /// Removes what is above the base and descends from blocks that are not in `standing`.
     fn drop_fallen(&mut self, settled: Option<B256>, standing: &HashSet<B256>) -> Result<(), StorageError> {
         let lowest = self.state.lowest();
         let mut fallen = Vec::new();
-        for entry in self.commitments.range((lowest, CHAIN)..).map_err(fault)? {
-            let (place, bytes) = entry.map_err(fault)?;
-            let place = place.value();
-            let stored = Row::decode(place, bytes.value(), &self.domain)?.stored;
+        for entry in self.commitments.range((lowest, CANONICAL)..).map_err(fault)? {
+            let (key, bytes) = entry.map_err(fault)?;
+            let key = key.value();
+            let stored = Row::decode(key, bytes.value(), &self.domain)?.stored;
             let falls = match stored.is_handover() {
                 false => !standing.contains(&stored.hash()),
                 true if stored.block == lowest => settled.is_some_and(|settled| settled != stored.parent),
                 true => !standing.contains(&stored.parent),
             };
             if falls {
-                fallen.push((place, stored));
+                fallen.push((key, stored));
             }
         }
-        self.erase(fallen.iter().map(|(place, stored)| (*place, stored)))
+        self.erase(fallen.iter().map(|(key, stored)| (*key, stored)))
     }
 
     /// As [`CommitmentStore::withdraw`](crate::CommitmentStore::withdraw).
@@ -244,38 +246,38 @@ impl Writer<'_> {
         self.mark(&blocks, |node| node.withdrawn && node.anchor >= anchor, false)
     }
 
-    /// Marks blocks above the base as withdrawn, or takes the mark away, and decides anew between all branches.
+    /// Sets or clears the withdrawn flag of blocks above the base, and runs fork choice over all of them.
     fn mark(
         &mut self,
-        blocks: &[(Place, Node)],
+        blocks: &[(RowKey, Node)],
         which: impl Fn(&Node) -> bool,
         withdrawn: bool,
     ) -> Result<ChainUpdate, StorageError> {
         let mut nodes: Vec<Node> = blocks.iter().map(|(_, node)| *node).collect();
         let mut marked = BTreeMap::new();
-        for (node, (place, _)) in nodes.iter_mut().zip(blocks) {
+        for (node, (key, _)) in nodes.iter_mut().zip(blocks) {
             if which(node) {
                 node.withdrawn = withdrawn;
-                marked.insert(*place, node.hash);
+                marked.insert(*key, node.hash);
             }
         }
         if marked.is_empty() {
             return Ok(ChainUpdate::default());
         }
         let update = self.adopt(&evaluate(self.state.lowest(), &nodes))?;
-        // The chain's own blocks have no mark: what stands below a block without one stands.
+        // Canonical blocks carry no flag: an ancestor of a block without one counts.
         for hash in marked.into_values() {
-            if let Some((place @ (_, slot), row)) = self.find(&hash)?
-                && slot != CHAIN
+            if let Some((key @ (_, seq), row)) = self.find(&hash)?
+                && seq != CANONICAL
             {
                 let mark = if withdrawn { WITHDRAWN } else { 0 };
-                self.shift(place, row.arrival | mark, &row)?;
+                self.shift(key, row.arrival | mark, &row)?;
             }
         }
         Ok(update)
     }
 }
 
-const fn is_withdrawn((_, slot): Place) -> bool {
-    slot & WITHDRAWN != 0
+const fn is_withdrawn((_, seq): RowKey) -> bool {
+    seq & WITHDRAWN != 0
 }

@@ -9,7 +9,7 @@ use super::{
     DiskStorage,
     fault::fault,
     rows::{CHECKSUM_BYTES, checksum},
-    tables::{EVIDENCE, EvidencePlace},
+    tables::{EVIDENCE, EvidenceRowKey},
     writer::Writer,
 };
 use crate::{
@@ -19,23 +19,20 @@ use crate::{
 
 const WHAT: StorageError = StorageError::Corrupt { what: "evidence" };
 
-/// The record of a piece of evidence: the bytes of both commitments, and the checksum of its place and these.
-pub(super) fn seal_evidence(place: EvidencePlace<'_>, commitments: &[u8]) -> Vec<u8> {
-    let (signer, block, label) = place;
+/// The record of a piece of evidence: both commitments, and a checksum over the key and these.
+pub(super) fn seal_evidence(key: EvidenceRowKey<'_>, commitments: &[u8]) -> Vec<u8> {
+    let (signer, block, label) = key;
     let sum = checksum(block, &[&signer[..], label.as_bytes(), commitments].concat());
     [commitments, &sum].concat()
 }
 
-pub(super) fn decode_evidence(
-    place: EvidencePlace<'_>,
-    bytes: &[u8],
-) -> Result<StoredEvidence, StorageError> {
+pub(super) fn decode_evidence(key: EvidenceRowKey<'_>, bytes: &[u8]) -> Result<StoredEvidence, StorageError> {
     let (body, _) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(WHAT)?;
     let (first, second) = body.split_at_checked(SIGNED_COMMITMENT_BYTES).ok_or(WHAT)?;
     let decode = |ssz| Unrecovered::from_ssz(ssz).map(|found| found.signed().clone()).map_err(|_| WHAT);
-    let (signer, block, label) = place;
+    let (signer, block, label) = key;
     match kind_of(label) {
-        Some(kind) if seal_evidence(place, body) == bytes => {
+        Some(kind) if seal_evidence(key, body) == bytes => {
             let record = EvidenceRecord { kind, first: decode(first)?, second: decode(second)? };
             Ok(StoredEvidence { signer: Address::from(*signer), block, record })
         }
@@ -43,7 +40,7 @@ pub(super) fn decode_evidence(
     }
 }
 
-fn place(key: &EvidenceKey) -> EvidencePlace<'_> {
+fn row_key(key: &EvidenceKey) -> EvidenceRowKey<'_> {
     (&key.0.0.0, key.1, key.2)
 }
 
@@ -51,13 +48,13 @@ impl Writer<'_> {
     /// As [`EvidenceStore::put_evidence`].
     fn put_evidence(&mut self, key: EvidenceKey, evidence: &StoredEvidence) -> Result<bool, StorageError> {
         let mut table = self.transaction.open_table(EVIDENCE).map_err(fault)?;
-        if table.get(place(&key)).map_err(fault)?.is_some() {
+        if table.get(row_key(&key)).map_err(fault)?.is_some() {
             return Ok(false);
         }
         self.changed = true;
         let EvidenceRecord { first, second, .. } = &evidence.record;
         let bytes = [first.to_ssz(), second.to_ssz()].concat();
-        table.insert(place(&key), &*seal_evidence(place(&key), &bytes)).map_err(fault)?;
+        table.insert(row_key(&key), &*seal_evidence(row_key(&key), &bytes)).map_err(fault)?;
         let limit = u64::try_from(self.limits.evidence).unwrap_or(u64::MAX);
         let mut kept = true;
         while table.len().map_err(fault)? > limit {
@@ -68,7 +65,7 @@ impl Writer<'_> {
                 keys.push((Address::from(*signer), block, kind_of(label).ok_or(WHAT)?.label()));
             }
             let Some(worst) = first_of_the_worst(keys.into_iter()) else { break };
-            table.remove(place(&worst)).map_err(fault)?;
+            table.remove(row_key(&worst)).map_err(fault)?;
             kept &= worst != key;
         }
         Ok(kept)

@@ -1,10 +1,10 @@
-//! What the database and the operating system say, in the store's words.
+//! Errors of the database and of the operating system as [`StorageError`]s, and what they mean for a transaction.
 
 use std::io;
 
 use crate::{StorageError, SystemError};
 
-/// How often a call is made in all that fails with what passes by itself.
+/// Tries of a call that fails with a transient error, the first included.
 pub(super) const TRIES: usize = 3;
 
 /// An error of the database.
@@ -26,7 +26,7 @@ pub(super) fn fault(error: impl Into<redb::Error>) -> StorageError {
 pub(super) fn io_fault(error: &io::Error) -> StorageError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StorageError::NoSpace,
-        // The database reads within its file only: what ends too early has been cut.
+        // The database reads within its file only, so an early end means a truncated file.
         io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
             StorageError::Corrupt { what: "the database" }
         }
@@ -34,8 +34,8 @@ pub(super) fn io_fault(error: &io::Error) -> StorageError {
     }
 }
 
-/// Makes a call, and again at once if it fails with what passes by itself. What takes longer to pass, such as too many
-/// open files, is the caller's to try again.
+/// Retries a call at once while its error is transient. A condition that lasts longer, such as too many open files, is the
+/// caller's to retry.
 pub(super) fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut tries = 1;
     loop {
@@ -46,19 +46,18 @@ pub(super) fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<
     }
 }
 
-/// Whether the database must be opened anew after this.
-pub(super) const fn breaks(error: &StorageError) -> bool {
+/// Whether the database must be reopened after this error.
+pub(super) const fn is_fatal(error: &StorageError) -> bool {
     matches!(error, StorageError::Io(_) | StorageError::NoSpace | StorageError::Poisoned)
 }
 
-/// Whether this is the echo of an earlier failure, somebody else's perhaps: the database does nothing more until it is
-/// opened anew.
-pub(super) fn is_echo(error: &StorageError) -> bool {
+/// Whether this reports an earlier failure, perhaps of another thread: the database refuses everything until it is
+/// reopened.
+pub(super) fn is_previous_failure(error: &StorageError) -> bool {
     matches!(error, StorageError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Whether a step that failed with this may have changed something, so that its transaction must not be
-/// committed.
-pub(super) const fn spoils(error: &StorageError) -> bool {
-    breaks(error) || matches!(error, StorageError::Corrupt { .. })
+/// Whether a request that failed with this may have left partial changes, so that its transaction must not be committed.
+pub(super) const fn poisons(error: &StorageError) -> bool {
+    is_fatal(error) || matches!(error, StorageError::Corrupt { .. })
 }

@@ -1,9 +1,8 @@
-//! Large transaction lists: a file each, beside the database, which says which of them there are.
+//! Blob files: one for each large transaction list, referenced by the database.
 //!
-//! A file and its name are on disk before the database names the list, and the database has forgotten the list
-//! before its file is removed; nobody writes to the file of a list that is named. So whatever is named is whole.
-//! What nobody names after a crash is written anew with its list, or removed: folder by folder, one with each
-//! large list that is put.
+//! A file and its directory entry are synced before the database references the list, the reference is gone before the file
+//! is removed, and nobody writes to a referenced file. So a referenced file is always complete. Unreferenced files that a
+//! crash leaves are overwritten with their list or swept, one folder with each large list that is put.
 
 use std::{
     collections::HashSet,
@@ -21,18 +20,18 @@ use p2p_types::B256;
 use super::{
     backend::Unsynced,
     fault::{io_fault, retried},
-    group::lock,
+    group_commit::lock,
     owner::Owner,
 };
 use crate::StorageError;
 
-/// The file system, as far as the lists need it. Paths are relative to the store's folder.
+/// The file system operations that blob files need. Paths are relative to the store's folder.
 pub(super) trait FileSystem: Send + Sync {
-    /// Creates a folder, unless it is there already; says whether it was not.
+    /// Creates a folder if it is missing. Returns whether it was.
     fn create_folder(&self, path: &str) -> io::Result<bool>;
-    /// Creates a file and returns when its bytes are on disk. Its name is not, until the folder is synced.
+    /// Creates a file and syncs its bytes, but not its directory entry.
     fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
-    /// Returns when the names in a folder are on disk.
+    /// Syncs the entries of a folder.
     fn sync_folder(&self, path: &str) -> io::Result<()>;
     /// Reads a file, at most `limit` bytes of it.
     fn read(&self, path: &str, limit: u64) -> io::Result<Vec<u8>>;
@@ -41,7 +40,7 @@ pub(super) trait FileSystem: Send + Sync {
     fn list(&self, path: &str) -> io::Result<Vec<String>>;
 }
 
-/// A folder of the operating system's.
+/// A real folder.
 pub(super) struct Folder {
     pub(super) root: PathBuf,
     pub(super) owner: Arc<Owner>,
@@ -63,7 +62,7 @@ impl FileSystem for Folder {
         let path = self.path(path);
         match fs::create_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(false),
-            // Nothing of ours: no list could be put there.
+            // Not ours, and in the way.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::remove_file(&path)?,
             created => return created.map(|()| true),
         }
@@ -102,7 +101,7 @@ impl FileSystem for Folder {
 
 /// The folder of all lists.
 pub(super) const ROOT: &str = "txlists";
-/// Its folders, by the first digit of the hash: some thousand files in each even of a large store.
+/// Its subfolders, by the first hex digit of the hash: some thousand files in each even of a large store.
 const FOLDERS: [&str; 16] = [
     "txlists/0",
     "txlists/1",
@@ -137,25 +136,25 @@ fn path(hash: &B256) -> String {
     format!("{}/{hash:x}", folder(hash))
 }
 
-/// Files that wait to be removed, of lists that the database has forgotten: some megabytes of names, were it more.
-const MAX_DOOMED: usize = 64 * 1024;
+/// Unreferenced files that are remembered for removal.
+const MAX_UNREFERENCED: usize = 64 * 1024;
 
-/// What is known about the files beyond what the database says.
+/// State of the blob files that is not in the database.
 #[derive(Default)]
 pub(super) struct Files {
-    /// Lists that are being put.
+    /// Lists whose files are being written.
     claimed: Mutex<HashSet<B256>>,
-    /// One of them is done.
+    /// A claim was released.
     released: Condvar,
-    /// Lists that the database has forgotten, whose files are still there.
-    doomed: Mutex<Vec<B256>>,
-    /// Whether the last one that was to be removed could not be.
+    /// Unreferenced files that are to be removed.
+    unreferenced: Mutex<Vec<B256>>,
+    /// Whether the last removal failed.
     failing: AtomicBool,
-    /// Folders that have been looked through since the opening.
+    /// Folders swept since the store was opened.
     swept: AtomicUsize,
 }
 
-/// The right to write the file of a list. Nobody else writes or removes it meanwhile.
+/// Exclusive right to write or remove the file of a list.
 pub(super) struct Claim<'a> {
     files: &'a Files,
     hash: B256,
@@ -169,8 +168,8 @@ impl Drop for Claim<'_> {
 }
 
 impl Files {
-    /// Makes the folders, so that no list has to. They are on disk when this returns, as they are before where that is
-    /// `known` and none was missing: an opening after a crash has syncs enough to wait for.
+    /// Creates the folders and syncs their entries. Skips the syncs where the store is `known` to be older and no folder was
+    /// missing.
     pub(super) fn prepare(system: &dyn FileSystem, known: bool) -> Result<(), StorageError> {
         let prepare = || {
             let mut is_new = !known;
@@ -186,7 +185,7 @@ impl Files {
         prepare().map_err(|error: io::Error| io_fault(&error))
     }
 
-    /// Waits until nobody else puts this list.
+    /// Waits until nobody else has the claim of this list.
     pub(super) fn claim(&self, hash: B256) -> Claim<'_> {
         let mut claimed = lock(&self.claimed);
         while !claimed.insert(hash) {
@@ -195,25 +194,25 @@ impl Files {
         Claim { files: self, hash }
     }
 
-    /// Writes the file of a list that the database does not name. It is on disk when this returns.
+    /// Writes and syncs the file of a list that the database does not reference.
     pub(super) fn write(
         system: &dyn FileSystem,
         claim: &Claim<'_>,
         bytes: &[u8],
     ) -> Result<(), StorageError> {
-        // Each try writes all of it: after a failed sync the system may take for written what it has lost.
+        // Each try rewrites the file: after a failed sync, pages that were lost may count as clean.
         let written = retried(|| {
             system.write(&path(&claim.hash), bytes)?;
             system.sync_folder(folder(&claim.hash))
         });
         written.map_err(|error| {
-            // What is left of it would be removed later all the same.
+            // If this fails, the sweep finds it.
             drop(system.remove(&path(&claim.hash)));
             io_fault(&error)
         })
     }
 
-    /// The bytes of a list, one more than `len` where there are more; none if there is no such file.
+    /// The bytes of a list, cut to `len` and one more; none if there is no such file.
     pub(super) fn read(
         system: &dyn FileSystem,
         hash: &B256,
@@ -226,54 +225,52 @@ impl Files {
         }
     }
 
-    /// The database has forgotten these; their files go when that is on disk. Of more than [`MAX_DOOMED`] the rest is
-    /// found when the folders are looked through after the next opening.
-    pub(super) fn doom(&self, hashes: impl IntoIterator<Item = B256>) {
-        let mut doomed = lock(&self.doomed);
-        let room = MAX_DOOMED.saturating_sub(doomed.len());
-        doomed.extend(hashes.into_iter().take(room));
+    /// Remembers unreferenced files for removal. Beyond [`MAX_UNREFERENCED`], the sweep after the next opening finds them.
+    pub(super) fn defer_removal(&self, hashes: impl IntoIterator<Item = B256>) {
+        let mut unreferenced = lock(&self.unreferenced);
+        let room = MAX_UNREFERENCED.saturating_sub(unreferenced.len());
+        unreferenced.extend(hashes.into_iter().take(room));
     }
 
-    pub(super) fn doomed(&self) -> usize {
-        lock(&self.doomed).len()
+    pub(super) fn unreferenced(&self) -> usize {
+        lock(&self.unreferenced).len()
     }
 
-    /// Removes the files of lists that the database has forgotten. What cannot be removed now waits for the next time;
-    /// that is said once until it works again.
-    pub(super) fn remove_doomed(
+    /// Removes unreferenced files. A failure is logged once, and the rest is tried again the next time.
+    pub(super) fn remove_unreferenced(
         &self,
         system: &dyn FileSystem,
-        is_named: impl Fn(&B256) -> Result<bool, StorageError>,
+        is_referenced: impl Fn(&B256) -> Result<bool, StorageError>,
     ) {
-        let mut doomed = std::mem::take(&mut *lock(&self.doomed));
-        if doomed.is_empty() {
+        let mut unreferenced = std::mem::take(&mut *lock(&self.unreferenced));
+        if unreferenced.is_empty() {
             return;
         }
-        while let Some(hash) = doomed.last() {
-            if let Err(error) = self.remove(system, hash, || is_named(hash)) {
-                let waiting = doomed.len();
+        while let Some(hash) = unreferenced.last() {
+            if let Err(error) = self.remove(system, hash, || is_referenced(hash)) {
+                let waiting = unreferenced.len();
                 if !self.failing.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%error, waiting, "cannot remove files of evicted transaction lists; trying again later");
                 }
-                self.doom(doomed);
+                self.defer_removal(unreferenced);
                 return;
             }
-            doomed.pop();
+            unreferenced.pop();
         }
         if self.failing.swap(false, Ordering::Relaxed) {
             tracing::info!("files of evicted transaction lists are removed again");
         }
     }
 
-    /// Removes the file of a list, unless somebody is writing it or the database names it.
+    /// Removes the file of a list unless it is claimed or referenced.
     pub(super) fn remove(
         &self,
         system: &dyn FileSystem,
         hash: &B256,
-        is_named: impl FnOnce() -> Result<bool, StorageError>,
+        is_referenced: impl FnOnce() -> Result<bool, StorageError>,
     ) -> Result<(), StorageError> {
         let claimed = lock(&self.claimed);
-        if claimed.contains(hash) || is_named()? {
+        if claimed.contains(hash) || is_referenced()? {
             return Ok(());
         }
         match retried(|| system.remove(&path(hash))) {
@@ -282,12 +279,11 @@ impl Files {
         }
     }
 
-    /// Looks through the next folder that has not been looked through since the opening, and removes what a crash
-    /// has left there. Whether there was one.
+    /// Sweeps the next folder: removes unreferenced files that a crash has left. Returns whether a folder was left to sweep.
     pub(super) fn sweep(
         &self,
         system: &dyn FileSystem,
-        is_named: impl Fn(&B256) -> Result<bool, StorageError>,
+        is_referenced: impl Fn(&B256) -> Result<bool, StorageError>,
     ) -> Result<bool, StorageError> {
         let Some(folder) = FOLDERS.get(self.swept.fetch_add(1, Ordering::Relaxed)) else {
             self.swept.store(FOLDERS.len(), Ordering::Relaxed);
@@ -295,13 +291,13 @@ impl Files {
         };
         for name in retried(|| system.list(folder)).map_err(|error| io_fault(&error))? {
             if let Ok(hash) = name.parse::<B256>() {
-                self.remove(system, &hash, || is_named(&hash))?;
+                self.remove(system, &hash, || is_referenced(&hash))?;
             }
         }
         Ok(true)
     }
 
-    /// Looks through all folders again.
+    /// Starts the sweep over.
     pub(super) fn start_over(&self) {
         self.swept.store(0, Ordering::Relaxed);
     }

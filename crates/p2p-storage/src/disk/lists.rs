@@ -5,80 +5,23 @@ use p2p_types::{B256, BlockNumber, TxList};
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
-    DiskStorage, Durability, STEP,
+    DiskStorage,
     fault::fault,
-    files::{Claim, Files},
+    files::Files,
     state::State,
     tables::{TXLIST_BLOCKS, TXLIST_ORDER, TXLISTS},
-    writer::{Prepared, Writer},
+    writer::Writer,
 };
-use crate::{Applied, Batch, StorageError, TxListStore};
+use crate::{StorageError, TxListStore};
 
 impl DiskStorage {
-    /// Removes files that the database does not name any more, now or later.
+    /// Removes the files of lists that the database no longer references, now or later.
     pub(super) fn remove_files(&self) {
-        self.files.remove_doomed(&*self.source, |hash| self.contains(hash));
+        self.files.remove_unreferenced(&*self.source, |hash| self.contains(hash));
     }
 
-    /// As [`SdkStorage::apply`](crate::SdkStorage::apply): large lists go into files, then all else into one transaction.
-    pub(super) fn apply_batch(&self, batch: &Batch) -> Result<Applied, StorageError> {
-        self.changeable()?;
-        self.shrink()?;
-        let mut large: Vec<&TxList> = batch.lists().filter(|list| !self.is_small(list)).collect();
-        // In one order, so that no two batches wait for each other.
-        large.sort_unstable_by_key(|list| list.hash());
-        large.dedup_by_key(|list| list.hash());
-        let claims: Vec<Claim<'_>> = large.iter().map(|list| self.files.claim(list.hash())).collect();
-        // What cannot be read now is not known to be rotten; the writing says what is wrong.
-        batch.lists().for_each(|list| drop(self.discard_rotten(list)));
-        let mut files = HashMap::new();
-        for (list, claim) in large.iter().zip(&claims) {
-            if !self.contains(&list.hash())? {
-                let written = self
-                    .room_for(list.bytes().len())
-                    .and_then(|()| Files::write(&*self.source, claim, list.bytes()));
-                files.insert(list.hash(), written);
-            }
-        }
-        let prepared = Prepared::new(batch, files);
-        let files = prepared.files.clone();
-        let applied = self.write(move |writer| writer.apply(&prepared));
-        drop(claims);
-        self.clean_up(&files);
-        applied
-    }
-
-    /// Removes those of the files just written that no list has come to need, and looks for what a crash has left.
-    fn clean_up(&self, files: &HashMap<B256, Result<(), StorageError>>) {
-        let written = files.iter().filter(|(_, written)| written.is_ok());
-        let mut any = false;
-        for (hash, _) in written {
-            any = true;
-            if self.files.remove(&*self.source, hash, || self.contains(hash)).is_err() {
-                self.files.doom([*hash]);
-            }
-        }
-        if any
-            && self.config.durability == Durability::Immediate
-            // The lists are stored, whatever becomes of what a crash has left.
-            && let Err(error) = self.files.sweep(&*self.source, |hash| self.contains(hash))
-        {
-            tracing::debug!(%error, "cannot look for files that a crash has left");
-        }
-    }
-
-    /// Evicts what is settled in small steps where the limits have become lower since it was stored.
-    fn shrink(&self) -> Result<(), StorageError> {
-        while self.config.limits.are_exceeded(&self.state()?.stats()) {
-            if self.write(|writer| writer.shrink())? == 0 {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Forgets what is kept under the hash of a list if it is not that list any more.
-    fn discard_rotten(&self, txlist: &TxList) -> Result<(), StorageError> {
+    /// Removes what is stored under the hash of a list if its bytes are no longer that list.
+    pub(super) fn discard_corrupt(&self, txlist: &TxList) -> Result<(), StorageError> {
         match self.get(&txlist.hash()) {
             Err(StorageError::Corrupt { .. }) => self.discard_txlist(&txlist.hash()).map(drop),
             found => found.map(drop),
@@ -90,8 +33,8 @@ impl DiskStorage {
         self.write(move |writer| writer.discard_txlist(&hash))
     }
 
-    /// Whether a list of so many bytes has room, or would have if settled ones went; asked before it is written.
-    fn room_for(&self, len: usize) -> Result<(), StorageError> {
+    /// Fails if a list of so many bytes has no room even with settled lists evicted. Asked before its file is written.
+    pub(super) fn room_for(&self, len: usize) -> Result<(), StorageError> {
         let state = self.state()?;
         let Some(full) = self.config.limits.txlists_full(state.txlists, state.txlist_bytes, len) else {
             return Ok(());
@@ -105,7 +48,7 @@ impl DiskStorage {
     }
 
     /// Whether the bytes of a list go into the database.
-    fn is_small(&self, txlist: &TxList) -> bool {
+    pub(super) fn is_small(&self, txlist: &TxList) -> bool {
         txlist.bytes().len() < self.config.file_bytes
     }
 
@@ -117,7 +60,7 @@ impl DiskStorage {
         }
     }
 
-    /// Hashes of the lists after a place, by the newest block that names them, at most `limit`.
+    /// Hashes of lists in the order of the newest block that names them, after a given one, at most `limit`.
     ///
     /// # Errors
     /// [`StorageError`] if the store cannot be read.
@@ -133,12 +76,12 @@ impl DiskStorage {
             for entry in order.range((block, &hash.0)..).map_err(fault)? {
                 let (key, ()) = entry.map(|(key, _)| (key, ())).map_err(fault)?;
                 let (block, hash) = key.value();
-                let place = (block, B256::from(*hash));
+                let key = (block, B256::from(*hash));
                 if found.len() >= limit {
                     break;
                 }
-                if Some(place) != after {
-                    found.push(place);
+                if Some(key) != after {
+                    found.push(key);
                 }
             }
             Ok(found)
@@ -146,7 +89,7 @@ impl DiskStorage {
     }
 }
 
-/// The tables of the lists, in a write transaction.
+/// The tables of transaction lists in a write transaction.
 pub(super) struct Lists<'t> {
     bytes: Table<'t, &'static [u8; 32], &'static [u8]>,
     blocks: Table<'t, &'static [u8; 32], (BlockNumber, u64)>,
@@ -164,7 +107,7 @@ impl<'t> Lists<'t> {
 }
 
 impl Writer<'_> {
-    /// Keeps a list that is there for this block too. Whether it is there.
+    /// Raises the block of a stored list. Returns whether the list is stored.
     fn renew(
         &mut self,
         lists: &mut Lists<'_>,
@@ -183,7 +126,7 @@ impl Writer<'_> {
         Ok(true)
     }
 
-    /// As [`TxListStore::put`]. Of a list that is to be in a file, `files` says whether that has been written.
+    /// As [`TxListStore::put`]. `files` says whether the file of a large list has been written.
     pub(super) fn put(
         &mut self,
         lists: &mut Lists<'_>,
@@ -215,24 +158,8 @@ impl Writer<'_> {
         Ok(true)
     }
 
-    /// One step of evicting what is settled beyond the limits. Returns how much went.
-    pub(super) fn shrink(&mut self) -> Result<usize, StorageError> {
-        let mut gone = 0;
-        while gone < STEP && self.state.commitments > self.limits.commitments {
-            match self.prune_lowest(BlockNumber::MAX)? {
-                0 => break,
-                pruned => gone += pruned,
-            }
-        }
-        let mut lists = Lists::open(self.transaction)?;
-        while gone < STEP && self.limits.are_exceeded(&self.state.stats()) && self.evict_txlist(&mut lists)? {
-            gone += 1;
-        }
-        Ok(gone)
-    }
-
-    /// Removes the list of the lowest block if that is settled; says whether one went.
-    fn evict_txlist(&mut self, lists: &mut Lists<'_>) -> Result<bool, StorageError> {
+    /// Removes the list of the lowest block if that is settled. Returns whether it did.
+    pub(super) fn evict_txlist(&mut self, lists: &mut Lists<'_>) -> Result<bool, StorageError> {
         let lowest = lists.order.first().map_err(fault)?.map(|(key, _)| {
             let (block, hash) = key.value();
             (block, *hash)
@@ -255,7 +182,7 @@ impl Writer<'_> {
         Ok(true)
     }
 
-    /// Removes a list that stands at this block.
+    /// Removes a list whose newest block is this one.
     fn forget(
         &mut self,
         lists: &mut Lists<'_>,

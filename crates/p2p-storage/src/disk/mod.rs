@@ -1,11 +1,16 @@
-//! A store on disk: a database of `redb` and files for large lists, the same semantics as the one in memory.
+//! The store on disk: a `redb` database, and blob files for large transaction lists.
+//!
+//! Writes go through group commit (`group_commit`, `writer`, `batch`), reads through snapshots of the database. After a
+//! failure of the file system the database is closed and reopened by the next call.
 
 mod backend;
+mod batch;
 mod branches;
 mod evidence;
 mod fault;
 mod files;
-mod group;
+mod group_commit;
+mod index;
 mod lists;
 mod open;
 mod owner;
@@ -32,9 +37,9 @@ use p2p_types::SigningDomain;
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
 use crate::{StorageError, StorageLimits, TxListStore, fork::ForkChoice};
-use fault::{TRIES, breaks, fault, is_echo};
+use fault::{TRIES, fault, is_fatal, is_previous_failure};
 use files::{Files, Folder};
-use group::{Group, Ticket, Transactions, Turn, lock};
+use group_commit::{GroupCommit, Priority, Transactions, WriteRequest, lock};
 use open::{Source, is_prepared, prepare};
 use snapshot::ReadOnlyFolder;
 use state::State;
@@ -42,11 +47,10 @@ use writer::Writer;
 
 pub use verify::{Problem, VerifyReport};
 
-/// How much one step of pruning or evicting removes, where there is as much: a millisecond or so in a large store, after
-/// which other writers have their turn.
+/// Rows that one transaction of pruning removes: about a millisecond in a large store, after which other writers run.
 const STEP: usize = 32;
 
-/// Files of a relaxed store that wait for the next sync to be removed, before it syncs by itself.
+/// Unreferenced files of a relaxed store before it syncs by itself to remove them.
 const MAX_UNSYNCED_FILES: usize = 256;
 
 /// When a change is on disk.
@@ -55,8 +59,8 @@ pub enum Durability {
     /// A call that returned is on disk.
     #[default]
     Immediate,
-    /// A call that returned is visible, and on disk after the next [`DiskStorage::sync`] or orderly end. A
-    /// crash loses what came since, from the end backwards; what is left is whole.
+    /// A call that returned is visible, and on disk after the next [`DiskStorage::sync`] or orderly shutdown. A crash loses
+    /// the last calls and leaves the store consistent.
     Relaxed,
 }
 
@@ -93,8 +97,8 @@ impl DiskConfig {
 
 /// A bounded store in one folder.
 ///
-/// Writers on many threads share their syncs: while one transaction is being written, whoever comes waits
-/// and rides the next one together. Every commitment is read with its checksum and its hashes computed anew,
+/// Writers on many threads share their syncs: requests that come while a transaction is being written are committed
+/// together in the next one. Every commitment is read with its checksum and its hashes computed anew,
 /// every transaction list with its hash: what is not as it was written is an error
 /// ([`StorageError::Corrupt`]), never an answer. When the disk is full, writing fails with
 /// [`StorageError::NoSpace`], reading goes on, and so does writing when there is space again.
@@ -108,20 +112,20 @@ impl DiskConfig {
 /// # Ok::<(), p2p_storage::StorageError>(())
 /// ```
 pub struct DiskStorage {
-    /// None after a failure of the file system, until the next call opens it anew.
+    /// None after a failure of the file system, until the next call reopens it.
     opened: RwLock<Option<Opened>>,
-    group: Group,
+    commits: GroupCommit,
     files: Files,
     source: Box<dyn Source>,
     config: DiskConfig,
 }
 
-/// A database, and what is known of it.
+/// An open database, and its state in memory.
 struct Opened {
     database: Database,
-    /// As of the last transaction; none until somebody asks.
+    /// As of the last transaction; loaded on demand.
     state: Mutex<Option<State>>,
-    /// As of the last transaction; none until the chain has a branch beside it.
+    /// As of the last transaction; none until there is a fork.
     fork: Mutex<Option<ForkChoice>>,
 }
 
@@ -136,20 +140,19 @@ impl Opened {
 }
 
 impl DiskStorage {
-    /// Opens the store in a folder, which is created where it is missing. Reads the whole database and compares every
-    /// page with its checksum, so that a file that was damaged is refused here and not trusted: some 0.7 s a GiB from
-    /// the system's cache, else as fast as the disk reads. What a crash has left half done is put in order.
+    /// Opens the store in a folder, which is created if it is missing. Reads the whole database and checks every page against
+    /// its checksum, so that a damaged file is refused: some 0.7 s a GiB from the page cache, else as fast as the disk
+    /// reads. Recovers from a crash.
     ///
     /// # Errors
-    /// [`StorageError::Locked`] if somebody has it open, [`StorageError::UnknownSchema`],
+    /// [`StorageError::Locked`] if another owner has it open, [`StorageError::UnknownSchema`],
     /// [`StorageError::OtherDomain`], [`StorageError::Corrupt`], or the file system's failure.
     pub fn open(folder: impl AsRef<Path>, config: DiskConfig) -> Result<Self, StorageError> {
         Self::open_source(Box::new(Folder::new(folder.as_ref())), config)
     }
 
-    /// Opens a store to look at it: nothing in its folder is changed, which may be read-only. What [`open`](Self::open)
-    /// would put in order is put in order in memory. Others may look at the same time, but
-    /// nobody may have it open to write. Whatever changes something is answered with [`StorageError::ReadOnly`].
+    /// Opens a store for reading only. Nothing in its folder changes, which may be read-only; recovery from a crash happens in
+    /// memory. Any number of readers may have it open, and no writer. Writes fail with [`StorageError::ReadOnly`].
     ///
     /// # Errors
     /// As [`open`](Self::open), and [`StorageError::Io`] where there is no store.
@@ -166,7 +169,7 @@ impl DiskStorage {
     fn open_source(source: Box<dyn Source>, config: DiskConfig) -> Result<Self, StorageError> {
         let store = Self {
             opened: RwLock::new(None),
-            group: Group::default(),
+            commits: GroupCommit::default(),
             files: Files::default(),
             source,
             config,
@@ -187,25 +190,24 @@ impl DiskStorage {
             self.with(|opened| opened.database.begin_write().map_err(fault)?.commit().map_err(fault));
         match &synced {
             Ok(()) => self.remove_files(),
-            Err(error) if breaks(error) => self.close(),
+            Err(error) if is_fatal(error) => self.close(),
             Err(_) => {}
         }
         synced
     }
 
-    /// Files of evicted transaction lists that could not be removed yet. It is tried again with whatever is written.
+    /// Files of evicted transaction lists that could not be removed yet. Every write tries again.
     #[must_use]
     pub fn unremoved_files(&self) -> usize {
-        self.files.doomed()
+        self.files.unreferenced()
     }
 
-    /// Moves what is in the database together, so that its file becomes smaller, and removes files that nobody
-    /// names. Nobody else reads or writes meanwhile.
+    /// Compacts the database file and removes unreferenced files. Blocks reads and writes meanwhile.
     ///
     /// # Errors
     /// [`StorageError`] if the store cannot be written.
     pub fn compact(&self) -> Result<(), StorageError> {
-        self.changeable()?;
+        self.check_writable()?;
         self.sync()?;
         self.with(|_| Ok(()))?;
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
@@ -247,11 +249,11 @@ impl DiskStorage {
 
     fn close(&self) {
         let gone = self.opened.write().unwrap_or_else(PoisonError::into_inner).take();
-        // What cannot be closed in order is closed all the same.
+        // A panic while closing changes nothing: it is closed.
         drop(catch_unwind(AssertUnwindSafe(|| drop(gone))));
     }
 
-    /// Works on the database, opened anew where that is necessary.
+    /// Works on the database, reopened if necessary.
     fn with<T>(&self, work: impl FnOnce(&Opened) -> Result<T, StorageError>) -> Result<T, StorageError> {
         loop {
             let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
@@ -263,10 +265,10 @@ impl DiskStorage {
         }
     }
 
-    /// Looks. What fails because of an earlier failure of the file system is tried once more.
-    fn look<T>(&self, work: impl Fn(&Opened) -> Result<T, StorageError>) -> Result<T, StorageError> {
+    /// Reads. Retries once after a failure that needs the database to be reopened.
+    fn read_with<T>(&self, work: impl Fn(&Opened) -> Result<T, StorageError>) -> Result<T, StorageError> {
         match self.with(&work) {
-            Err(error) if breaks(&error) => {
+            Err(error) if is_fatal(&error) => {
                 self.close();
                 self.with(&work)
             }
@@ -275,45 +277,45 @@ impl DiskStorage {
     }
 
     fn read<T>(&self, work: impl Fn(&ReadTransaction) -> Result<T, StorageError>) -> Result<T, StorageError> {
-        self.look(|opened| work(&opened.database.begin_read().map_err(fault)?))
+        self.read_with(|opened| work(&opened.database.begin_read().map_err(fault)?))
     }
 
     fn state(&self) -> Result<State, StorageError> {
-        self.look(|opened| opened.state(&self.config.domain))
+        self.read_with(|opened| opened.state(&self.config.domain))
     }
 
     fn write<T: Send + 'static>(
         &self,
         work: impl Fn(&mut Writer<'_>) -> Result<T, StorageError> + Send + Sync + 'static,
     ) -> Result<T, StorageError> {
-        self.write_in(Turn::Next, work)
+        self.write_as(Priority::Normal, work)
     }
 
-    fn write_in<T: Send + 'static>(
+    fn write_as<T: Send + 'static>(
         &self,
-        turn: Turn,
+        priority: Priority,
         work: impl Fn(&mut Writer<'_>) -> Result<T, StorageError> + Send + Sync + 'static,
     ) -> Result<T, StorageError> {
-        self.changeable()?;
-        let answer = self.group.write(self, turn, work);
-        // What has been written stays written, whatever becomes of files that nobody names any more.
+        self.check_writable()?;
+        let answer = self.commits.write(self, priority, work);
+        // The write is committed, whether unreferenced files can be removed or not.
         match self.config.durability {
             Durability::Immediate => self.remove_files(),
-            // Until the next sync the database may remember them again. One that fails is the next caller's.
-            Durability::Relaxed if self.files.doomed() > MAX_UNSYNCED_FILES => drop(self.sync()),
+            // Until the next sync a crash can bring the references back. A failed sync is reported to the next caller.
+            Durability::Relaxed if self.files.unreferenced() > MAX_UNSYNCED_FILES => drop(self.sync()),
             Durability::Relaxed => {}
         }
         answer
     }
 
-    /// Whether this was opened to be written.
-    fn changeable(&self) -> Result<(), StorageError> {
+    /// Fails if the store is open for reading only.
+    fn check_writable(&self) -> Result<(), StorageError> {
         if self.source.is_read_only() { Err(StorageError::ReadOnly) } else { Ok(()) }
     }
 
     /// One try of [`Transactions::transact`].
-    fn try_transact(&self, steps: &[Arc<Ticket>]) -> Result<(), (Option<usize>, StorageError)> {
-        let mut spoiler = None;
+    fn try_transact(&self, requests: &[Arc<WriteRequest>]) -> Result<(), (Option<usize>, StorageError)> {
+        let mut failed = None;
         let (limits, domain) = (self.config.limits, self.config.domain);
         let done = self.with(|opened| {
             let mut transaction = opened.database.begin_write().map_err(fault)?;
@@ -323,11 +325,11 @@ impl DiskStorage {
                     Durability::Relaxed => redb::Durability::None,
                 })
                 .map_err(fault)?;
-            // What fails leaves none: it is built anew from the database.
+            // A failed transaction leaves none: it is rebuilt from the database.
             let mut fork = lock(&opened.fork).take();
             let mut writer = Writer::new(&transaction, opened.state(&domain)?, &mut fork, limits, domain)?;
-            for (index, step) in steps.iter().enumerate() {
-                step.run(&mut writer).inspect_err(|_| spoiler = Some(index))?;
+            for (index, request) in requests.iter().enumerate() {
+                request.run(&mut writer).inspect_err(|_| failed = Some(index))?;
             }
             let finished = writer.finish()?;
             let files = match finished {
@@ -341,35 +343,35 @@ impl DiskStorage {
             *lock(&opened.fork) = fork;
             Ok(files)
         });
-        done.map(|gone| self.files.doom(gone)).map_err(|error| (spoiler, error))
+        done.map(|gone| self.files.defer_removal(gone)).map_err(|error| (failed, error))
     }
 }
 
-/// The database panics on some pages that are not as it wrote them; here that is an error like the others.
+/// Turns a panic of the database on damaged pages into an error.
 fn guarded<T>(work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(StorageError::Corrupt { what: "the database" }))
 }
 
 impl Transactions for DiskStorage {
-    fn transact(&self, steps: &[Arc<Ticket>]) -> Result<(), (Option<usize>, StorageError)> {
+    fn transact(&self, requests: &[Arc<WriteRequest>]) -> Result<(), (Option<usize>, StorageError)> {
         for _ in 1..TRIES {
-            match self.try_transact(steps) {
-                // Somebody who read has met a failure; the steps have not.
-                Err((_, error)) if is_echo(&error) => self.close(),
+            match self.try_transact(requests) {
+                // Another thread met the failure; these requests have not run.
+                Err((_, error)) if is_previous_failure(&error) => self.close(),
                 done => return done,
             }
         }
-        self.try_transact(steps)
+        self.try_transact(requests)
     }
 
-    fn discard(&self) {
+    fn invalidate(&self) {
         self.close();
     }
 }
 
 impl Drop for DiskStorage {
     fn drop(&mut self) {
-        // An orderly end; who must know asks `sync` before.
+        // Best effort: a caller that must know calls `sync` before.
         drop(self.sync());
         self.close();
     }

@@ -1,4 +1,4 @@
-//! Opening the file: whose it is, how old it is, and who has it.
+//! Opening the database: creation, schema version, chain, and the lock.
 
 use std::{fs, io, path::Path};
 
@@ -17,15 +17,15 @@ use super::{
 };
 use crate::StorageError;
 
-/// The schema that this version writes.
+/// The schema version that this software reads and writes.
 pub(super) const SCHEMA: u32 = 1;
 
-/// Where the database comes from, and the folder around it; asked again when it has to be opened anew.
+/// Opens the database in its folder; called again when it has to be reopened.
 pub(super) trait Source: FileSystem {
     fn open(&self, builder: &redb::Builder) -> Result<Database, StorageError>;
     /// Bytes of the database.
     fn len(&self) -> Result<u64, StorageError>;
-    /// Whether nothing is written, neither to the database nor beside it.
+    /// Whether neither the database nor its folder is written.
     fn is_read_only(&self) -> bool {
         false
     }
@@ -58,14 +58,14 @@ impl Folder {
             Ok((file, is_empty))
         };
         let (file, is_new) = retried(open).map_err(|error: io::Error| io_fault(&error))?;
-        // The folders of the lists come after the database. One that has lost its bytes is not a new one.
+        // The folders of the lists are created after the database, so a database that is empty beside them has lost its bytes.
         if is_new && self.path(ROOT).exists() {
             return Err(StorageError::Corrupt { what: "the database, which is missing or empty" });
         }
         let file = backend(FileBackend::new(file).map_err(fault)?);
         let file = DatabaseFile::new(file, self.unsynced.clone(), self.owner.clone());
         let database = builder.create_with_backend(file).map_err(|error| locked(error, &self.owner))?;
-        self.owner.tell();
+        self.owner.write_name();
         if is_new {
             sync_folder(&self.root)?;
         }
@@ -73,7 +73,7 @@ impl Folder {
     }
 }
 
-/// Why a database cannot be opened, with its owner where somebody has it open.
+/// The error of opening a database, with its owner where another process has it open.
 pub(super) fn locked(error: redb::DatabaseError, owner: &Owner) -> StorageError {
     match fault(error) {
         StorageError::Locked { .. } => StorageError::Locked { owner: owner.read().map(|owner| owner.pid) },
@@ -81,7 +81,7 @@ pub(super) fn locked(error: redb::DatabaseError, owner: &Owner) -> StorageError 
     }
 }
 
-/// A new file is on disk when its folder is, and the folder when its own folder is.
+/// Syncs the entry of a new file in its folder, and of the folder in its parent.
 fn sync_folder(folder: &Path) -> Result<(), StorageError> {
     let above = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
     let sync = |folder: &Path| fs::File::open(folder)?.sync_all();
@@ -91,12 +91,12 @@ fn sync_folder(folder: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Whether a file is what this version works with: then its folders were on disk before.
+/// Whether a database has been prepared before, and its folders with it.
 pub(super) fn is_prepared(database: &Database) -> Result<bool, StorageError> {
     Ok(identity(database)?.is_some_and(|(schema, _)| schema == SCHEMA))
 }
 
-/// Creates the tables of a new file; refuses one of another schema or of another chain.
+/// Creates the tables of a new database; refuses one of another schema or chain.
 pub(super) fn prepare(database: &Database, domain: &SigningDomain) -> Result<(), StorageError> {
     match identity(database)? {
         None => create(database, domain, SCHEMA),
@@ -106,7 +106,7 @@ pub(super) fn prepare(database: &Database, domain: &SigningDomain) -> Result<(),
     }
 }
 
-/// Schema and domain of a file; none if it is new.
+/// Schema and domain of a database; none if it is new.
 fn identity(database: &Database) -> Result<Option<(u32, B256)>, StorageError> {
     let transaction = database.begin_read().map_err(fault)?;
     let meta = match transaction.open_table(META) {

@@ -1,5 +1,5 @@
-//! Whose store it is, in words: the file `owner` beside the database. Where the file system has locks it only tells
-//! whom to ask; where it has none it is the lock.
+//! The `owner` file: a pid file beside the database. Where the file system has locks, it names the process that holds the
+//! lock; where it has none, it is the lock.
 
 use std::{
     fmt, fs,
@@ -9,15 +9,15 @@ use std::{
     sync::Mutex,
 };
 
-use super::group::lock;
+use super::group_commit::lock;
 
-/// A process as others can tell it from one that has its number later.
+/// A process, distinguishable from a later one with the same pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Process {
     pub(super) pid: u32,
-    /// When it was started, in the system's ticks; unknown where there is no `/proc`.
+    /// Its start time in clock ticks; unknown where there is no `/proc`.
     started: Option<u64>,
-    /// The namespace that its number belongs to: containers count for themselves.
+    /// Its pid namespace: containers have their own.
     namespace: Option<u64>,
 }
 
@@ -27,7 +27,7 @@ impl Process {
         Self { pid, started: stat(pid).ok().and_then(|(_, started)| started), namespace: namespace() }
     }
 
-    /// Whether it runs no more. One that cannot be seen from here may still run.
+    /// Whether it has ended. One in another namespace may still run.
     fn is_gone(&self) -> bool {
         if self.namespace.is_some_and(|theirs| namespace().is_some_and(|ours| ours != theirs)) {
             return false;
@@ -42,7 +42,7 @@ impl Process {
     }
 }
 
-/// Whether a process has ended and only waits to be asked how, and when it was started. From `/proc`.
+/// Whether a process is a zombie, and its start time. From `/proc`.
 fn stat(pid: u32) -> io::Result<(bool, Option<u64>)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is the name in brackets, which may hold anything; the third is the state, the 22nd the start.
@@ -61,7 +61,7 @@ fn namespace() -> Option<u64> {
     link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Whether a process can be signalled, be it not by us.
+/// Whether a process exists, even if we may not signal it.
 #[cfg(unix)]
 fn answers(pid: u32) -> bool {
     use rustix::{
@@ -90,7 +90,7 @@ impl fmt::Display for Process {
 impl FromStr for Process {
     type Err = std::num::ParseIntError;
 
-    /// Earlier versions wrote the number alone.
+    /// Reads a pid alone, too.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (pid, more) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
         let mut more = more.split(' ').map(|field| field.parse().ok());
@@ -102,7 +102,7 @@ impl FromStr for Process {
 #[derive(Debug)]
 pub(super) struct Owner {
     path: PathBuf,
-    /// Whether it is our lock.
+    /// Whether we hold it as a lock.
     claimed: Mutex<bool>,
 }
 
@@ -111,12 +111,12 @@ impl Owner {
         Self { path: folder.join("owner"), claimed: Mutex::default() }
     }
 
-    /// Who has, or had, the store; none where the file does not say.
+    /// The owner, current or last; none where the file does not say.
     pub(super) fn read(&self) -> Option<Process> {
         fs::read_to_string(&self.path).ok()?.parse().ok()
     }
 
-    /// Who has the store now, as far as the file says so; one that does not say who counts as somebody.
+    /// The current owner according to the file. An unreadable file counts as owned.
     pub(super) fn is_held(&self) -> io::Result<bool> {
         match fs::read_to_string(&self.path) {
             Ok(text) => Ok(text.parse().map_or(true, |owner: Process| !owner.is_gone())),
@@ -125,17 +125,17 @@ impl Owner {
         }
     }
 
-    /// Says that the store is ours. Who holds its lock says so; a failure costs the name alone.
-    pub(super) fn tell(&self) {
+    /// Writes our name, for whoever finds the store locked. A failure costs the name alone.
+    pub(super) fn write_name(&self) {
         if !*lock(&self.claimed) {
             drop(fs::write(&self.path, Process::current().to_string()));
         }
     }
 
-    /// Makes the store ours, unless another living process has it or this one has it already: whether it is.
+    /// Takes the lock unless a living process has it. Returns whether it was taken.
     pub(super) fn claim(&self) -> io::Result<bool> {
         let mut claimed = lock(&self.claimed);
-        // Of those who find a file that its owner has left, one takes it away, and one makes the next.
+        // Of several processes that find a stale file, one removes it and one creates the next.
         for _ in 0..2 {
             if *claimed || self.create()? {
                 *claimed = true;
@@ -148,7 +148,7 @@ impl Owner {
         Ok(false)
     }
 
-    /// Makes the file, unless it is there; whether it did.
+    /// Creates the file unless it exists. Returns whether it did.
     fn create(&self) -> io::Result<bool> {
         let created = match fs::File::create_new(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
@@ -158,11 +158,11 @@ impl Owner {
             file.write_all(Process::current().to_string().as_bytes())?;
             file.sync_all()
         });
-        // One that does not say whose it is would be in everybody's way.
+        // An empty file would block everybody.
         written.inspect_err(|_| drop(fs::remove_file(&self.path))).map(|()| true)
     }
 
-    /// Removes the file of an owner that is gone; whether it did. A rename does it once, whoever else tries.
+    /// Removes the file of a dead owner. Returns whether it did. The rename succeeds for one process only.
     fn take_away(&self) -> io::Result<bool> {
         let aside = self.path.with_extension(std::process::id().to_string());
         match fs::rename(&self.path, &aside) {
@@ -173,7 +173,7 @@ impl Owner {
         if taken.parse().is_ok_and(|owner: Process| owner.is_gone()) {
             return fs::remove_file(&aside).map(|()| true);
         }
-        // Another took it over between our look and our rename: it has its file back.
+        // Another process took it over between our check and our rename: put it back.
         fs::rename(&aside, &self.path).map(|()| false)
     }
 }
@@ -181,7 +181,7 @@ impl Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         if *lock(&self.claimed) && self.read() == Some(Process::current()) {
-            // What is left is taken over when this process is gone.
+            // A file that is left behind is stale once this process has ended.
             drop(fs::remove_file(&self.path));
         }
     }

@@ -1,4 +1,4 @@
-//! A commitment as the database keeps it, byte by byte.
+//! The encoding of a commitment in its table: packed, with a checksum.
 
 use std::sync::Arc;
 
@@ -6,21 +6,20 @@ use p2p_types::{Address, B256, BlockNumber, Recovered, SigningDomain};
 use preconfirmation_types::{Container as _, SIGNED_COMMITMENT_BYTES};
 use twox_hash::XxHash3_64;
 
-use super::tables::{CHAIN, Place, WITHDRAWN};
+use super::tables::{CANONICAL, RowKey, WITHDRAWN};
 use crate::{StorageError, StoredCommitment};
 
 /// Bytes of the checksum at the end of each record.
 pub(super) const CHECKSUM_BYTES: usize = 8;
-/// Arrival, signer, commitment, and the parent where the commitment does not name it: a record unpacked.
+/// An unpacked record: arrival number, signer, commitment, and the parent where the commitment does not name it.
 const MAX_ROW_BYTES: usize = 8 + 20 + SIGNED_COMMITMENT_BYTES + 32;
 
-/// XXH3 with 64 bits: enough against accidents, which is all that it is for. Whoever can write to the file can
-/// write a checksum as well. The seed ties it to where the bytes belong.
+/// XXH3 with 64 bits, against accidental damage only. The seed binds it to the height of the record.
 pub(super) fn checksum(seed: u64, bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     XxHash3_64::oneshot_with_seed(seed, bytes).to_be_bytes()
 }
 
-/// Appends the checksum of all that is there.
+/// Appends the checksum.
 pub(super) fn seal(seed: u64, mut bytes: Vec<u8>) -> Vec<u8> {
     let sum = checksum(seed, &bytes);
     bytes.extend_from_slice(&sum);
@@ -33,8 +32,8 @@ pub(super) fn checked(seed: u64, bytes: &[u8]) -> Option<&[u8]> {
     (checksum(seed, body) == *sum).then_some(body)
 }
 
-/// Zeros become one zero and how many they are, everything else stays. A commitment has six numbers of 32 bytes,
-/// which are mostly zeros: it needs two thirds of its room.
+/// Run-length encoding of zero bytes: a run becomes one zero and its length. A commitment has six numbers of 32 bytes,
+/// mostly zeros, and shrinks to two thirds.
 fn pack(bytes: &[u8], into: &mut Vec<u8>) {
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -49,7 +48,7 @@ fn pack(bytes: &[u8], into: &mut Vec<u8>) {
     }
 }
 
-/// What was packed; none if nothing packs to this, or only more than `limit` bytes.
+/// Reverses [`pack`]. None if nothing packs to this, or only more than `limit` bytes.
 fn unpack(packed: &[u8], limit: usize) -> Option<Vec<u8>> {
     let (mut bytes, mut rest) = (Vec::with_capacity(limit), packed);
     while !rest.is_empty() {
@@ -71,17 +70,17 @@ fn unpack(packed: &[u8], limit: usize) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The record of this body at a height: packed, and sealed with the height.
+/// The record of a body at a height: packed, with a checksum bound to the height.
 pub(super) fn record(block: BlockNumber, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(MAX_ROW_BYTES);
     pack(body, &mut bytes);
     seal(block, bytes)
 }
 
-/// A commitment as a record has it.
+/// A decoded record.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
-    /// Grows with every insert, so that the order of arrival outlives the process.
+    /// Arrival number. Grows with every insert, also across restarts.
     pub(super) arrival: u64,
     pub(super) stored: StoredCommitment,
 }
@@ -100,22 +99,22 @@ impl Row {
         record(self.stored.block, &body)
     }
 
-    /// Who signed the commitment of a record.
+    /// The signer of a record, without decoding the rest.
     pub(super) fn signer(block: BlockNumber, bytes: &[u8]) -> Result<Address, StorageError> {
         const WHAT: StorageError = StorageError::Corrupt { what: "a commitment" };
         let body = checked(block, bytes).and_then(|packed| unpack(packed, MAX_ROW_BYTES)).ok_or(WHAT)?;
         Ok(Address::from_slice(body.get(8..28).ok_or(WHAT)?))
     }
 
-    pub(super) fn decode(place: Place, bytes: &[u8], domain: &SigningDomain) -> Result<Self, StorageError> {
+    pub(super) fn decode(key: RowKey, bytes: &[u8], domain: &SigningDomain) -> Result<Self, StorageError> {
         const WHAT: StorageError = StorageError::Corrupt { what: "a commitment" };
-        let (block, slot) = place;
+        let (block, seq) = key;
         let body = checked(block, bytes).and_then(|packed| unpack(packed, MAX_ROW_BYTES)).ok_or(WHAT)?;
         let (arrival, body) = body.split_first_chunk::<8>().ok_or(WHAT)?;
         let (signer, body) = body.split_first_chunk::<20>().ok_or(WHAT)?;
         let (ssz, parent) = body.split_at_checked(SIGNED_COMMITMENT_BYTES).ok_or(WHAT)?;
         let arrival = u64::from_be_bytes(*arrival);
-        if slot != CHAIN && slot & !WITHDRAWN != arrival {
+        if seq != CANONICAL && seq & !WITHDRAWN != arrival {
             return Err(WHAT);
         }
         let recovered =
@@ -136,10 +135,10 @@ mod tests {
 
     #[test]
     fn whatever_is_packed_comes_back_and_nothing_beyond_the_limit() {
-        let mut dice = fastrand::Rng::with_seed(1);
+        let mut rng = fastrand::Rng::with_seed(1);
         let some = std::iter::repeat_with(|| {
-            let (len, zeros) = (dice.usize(0..700), dice.u8(0..=10));
-            (0..len).map(|_| if dice.u8(0..10) < zeros { 0 } else { dice.u8(..) }).collect::<Vec<u8>>()
+            let (len, zeros) = (rng.usize(0..700), rng.u8(0..=10));
+            (0..len).map(|_| if rng.u8(0..10) < zeros { 0 } else { rng.u8(..) }).collect::<Vec<u8>>()
         });
         let edges = [vec![], vec![0], vec![0; 255], vec![0; 256], vec![0; 511], vec![7; 300], vec![0, 1, 0]];
         for bytes in edges.into_iter().chain(some.take(300)) {

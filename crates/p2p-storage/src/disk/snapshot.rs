@@ -1,4 +1,4 @@
-//! A store that is looked at and left as it is: whatever the database writes to put its file in order stays in memory.
+//! A read-only storage backend: what the database writes for its recovery stays in memory (copy on write).
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use super::{
     backend::has_no_locks,
     fault::{fault, io_fault, retried},
     files::{FileSystem, Folder},
-    group::lock,
+    group_commit::lock,
     open::{DATABASE, Source, locked},
     owner::Owner,
 };
@@ -25,12 +25,12 @@ const PAGE: usize = 4096;
 #[derive(Debug)]
 struct Changed {
     len: u64,
-    /// Beyond this the file, which may once have been cut, is not what is there any more.
+    /// Bytes of the file that are still visible; less than its length after a truncation.
     kept: u64,
     pages: BTreeMap<u64, Vec<u8>>,
 }
 
-/// A file under what has been written over it. Takes the memory of the pages that were written: a few after a crash.
+/// A file with copy-on-write pages in memory: a few after a crash.
 #[derive(Debug)]
 pub(super) struct Snapshot<F> {
     file: F,
@@ -38,7 +38,7 @@ pub(super) struct Snapshot<F> {
     owner: Arc<Owner>,
 }
 
-/// The parts of a range by the page that they are in: number, offset in it, and length.
+/// Splits a range by pages: page number, offset in the page, and length.
 fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     let (mut at, mut left) = (offset, len);
     std::iter::from_fn(move || {
@@ -133,7 +133,7 @@ impl<F: StorageBackend> StorageBackend for Snapshot<F> {
         self.file.close()
     }
 
-    /// Many may look, while nobody writes.
+    /// Shared: many readers, no writer.
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         match self.file.try_lock_shared_range(start, end) {
             Err(error) if has_no_locks(&error) => match (start, end) {
@@ -149,7 +149,7 @@ impl<F: StorageBackend> StorageBackend for Snapshot<F> {
     }
 }
 
-/// A folder that nothing is written to.
+/// A folder that is not written.
 pub(super) struct ReadOnlyFolder(pub(super) Folder);
 
 impl Source for ReadOnlyFolder {
@@ -208,30 +208,30 @@ mod tests {
     #[test]
     fn a_snapshot_is_like_a_file_and_leaves_the_file_alone() {
         for seed in 0..50 {
-            let mut dice = fastrand::Rng::with_seed(seed);
+            let mut rng = fastrand::Rng::with_seed(seed);
             let below = InMemoryBackend::new();
-            let mut plain = vec![0; dice.usize(0..30_000)];
-            dice.fill(&mut plain);
+            let mut plain = vec![0; rng.usize(0..30_000)];
+            rng.fill(&mut plain);
             below.set_len(plain.len() as u64).unwrap();
             below.write(0, &plain).unwrap();
             let before = plain.clone();
             let owner = Arc::new(Owner::new(std::path::Path::new("/nowhere")));
             let snapshot = Snapshot::new(below, owner).unwrap();
             for _ in 0..60 {
-                let at = dice.usize(0..=plain.len());
-                if dice.u8(0..4) == 0 {
-                    let len = dice.usize(0..40_000);
+                let at = rng.usize(0..=plain.len());
+                if rng.u8(0..4) == 0 {
+                    let len = rng.usize(0..40_000);
                     plain.resize(len, 0);
                     snapshot.set_len(len as u64).unwrap();
                 } else {
-                    let mut data = vec![0; dice.usize(0..9_000)];
-                    dice.fill(&mut data);
+                    let mut data = vec![0; rng.usize(0..9_000)];
+                    rng.fill(&mut data);
                     plain.resize(plain.len().max(at + data.len()), 0);
                     plain[at..at + data.len()].copy_from_slice(&data);
                     snapshot.write(at as u64, &data).unwrap();
                 }
                 assert_eq!(snapshot.len().unwrap(), plain.len() as u64);
-                let (from, to) = (dice.usize(0..=plain.len()), dice.usize(0..=plain.len()));
+                let (from, to) = (rng.usize(0..=plain.len()), rng.usize(0..=plain.len()));
                 let (from, to) = (from.min(to), from.max(to));
                 let mut read = vec![7; to - from];
                 snapshot.read(from as u64, &mut read).unwrap();

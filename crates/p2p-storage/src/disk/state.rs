@@ -1,4 +1,4 @@
-//! What is not a record of its own: what is settled, where the chain ends, and how much there is.
+//! The state of the store beside its rows: base, tip, counts, arrival numbers.
 
 use p2p_types::{B256, Base, BlockNumber, Head, SigningDomain};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
@@ -6,17 +6,17 @@ use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransacti
 use super::{
     fault::fault,
     rows::{Row, checked, seal},
-    tables::{CHAIN, COMMITMENTS, META, Place, TXLIST_BLOCKS},
+    tables::{CANONICAL, COMMITMENTS, META, RowKey, TXLIST_BLOCKS},
 };
 use crate::{StorageError, StorageStats};
 
 const STATE_KEY: &str = "state";
 
-/// How many numbers of arrival are reserved at a time. The ones left over at the end of a process are never given.
+/// Arrival numbers reserved at a time. Those left over at the end of a process are never used.
 const RESERVE: u64 = 1 << 20;
 
-/// Kept in memory while the database is open, and read from it only then: the head and the counts are what the
-/// tables say. So an insert need not write any of it down.
+/// Loaded when the database is opened and kept in memory. Tip and counts are derived from the tables, so an insert does
+/// not write them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) base: Option<Base>,
@@ -25,9 +25,9 @@ pub(super) struct State {
     pub(super) commitments: usize,
     pub(super) txlists: usize,
     pub(super) txlist_bytes: usize,
-    /// The number of the last arrival.
+    /// The last arrival number.
     arrivals: u64,
-    /// Up to this one the numbers of arrival are written down as given.
+    /// Arrival numbers up to this one are recorded as used.
     reserved: u64,
 }
 
@@ -45,7 +45,7 @@ impl State {
         self.tip.filter(|tip| tip.number >= self.lowest())
     }
 
-    /// How much there is, but for evidence.
+    /// How much is stored, evidence aside.
     pub(super) fn stats(&self) -> StorageStats {
         let Self { commitments, txlists, txlist_bytes, .. } = *self;
         StorageStats { commitments, txlists, txlist_bytes, evidence: 0 }
@@ -56,7 +56,7 @@ impl State {
         self.base.map_or(0, |base| base.next())
     }
 
-    /// The number of one more arrival.
+    /// The next arrival number.
     pub(super) const fn arrive(&mut self) -> u64 {
         self.arrivals = self.arrivals.saturating_add(1);
         if self.arrivals > self.reserved {
@@ -65,7 +65,7 @@ impl State {
         self.arrivals
     }
 
-    /// What is written down.
+    /// The part that is written.
     const fn record(&self) -> (Option<Base>, usize, u64) {
         (self.base, self.txlist_bytes, self.reserved)
     }
@@ -101,7 +101,7 @@ impl State {
         Some(Self { base, txlist_bytes, arrivals: reserved, reserved, ..Self::default() })
     }
 
-    /// The state of a file.
+    /// Loads the state of a database.
     pub(super) fn load(file: &ReadTransaction, domain: &SigningDomain) -> Result<Self, StorageError> {
         let meta = file.open_table(META).map_err(fault)?;
         let kept = match meta.get(STATE_KEY).map_err(fault)? {
@@ -118,7 +118,7 @@ impl State {
         })
     }
 
-    /// Writes down what must be, where it is not as it was `before`.
+    /// Writes the recorded part if it differs from `before`.
     pub(super) fn save(&self, before: &Self, transaction: &WriteTransaction) -> Result<(), StorageError> {
         if self.record() == before.record() {
             return Ok(());
@@ -130,13 +130,13 @@ impl State {
 
 /// The last block of the chain.
 pub(super) fn last_of_chain(
-    commitments: &impl ReadableTable<Place, &'static [u8]>,
+    commitments: &impl ReadableTable<RowKey, &'static [u8]>,
     domain: &SigningDomain,
 ) -> Result<Option<Head>, StorageError> {
     for entry in commitments.iter().map_err(fault)?.rev() {
-        let (place, bytes) = entry.map_err(fault)?;
-        if let place @ (_, CHAIN) = place.value() {
-            return Ok(Some(Row::decode(place, bytes.value(), domain)?.stored.head()));
+        let (key, bytes) = entry.map_err(fault)?;
+        if let key @ (_, CANONICAL) = key.value() {
+            return Ok(Some(Row::decode(key, bytes.value(), domain)?.stored.head()));
         }
     }
     Ok(None)

@@ -1,4 +1,4 @@
-//! Commitments of a store on disk.
+//! `CommitmentStore` and `SdkStorage` of the store on disk.
 
 use p2p_types::{B256, Base, BlockNumber, Head};
 use p2p_validation::Linked;
@@ -7,9 +7,10 @@ use redb::ReadableTableMetadata;
 use super::{
     DiskStorage,
     fault::fault,
-    group::Turn,
+    group_commit::Priority,
+    index::{find, row, rows_at},
     rows::Row,
-    tables::{CHAIN, COMMITMENTS, EVIDENCE, HEIGHTS, find, row, rows_at},
+    tables::{CANONICAL, COMMITMENTS, EVIDENCE, HEIGHTS},
 };
 use crate::{
     Applied, Batch, ChainUpdate, CommitmentStore, Inserted, SdkStorage, StorageError, StorageStats,
@@ -25,8 +26,8 @@ impl DiskStorage {
         self.read(|file| {
             let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
             let next =
-                commitments.range((from, CHAIN)..).map_err(fault)?.next().transpose().map_err(fault)?;
-            Ok(next.map(|(place, _)| place.value().0))
+                commitments.range((from, CANONICAL)..).map_err(fault)?.next().transpose().map_err(fault)?;
+            Ok(next.map(|(key, _)| key.value().0))
         })
     }
 }
@@ -40,7 +41,7 @@ impl CommitmentStore for DiskStorage {
     fn by_block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, StorageError> {
         self.read(|file| {
             let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
-            Ok(row(&commitments, (block, CHAIN), &self.config.domain)?.map(|row| row.stored))
+            Ok(row(&commitments, (block, CANONICAL), &self.config.domain)?.map(|row| row.stored))
         })
     }
 
@@ -56,16 +57,16 @@ impl CommitmentStore for DiskStorage {
         self.read(|file| {
             let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
             let mut run = Vec::with_capacity(limit.min(256));
-            for entry in commitments.range((from, CHAIN)..).map_err(fault)? {
-                let (place, bytes) = entry.map_err(fault)?;
-                let place @ (block, slot) = place.value();
-                // One height may have others beside the chain; a height without the chain ends the run.
+            for entry in commitments.range((from, CANONICAL)..).map_err(fault)? {
+                let (key, bytes) = entry.map_err(fault)?;
+                let key @ (block, seq) = key.value();
+                // A height may have non-canonical rows; one without a canonical row ends the run.
                 let next = from.saturating_add(run.len() as u64);
                 if run.len() >= limit || block > next {
                     break;
                 }
-                if slot == CHAIN && block == next {
-                    run.push(Row::decode(place, bytes.value(), &self.config.domain)?.stored);
+                if seq == CANONICAL && block == next {
+                    run.push(Row::decode(key, bytes.value(), &self.config.domain)?.stored);
                 }
             }
             Ok(run)
@@ -102,7 +103,7 @@ impl CommitmentStore for DiskStorage {
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
         let mut pruned = 0;
         loop {
-            match self.write_in(Turn::Spare, move |writer| writer.prune(block))? {
+            match self.write_as(Priority::Low, move |writer| writer.prune(block))? {
                 0 => return Ok(pruned),
                 gone => pruned += gone,
             }

@@ -1,9 +1,9 @@
-//! Reading all of it and believing none of it.
+//! Full verification: reads everything in the store and recomputes checksums, hashes, signatures, links and counts.
 
 use std::{collections::BTreeSet, fmt};
 
 use p2p_types::{Address, B256, BlockNumber, Recovered};
-use preconfirmation_types::Container;
+use preconfirmation_types::{Container, keccak256};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 use super::{
@@ -11,22 +11,21 @@ use super::{
     evidence::decode_evidence,
     fault::fault,
     guarded,
+    index::entry,
     published::published,
     rows::Row,
     state::State,
-    tables::{
-        CHAIN, COMMITMENTS, EVIDENCE, HEIGHTS, TXLIST_BLOCKS, TXLIST_ORDER, TXLISTS, entry, verify_txlist,
-    },
+    tables::{CANONICAL, COMMITMENTS, EVIDENCE, HEIGHTS, TXLIST_BLOCKS, TXLIST_ORDER, TXLISTS},
 };
 use crate::{StorageError, StorageStats};
 
-/// Something that is not as it was written.
+/// Damage that verification has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
     /// A commitment of this height does not have its checksum, its hash or its signer.
     Commitment(BlockNumber),
-    /// A block of the chain does not stand on the one below.
+    /// A canonical block is not a child of the one below.
     Link(BlockNumber),
     /// A hash does not lead to its commitment.
     Index(B256),
@@ -39,7 +38,7 @@ pub enum Problem {
         /// At which height.
         block: BlockNumber,
     },
-    /// What is counted is not what is there.
+    /// The counts do not match the rows.
     Counts,
     /// A part of the file cannot be read.
     Unreadable,
@@ -49,15 +48,17 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Commitment(block) => {
-                write!(f, "a commitment of block {block} has not its checksum, hash or signer")
+                write!(f, "a commitment of block {block} does not match its checksum, hash or signer")
             }
-            Self::Link(block) => write!(f, "block {block} does not stand on the one below"),
+            Self::Link(block) => write!(f, "block {block} is not a child of the one below"),
             Self::Index(hash) => write!(f, "the hash {hash} does not lead to its commitment"),
-            Self::TxList(hash) => write!(f, "the transaction list {hash} is missing or not its hash"),
+            Self::TxList(hash) => {
+                write!(f, "the transaction list {hash} is missing or does not match its hash")
+            }
             Self::Evidence { signer, block } => {
                 write!(f, "the evidence against {signer} at block {block} does not hold")
             }
-            Self::Counts => f.write_str("what is counted is not what is there"),
+            Self::Counts => f.write_str("the counts do not match the rows"),
             Self::Unreadable => f.write_str("a part of the database cannot be read"),
         }
     }
@@ -67,14 +68,14 @@ impl fmt::Display for Problem {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use]
 pub struct VerifyReport {
-    /// What was read and found good.
+    /// Intact data.
     pub sound: StorageStats,
-    /// What was found bad.
+    /// Damaged data.
     pub problems: Vec<Problem>,
 }
 
 impl VerifyReport {
-    /// Whether nothing bad was found.
+    /// Whether nothing is damaged.
     #[must_use]
     pub const fn is_sound(&self) -> bool {
         self.problems.is_empty()
@@ -82,11 +83,11 @@ impl VerifyReport {
 }
 
 impl DiskStorage {
-    /// Reads everything and computes it anew: checksums, hashes, signatures, links, indexes, counts. Takes
-    /// some 50 µs a commitment; others go on reading and writing meanwhile.
+    /// Reads everything and recomputes checksums, hashes, signatures, links, indexes and counts. Takes some 50 µs a
+    /// commitment; reads and writes go on meanwhile.
     ///
     /// # Errors
-    /// [`StorageError`] if the file cannot be opened at all. What is bad inside is in the report.
+    /// [`StorageError`] if the database cannot be opened at all. Damage inside is in the report.
     pub fn verify(&self) -> Result<VerifyReport, StorageError> {
         self.read(|file| {
             let mut report = VerifyReport::default();
@@ -125,16 +126,16 @@ fn commitments(
     let lowest = State::load(file, &store.config.domain)?.lowest();
     let domain = &store.config.domain;
     let mut below = None;
-    // Entries of the index that lead somewhere: of one height, hashes that begin alike have one together.
+    // Index entries that lead to a row: hashes of one height with the same prefix share one.
     let (mut entries, mut here) = (0, BTreeSet::new());
     for row in rows.iter().map_err(fault)? {
-        let (place, bytes) = row.map_err(fault)?;
-        let place @ (block, slot) = place.value();
+        let (key, bytes) = row.map_err(fault)?;
+        let key @ (block, seq) = key.value();
         let signed_as_said = |row: &Row| {
             let kept = &*row.stored.recovered;
             Recovered::from_ssz(&kept.signed().to_ssz(), domain).is_ok_and(|again| again == *kept)
         };
-        let Some(row) = Row::decode(place, bytes.value(), domain).ok().filter(signed_as_said) else {
+        let Some(row) = Row::decode(key, bytes.value(), domain).ok().filter(signed_as_said) else {
             report.problems.push(Problem::Commitment(block));
             continue;
         };
@@ -146,12 +147,12 @@ fn commitments(
         }
         here.retain(|(_, height)| *height == block);
         entries += u64::from(here.insert(entry));
-        if slot == CHAIN {
+        if seq == CANONICAL {
             let linked = match below {
                 Some((number, hash)) if number + 1 == block => row.stored.parent == hash,
                 _ => true,
             };
-            // What follows a settled block whose hash is not known need not name the one that is here.
+            // The first block above a base without a hash may name a parent that is not stored.
             if !linked && block > lowest {
                 report.problems.push(Problem::Link(block));
             }
@@ -178,7 +179,7 @@ fn txlists(
         let (hash, (block, len)) = (B256::from(*hash.value()), info.value());
         let is_placed = order.get((block, &hash.0)).map_err(fault)?.is_some();
         let len = usize::try_from(len).unwrap_or(usize::MAX);
-        let is_good = |bytes: &[u8]| bytes.len() == len && verify_txlist(&hash, bytes).is_ok();
+        let is_good = |bytes: &[u8]| bytes.len() == len && keccak256(bytes) == hash;
         let good = match lists.get(&hash.0).map_err(fault)? {
             Some(bytes) => {
                 in_database += 1;

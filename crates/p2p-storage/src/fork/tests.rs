@@ -2,22 +2,23 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use fastrand::Rng;
+use p2p_types::U256;
 use serde::Deserialize;
 
 use super::*;
 
-/// Blocks in memory, the base at 0.
+/// A chain in memory above a base of 0.
 #[derive(Default)]
-struct Toy {
+struct TestChain {
     nodes: BTreeMap<(BlockNumber, B256), Node>,
     chain: Vec<Node>,
     fork: Option<ForkChoice>,
 }
 
-impl Blocks for Toy {
+impl Blocks for TestChain {
     fn lowest(&self) -> BlockNumber {
         1
     }
@@ -43,7 +44,7 @@ impl Blocks for Toy {
     }
 }
 
-impl Toy {
+impl TestChain {
     /// Inserts a block if its parent is there.
     fn insert(&mut self, node: Node) -> bool {
         let mut fork = self.fork.take();
@@ -53,7 +54,7 @@ impl Toy {
         self.nodes.insert((node.block, node.hash), node);
         match choice {
             Choice::Extend => self.chain.push(node),
-            Choice::Side => {}
+            Choice::NonCanonical => {}
             Choice::Switch { from, adopted } => {
                 self.chain.truncate(usize::try_from(from).unwrap() - 1);
                 let of = |hash: &B256| *self.nodes.values().find(|node| node.hash == *hash).unwrap();
@@ -145,9 +146,9 @@ fn the_published_cases_stand_in_any_order_of_arrival() {
         assert_eq!(naive(&nodes), stands, "{name}");
         for _ in 0..20 {
             rng.shuffle(&mut nodes);
-            let mut toy = Toy::default();
-            toy.insert_all(nodes.clone());
-            assert_eq!(toy.hashes(), stands, "{name}");
+            let mut store = TestChain::default();
+            store.insert_all(nodes.clone());
+            assert_eq!(store.hashes(), stands, "{name}");
         }
         nodes.sort_by_key(|node| node.block);
         assert_eq!(evaluate(1, &nodes), stands, "{name}");
@@ -186,20 +187,20 @@ fn after_every_block_in_any_order_the_chain_is_the_naive_one() {
     for case in 0..20_000 {
         let mut nodes = random(&mut rng);
         rng.shuffle(&mut nodes);
-        let mut toy = Toy::default();
+        let mut store = TestChain::default();
         let mut waiting = nodes.clone();
-        while let Some(next) = waiting.iter().position(|node| toy.insert(*node)) {
+        while let Some(next) = waiting.iter().position(|node| store.insert(*node)) {
             waiting.remove(next);
             if !waiting.is_empty() && rng.bool() {
                 continue;
             }
-            let known: Vec<Node> = toy.nodes.values().copied().collect();
+            let known: Vec<Node> = store.nodes.values().copied().collect();
             let stands = naive(&known);
-            assert_eq!(toy.hashes(), stands, "case {case}");
+            assert_eq!(store.hashes(), stands, "case {case}");
             assert_eq!(evaluate(1, &known), stands, "case {case}");
         }
         assert!(waiting.is_empty());
-        switches += usize::from(toy.fork.is_some());
+        switches += usize::from(store.fork.is_some());
     }
     assert!(switches > 10_000, "{switches} of the cases have a fork");
 }
@@ -216,14 +217,14 @@ fn one_block_displaces_one_turn_unless_the_branches_were_as_close() {
     for _ in 0..20_000 {
         let mut nodes = random(&mut rng);
         rng.shuffle(&mut nodes);
-        let mut toy = Toy::default();
+        let mut store = TestChain::default();
         let mut waiting = nodes;
         loop {
-            let before = toy.chain.clone();
-            let Some(next) = waiting.iter().position(|node| toy.insert(*node)) else { break };
+            let before = store.chain.clone();
+            let Some(next) = waiting.iter().position(|node| store.insert(*node)) else { break };
             let new = waiting.remove(next);
-            let same = before.iter().zip(&toy.chain).take_while(|(one, other)| one == other).count();
-            let (dropped, mut adopted) = (&before[same..], toy.chain[same..].to_vec());
+            let same = before.iter().zip(&store.chain).take_while(|(one, other)| one == other).count();
+            let (dropped, mut adopted) = (&before[same..], store.chain[same..].to_vec());
             if dropped.is_empty() {
                 continue;
             }
@@ -248,17 +249,17 @@ fn a_withdrawn_branch_does_not_stand_until_another_block_builds_on_it() {
         anchor: 0,
         withdrawn,
     };
-    let mut toy = Toy::default();
+    let mut store = TestChain::default();
     for withdrawn in [node(2, 1, 2, true), node(3, 2, 3, true)] {
-        toy.nodes.insert((withdrawn.block, withdrawn.hash), withdrawn);
+        store.nodes.insert((withdrawn.block, withdrawn.hash), withdrawn);
     }
-    assert!(toy.insert(node(1, 0, 1, false)));
-    assert!(toy.insert(node(4, 1, 2, false)));
-    assert_eq!(toy.hashes(), [1, 4].map(hash));
-    assert!(toy.insert(node(5, 3, 4, false)));
-    assert_eq!(toy.hashes(), [1, 2, 3, 5].map(hash));
-    assert!(toy.insert(node(6, 4, 3, false)), "a shorter one");
-    assert_eq!(toy.hashes(), [1, 2, 3, 5].map(hash));
+    assert!(store.insert(node(1, 0, 1, false)));
+    assert!(store.insert(node(4, 1, 2, false)));
+    assert_eq!(store.hashes(), [1, 4].map(hash));
+    assert!(store.insert(node(5, 3, 4, false)));
+    assert_eq!(store.hashes(), [1, 2, 3, 5].map(hash));
+    assert!(store.insert(node(6, 4, 3, false)), "a shorter one");
+    assert_eq!(store.hashes(), [1, 2, 3, 5].map(hash));
 }
 
 #[test]
@@ -274,12 +275,12 @@ fn a_long_chain_makes_a_fork_no_dearer() {
         anchor: 0,
         withdrawn: false,
     };
-    let mut toy = Toy::default();
+    let mut store = TestChain::default();
     for id in 1..=1_000 {
-        assert!(toy.insert(node(id, id - 1, id)));
+        assert!(store.insert(node(id, id - 1, id)));
     }
-    assert!(toy.fork.is_none(), "without a fork nothing is built");
-    assert!(toy.insert(node(5_000, 500, 501)));
-    let fork = toy.fork.as_ref().unwrap();
+    assert!(store.fork.is_none(), "without a fork nothing is built");
+    assert!(store.insert(node(5_000, 500, 501)));
+    let fork = store.fork.as_ref().unwrap();
     assert_eq!((fork.len(), fork.turns.len(), fork.roots.len()), (1, 1, 1));
 }

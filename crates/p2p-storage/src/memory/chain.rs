@@ -1,4 +1,4 @@
-//! The commitments of a store in memory.
+//! The commitments of the store in memory, and the canonical chain among them.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Chain {
     pub(super) base: Option<Base>,
-    /// Everything linked: the chain, what is beside it, handovers.
+    /// Canonical blocks, non-canonical blocks and handovers.
     pub(super) by_hash: HashMap<B256, StoredCommitment>,
-    /// The chain. Without gaps from the block above the base, and as far below as has not been pruned.
+    /// The canonical chain: without gaps above the base, and below as far as it has not been pruned.
     pub(super) canonical: BTreeMap<BlockNumber, B256>,
-    /// Hashes of everything linked, by height: what pruning walks.
+    /// All hashes by height, in order of arrival.
     pub(super) heights: BTreeMap<BlockNumber, Vec<B256>>,
     /// Blocks whose anchor L1 has replaced.
     withdrawn: HashSet<B256>,
@@ -59,7 +59,7 @@ impl Chain {
         hash.and_then(|hash| self.by_hash.get(hash)).cloned()
     }
 
-    /// The block with this hash; none if that is a handover.
+    /// The block with this hash; none for a handover.
     fn node(&self, hash: &B256) -> Option<Node> {
         let stored = self.by_hash.get(hash).filter(|stored| !stored.is_handover())?;
         Some(Node::new(stored, self.withdrawn.contains(hash)))
@@ -71,7 +71,7 @@ impl Chain {
         above.flat_map(|(_, hashes)| hashes).filter_map(|hash| self.node(hash))
     }
 
-    /// Makes these blocks the chain above the base.
+    /// Makes these blocks the canonical chain above the base.
     fn adopt(&mut self, chain: &[B256]) -> ChainUpdate {
         let before = self.canonical.split_off(&self.lowest());
         let mut update = ChainUpdate::default();
@@ -85,7 +85,7 @@ impl Chain {
         ChainUpdate { adopted, ..update }
     }
 
-    /// The chain goes on with these blocks, lowest first.
+    /// Makes these blocks, lowest first, the end of the chain.
     fn enter_chain(&mut self, hashes: &[B256]) -> Vec<StoredCommitment> {
         let adopted: Vec<_> = hashes.iter().filter_map(|hash| self.stored(Some(hash))).collect();
         for stored in &adopted {
@@ -95,13 +95,13 @@ impl Chain {
         adopted
     }
 
-    /// Decides anew between all branches above the base.
+    /// Runs fork choice over all blocks above the base.
     fn decide(&mut self) -> ChainUpdate {
         let nodes: Vec<Node> = self.nodes().collect();
         self.adopt(&evaluate(self.lowest(), &nodes))
     }
 
-    /// Removes what stands on blocks that are not `standing`, or on the wrong side of the base.
+    /// Removes what is above the base and descends from blocks that are not in `standing`.
     fn drop_fallen(&mut self, settled: Option<B256>, standing: &HashSet<B256>) {
         let lowest = self.lowest();
         let falls = |stored: &StoredCommitment| match stored.is_handover() {
@@ -117,7 +117,8 @@ impl Chain {
         }
     }
 
-    /// The block with this hash at the base's height was settled: it and what it stands on are the chain there.
+    /// Makes the settled block at the base's height and its ancestors canonical. Returns the blocks that they replace, lowest
+    /// first.
     fn settle(&mut self, settled: B256) -> Vec<StoredCommitment> {
         let mut dropped = Vec::new();
         let mut next = Some(settled);
@@ -154,7 +155,7 @@ impl Chain {
         }
     }
 
-    /// Removes the lowest height if it is below the base; says how many commitments went.
+    /// Removes the lowest height if it is settled and below `below`. Returns how many commitments were removed.
     pub(super) fn prune_lowest(&mut self, below: BlockNumber) -> usize {
         let below = below.min(self.base.map_or(0, |base| base.number));
         let Some((&lowest, hashes)) = self.heights.first_key_value() else {
@@ -170,7 +171,7 @@ impl Chain {
         hashes.len()
     }
 
-    /// Gives up a block beside the chain, but not `keep`; says whether there was one.
+    /// Evicts a non-canonical block other than `keep`. Returns whether there was one.
     fn evict(&mut self, keep: &B256) -> Result<bool, StorageError> {
         let mut fork = match self.fork.take() {
             Some(fork) => fork,
@@ -184,7 +185,7 @@ impl Chain {
         Ok(gone.is_some())
     }
 
-    /// The base has moved up along the chain: what stands on another block of its height falls.
+    /// The base has moved up along the chain: removes the descendants of other blocks at its height.
     fn drop_beside(&mut self, base: Base, settled: Option<B256>) {
         let mut fallen: HashSet<B256> =
             self.heights.get(&base.number).into_iter().flatten().copied().collect();
@@ -192,7 +193,7 @@ impl Chain {
         let mut gone = Vec::new();
         for (height, hashes) in self.heights.range(base.next()..) {
             let stands_on = |stored: &StoredCommitment| {
-                // Of a settled block whose hash is known, only what names it goes on.
+                // A child of a settled block with a known hash names that hash.
                 fallen.contains(&stored.parent)
                     || (*height == base.next() && base.hash.is_some_and(|hash| hash != stored.parent))
             };
@@ -245,7 +246,7 @@ impl Chain {
                 self.canonical.insert(new.block, hash);
                 return Ok(Inserted::New);
             }
-            Choice::Side => Inserted::Side,
+            Choice::NonCanonical => Inserted::NonCanonical,
             Choice::Switch { from, adopted } => {
                 let dropped: Vec<B256> = self.canonical.split_off(&from).into_values().collect();
                 let adopted = self.enter_chain(&adopted);

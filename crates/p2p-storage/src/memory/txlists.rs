@@ -1,4 +1,4 @@
-//! The transaction lists of a store in memory.
+//! The transaction lists of the store in memory.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ impl TxLists {
         true
     }
 
-    /// Removes the txlist of the lowest block if that is settled; says whether one went.
+    /// Removes the list of the lowest block if that is settled. Returns whether it did.
     fn evict(&mut self, settled: Option<BlockNumber>) -> bool {
         let Some((&(block, hash), ())) = self.by_block.first_key_value() else {
             return false;

@@ -1,4 +1,4 @@
-//! A schedule that somebody else learns from L1, bit by bit, and that L1 may take back.
+//! A schedule that a source fills from L1, and that follows reorgs of L1.
 
 use std::{
     collections::VecDeque,

@@ -1,4 +1,4 @@
-//! Whose turn it is, once somebody has handed over.
+//! The expected preconfer after handovers (EOP).
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 

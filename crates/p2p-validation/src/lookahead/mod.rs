@@ -1,4 +1,4 @@
-//! Who may sign when: the lookahead, and the schedules that implement it.
+//! The lookahead (the election schedule: who may sign when), and schedules that implement it.
 
 mod cached;
 mod fixed;

@@ -1,4 +1,4 @@
-//! The laboratory's schedule: no election at all.
+//! A schedule without an election, for tests.
 
 use std::{fmt, num::NonZeroU64};
 

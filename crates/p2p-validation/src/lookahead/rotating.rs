@@ -1,4 +1,4 @@
-//! Operators that take turns.
+//! A schedule of operators that rotate by windows or L1 slots.
 
 use std::num::NonZeroU64;
 

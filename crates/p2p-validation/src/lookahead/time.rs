@@ -1,4 +1,4 @@
-//! Time cut into windows of one length, and L1's slots and epochs.
+//! Windows of equal length, and L1's slots and epochs.
 
 use std::num::NonZeroU64;
 

@@ -192,7 +192,7 @@ impl Ledger {
         Span::current().record("outcome", label(&inserted));
         match inserted {
             Inserted::Known => Committed::Known,
-            Inserted::Side => Committed::NonCanonical,
+            Inserted::NonCanonical => Committed::NonCanonical,
             Inserted::New if stored.is_handover() => {
                 out.handover(stored, origin);
                 Committed::Stored
@@ -351,7 +351,7 @@ const fn label(inserted: &Inserted) -> &'static str {
     match inserted {
         Inserted::New => "applied",
         Inserted::Known => "known",
-        Inserted::Side => "side",
+        Inserted::NonCanonical => "side",
         Inserted::Restored { .. } => "restored",
         Inserted::Superseded { .. } => "superseded",
     }

@@ -112,14 +112,14 @@ fn nothing_acknowledged_is_lost_on_a_disk_that_fails_now_and_then() {
         let medium = Medium::recording();
         let store = open(&medium).unwrap();
         store.set_base(Base::at(0)).unwrap();
-        let (mut dice, mut bad) = (fastrand::Rng::with_seed(seed), 0);
+        let (mut rng, mut bad) = (fastrand::Rng::with_seed(seed), 0);
         medium.set_fails(move |_| {
             // Single failures, and runs of them.
-            bad = match (bad, dice.u8(0..40)) {
-                (0, 0) => dice.usize(1..12),
+            bad = match (bad, rng.u8(0..40)) {
+                (0, 0) => rng.usize(1..12),
                 (left, _) => left.saturating_sub(1),
             };
-            (bad > 0).then(|| [EINTR, EIO, EMFILE][dice.usize(0..3)])
+            (bad > 0).then(|| [EINTR, EIO, EMFILE][rng.usize(0..3)])
         });
         let (judge, twin) = (Judge::default(), MemoryStorage::default());
         twin.set_base(Base::at(0)).unwrap();
@@ -197,7 +197,7 @@ fn a_file_that_cannot_be_removed_costs_nobody_and_goes_later() {
 }
 
 #[test]
-fn a_rotten_list_is_replaced_when_it_is_put_again_or_discarded() {
+fn a_corrupt_list_is_replaced_when_it_is_put_again_or_discarded() {
     let medium = Medium::default();
     let store = open(&medium).unwrap();
     store.set_base(Base::at(0)).unwrap();

@@ -14,7 +14,7 @@ use super::super::{
     backend::{DatabaseFile, Unsynced},
     fault::fault,
     files::FileSystem,
-    group::lock,
+    group_commit::lock,
     open::Source,
     owner::Owner,
 };

@@ -94,7 +94,7 @@ fn lose_power(durability: Durability, blocks: u64, variants: usize) -> (usize, u
     }
     drop(store);
     let events = medium.events();
-    let mut dice = fastrand::Rng::with_seed(5);
+    let mut rng = fastrand::Rng::with_seed(5);
     let (mut durable, mut unsynced, mut files) = (Vec::new(), Vec::new(), Files::default());
     let (mut points, mut lost) = (0_usize, 0);
     for (index, event) in events.iter().enumerate() {
@@ -106,24 +106,24 @@ fn lose_power(durability: Durability, blocks: u64, variants: usize) -> (usize, u
         if index >= opened {
             for variant in 0..variants {
                 // The power goes before this sync ends: at most a part of what was written is there.
-                let until = if variant < 3 { unsynced.len() } else { dice.usize(0..=unsynced.len()) };
+                let until = if variant < 3 { unsynced.len() } else { rng.usize(0..=unsynced.len()) };
                 let mut image = durable.clone();
                 for event in &unsynced[..until] {
                     match variant {
                         0 => apply(&mut image, event, || true),
                         1 => apply(&mut image, event, || false),
-                        2 | 3 => apply(&mut image, event, || dice.bool()),
+                        2 | 3 => apply(&mut image, event, || rng.bool()),
                         4..7 => {
-                            let keep = dice.bool();
+                            let keep = rng.bool();
                             apply(&mut image, event, || keep);
                         }
-                        _ => apply(&mut image, event, || dice.u8(0..10) > 0),
+                        _ => apply(&mut image, event, || rng.u8(0..10) > 0),
                     }
                 }
                 let tree = match variant {
                     0 => files.survive(|| true),
                     1 => files.survive(|| false),
-                    _ => files.survive(|| dice.bool()),
+                    _ => files.survive(|| rng.bool()),
                 };
                 points += 1;
                 lost += missing(&Medium::of(image, tree), &said, index, points.is_multiple_of(8));
@@ -301,10 +301,10 @@ fn a_flipped_bit_is_never_served_and_is_found() {
     assert!(contents.read(&store) && store.verify().unwrap().is_sound());
     drop(store);
     let (good, tree) = (medium.bytes(), medium.tree());
-    let mut dice = fastrand::Rng::with_seed(3);
+    let mut rng = fastrand::Rng::with_seed(3);
     let (mut harmed, mut refused, mut found) = (0, 0, 0);
     let used: Vec<usize> = (0..good.len()).filter(|at| good[*at] != 0).collect();
-    let mut flip = |medium: &Medium| medium.flip(used[dice.usize(0..used.len())], dice.u8(0..8));
+    let mut flip = |medium: &Medium| medium.flip(used[rng.usize(0..used.len())], rng.u8(0..8));
     for _ in 0..200 {
         let medium = Medium::of(good.clone(), tree.clone());
         flip(&medium);
@@ -344,7 +344,7 @@ fn a_list_whose_file_is_bad_or_missing_is_never_served_and_is_found() {
     drop(store);
     let (bytes, good) = (medium.bytes(), medium.tree());
     assert_eq!(good.len(), 2, "those of 20,000 bytes");
-    let mut dice = fastrand::Rng::with_seed(4);
+    let mut rng = fastrand::Rng::with_seed(4);
     for (path, list) in &good {
         for harm in 0..40 {
             let (mut tree, mut bad) = (good.clone(), list.clone());
@@ -360,7 +360,7 @@ fn a_list_whose_file_is_bad_or_missing_is_never_served_and_is_found() {
                     tree.insert(path.clone(), bad);
                 }
                 _ => {
-                    bad[dice.usize(0..list.len())] ^= 1 << dice.u8(0..8);
+                    bad[rng.usize(0..list.len())] ^= 1 << rng.u8(0..8);
                     tree.insert(path.clone(), bad);
                 }
             }
