@@ -90,9 +90,6 @@ const KNOWN: &[(&str, usize)] = &[
     ("p2p-catchup", 425),
     ("p2p-client", 273),
     ("p2p-node", 25),
-    ("p2p-storage", 147),
-    ("p2p-types", 2),
-    ("p2p-validation", 10),
     ("preconfirmation-p2p", 530),
     ("preconfirmation-types", 6),
 ];

@@ -60,7 +60,7 @@ pub trait CommitmentStore: Send + Sync {
     /// [`StorageError`] if the store cannot be read.
     fn base(&self) -> Result<Option<Base>, StorageError>;
 
-    /// Declares a new base. Blocks above it that do not descend from it are removed: descendants of another block at its
+    /// Declares a new base. Blocks above it that are not its descendants are removed: descendants of another block at its
     /// height, where its hash is known or a canonical block is there, and blocks above a gap. If that removes canonical
     /// blocks, fork choice runs on the rest.
     ///

@@ -307,7 +307,7 @@ fn run_out_of_descriptors(folder: &Path) {
 #[test]
 fn both_stores_answer_alike_whatever_happens() {
     for seed in 0..12 {
-        let mut dice = fastrand::Rng::with_seed(seed);
+        let mut rng = fastrand::Rng::with_seed(seed);
         let folder = tempfile::tempdir().unwrap();
         let limits = StorageLimits {
             commitments: 40,
@@ -323,22 +323,22 @@ fn both_stores_answer_alike_whatever_happens() {
         assert_eq!(memory.set_base(Base::at(0)), disk.set_base(Base::at(0)));
         let mut known: Vec<Preconfirmation> = Vec::new();
         for step in 0..300_u64 {
-            match dice.u8(0..20) {
+            match rng.u8(0..20) {
                 0..12 => {
                     // On one of the last blocks, or where a chain begins.
                     let recent = known.len().saturating_sub(6);
                     let lowest = memory.base().unwrap().unwrap().next();
-                    let (number, parent) = match dice.usize(recent..=known.len()) {
+                    let (number, parent) = match rng.usize(recent..=known.len()) {
                         at if at < known.len() => (known[at].block_number.to::<u64>() + 1, known[at].hash()),
-                        _ => (lowest, B256::repeat_byte(dice.u8(0..3))),
+                        _ => (lowest, B256::repeat_byte(rng.u8(0..3))),
                     };
                     let made = Preconfirmation {
                         anchor_block_number: U256::from(number),
-                        ..block(number, number + dice.u64(0..3), parent, dice.u8(0..4))
+                        ..block(number, number + rng.u64(0..3), parent, rng.u8(0..4))
                     };
-                    let list = txlist(dice.u8(0..30), dice.usize(1..400));
-                    let mut made = in_window(dice.u8(0..3), made);
-                    if !made.is_eop_only() && dice.bool() {
+                    let list = txlist(rng.u8(0..30), rng.usize(1..400));
+                    let mut made = in_window(rng.u8(0..3), made);
+                    if !made.is_eop_only() && rng.bool() {
                         made.raw_tx_list_hash = list.hash();
                     }
                     if let ValidationOutcome::Accept(linked) = judge.judge(&memory, made.clone()) {
@@ -353,26 +353,26 @@ fn both_stores_answer_alike_whatever_happens() {
                     }
                 }
                 12..16 => {
-                    let (list, at) = (txlist(dice.u8(0..30), dice.usize(1..400)), dice.u64(0..step + 2));
+                    let (list, at) = (txlist(rng.u8(0..30), rng.usize(1..400)), rng.u64(0..step + 2));
                     assert_eq!(memory.put(at, list.clone()), disk.put(at, list), "seed {seed} step {step}");
                 }
                 16 | 17 => {
                     let head = memory.head().unwrap().map_or(0, |head| head.number);
-                    let number = head.saturating_sub(dice.u64(0..4));
+                    let number = head.saturating_sub(rng.u64(0..4));
                     let ours = memory.by_block(number).unwrap().map(|found| found.hash());
-                    let hash = [None, ours, Some(B256::repeat_byte(9))][dice.usize(0..3)];
+                    let hash = [None, ours, Some(B256::repeat_byte(9))][rng.usize(0..3)];
                     let base = Base { number, hash };
                     assert_eq!(memory.set_base(base), disk.set_base(base), "seed {seed} step {step}");
                 }
                 18 if step % 2 == 0 => {
-                    let made = equivocation(dice.u8(1..4), dice.u64(0..20), [1, 2]);
+                    let made = equivocation(rng.u8(1..4), rng.u64(0..20), [1, 2]);
                     assert_eq!(memory.put_evidence(&made), disk.put_evidence(&made));
                     assert_eq!(memory.evidence(), disk.evidence(), "seed {seed} step {step}");
                 }
                 18 if step % 3 == 0 => {
                     let head = memory.head().unwrap().map_or(0, |head| head.number);
-                    let anchor = head.saturating_sub(dice.u64(0..4));
-                    let (ours, theirs) = if dice.bool() {
+                    let anchor = head.saturating_sub(rng.u64(0..4));
+                    let (ours, theirs) = if rng.bool() {
                         (memory.withdraw(anchor), disk.withdraw(anchor))
                     } else {
                         (memory.reinstate(anchor), disk.reinstate(anchor))
@@ -380,7 +380,7 @@ fn both_stores_answer_alike_whatever_happens() {
                     assert_eq!(ours, theirs, "seed {seed} step {step}");
                 }
                 18 => {
-                    let below = dice.u64(0..60);
+                    let below = rng.u64(0..60);
                     assert_eq!(memory.prune_below(below), disk.prune_below(below));
                 }
                 _ => {
@@ -390,11 +390,11 @@ fn both_stores_answer_alike_whatever_happens() {
             }
             assert_eq!(memory.head(), disk.head(), "seed {seed} step {step}");
             assert_eq!(memory.stats(), disk.stats(), "seed {seed} step {step}");
-            let from = dice.u64(0..40);
+            let from = rng.u64(0..40);
             assert_eq!(memory.range(from, 9), disk.range(from, 9));
             assert_eq!(memory.at(from), disk.at(from));
             if !known.is_empty() {
-                let one = known[dice.usize(0..known.len())].hash();
+                let one = known[rng.usize(0..known.len())].hash();
                 assert_eq!(memory.by_hash(&one), disk.by_hash(&one));
             }
         }

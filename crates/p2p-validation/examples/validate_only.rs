@@ -12,7 +12,7 @@ use preconfirmation_types::Container as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (domain, slasher) = (SigningDomain::PLACEHOLDER, Address::repeat_byte(0x51));
-    let (elected, stranger) = (SigningKey::from_bytes([1; 32])?, SigningKey::from_bytes([2; 32])?);
+    let (elected, other) = (SigningKey::from_bytes([1; 32])?, SigningKey::from_bytes([2; 32])?);
     let window = NonZeroU64::new(12).ok_or("no window")?;
     let schedule = RotatingSchedule::new(vec![elected.address()], UnixSeconds::new(1_000), window)?;
     let validator = Validator::new(ValidationConfig::new(domain, slasher), Arc::new(schedule));
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (what, key, settled) in [
         ("by the elected preconfer, right above the base", &elected, 7),
         ("by the elected preconfer, with a parent that is not here", &elected, 5),
-        ("by somebody else", &stranger, 7),
+        ("by somebody else", &other, 7),
     ] {
         let signed =
             PreconfCommitment { preconf: preconf.clone(), slasher_address: slasher }.sign(key, &domain);

@@ -93,6 +93,7 @@
 
 mod authenticated;
 mod evidence;
+mod facts;
 mod lookahead;
 mod outcome;
 mod page;
@@ -103,10 +104,11 @@ pub use p2p_types::{Misbehaviour, Missing};
 
 pub use authenticated::{Authenticated, Elected, Linked};
 pub use evidence::{Evidence, EvidenceError, EvidenceRecord, Witness, WitnessLimits};
+pub use facts::{Arrival, Facts, Parent};
 pub use lookahead::{
     CachedSchedule, Handovers, L1Time, Lookahead, LookaheadError, OpenSchedule, RotatingSchedule,
     ScheduleError, ScheduleFileError, Slot, StaticSchedule, Window,
 };
 pub use outcome::{IgnoreReason, Rejection, ValidationOutcome};
 pub use rules::{BlockRules, LimitsError, TaikoLimits, TaikoRules};
-pub use validator::{Arrival, Facts, Leniency, Parent, ValidationConfig, Validator, ZeroParent};
+pub use validator::{Leniency, ValidationConfig, Validator, ZeroParent};

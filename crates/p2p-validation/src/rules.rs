@@ -16,7 +16,7 @@ pub trait BlockRules: Send + Sync + 'static {
     /// The rule that the block breaks.
     fn check(&self, child: &Preconfirmation, parent: &Preconfirmation) -> Result<(), Rejection>;
 
-    /// Judges what a block shows by itself. Asked before its signer is recovered, so it has to be cheap.
+    /// Judges what a block shows by itself. Called before its signer is recovered, so it has to be cheap.
     ///
     /// # Errors
     /// The rule that the block breaks.

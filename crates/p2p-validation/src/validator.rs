@@ -2,12 +2,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use p2p_types::{Address, Base, BlockNumber, Preconfirmation, SignedCommitment, SigningDomain, UnixSeconds};
+use p2p_types::{Address, BlockNumber, SignedCommitment, SigningDomain, UnixSeconds};
 use preconfirmation_types::Unrecovered;
 
 use crate::{
-    Authenticated, BlockRules, Elected, IgnoreReason, Linked, Lookahead, Missing, Rejection, TaikoRules,
-    ValidationOutcome, Window, authenticated::Numbers,
+    Arrival, Authenticated, BlockRules, Elected, Facts, IgnoreReason, Linked, Lookahead, Missing, Parent,
+    Rejection, TaikoRules, ValidationOutcome, Window, authenticated::Numbers,
 };
 
 /// What to do with a commitment that names no parent at all. The protocol links every block by its parent's
@@ -86,47 +86,7 @@ impl ValidationConfig {
     }
 }
 
-/// When and how a commitment came, by the caller's clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrival {
-    /// By gossip or from the application: it can be late.
-    Live(UnixSeconds),
-    /// From a peer's history.
-    History(UnixSeconds),
-}
-
-impl Arrival {
-    /// The moment, by the caller's clock.
-    #[must_use]
-    pub const fn now(self) -> UnixSeconds {
-        let (Self::Live(now) | Self::History(now)) = self;
-        now
-    }
-}
-
-/// A block that a commitment may build on.
-#[derive(Debug, Clone, Copy)]
-pub struct Parent<'a> {
-    /// Its height.
-    pub block: BlockNumber,
-    /// Its parameters.
-    pub preconf: &'a Preconfirmation,
-}
-
-/// What the caller knows of the chain around one commitment.
-#[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
-    /// What the contracts have settled.
-    pub base: Base,
-    /// The known commitment whose hash is the commitment's parent hash.
-    pub parent: Option<Parent<'a>>,
-    /// The block of the chain at the height before, whatever its hash. [`ZeroParent::FollowsHeight`] looks at it, and
-    /// so does the first block above a base whose hash is not known: where the chain has a block there, it must be that
-    /// one.
-    pub before: Option<Parent<'a>>,
-}
-
-/// Judges commitments. Cheap to clone: the same validator and the same facts always give the same outcome.
+/// Validates commitments. Cheap to clone: the same validator and the same facts always give the same outcome.
 #[derive(Clone)]
 pub struct Validator {
     config: ValidationConfig,
@@ -179,7 +139,7 @@ impl Validator {
             .filter_map(|(applies, leniency)| applies.then_some(leniency))
     }
 
-    /// Step 1, on a stranger's wire bytes: decodes, judges whatever needs no signer (ranges, EOP, slasher,
+    /// Step 1, on untrusted wire bytes: decodes, checks whatever needs no signer (ranges, EOP, slasher,
     /// block parameters, and the window, where the schedule is known), and only then recovers the signer:
     /// the costliest part of all three steps, done at most once. Meant for a worker. Allocates nothing.
     ///
@@ -199,7 +159,7 @@ impl Validator {
         Ok(Authenticated::new(signed.recover(&self.config.domain).map_err(Rejection::Signature)?, numbers))
     }
 
-    /// Step 1, on a page of a stranger's: one answer for each commitment, in order, each as
+    /// Step 1, on an untrusted page: one answer for each commitment, in order, each as
     /// [`authenticate`](Self::authenticate) would give it. Spreads over the cores with the feature `parallel`.
     #[must_use]
     pub fn authenticate_page(&self, page: &[SignedCommitment]) -> Vec<Result<Authenticated, Rejection>> {

@@ -212,7 +212,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Removes what is above the base and descends from blocks that are not in `standing`.
+    /// Removes what is above the base and has an ancestor that is not in `standing`.
     fn drop_fallen(&mut self, settled: Option<B256>, standing: &HashSet<B256>) -> Result<(), StorageError> {
         let lowest = self.state.lowest();
         let mut fallen = Vec::new();

@@ -33,7 +33,7 @@ impl DiskStorage {
         self.write(move |writer| writer.discard_txlist(&hash))
     }
 
-    /// Fails if a list of so many bytes has no room even with settled lists evicted. Asked before its file is written.
+    /// Fails if a list of so many bytes has no room even with settled lists evicted. Called before its file is written.
     pub(super) fn room_for(&self, len: usize) -> Result<(), StorageError> {
         let state = self.state()?;
         let Some(full) = self.config.limits.txlists_full(state.txlists, state.txlist_bytes, len) else {

@@ -47,8 +47,8 @@ pub(crate) fn evaluate(lowest: BlockNumber, nodes: &[Node]) -> Vec<B256> {
     chain
 }
 
-/// Of blocks above a base, in order of height, those that descend from it. Where its hash is not known, all at the lowest
-/// height do.
+/// Of blocks above a base, in order of height, its descendants. Where its hash is not known, all at the lowest
+/// height are its children.
 pub(crate) fn standing(lowest: BlockNumber, settled: Option<B256>, nodes: &[Node]) -> HashSet<B256> {
     let mut standing = HashSet::new();
     for node in nodes {

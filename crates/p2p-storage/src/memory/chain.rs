@@ -101,7 +101,7 @@ impl Chain {
         self.adopt(&evaluate(self.lowest(), &nodes))
     }
 
-    /// Removes what is above the base and descends from blocks that are not in `standing`.
+    /// Removes what is above the base and has an ancestor that is not in `standing`.
     fn drop_fallen(&mut self, settled: Option<B256>, standing: &HashSet<B256>) {
         let lowest = self.lowest();
         let falls = |stored: &StoredCommitment| match stored.is_handover() {

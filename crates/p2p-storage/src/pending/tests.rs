@@ -162,7 +162,7 @@ fn what_anybody_can_sign_takes_no_room_from_what_was_elected() {
 }
 
 #[test]
-fn strangers_make_room_for_signers_that_were_elected_before() {
+fn unknown_signers_make_room_for_those_elected_before() {
     let (mut pool, now) = (pool(6, 6), Instant::now());
     let pending = |n: u32, known_signer| Pending {
         block: 7,
@@ -176,7 +176,7 @@ fn strangers_make_room_for_signers_that_were_elected_before() {
     for n in 1..4 {
         assert_eq!(pool.insert(pending(n, false), n), Added::Waiting);
     }
-    // The peer has its share: its strangers push out one another, and go for those who were elected.
+    // The peer is at its limit: entries of unknown signers evict one another, and make room for elected ones.
     assert_eq!(pool.insert(pending(4, false), 4), Added::Evicted(vec![1]));
     assert_eq!(pool.insert(pending(5, true), 5), Added::Evicted(vec![2]));
     for n in 6..8 {

@@ -6,7 +6,7 @@ use p2p_types::{Address, UnixSeconds};
 
 use super::{L1Time, Lookahead, LookaheadError, ScheduleError, Slot, time::Windows};
 
-/// Operators that take turns for ever: windows of one length from a beginning on. Before it nothing is known.
+/// Operators that rotate indefinitely, in windows of equal length from a start time on. Before that nothing is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RotatingSchedule {
     operators: Vec<Address>,

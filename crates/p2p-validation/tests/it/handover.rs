@@ -100,15 +100,15 @@ fn the_oldest_window_is_forgotten_first() {
 
 #[test]
 fn what_the_lookahead_does_not_know_or_answers_wrongly_ends_the_search() {
-    struct Stuck(Result<Option<Slot>, LookaheadError>);
-    impl Lookahead for Stuck {
+    struct Constant(Result<Option<Slot>, LookaheadError>);
+    impl Lookahead for Constant {
         fn slot(&self, _: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
             self.0
         }
     }
     let mut handovers = handovers(8);
     assert!(handovers.note(&eop(1, 0)));
-    let expected = |answer| handovers.expected(&Stuck(answer), UnixSeconds::new(GENESIS));
+    let expected = |answer| handovers.expected(&Constant(answer), UnixSeconds::new(GENESIS));
     assert_eq!(expected(Ok(None)), Ok(None));
     assert_eq!(expected(Err(LookaheadError::Unavailable)), Err(LookaheadError::Unavailable));
     assert_eq!(expected(Ok(schedule().nth(0))), Ok(None), "always the same slot");

@@ -12,7 +12,7 @@ fn block(number: u64) -> SignedCommitment {
 }
 
 #[test]
-fn a_page_keeps_its_order_and_a_bad_commitment_spoils_no_other() {
+fn a_page_keeps_its_order_and_a_bad_commitment_affects_no_other() {
     let mut page: Vec<_> = (1..=40).map(block).collect();
     page[7].signature[64] = 27;
     page[30].commitment.preconf.submission_window_end = U256::from(GENESIS + WINDOW);

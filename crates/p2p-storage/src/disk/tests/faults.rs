@@ -77,7 +77,7 @@ fn a_sync_that_failed_is_not_believed_afterwards() {
         let store = open(&medium).unwrap();
         store.set_base(Base::at(0)).unwrap();
         let mut known: Vec<_> = chain(&store, 3).iter().map(|block| block.hash()).collect();
-        // Judged by another store, which can always be read.
+        // Validated against another store, which can always be read.
         let (judge, twin) = (Judge::default(), MemoryStorage::default());
         twin.set_base(Base::at(0)).unwrap();
         chain(&twin, 3);
