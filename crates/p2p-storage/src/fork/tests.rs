@@ -191,6 +191,10 @@ fn after_every_block_in_any_order_the_chain_is_the_naive_one() {
         let mut waiting = nodes.clone();
         while let Some(next) = waiting.iter().position(|node| store.insert(*node)) {
             waiting.remove(next);
+            // A store that is opened again, or has a new base, builds its index from what is there.
+            if rng.u8(..) < 40 {
+                store.fork = None;
+            }
             if !waiting.is_empty() && rng.bool() {
                 continue;
             }
@@ -202,7 +206,7 @@ fn after_every_block_in_any_order_the_chain_is_the_naive_one() {
         assert!(waiting.is_empty());
         switches += usize::from(store.fork.is_some());
     }
-    assert!(switches > 10_000, "{switches} of the cases have a fork");
+    assert!(switches > 8_000, "{switches} of the cases have a fork");
 }
 
 /// Turns of a run of blocks.

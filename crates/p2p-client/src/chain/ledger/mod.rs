@@ -12,8 +12,8 @@ mod txlists;
 use std::sync::Arc;
 
 use p2p_storage::{
-    Batch, ChainUpdate, HeldLimits, HeldTxLists, Inserted, Promise, SdkStorage, StorageError, StoredCommitment,
-    StoredEvidence,
+    Batch, ChainUpdate, HeldLimits, HeldTxLists, Inserted, Promise, SdkStorage, StorageError,
+    StoredCommitment, StoredEvidence,
 };
 use p2p_types::{Address, B256, Base, BlockNumber, Head, Origin, TxList, UnixSeconds};
 use p2p_validation::{Evidence, Linked};

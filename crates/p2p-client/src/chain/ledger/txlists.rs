@@ -164,7 +164,11 @@ impl Ledger {
         messages: impl ExactSizeIterator<Item = &'a Span>,
         puts: Vec<(BlockNumber, TxList)>,
     ) -> Vec<Result<bool, StorageError>> {
-        if puts.is_empty() { Vec::new() } else { store_span(messages).in_scope(|| self.store.apply(puts.into()).txlists) }
+        if puts.is_empty() {
+            Vec::new()
+        } else {
+            store_span(messages).in_scope(|| self.store.apply(puts.into()).txlists)
+        }
     }
 
     /// Reports a list that the store has taken or refused, and that these blocks lacked.

@@ -10,7 +10,9 @@ mod publishing;
 use std::num::NonZeroU64;
 
 use p2p_catchup::{ImportVerdict, Input};
-use p2p_storage::{CommitmentStore, EvidenceStore, MemoryStorage, PublishLog, SdkStorage, StorageLimits, TxListStore};
+use p2p_storage::{
+    CommitmentStore, EvidenceStore, MemoryStorage, PublishLog, SdkStorage, StorageLimits, TxListStore,
+};
 use p2p_types::{
     Address, B256, Head, MessageId, Misbehaviour, PeerId, PreconfCommitment, Preconfirmation, SdkEvent,
     SignedCommitment, SigningDomain, SigningKey, TxList, U256,
