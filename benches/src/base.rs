@@ -97,7 +97,7 @@ async fn client(storage: Arc<dyn SdkStorage>, effort: Effort) -> P2pClient {
     let rules = ValidationConfig::new(DOMAIN, SLASHER);
     let mut config = P2pClientConfig::local(CHAIN, Keypair::generate_ed25519(), rules);
     config.clock = Arc::new(move || UnixSeconds::new(effort.blocks + 1));
-    P2pClient::start(config, storage, Arc::new(schedule())).await.unwrap()
+    P2pClient::start(config.with_storage(storage), Arc::new(schedule())).await.unwrap()
 }
 
 async fn live(events: &mut Subscription) {

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use p2p_client::{
     Address, B256, Base, BlockNumber, Head, P2pClient, TxList, UnixSeconds,
     storage::{
-        Applied, Batch, ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, Promise, PromiseStore,
-        PublishLog, SdkStorage, StorageError, StorageStats, StoredCommitment, StoredEvidence, TxListStore,
+        Applied, Batch, ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, Promise,
+        PromiseStore, PublishLog, SdkStorage, StorageError, StorageStats, StoredCommitment, StoredEvidence,
+        TxListStore,
     },
     validation::{Evidence, Linked},
 };
