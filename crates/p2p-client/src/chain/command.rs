@@ -39,7 +39,7 @@ impl PublishDecision {
         match self {
             Self::Stored | Self::NonCanonical => None,
             Self::AlreadyStored => Some("known"),
-            Self::Unpublished => Some("unsent"),
+            Self::Unpublished => Some("unpublished"),
             Self::Conflict(_) => Some("conflict"),
             Self::Deferred(missing) => Some(missing.label()),
             Self::Ignored(reason) => Some(reason.label()),

@@ -155,7 +155,7 @@ impl ChainProcessor {
     }
 }
 
-/// Forwarding asks for less than storing: elected is enough. One promise goes out once, in whatever bytes it comes.
+/// Forwarding asks for less than storing: elected is enough. One promise is forwarded once, in whatever bytes it comes.
 fn forward(candidate: &mut Candidate, is_news: bool) {
     if let Some(verdict) = candidate.verdict.take()
         && is_news

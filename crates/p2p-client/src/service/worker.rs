@@ -159,7 +159,7 @@ impl ChainWorker {
             || (self.store.is_immediate() && micros.is_some_and(|micros| micros <= IN_PLACE_MICROS))
     }
 
-    /// Waits for the running batch; for ever, if none runs. Cancel-safe.
+    /// Waits for the running batch; indefinitely, if none runs. Cancel-safe.
     pub(super) async fn finished(&mut self) -> Result<Effects, P2pClientError> {
         let done = match &mut self.processor {
             Processor::Running(batch) => batch.await,

@@ -1,4 +1,4 @@
-//! Strangers and elected preconfers who lie, against the chain processor alone.
+//! Unelected signers and elected preconfers who lie, against the chain processor alone.
 
 use p2p_storage::{DiskConfig, DiskStorage, PendingLimits, PromiseStore as _};
 
@@ -41,7 +41,7 @@ fn a_window_beyond_the_horizon_does_not_wait() {
 }
 
 #[test]
-fn heights_that_strangers_sign_are_not_seen() {
+fn heights_of_unelected_signers_are_not_seen() {
     let mut rig = Rig::new();
     short_schedule(&mut rig);
     let blocks = chain(3);
@@ -274,7 +274,7 @@ fn signature(hash: &B256, nonce: u64) -> preconfirmation_types::FixedBytes<65> {
 }
 
 #[test]
-fn one_promise_goes_out_once_whatever_bytes_sign_it() {
+fn one_promise_is_forwarded_once_in_whatever_bytes() {
     let mut rig = Rig::new();
     let preconf = chain(1).remove(0);
     let commitment = PreconfCommitment { preconf, slasher_address: SLASHER };
