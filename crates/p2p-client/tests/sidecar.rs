@@ -482,6 +482,8 @@ async fn no_task_survives_and_a_feed_ends_with_what_was_stored() {
     let (a, b) = (start(config(), &ours).await, start(config(), &theirs).await);
     b.network().dial(a.network().listen_addrs().await.unwrap().remove(0)).await.unwrap();
     b.network().wait_for_bootstrap().await.unwrap();
+    a.network().wait_for_bootstrap().await.unwrap();
+    a.publisher().ready().await.unwrap();
     let mut feed = a.events_from(11);
     let _sent = publish(&a, &Block::chain(1)[0]).await.unwrap();
     assert!(Handle::current().metrics().num_alive_tasks() > before);
