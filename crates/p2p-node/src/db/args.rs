@@ -10,7 +10,7 @@ use crate::domain::Domain;
 /// Look after a store on disk: count, check, copy, prune
 ///
 /// The store must not be in use: a node that has it open is named in the error. `stats`, `verify` and `export` change
-/// nothing, be the store of an older version, left behind by a crash, or on a read-only file system. Nothing is
+/// nothing, be the store left behind by a crash, or on a read-only file system. Nothing is
 /// evicted, whatever limits the node has.
 #[derive(Debug, Args)]
 #[command(after_help = "\

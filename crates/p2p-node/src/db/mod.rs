@@ -54,7 +54,7 @@ pub(crate) fn run(args: &DbArgs) -> Result<ExitCode, DbError> {
     }
 }
 
-/// Opens what is there to look at it: nothing is created, put in order or taken over from an older version.
+/// Opens what is there to look at it: nothing is created or put in order.
 fn look(store: &Store) -> Result<DiskStorage, DbError> {
     is_there(store)?;
     Ok(DiskStorage::open_read_only(&store.folder, config(store))?)
