@@ -86,13 +86,8 @@ const RETIRED: &[(&str, Form, &str)] = &[
 const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 /// How many retired words a crate may have while they are being replaced. A number only shrinks.
-const KNOWN: &[(&str, usize)] = &[
-    ("p2p-catchup", 425),
-    ("p2p-client", 273),
-    ("p2p-node", 25),
-    ("preconfirmation-p2p", 530),
-    ("preconfirmation-types", 6),
-];
+const KNOWN: &[(&str, usize)] =
+    &[("p2p-client", 273), ("p2p-node", 25), ("preconfirmation-p2p", 530), ("preconfirmation-types", 6)];
 
 /// Whether a line has a retired word.
 fn has(line: &str, word: &str, form: Form) -> bool {

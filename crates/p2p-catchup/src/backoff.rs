@@ -1,4 +1,4 @@
-//! Pauses after failures, and how many failures a peer may cost.
+//! Exponential backoff after failures of a peer, and a budget of failures for each peer.
 
 use std::{
     num::NonZeroU32,
@@ -7,28 +7,27 @@ use std::{
 
 use fastrand::Rng;
 
-use crate::{ConfigError, config::LONGEST, time::after};
+use crate::deadlines::after;
 
-/// How long nothing is asked after a failure. Each peer has its own pauses and its own budget: while one rests, the
-/// others are asked.
+/// How long a peer is sent no request after it has failed. Each peer has pauses and a budget of its own; meanwhile the others are
+/// used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The pause after a first failure. Each further one in a row doubles it.
     pub min: Duration,
     /// The longest pause.
     pub max: Duration,
-    /// How much of a pause is left to chance, in percent: the real pause is a random one between what remains and the
-    /// whole. At most 100; with 0, pauses are exact.
+    /// The random part of a pause, in percent. At most 100; with 0, pauses are exact.
     pub jitter: u32,
-    /// How often a peer may fail in one `window`. Then it rests until that is over. Requests that fail while the peer
-    /// pauses already are not counted again.
+    /// Failures of a peer within one `window` after which it pauses until the window is over. Requests that fail during a pause
+    /// are not counted again.
     pub budget: NonZeroU32,
-    /// Counted from the first failure on.
+    /// Begins with a failure.
     pub window: Duration,
 }
 
 impl Backoff {
-    /// From half a second to half a minute, half of it by chance; 32 failures a minute.
+    /// From half a second to half a minute, half of it random; 32 failures a minute.
     #[must_use]
     pub const fn recommended() -> Self {
         Self {
@@ -43,31 +42,14 @@ impl Backoff {
         }
     }
 
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        for (field, value) in
-            [("backoff.min", self.min), ("backoff.max", self.max), ("backoff.window", self.window)]
-        {
-            if value > LONGEST || value.is_zero() {
-                return Err(ConfigError::Duration { field, value });
-            }
-        }
-        if self.min > self.max {
-            return Err(ConfigError::Backoff { min: self.min, max: self.max });
-        }
-        if self.jitter > 100 {
-            return Err(ConfigError::Jitter { actual: self.jitter });
-        }
-        Ok(())
-    }
-
-    /// The pause after the `failures`th failure in a row, from 1: `min × 2^(failures − 1)`, which stops growing at
-    /// `max`, less a random part of its `jitter`.
+    /// The pause after the `failures`th consecutive failure, from 1: `min × 2^(failures − 1)`, at most `max`, less a random part
+    /// of up to `jitter` percent.
     pub(crate) fn pause(&self, failures: u32, rng: &mut Rng) -> Duration {
         let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
         let full = self.min.saturating_mul(factor).min(self.max);
         let nanos = u64::try_from(full.as_nanos()).unwrap_or(u64::MAX);
-        let chance = nanos / 100 * u64::from(self.jitter.min(100));
-        Duration::from_nanos(rng.u64(nanos - chance..=nanos)).max(Duration::from_nanos(1))
+        let random = nanos / 100 * u64::from(self.jitter.min(100));
+        Duration::from_nanos(rng.u64(nanos - random..=nanos)).max(Duration::from_nanos(1))
     }
 }
 
@@ -77,17 +59,17 @@ impl Default for Backoff {
     }
 }
 
-/// What a peer has spent of its budget.
+/// What a peer has used of its failure budget.
 #[derive(Debug, Default)]
-pub(crate) struct Spent {
+pub(crate) struct FailureBudget {
     failures: u32,
     /// When the window began.
     since: Option<Instant>,
 }
 
-impl Spent {
-    /// Counts a failure. When the peer may be asked again, if that was the last one that it had.
-    pub(crate) fn spend(&mut self, now: Instant, backoff: &Backoff) -> Option<Instant> {
+impl FailureBudget {
+    /// Counts a failure. If that used up the budget, the end of the window.
+    pub(crate) fn record(&mut self, now: Instant, backoff: &Backoff) -> Option<Instant> {
         let until = |since: Instant| after(since, backoff.window);
         let running = self.since.filter(|since| until(*since) > now);
         if running.is_none() {
@@ -116,7 +98,7 @@ mod tests {
         [(0, 100), (1, 100), (2, 200), (3, 400), (4, 800), (5, 1000), (u32::MAX, 1000)];
 
     #[test]
-    fn pauses_double_up_to_the_longest_and_never_overflow() {
+    fn pauses_double_up_to_the_longest_without_overflow() {
         let mut rng = Rng::with_seed(1);
         for (failures, full) in FULL {
             for _ in 0..50 {
@@ -128,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn as_much_of_a_pause_is_by_chance_as_is_set() {
+    fn the_random_part_of_a_pause_is_as_configured() {
         let of = |jitter: u32, seed: u64| {
             let (backoff, mut rng) = (Backoff { jitter, ..BACKOFF }, Rng::with_seed(seed));
             FULL.map(|(failures, _)| backoff.pause(failures, &mut rng))
@@ -143,13 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_lasts_for_its_window() {
-        let (start, mut spent) = (Instant::now(), Spent::default());
+    fn a_failure_budget_lasts_for_its_window() {
+        let (start, mut budget) = (Instant::now(), FailureBudget::default());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!([0, 9].map(|second| spent.spend(at(second), &BACKOFF)), [None, None]);
-        // The window is over, and with it what was spent.
-        assert_eq!([10, 11].map(|second| spent.spend(at(second), &BACKOFF)), [None, None]);
-        assert_eq!(spent.spend(at(12), &BACKOFF), Some(at(20)));
-        assert_eq!(spent.spend(at(20), &BACKOFF), None);
+        assert_eq!([0, 9].map(|second| budget.record(at(second), &BACKOFF)), [None, None]);
+        // The window is over, and with it what was used.
+        assert_eq!([10, 11].map(|second| budget.record(at(second), &BACKOFF)), [None, None]);
+        assert_eq!(budget.record(at(12), &BACKOFF), Some(at(20)));
+        assert_eq!(budget.record(at(20), &BACKOFF), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Where this node stands: the base and what is applied above.
+//! This node's chain as catch-up knows it: the settled base, and the head above it.
 
 use p2p_types::{BlockNumber, Head};
 
@@ -13,7 +13,7 @@ pub(crate) enum Moved {
     Back,
 }
 
-/// Where the chain stood at some moment.
+/// The head at some moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mark {
     applied: BlockNumber,
@@ -45,7 +45,7 @@ impl Chain {
         self.head.map_or(self.base, |head| head.number)
     }
 
-    /// The first height that is not applied; none at the end of all numbers.
+    /// The first height that is not applied; none after the highest number.
     pub(crate) fn next(&self) -> Option<BlockNumber> {
         self.applied().checked_add(1)
     }
@@ -60,7 +60,7 @@ impl Chain {
         Mark { applied: self.applied(), head: self.head }
     }
 
-    /// How the head has moved since, in however many steps. That the base has reached it is no move.
+    /// How the head has moved since then, in however many steps. A base that reaches the head does not move it.
     pub(crate) fn moved_since(&self, before: Mark) -> Moved {
         let applied = self.applied();
         let other = before.head.zip(self.head).is_some_and(|(before, now)| before != now);

@@ -1,4 +1,4 @@
-//! What all parts of the machine share: settings, chance, peers, open requests and the way out.
+//! What all parts of the machine share: configuration, random numbers, peers, pending requests, and the queue of outputs.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,26 +10,27 @@ use p2p_types::{B256, BlockNumber, Offence, PeerId};
 
 use crate::{
     Backoff, CatchUpConfig, Output, Request, RequestId,
+    deadlines::{Deadlines, after},
     dismissed::Dismissed,
-    lanes::Kind,
-    peers::{PATIENCE, Peer, Peers},
-    time::{Agenda, after},
+    peer::{MAX_FAILED_PROMISES, Peer},
+    peers::Peers,
+    protocol_state::Protocol,
 };
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Head,
-    /// The page of the slot that starts here.
+    /// The page of the range that starts here.
     Page(BlockNumber),
-    /// The next page of the walk below the head.
-    Walk,
+    /// The next page of the ancestor search.
+    Ancestors,
     TxList(B256),
 }
 
-/// A request without a reply so far.
+/// A request whose reply has not come yet.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct PendingRequest {
     pub(crate) peer: PeerId,
     pub(crate) purpose: Purpose,
     at: Instant,
@@ -37,11 +38,11 @@ pub(crate) struct Asked {
 }
 
 impl Purpose {
-    const fn kind(self) -> Kind {
+    const fn protocol(self) -> Protocol {
         match self {
-            Self::Head => Kind::Head,
-            Self::Page(_) | Self::Walk => Kind::Page,
-            Self::TxList(_) => Kind::TxList,
+            Self::Head => Protocol::Head,
+            Self::Page(_) | Self::Ancestors => Protocol::Page,
+            Self::TxList(_) => Protocol::TxList,
         }
     }
 }
@@ -52,7 +53,7 @@ pub(crate) struct Context {
     pub(crate) rng: Rng,
     pub(crate) peers: Peers,
     pub(crate) outputs: VecDeque<Output>,
-    open: BTreeMap<RequestId, Asked>,
+    pending: BTreeMap<RequestId, PendingRequest>,
     last_id: u64,
 }
 
@@ -63,83 +64,90 @@ impl Context {
             rng: Rng::with_seed(seed),
             peers: Peers::default(),
             outputs: VecDeque::new(),
-            open: BTreeMap::new(),
+            pending: BTreeMap::new(),
             last_id: 0,
         }
     }
 
-    pub(crate) fn ask(&mut self, now: Instant, to: PeerId, purpose: Purpose, request: Request) -> RequestId {
+    /// Sends a request.
+    pub(crate) fn request(
+        &mut self,
+        now: Instant,
+        to: PeerId,
+        purpose: Purpose,
+        request: Request,
+    ) -> RequestId {
         self.last_id = self.last_id.saturating_add(1);
         let id = RequestId(self.last_id);
         if let Some(peer) = self.peers.get_mut(&to) {
-            peer.lane_mut(purpose.kind()).asked(now, self.config.pace);
+            peer.protocol_mut(purpose.protocol()).sent(now, &self.config);
             if purpose == Purpose::Head {
-                peer.head_asked = Some(now);
+                peer.head_requested = Some(now);
             }
         }
         let deadline = after(now, self.config.request_deadline);
-        self.open.insert(id, Asked { peer: to, purpose, at: now, deadline });
+        self.pending.insert(id, PendingRequest { peer: to, purpose, at: now, deadline });
         self.outputs.push_back(Output::Send { id, to, request });
         id
     }
 
-    /// Ends a request of `from`; none if it has no such request open.
-    pub(crate) fn close(&mut self, id: RequestId, from: &PeerId) -> Option<Asked> {
-        self.open.get(&id).filter(|asked| asked.peer == *from)?;
-        let asked = self.open.remove(&id)?;
+    /// Removes a pending request to `from`; none if there is no such request.
+    pub(crate) fn take_pending(&mut self, id: RequestId, from: &PeerId) -> Option<PendingRequest> {
+        self.pending.get(&id).filter(|asked| asked.peer == *from)?;
+        let asked = self.pending.remove(&id)?;
         if let Some(peer) = self.peers.get_mut(from) {
-            peer.lane_mut(asked.purpose.kind()).closed();
+            peer.protocol_mut(asked.purpose.protocol()).ended();
         }
         Some(asked)
     }
 
-    /// Notes how long an answer took.
-    pub(crate) fn answered(&mut self, now: Instant, asked: &Asked) {
+    /// Records how long the response took.
+    pub(crate) fn answered(&mut self, now: Instant, asked: &PendingRequest) {
         if let Some(peer) = self.peers.get_mut(&asked.peer) {
             let took = now.saturating_duration_since(asked.at);
-            peer.lane_mut(asked.purpose.kind()).answered(took);
+            peer.protocol_mut(asked.purpose.protocol()).answered(took);
         }
     }
 
-    /// When a request was made, if it is open.
-    pub(crate) fn asked_at(&self, id: RequestId) -> Option<Instant> {
-        self.open.get(&id).map(|asked| asked.at)
+    /// When a request was sent, if it is pending.
+    pub(crate) fn sent_at(&self, id: RequestId) -> Option<Instant> {
+        self.pending.get(&id).map(|asked| asked.at)
     }
 
-    /// Open requests whose deadline has come; the first of the others goes into the agenda.
-    pub(crate) fn overdue(&self, agenda: &mut Agenda) -> Vec<(RequestId, PeerId)> {
-        let late = self.open.iter().filter(|(_, asked)| agenda.due(asked.deadline));
+    /// Pending requests whose deadline has passed. The earliest deadline of the others is noted.
+    pub(crate) fn overdue(&self, deadlines: &mut Deadlines) -> Vec<(RequestId, PeerId)> {
+        let late = self.pending.iter().filter(|(_, asked)| deadlines.due(asked.deadline));
         late.map(|(id, asked)| (*id, asked.peer)).collect()
     }
 
-    pub(crate) fn open_of(&self, peer: &PeerId) -> Vec<RequestId> {
-        self.open.iter().filter(|(_, asked)| asked.peer == *peer).map(|(id, _)| *id).collect()
+    pub(crate) fn pending_of(&self, peer: &PeerId) -> Vec<RequestId> {
+        self.pending.iter().filter(|(_, asked)| asked.peer == *peer).map(|(id, _)| *id).collect()
     }
 
-    pub(crate) fn has_open(&self) -> bool {
-        !self.open.is_empty()
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
-    /// A request was not answered: a pause, no penalty. Several at once make one pause. A page counts as
-    /// a promise that was not kept.
+    /// A request was not answered: the peer pauses, without a penalty. Several at once make one pause. A page counts as a
+    /// failed promise.
     pub(crate) fn unanswered(&mut self, now: Instant, id: &PeerId, page: bool) {
-        self.hold_back(now, id, |peer| {
+        self.back_off(now, id, |peer| {
             peer.failures = peer.failures.saturating_add(1);
             peer.misses = peer.misses.saturating_add(1);
-            peer.break_promises(now, u32::from(page));
+            peer.add_failed_promises(now, u32::from(page));
         });
     }
 
-    /// `promises` were not kept: a pause, and with [`PATIENCE`] of them its claims stop to count.
-    pub(crate) fn unkept(&mut self, now: Instant, id: &PeerId, promises: u32) {
+    /// Counts failed promises: the peer pauses, and with [`MAX_FAILED_PROMISES`] of them its claims no longer count.
+    pub(crate) fn promises_failed(&mut self, now: Instant, id: &PeerId, promises: u32) {
         if let Some(peer) = self.peers.get_mut(id) {
-            peer.break_promises(now, promises);
+            peer.add_failed_promises(now, promises);
         }
-        self.hold_back(now, id, |_| {});
+        self.back_off(now, id, |_| {});
     }
 
-    /// The peer has not served `height`, although it claims to have it: others are asked, and it is asked again after a
-    /// pause, longer and longer. `top`: it has claimed no more than this.
+    /// The peer has not served `height`, although it claims to have it: other peers are asked, and this one again after a
+    /// growing pause. `top`: its claim is no higher.
     pub(crate) fn not_served(
         &mut self,
         now: Instant,
@@ -150,9 +158,9 @@ impl Context {
         self.note_unavailable(now, id, (height, applied), (true, top));
     }
 
-    /// What the peer has served at `height` could not be judged: it is asked again after a pause, longer and longer, and
-    /// it costs the peer nothing.
-    pub(crate) fn not_judged(&mut self, now: Instant, id: &PeerId, at: (BlockNumber, BlockNumber)) {
+    /// What the peer has served at `height` could not be validated: it is asked again after a growing pause, at no cost to
+    /// the peer.
+    pub(crate) fn not_validated(&mut self, now: Instant, id: &PeerId, at: (BlockNumber, BlockNumber)) {
         self.note_unavailable(now, id, at, (false, false));
     }
 
@@ -164,17 +172,17 @@ impl Context {
         why: (bool, bool),
     ) {
         let Self { peers, rng, config, .. } = self;
-        // The longest pause is far longer for what the peer itself has shown not to have.
+        // The pause grows far longer for what the response itself has shown to be missing.
         let (shown, _) = why;
-        let max = if shown { config.leave_out.max(config.backoff.max) } else { config.backoff.max };
+        let max = if shown { config.exclude_for.max(config.backoff.max) } else { config.backoff.max };
         let backoff = Backoff { max, ..config.backoff };
         if let Some(peer) = peers.get_mut(id) {
             peer.not_served(now, at, why, |times| backoff.pause(times, rng));
         }
     }
 
-    /// The claim of a peer does not count while it is repeated: its branch, of which it has shown the block `tip`, is not the
-    /// chain. Its pages are asked for again after a pause of some seconds, which grows.
+    /// The peer's claim does not count while it is repeated: its branch, up to `tip`, is not the chain. Its pages are requested
+    /// again after a growing pause, at first of some seconds.
     pub(crate) fn dismiss(
         &mut self,
         now: Instant,
@@ -183,16 +191,20 @@ impl Context {
         linked: bool,
     ) {
         let Self { peers, rng, config, .. } = self;
-        let Some(peer) = peers.get_mut(id) else { return };
-        // What it has shown above its claim is the next that it will claim.
-        let Some(claim) = peer.claim.map(|claim| claim.max(height)) else { return };
+        let Some(peer) = peers.get_mut(id) else {
+            return;
+        };
+        // The next head that it tells is the highest block that it has served.
+        let Some(claim) = peer.claim.map(|claim| claim.max(height)) else {
+            return;
+        };
         peer.claim = Some(claim);
         let times = peer.dismissed.map_or(0, |before| before.times).saturating_add(1);
         let retry_at = after(now, config.backoff.pause(times.saturating_add(4), rng));
         peer.dismissed = Some(Dismissed { claim, tip, linked, times, retry_at });
     }
 
-    /// A pause for this peer that is no fault of its own.
+    /// Pauses a peer for a failure of our own.
     pub(crate) fn pause(&mut self, now: Instant, id: &PeerId) {
         let until = after(now, self.config.backoff.pause(1, &mut self.rng));
         if let Some(peer) = self.peers.get_mut(id) {
@@ -200,40 +212,42 @@ impl Context {
         }
     }
 
-    /// The peer has no more than `to` of what it claims.
+    /// The peer has shown that it has nothing above `to`.
     pub(crate) fn lower_claim(&mut self, id: &PeerId, to: BlockNumber) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.lower_claim(to);
         }
     }
 
-    /// An offence, charged or not. With three (by default) the peer is left out for a while.
-    pub(crate) fn strike(&mut self, now: Instant, id: &PeerId) {
-        self.unkept(now, id, PATIENCE);
-        let (max, until) = (self.config.max_strikes.get(), after(now, self.config.leave_out));
+    /// Counts an offence, reported or not. With three (by default) the peer is excluded for a while.
+    pub(crate) fn add_fault(&mut self, now: Instant, id: &PeerId) {
+        self.promises_failed(now, id, MAX_FAILED_PROMISES);
+        let (max, until) = (self.config.max_faults.get(), after(now, self.config.exclude_for));
         if let Some(peer) = self.peers.get_mut(id) {
-            peer.strikes = peer.strikes.saturating_add(1);
-            if peer.strikes >= max {
-                peer.left_out = Some(until);
+            peer.faults = peer.faults.saturating_add(1);
+            if peer.faults >= max {
+                peer.excluded_until = Some(until);
             }
         }
     }
 
     pub(crate) fn report(&mut self, now: Instant, peer: PeerId, offence: Offence) {
         self.outputs.push_back(Output::Report { peer, offence });
-        self.strike(now, &peer);
+        self.add_fault(now, &peer);
     }
 
-    /// A pause for this peer alone; a long one where its budget of failures is used up.
-    fn hold_back(&mut self, now: Instant, id: &PeerId, record: impl FnOnce(&mut Peer)) {
+    /// Pauses this peer alone; for long if its failure budget is used up.
+    fn back_off(&mut self, now: Instant, id: &PeerId, record: impl FnOnce(&mut Peer)) {
         let backoff = self.config.backoff;
-        let Some(peer) = self.peers.get_mut(id) else { return };
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
         if peer.backoff_until.is_some_and(|until| until > now) {
             return;
         }
         record(peer);
-        let pause = backoff.pause(peer.failures.saturating_add(peer.unkept), &mut self.rng);
-        let from = peer.spent.spend(now, &backoff).unwrap_or(now);
+        let pause = backoff.pause(peer.failures.saturating_add(peer.failed_promises), &mut self.rng);
+        let from = peer.failure_budget.record(now, &backoff).unwrap_or(now);
         peer.backoff_until = Some(after(from, pause));
     }
 }

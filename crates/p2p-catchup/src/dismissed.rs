@@ -1,8 +1,8 @@
-//! Claims that do not count because the branch behind them was looked into and is not the chain.
+//! Dismissed claims: heads of peers whose branch was fetched and is not the chain.
 //!
-//! A peer's head may belong to a branch that loses the fork choice, or whose ancestors the peer does not serve. Once its
-//! pages have shown that, the claim is no height to reach any more: it is *dismissed*, for as long as the peer repeats it.
-//! The peer is asked for its pages again from time to time, in case it has come to another branch of the same height.
+//! A peer's head may belong to a branch that loses the fork choice, or whose ancestors the peer does not serve. Once its pages
+//! have shown that, the claim is no height to reach for as long as the peer repeats it. Its pages are requested again from time
+//! to time, in case the peer has changed to another branch of the same height.
 
 use std::{
     collections::BTreeMap,
@@ -11,33 +11,31 @@ use std::{
 
 use p2p_types::{Address, B256, BlockNumber};
 
-use crate::time::after;
+use crate::deadlines::after;
 
-/// Searches for the ancestors of one signer's blocks that may fail before further ones stop to keep the node from being
-/// live. They are made all the same.
+/// Failed ancestor searches for the blocks of one signer after which further ones no longer keep the node from being live. They
+/// are made all the same.
 const FREE_SEARCHES: u32 = 3;
 
-/// Signers of whom failed searches are remembered. Whose last one is the oldest goes first.
+/// Most signers whose failed searches are remembered. The one of the oldest failure is forgotten first.
 const SIGNERS: usize = 64;
 
-/// A claim of a peer that was looked into.
+/// A dismissed claim.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Dismissed {
-    /// The claim.
     pub(crate) claim: BlockNumber,
-    /// The highest block that the peer has shown of its branch.
+    /// The highest block of its branch that the peer has served.
     pub(crate) tip: B256,
-    /// All of the branch is stored, and it loses the fork choice. Otherwise the peer does not serve its ancestors.
+    /// All of the branch is stored, and loses the fork choice. Otherwise the peer does not serve its ancestors.
     pub(crate) linked: bool,
     /// How often the peer's claims have been dismissed.
     pub(crate) times: u32,
-    /// The peer is not asked for pages of it before.
+    /// Its pages are not requested from the peer before this.
     pub(crate) retry_at: Instant,
 }
 
-/// Failed searches for ancestors by the signer of the block that they began with. Whoever signs blocks costs nothing but
-/// its own stake to do so, so that a budget of its signer, not of the peer, bounds how long they keep a node from being
-/// live.
+/// Failed ancestor searches by the signer of the first block that did not link. The budget is the signer's and not the peer's, as
+/// only an elected signer can make such blocks, while peers are free.
 #[derive(Debug, Default)]
 pub(crate) struct FailedSearches(BTreeMap<Address, (u32, Instant)>);
 
@@ -53,12 +51,12 @@ impl FailedSearches {
         }
     }
 
-    /// A search has succeeded: its signer's blocks are worth waiting for.
+    /// A search for a signer's blocks has succeeded.
     pub(crate) fn succeeded(&mut self, signer: &Address) {
         self.0.remove(signer);
     }
 
-    /// Whether the budget of a signer is used up, by failures of which the last is not older than `memory`.
+    /// Whether a signer's budget is used up, and the last failure is not older than `memory`.
     pub(crate) fn exhausted(&self, now: Instant, signer: &Address, memory: Duration) -> bool {
         self.0
             .get(signer)
@@ -72,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signer_has_three_failures_until_they_are_old_or_one_succeeds() {
+    fn a_signer_has_a_budget_of_three_failed_searches() {
         let (start, signer, memory) = (Instant::now(), Address::repeat_byte(1), Duration::from_secs(60));
         let mut failed = FailedSearches::default();
         for expected in [false, false, true] {
@@ -86,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_number_of_signers_is_remembered_and_the_oldest_goes_first() {
+    fn the_memory_of_failed_searches_is_bounded() {
         let (start, memory) = (Instant::now(), Duration::from_secs(60));
         let mut failed = FailedSearches::default();
         for byte in 0..=64 {

@@ -1,5 +1,5 @@
-//! Parents that commitments wait for. Any signer can invent them, so each has a share, and a pause that grows with what
-//! has been looked for in vain.
+//! Orphans: parents that waiting commitments name and that are not stored. A signer can invent them, so each signer has a share
+//! of the searches, and a pause that grows with searches that find nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,22 +11,21 @@ use p2p_types::{Address, B256, BlockNumber, PeerId};
 use crate::{
     chain::Chain,
     context::Context,
-    lanes::Kind,
-    time::{Agenda, after},
+    deadlines::{Deadlines, after},
+    protocol_state::Protocol,
     waiting::{Missing, Phase, phase},
 };
 
-/// Most parents of one signer. The lowest are kept: what stands on them follows.
+/// Most parents of one signer. The lowest are kept, as the others build on them.
 const PER_SIGNER: usize = 8;
 
-/// Most parents in all. Beyond, whoever has most loses its highest.
+/// Most parents in all. Beyond that, the signer with most loses its highest.
 const TOTAL: usize = 16 * PER_SIGNER;
 
-/// Signers that are remembered for what was looked for in vain, beyond those that have orphans. The one that was looked
-/// for longest ago goes first.
-const REMEMBERED: usize = 64;
+/// Most signers without orphans whose failed searches are remembered. The one of the oldest search is forgotten first.
+const MAX_REMEMBERED: usize = 64;
 
-/// Searches of a signer without a find that follow each other without a pause: three peers can be asked.
+/// Searches for a signer's parents without a find that follow each other without a pause: three peers can be asked.
 const FREE_SEARCHES: u32 = 3;
 
 /// A signer and the parent that its commitment waits for.
@@ -36,11 +35,11 @@ pub(crate) type OrphanId = (Address, B256);
 struct Orphan {
     /// The height of the missing parent.
     height: BlockNumber,
-    /// Who has been asked.
+    /// The peers that were asked for it.
     asked: BTreeSet<PeerId>,
 }
 
-/// What is remembered of a signer while it has orphans, and for a while after a search.
+/// What is remembered of a signer while it has orphans, and for some time after a search.
 #[derive(Debug)]
 struct Signer {
     /// When its first orphan came.
@@ -49,9 +48,9 @@ struct Signer {
     searches: u32,
     /// When the last one began.
     searched: Option<Instant>,
-    /// No search before this.
+    /// No search begins before this.
     not_before: Option<Instant>,
-    /// Waiting for its orphans has been in vain: more of them do not begin anew.
+    /// The wait for its orphans has expired: more of them do not start it again.
     expired: bool,
 }
 
@@ -63,7 +62,7 @@ pub(crate) struct Orphans {
 }
 
 impl Orphans {
-    /// Notes an orphan. Whether it is the first of a signer of whom nothing is remembered.
+    /// Adds an orphan. Whether it is the first of a signer of whom nothing is remembered.
     pub(crate) fn add(
         &mut self,
         ctx: &Context,
@@ -105,7 +104,7 @@ impl Orphans {
         self.of(signer).map(|(id, orphan)| (orphan.height, *id)).max()
     }
 
-    /// Whoever has most loses its highest.
+    /// The signer with most orphans loses its highest.
     fn make_room(&mut self) {
         let most = self.signers.keys().max_by_key(|signer| self.of(**signer).count());
         if let Some((_, id)) = most.and_then(|signer| self.highest_of(*signer)) {
@@ -113,7 +112,7 @@ impl Orphans {
         }
     }
 
-    /// Forgets signers without orphans, unless waiting or looking for these was in vain of late.
+    /// Forgets signers without orphans, unless a wait or a search for these failed recently.
     fn forget_signers(&mut self, now: Instant, ctx: &Context) {
         let mut idle: Vec<_> = self
             .signers
@@ -121,11 +120,11 @@ impl Orphans {
             .filter(|(id, _)| self.of(**id).next().is_none())
             .map(|(id, signer)| {
                 let last = signer.searched.max(signer.expired.then_some(signer.since));
-                (last.filter(|at| after(*at, ctx.config.leave_out) > now), *id)
+                (last.filter(|at| after(*at, ctx.config.exclude_for) > now), *id)
             })
             .collect();
         idle.sort_unstable();
-        let excess = idle.len().saturating_sub(REMEMBERED);
+        let excess = idle.len().saturating_sub(MAX_REMEMBERED);
         for (place, (last, id)) in idle.iter().enumerate() {
             if last.is_none() || place < excess {
                 self.signers.remove(id);
@@ -142,12 +141,12 @@ impl Orphans {
         self.orphans.retain(|(_, waited_for), _| waited_for != parent);
     }
 
-    /// Nothing at or below the base is looked for.
+    /// Nothing at or below the base is searched for.
     pub(crate) fn settle(&mut self, base: BlockNumber) {
         self.orphans.retain(|_, orphan| orphan.height > base);
     }
 
-    /// What a search for an orphan has found is linked: its signer has told the truth.
+    /// A search has found an orphan of this signer, and it is linked.
     pub(crate) fn found(&mut self, signer: &Address) {
         if let Some(signer) = self.signers.get_mut(signer) {
             (signer.searches, signer.searched, signer.not_before) = (0, None, None);
@@ -155,43 +154,47 @@ impl Orphans {
         }
     }
 
-    /// The peer may be asked once more for this orphan: it did not answer.
+    /// The peer may be asked once more for this orphan, as it did not respond.
     pub(crate) fn ask_again(&mut self, id: &OrphanId, peer: &PeerId) {
         if let Some(orphan) = self.orphans.get_mut(id) {
             orphan.asked.remove(peer);
         }
     }
 
-    /// Adds what is missing to the rest of it.
+    /// Adds the missing orphans to what is missing.
     pub(crate) fn missing(
         &mut self,
         ctx: &Context,
-        agenda: &mut Agenda,
+        deadlines: &mut Deadlines,
         applied: BlockNumber,
         asked: Option<Instant>,
         missing: &mut Missing,
     ) {
         for ((signer, _), orphan) in &self.orphans {
-            let Some(Signer { since, expired, .. }) = self.signers.get_mut(signer) else { continue };
-            let phase = if *expired { Phase::Expired } else { phase(&ctx.config, agenda, *since, asked) };
+            let Some(Signer { since, expired, .. }) = self.signers.get_mut(signer) else {
+                continue;
+            };
+            let phase = if *expired { Phase::Expired } else { phase(&ctx.config, deadlines, *since, asked) };
             *expired |= phase == Phase::Expired;
             missing.note(phase, orphan.height, *since);
             missing.sibling |= matches!(phase, Phase::Missing { .. }) && orphan.height <= applied;
         }
     }
 
-    /// Parents at heights that are applied for which a search may begin: signers in turn, the lowest first.
+    /// Orphans at or below the head for which a search may begin: signers in turn, the lowest height first.
     fn candidates(
         &self,
         ctx: &Context,
-        agenda: &mut Agenda,
+        deadlines: &mut Deadlines,
         applied: BlockNumber,
     ) -> Vec<(Option<Instant>, BlockNumber, OrphanId)> {
         let mut candidates = Vec::new();
         for (id, orphan) in self.orphans.iter().filter(|(_, orphan)| orphan.height <= applied) {
-            let Some(signer) = self.signers.get(&id.0) else { continue };
-            if agenda.due(after(signer.since, ctx.config.gap_grace))
-                && signer.not_before.is_none_or(|at| agenda.due(at))
+            let Some(signer) = self.signers.get(&id.0) else {
+                continue;
+            };
+            if deadlines.due(after(signer.since, ctx.config.gap_grace))
+                && signer.not_before.is_none_or(|at| deadlines.due(at))
             {
                 candidates.push((signer.searched, orphan.height, *id));
             }
@@ -204,35 +207,37 @@ impl Orphans {
     pub(crate) fn others_wait(
         &self,
         ctx: &Context,
-        agenda: &mut Agenda,
+        deadlines: &mut Deadlines,
         applied: BlockNumber,
         signer: &Address,
     ) -> bool {
-        self.candidates(ctx, agenda, applied).iter().any(|(.., (other, _))| other != signer)
+        self.candidates(ctx, deadlines, applied).iter().any(|(.., (other, _))| other != signer)
     }
 
-    /// Begins a search: the orphan, the height of its parent, and whom to ask. Orphans for which everybody has been asked
-    /// are dropped, if heads have been `heard`.
+    /// Begins a search: the orphan, its height, and the peer to ask. Orphans that all peers were asked for are dropped, if heads are
+    /// known (`heads_known`).
     pub(crate) fn next(
         &mut self,
         ctx: &mut Context,
-        agenda: &mut Agenda,
+        deadlines: &mut Deadlines,
         applied: BlockNumber,
-        heard: bool,
+        heads_known: bool,
     ) -> Option<(OrphanId, BlockNumber, PeerId)> {
-        for (_, height, id) in self.candidates(ctx, agenda, applied) {
-            let Some(orphan) = self.orphans.get_mut(&id) else { continue };
+        for (_, height, id) in self.candidates(ctx, deadlines, applied) {
+            let Some(orphan) = self.orphans.get_mut(&id) else {
+                continue;
+            };
             let asked = &orphan.asked;
-            let chosen = ctx.peers.pick(&ctx.config, Kind::Page, agenda, &mut ctx.rng, |id, peer| {
+            let chosen = ctx.peers.pick(&ctx.config, Protocol::Page, deadlines, &mut ctx.rng, |id, peer| {
                 (peer.claims(height) && !asked.contains(id)).then_some(())
             });
             if let Some(peer) = chosen {
                 orphan.asked.insert(peer);
-                self.begin(ctx, agenda.now(), &id.0);
+                self.begin(ctx, deadlines.now(), &id.0);
                 return Some((id, height, peer));
             }
-            let mut able = ctx.peers.askable().filter(|(_, peer)| peer.claims(height));
-            if heard && able.all(|(id, _)| asked.contains(id)) {
+            let mut able = ctx.peers.available().filter(|(_, peer)| peer.claims(height));
+            if heads_known && able.all(|(id, _)| asked.contains(id)) {
                 self.orphans.remove(&id);
             }
         }
@@ -240,7 +245,9 @@ impl Orphans {
     }
 
     fn begin(&mut self, ctx: &mut Context, now: Instant, signer: &Address) {
-        let Some(signer) = self.signers.get_mut(signer) else { return };
+        let Some(signer) = self.signers.get_mut(signer) else {
+            return;
+        };
         signer.searches = signer.searches.saturating_add(1);
         signer.searched = Some(now);
         let beyond = signer.searches.saturating_add(1).saturating_sub(FREE_SEARCHES);
@@ -290,9 +297,9 @@ mod tests {
 
         fn missing(&mut self, asked: Option<Instant>) -> Missing {
             let mut missing = Missing::default();
-            let mut agenda = Agenda::new(self.now);
+            let mut deadlines = Deadlines::new(self.now);
             let applied = self.chain.applied();
-            self.orphans.missing(&self.ctx, &mut agenda, applied, asked, &mut missing);
+            self.orphans.missing(&self.ctx, &mut deadlines, applied, asked, &mut missing);
             missing
         }
     }
@@ -311,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_signer_the_lowest_are_kept() {
+    fn the_lowest_orphans_of_a_signer_are_kept() {
         let mut rig = Rig::new();
         for height in (100..200).rev() {
             rig.add(1, height);
@@ -322,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn with_too_many_in_all_whoever_has_most_loses_its_highest() {
+    fn the_signer_with_most_orphans_loses_its_highest() {
         let mut rig = Rig::new();
         for signer in 0..16 {
             for height in 100..if signer < 15 { 108 } else { 107 } {
@@ -339,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_or_is_the_head_is_no_orphan() {
+    fn settled_blocks_and_the_head_are_no_orphans() {
         let mut rig = Rig::new();
         assert!(!rig.add(1, 10));
         let head = (1_000, address(1), B256::ZERO);
@@ -354,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signer_that_was_waited_for_in_vain_is_remembered_for_a_while() {
+    fn a_signer_whose_wait_expired_is_remembered_for_some_time() {
         let mut rig = Rig::new();
         assert!(rig.add(1, 1_500));
         let since = rig.now;
@@ -368,14 +375,14 @@ mod tests {
         assert!(!rig.add(1, 1_501));
         assert_eq!(rig.missing(None).height, 0, "nothing begins anew");
         rig.orphans.remove(&hash(1, 1_501));
-        rig.now = since + rig.ctx.config.leave_out;
+        rig.now = since + rig.ctx.config.exclude_for;
         assert!(rig.add(1, 1_502));
         rig.now += Duration::from_secs(1);
         assert_eq!(rig.missing(None).height, 1_502);
     }
 
     #[test]
-    fn a_bounded_number_of_signers_is_remembered_and_the_oldest_goes_first() {
+    fn the_memory_of_signers_is_bounded() {
         let mut rig = Rig::new();
         for signer in 0..100 {
             rig.now += Duration::from_millis(1);
@@ -390,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn three_searches_are_free_and_then_pauses_grow_until_a_find() {
+    fn pauses_grow_after_three_searches_until_a_find() {
         let mut rig = Rig::new();
         rig.add(1, 100);
         let (now, signer) = (rig.now, address(1));

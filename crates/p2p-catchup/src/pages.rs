@@ -1,4 +1,4 @@
-//! Pages above the head: contiguous ranges, asked from several peers, handed on in order.
+//! Pages above the head: contiguous ranges, requested from several peers, handed out in order.
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
@@ -8,12 +8,12 @@ use p2p_validation::Authenticated;
 use crate::{
     Request, RequestId,
     context::{Context, Purpose},
-    lanes::Kind,
-    peers::Peer,
-    time::{Agenda, after},
+    deadlines::{Deadlines, after},
+    peer::Peer,
+    protocol_state::Protocol,
 };
 
-/// A page that is here.
+/// A page that was received.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) id: RequestId,
@@ -21,21 +21,21 @@ pub(crate) struct Page {
     pub(crate) items: Vec<Authenticated>,
 }
 
-/// The good prefix of a page: blocks that follow each other from the first height asked for.
+/// The usable prefix of a page: consecutive blocks from the first requested height on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Prefix {
-    /// Nobody waits for it any more.
-    Unwanted,
-    /// There was nothing on the page.
+    /// No request for it is pending.
+    NotRequested,
+    /// The page was empty.
     Empty,
-    /// There is no block at the first height: another height, or an EOP-only commitment.
+    /// It does not begin with a block at the requested height: another height, or an EOP-only commitment.
     Unusable,
-    /// Blocks up to `last`. `cut`: what comes next on the page does not follow.
+    /// Blocks up to `last`. `cut`: the next commitment on the page does not follow.
     Blocks { last: BlockNumber, cut: bool },
 }
 
 impl Prefix {
-    /// Keeps the good prefix of what came for up to `count` blocks from `from` on.
+    /// Truncates a page that was requested from `from` on, for up to `count` blocks, to its usable prefix.
     pub(crate) fn of(
         mut items: Vec<Authenticated>,
         from: BlockNumber,
@@ -47,9 +47,9 @@ impl Prefix {
         items.truncate(usize::try_from(count.get()).unwrap_or(usize::MAX));
         let follows =
             |(block, item): &(BlockNumber, &Authenticated)| item.block() == *block && !item.is_eop_only();
-        let good = (from..=BlockNumber::MAX).zip(&items).take_while(follows).count();
-        let cut = good < items.len();
-        items.truncate(good);
+        let usable = (from..=BlockNumber::MAX).zip(&items).take_while(follows).count();
+        let cut = usable < items.len();
+        items.truncate(usable);
         let prefix = match items.last() {
             Some(last) => Self::Blocks { last: last.block(), cut },
             None => Self::Unusable,
@@ -58,77 +58,78 @@ impl Prefix {
     }
 }
 
-/// A range of heights, assigned to a peer, and to a second one if the first keeps everybody waiting.
+/// A range of heights, requested from a peer, and from a second one if all later ranges wait for it.
 #[derive(Debug)]
-struct Slot {
+struct Range {
     count: NonZeroU32,
-    asked: Vec<Asked>,
+    requests: Vec<PageRequest>,
     page: Option<Page>,
 }
 
 #[derive(Debug)]
-struct Asked {
+struct PageRequest {
     id: RequestId,
     peer: PeerId,
-    /// The last height that the peer claimed of this range when it was asked.
+    /// The last height of this range that the peer claimed to have when the request was sent.
     promised: BlockNumber,
 }
 
 /// At most `pages_in_flight` ranges, none overlapping.
 #[derive(Debug, Default)]
 pub(crate) struct Pages {
-    slots: BTreeMap<BlockNumber, Slot>,
+    ranges: BTreeMap<BlockNumber, Range>,
 }
 
 impl Pages {
     pub(crate) fn clear(&mut self) {
-        self.slots.clear();
+        self.ranges.clear();
     }
 
-    /// A page has come for the slot at `from`: what it is worth, and up to where its peer claimed to have this range.
-    /// One that is worth nothing frees the range, unless a second peer has been asked too.
-    pub(crate) fn fill(
+    /// A page has come for the range at `from`: its usable prefix, and up to where its peer claimed to have this range. Without a
+    /// usable prefix the range is free again, unless a second request for it is pending.
+    pub(crate) fn received(
         &mut self,
         id: RequestId,
         from: BlockNumber,
         items: Vec<Authenticated>,
     ) -> (Prefix, BlockNumber) {
-        let Some(slot) = self.slots.get_mut(&from).filter(|slot| slot.page.is_none()) else {
-            return (Prefix::Unwanted, from);
+        let Some(range) = self.ranges.get_mut(&from).filter(|range| range.page.is_none()) else {
+            return (Prefix::NotRequested, from);
         };
-        let Some(&Asked { peer, promised, .. }) = slot.asked.iter().find(|asked| asked.id == id) else {
-            return (Prefix::Unwanted, from);
+        let Some(&PageRequest { peer, promised, .. }) =
+            range.requests.iter().find(|request| request.id == id)
+        else {
+            return (Prefix::NotRequested, from);
         };
-        let (items, prefix) = Prefix::of(items, from, slot.count);
+        let (items, prefix) = Prefix::of(items, from, range.count);
         if matches!(prefix, Prefix::Blocks { .. }) {
-            slot.page = Some(Page { id, peer, items });
+            range.page = Some(Page { id, peer, items });
         } else {
-            self.lost(id, from);
+            self.failed(id, from);
         }
         (prefix, promised)
     }
 
-    /// A request ended without a page: the range is free again, unless a second peer has been asked too.
-    pub(crate) fn lost(&mut self, id: RequestId, from: BlockNumber) {
-        if let Some(slot) = self.slots.get_mut(&from) {
-            slot.asked.retain(|asked| asked.id != id);
-            if slot.asked.is_empty() && slot.page.is_none() {
-                self.slots.remove(&from);
+    /// A request has failed: the range is free again, unless a second request for it is pending.
+    pub(crate) fn failed(&mut self, id: RequestId, from: BlockNumber) {
+        if let Some(range) = self.ranges.get_mut(&from) {
+            range.requests.retain(|request| request.id != id);
+            if range.requests.is_empty() && range.page.is_none() {
+                self.ranges.remove(&from);
             }
         }
     }
 
-    /// The page that begins at `next`, the height above the head, if it is here. What is applied already
-    /// is cut off.
+    /// The page that begins at `next`, the height above the head, if it was received. What is applied already is cut off.
     pub(crate) fn take(&mut self, next: BlockNumber) -> Option<Page> {
-        while let Some(first) = self.slots.first_entry() {
-            let slot = first.get();
-            let end = slot.page.as_ref().map_or_else(
-                || end_of(*first.key(), slot.count),
+        while let Some(first) = self.ranges.first_entry() {
+            let range = first.get();
+            let end = range.page.as_ref().map_or_else(
+                || end_of(*first.key(), range.count),
                 |page| page.items.last().map_or(0, Authenticated::block),
             );
             if end >= next {
-                if *first.key() > next || slot.page.is_none() {
+                if *first.key() > next || range.page.is_none() {
                     return None;
                 }
                 let mut page = first.remove().page?;
@@ -140,13 +141,13 @@ impl Pages {
         None
     }
 
-    /// Assigns ranges from `from` up to `target`, each to a peer that claims to have its beginning, but not
-    /// to `except`. The first range is never held up by later ones that are here. If none of those whose
-    /// claims count can be asked for it, one whose claims do not count is: so it can win trust back.
+    /// Requests ranges from `from` up to `target`, each from a peer that claims to have its beginning, but not from `except`. The
+    /// first range does not wait for room that later ones take. If it can be requested from no peer whose claims count, it is
+    /// requested from another one, which can regain trust so.
     pub(crate) fn plan(
         &mut self,
         ctx: &mut Context,
-        agenda: &mut Agenda,
+        deadlines: &mut Deadlines,
         (from, target): (BlockNumber, BlockNumber),
         except: Option<PeerId>,
     ) {
@@ -158,9 +159,10 @@ impl Pages {
             }
             let end = self.end_of_gap(from, ctx.config.page_size).min(target);
             let room = ctx.config.pages_in_flight.get();
-            let in_front = self.slots.len() == room && self.slots.keys().all(|&first| from < first);
-            if self.slots.len() >= room && !in_front
-                || !self.assign(ctx, agenda, (from, end), |id, peer| peer.is_trusted() && except != Some(*id))
+            let is_first = self.ranges.len() == room && self.ranges.keys().all(|&first| from < first);
+            if self.ranges.len() >= room && !is_first
+                || !self
+                    .request(ctx, deadlines, (from, end), |id, peer| peer.is_trusted() && except != Some(*id))
             {
                 break;
             }
@@ -168,64 +170,75 @@ impl Pages {
         }
         if self.covers(from).is_none() {
             let end = self.end_of_gap(from, ctx.config.page_size);
-            self.assign(ctx, agenda, (from, end), |id, _| except != Some(*id));
+            self.request(ctx, deadlines, (from, end), |id, _| except != Some(*id));
         } else {
-            self.hurry(ctx, agenda, from, except);
+            self.hedge(ctx, deadlines, from, except);
         }
     }
 
-    /// Everybody waits for the page in front: if its peer takes long, another one is asked too. What comes first
+    /// All later pages wait for the first one: if its peer takes long, it is requested from a second peer too. The first response
     /// counts.
-    fn hurry(&mut self, ctx: &mut Context, agenda: &mut Agenda, from: BlockNumber, except: Option<PeerId>) {
-        let Some((&first, slot)) = self.slots.range(..=from).next_back() else { return };
-        let ([Asked { id, peer: slow, .. }], None) = (slot.asked.as_slice(), &slot.page) else { return };
-        let long = ctx.asked_at(*id).map(|at| after(at, ctx.config.hurry_after));
-        if !long.is_some_and(|long| agenda.due(long)) {
+    fn hedge(
+        &mut self,
+        ctx: &mut Context,
+        deadlines: &mut Deadlines,
+        from: BlockNumber,
+        except: Option<PeerId>,
+    ) {
+        let Some((&first, range)) = self.ranges.range(..=from).next_back() else {
+            return;
+        };
+        let ([PageRequest { id, peer: slow, .. }], None) = (range.requests.as_slice(), &range.page) else {
+            return;
+        };
+        let long = ctx.sent_at(*id).map(|at| after(at, ctx.config.hedge_after));
+        if !long.is_some_and(|long| deadlines.due(long)) {
             return;
         }
-        let (slow, end) = (*slow, end_of(first, slot.count));
-        self.assign(ctx, agenda, (first, end), |id, peer| {
+        let (slow, end) = (*slow, end_of(first, range.count));
+        self.request(ctx, deadlines, (first, end), |id, peer| {
             peer.is_trusted() && *id != slow && except != Some(*id)
         });
     }
 
-    /// The end of the range that `block` is in, if it is assigned.
+    /// The end of the requested range that contains `block`, if there is one.
     fn covers(&self, block: BlockNumber) -> Option<BlockNumber> {
-        let (&start, slot) = self.slots.range(..=block).next_back()?;
-        Some(end_of(start, slot.count)).filter(|&end| end >= block)
+        let (&start, range) = self.ranges.range(..=block).next_back()?;
+        Some(end_of(start, range.count)).filter(|&end| end >= block)
     }
 
-    /// The last height that a range which begins at `from` can have.
+    /// The last height that a range from `from` on can have.
     fn end_of_gap(&self, from: BlockNumber, page_size: NonZeroU32) -> BlockNumber {
         let above =
-            self.slots.range(from..).next().map_or(BlockNumber::MAX, |(&start, _)| start.saturating_sub(1));
+            self.ranges.range(from..).next().map_or(BlockNumber::MAX, |(&start, _)| start.saturating_sub(1));
         above.min(end_of(from, page_size))
     }
 
-    fn assign(
+    fn request(
         &mut self,
         ctx: &mut Context,
-        agenda: &mut Agenda,
+        deadlines: &mut Deadlines,
         (from, end): (BlockNumber, BlockNumber),
         may: impl Fn(&PeerId, &Peer) -> bool,
     ) -> bool {
-        for (_, peer) in ctx.peers.askable().filter(|(id, peer)| may(id, peer) && peer.claims(from)) {
-            // Whoever could not serve this is asked again after a pause.
+        for (_, peer) in ctx.peers.available().filter(|(id, peer)| may(id, peer) && peer.claims(from)) {
+            // A peer that could not serve this is asked again after a pause.
             if let Some(at) = peer.retry_at(from) {
-                agenda.due(at);
+                deadlines.due(at);
             }
         }
-        let now = agenda.now();
-        let chosen = ctx.peers.pick(&ctx.config, Kind::Page, agenda, &mut ctx.rng, |id, peer| {
+        let now = deadlines.now();
+        let chosen = ctx.peers.pick(&ctx.config, Protocol::Page, deadlines, &mut ctx.rng, |id, peer| {
             let serves = peer.claims(from) && peer.retry_at(from).is_none_or(|at| at <= now);
             (may(id, peer) && serves).then(|| !peer.claims(end))
         });
         let Some(peer) = chosen else { return false };
         let count = count_of(from, end);
         let promised = ctx.peers.get(&peer).and_then(|peer| peer.claim).map_or(from, |claim| claim.min(end));
-        let id = ctx.ask(agenda.now(), peer, Purpose::Page(from), Request::Page { from, count });
-        let slot = self.slots.entry(from).or_insert_with(|| Slot { count, asked: Vec::new(), page: None });
-        slot.asked.push(Asked { id, peer, promised });
+        let id = ctx.request(deadlines.now(), peer, Purpose::Page(from), Request::Page { from, count });
+        let range =
+            self.ranges.entry(from).or_insert_with(|| Range { count, requests: Vec::new(), page: None });
+        range.requests.push(PageRequest { id, peer, promised });
         true
     }
 }

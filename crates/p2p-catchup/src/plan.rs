@@ -1,95 +1,95 @@
-//! Does what can be done after each input, and says where that leaves us.
+//! Planning: after each input, sends the requests that can be sent and computes the status.
 
 use std::time::Instant;
 
 use p2p_types::{BlockNumber, HeadSyncStatus, Stall, UnixSeconds};
 
-use crate::{CatchUp, time::Agenda};
+use crate::{CatchUp, deadlines::Deadlines};
 
 impl CatchUp {
-    /// The highest claim that counts, as far as the schedule allows it; 0 if none does.
+    /// The highest claim that counts, at most the height that the schedule allows; 0 if none counts.
     pub(crate) fn claim(&self) -> BlockNumber {
         let claim = self.ctx.peers.best_claim(self.chain.applied()).unwrap_or_default();
         self.ceiling.map_or(claim, |ceiling| claim.min(ceiling))
     }
 
-    /// The height to reach, by the claims that count and by what is missing.
+    /// The height to reach, by claims that count and by what is missing.
     fn target(&self) -> BlockNumber {
         self.chain.applied().max(self.missing.height).max(self.claim())
     }
 
-    /// Looks at what is missing, and at whether claims are gone.
-    fn look(&mut self, agenda: &mut Agenda) {
+    /// Updates what is missing, and invalidates heads where a claim is gone.
+    fn update_missing(&mut self, deadlines: &mut Deadlines) {
         let (applied, claim) = (self.chain.applied(), self.claim());
-        let (config, asked) = (&self.ctx.config, self.heads.asked());
-        self.missing = self.waiting.missing(config, agenda, (applied, claim), asked);
-        self.walks.orphans.missing(&self.ctx, agenda, applied, asked, &mut self.missing);
+        let (config, requested) = (&self.ctx.config, self.heads.requested_at());
+        self.missing = self.waiting.missing(config, deadlines, (applied, claim), requested);
+        self.ancestors.orphans.missing(&self.ctx, deadlines, applied, requested, &mut self.missing);
         if claim < self.last_claim && self.last_claim > applied {
-            // A claim is gone that was to be reached: withdrawn, not kept, or its peer has left.
-            self.heads.doubt();
+            // It was the height to reach: withdrawn, not delivered, or its peer has disconnected.
+            self.heads.invalidate();
         }
         self.last_claim = claim;
     }
 
-    /// Does what can be done, and says where that leaves us.
-    pub(crate) fn plan(&mut self, agenda: &mut Agenda) -> HeadSyncStatus {
+    /// Sends the requests that can be sent, hands out a page, and returns the status.
+    pub(crate) fn plan(&mut self, deadlines: &mut Deadlines) -> HeadSyncStatus {
         if !self.chain.started {
             return HeadSyncStatus::WaitingForL2;
         }
-        let (strikes, interval) = (self.ctx.config.max_strikes.get(), self.ctx.config.leave_out);
-        self.ctx.peers.readmit(agenda, strikes, interval);
-        self.look(agenda);
+        let (faults, interval) = (self.ctx.config.max_faults.get(), self.ctx.config.exclude_for);
+        self.ctx.peers.readmit(deadlines, faults, interval);
+        self.update_missing(deadlines);
         if self.progressed && self.importing.is_none() && self.chain.applied() >= self.target() {
-            // The end is reached that peers told of a while ago: is it still the end?
+            // The height that peers told some time ago is reached. They may have more by now.
             self.progressed = false;
-            self.heads.doubt();
+            self.heads.invalidate();
         }
-        let stand = self.stand();
-        let heads_coming = self.heads.plan(&mut self.ctx, agenda, stand, self.missing.since);
+        let progress = self.progress();
+        let heads_coming = self.heads.plan(&mut self.ctx, deadlines, progress, self.missing.since);
 
-        let pausing = self.deferred.is_some_and(|until| !agenda.due(until));
-        if !pausing && self.txlists.wanted() < self.ctx.config.wanted_limit.get() {
-            self.walks.plan(&mut self.ctx, agenda, &self.chain, self.heads.was_heard());
-            // An orphan that everybody was asked for is gone.
-            self.look(agenda);
+        let pausing = self.deferred.is_some_and(|until| !deadlines.due(until));
+        if !pausing && self.txlists.count() < self.ctx.config.missing_txlists_limit.get() {
+            self.ancestors.plan(&mut self.ctx, deadlines, &self.chain, self.heads.has_answer());
+            // An orphan that all peers were requested for is gone.
+            self.update_missing(deadlines);
             self.import_next();
-            if let Some(from) = self.first_to_ask() {
+            if let Some(from) = self.first_to_request() {
                 let range = (from, self.target());
-                self.pages.plan(&mut self.ctx, agenda, range, self.walks.strayed());
+                self.pages.plan(&mut self.ctx, deadlines, range, self.ancestors.forked_peer());
             }
         }
-        let txlists_in_grace = self.txlists.plan(&mut self.ctx, agenda);
-        // What we could not judge will be asked for again: nobody has failed to deliver.
+        let txlists_in_grace = self.txlists.plan(&mut self.ctx, deadlines);
+        // What could not be validated is requested again: no peer has failed to deliver it.
         let in_grace = txlists_in_grace || self.missing.in_grace || self.deferred.is_some() || heads_coming;
-        self.judge(agenda, in_grace)
+        self.current_status(deadlines, in_grace)
     }
 
-    fn judge(&mut self, agenda: &mut Agenda, in_grace: bool) -> HeadSyncStatus {
+    fn current_status(&mut self, deadlines: &mut Deadlines, in_grace: bool) -> HeadSyncStatus {
         let (applied, target) = (self.chain.applied(), self.target());
-        let peers = self.ctx.peers.askable().count();
+        let peers = self.ctx.peers.available().count();
         let txlists_missing = self.txlists.missing();
         let complete = applied >= target && txlists_missing == 0 && !self.missing.sibling;
-        // The end of an import says whether it was the last one.
+        // The verdict says whether it was the last page.
         let ended = self.importing.is_none() || self.status.is_live();
-        let confirmed = self.heads.are_confirmed(&self.ctx, agenda);
-        if complete && confirmed && ended && !self.walks.keeps_from_live() {
-            (self.stuck, self.stalled_since) = (false, None);
+        let confirmed = self.heads.are_confirmed(&self.ctx, deadlines);
+        if complete && confirmed && ended && !self.ancestors.keeps_from_live() {
+            (self.stalled, self.stalled_since) = (false, None);
             return HeadSyncStatus::Live { head: self.chain.head() };
         }
-        let at_work = self.ctx.has_open() || self.importing.is_some() || self.txlists.is_storing();
-        let idle = !at_work && !in_grace && !agenda.is_paced();
-        // Without anything that is known to be missing, this is only not confirmed.
+        let at_work = self.ctx.has_pending() || self.importing.is_some() || self.txlists.is_storing();
+        let idle = !at_work && !in_grace && !deadlines.is_rate_limited();
+        // Where nothing is known to be missing, the head is only not confirmed.
         let short = !complete || self.ctx.peers.anybody_claims_above(applied);
-        self.stuck = short && (self.stuck || (idle && peers > 0));
+        self.stalled = short && (self.stalled || (idle && peers > 0));
         let why = match self.txlists.lowest() {
             _ if peers == 0 => Stall::NoPeers,
-            _ if !self.stuck => {
+            _ if !self.stalled => {
                 self.stalled_since = None;
                 return HeadSyncStatus::Syncing {
                     applied,
                     seen: applied.max(self.missing.seen),
                     target,
-                    commitments_per_second: self.rate.per_second(agenda),
+                    commitments_per_second: self.throughput.per_second(deadlines),
                     txlists_missing,
                     peers,
                 };
@@ -99,7 +99,7 @@ impl CatchUp {
             }
             _ => Stall::NothingDelivered,
         };
-        let since = *self.stalled_since.get_or_insert(unix(self.wall, agenda.now()));
+        let since = *self.stalled_since.get_or_insert(unix(self.wall, deadlines.now()));
         HeadSyncStatus::Stalled { why, since, applied, target }
     }
 }

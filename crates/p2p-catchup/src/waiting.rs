@@ -1,5 +1,5 @@
-//! What is known of blocks that are not applied, but for the claims of peers: commitments that wait, and blocks
-//! that could not be stored. Says for how long that keeps the node from being live.
+//! Blocks that are known but not applied: commitments that wait for a parent, and blocks that could not be stored. Decides for
+//! how long they keep the node from being live.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use p2p_types::BlockNumber;
 
 use crate::{
     CatchUpConfig,
-    time::{Agenda, after},
+    deadlines::{Deadlines, after},
 };
 
 /// How far the wait for something has come.
@@ -17,20 +17,20 @@ pub(crate) enum Phase {
     Grace,
     /// It is missing; `ends` where it keeps the node from being live for no longer than `waiting_ttl`.
     Missing { ends: bool },
-    /// Peers have been asked, and none of those whose word counts has it.
+    /// Heads were requested, and no claim that counts reaches it.
     Expired,
 }
 
-/// The phase of what waits since `since`, where the last heads that count were asked at `asked`.
+/// The phase of what waits since `since`, where the last round of heads with an answer that counts began at `asked`.
 pub(crate) fn phase(
     config: &CatchUpConfig,
-    agenda: &mut Agenda,
+    deadlines: &mut Deadlines,
     since: Instant,
     asked: Option<Instant>,
 ) -> Phase {
-    if !agenda.due(after(since, config.gap_grace)) {
+    if !deadlines.due(after(since, config.gap_grace)) {
         Phase::Grace
-    } else if !agenda.due(after(since, config.waiting_ttl)) {
+    } else if !deadlines.due(after(since, config.waiting_ttl)) {
         Phase::Missing { ends: true }
     } else if asked.is_some_and(|asked| asked > since) {
         Phase::Expired
@@ -48,14 +48,14 @@ pub(crate) struct Missing {
     pub(crate) height: BlockNumber,
     /// A parent is missing at a height that is applied.
     pub(crate) sibling: bool,
-    /// When the last of it began to wait: heads asked before that do not answer it.
+    /// When the newest of it began to wait. Heads that were requested before that do not answer it.
     pub(crate) since: Option<Instant>,
-    /// Time will tell of some of it: nobody has failed to deliver that.
+    /// Some of it may still come by itself, or expire: no peer has failed to deliver that.
     pub(crate) in_grace: bool,
 }
 
 impl Missing {
-    /// Notes something at `height`.
+    /// Adds something at `height`.
     pub(crate) fn note(&mut self, phase: Phase, height: BlockNumber, since: Instant) {
         match phase {
             Phase::Expired => {}
@@ -80,19 +80,19 @@ struct Unstored {
     since: Instant,
 }
 
-/// The level of what waits, and what could not be stored.
+/// The highest block that waits, and the highest one that could not be stored.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     level: Option<BlockNumber>,
-    /// When the level was first above the head, if it still is: raising it further is no reason to begin anew.
+    /// When the level was first above the head, if it still is. Raising it does not start the wait again.
     since: Option<Instant>,
-    /// Up to here, waiting has been in vain: telling it anew is no reason to begin anew.
+    /// Up to this height, the wait has expired. Telling it again does not start the wait again.
     expired: Option<BlockNumber>,
     unstored: Option<Unstored>,
 }
 
 impl Waiting {
-    /// Replaces the level. Whether it has just come to be above the head.
+    /// Replaces the level. Whether it is newly above the head.
     pub(crate) fn set(&mut self, now: Instant, applied: BlockNumber, level: Option<BlockNumber>) -> bool {
         let before = self.since;
         self.level = level;
@@ -109,7 +109,7 @@ impl Waiting {
     }
 
     /// A block could not be stored. Whether it is the highest of these.
-    pub(crate) fn see(&mut self, now: Instant, applied: BlockNumber, block: BlockNumber) -> bool {
+    pub(crate) fn not_stored(&mut self, now: Instant, applied: BlockNumber, block: BlockNumber) -> bool {
         let highest = self.unstored.map_or(applied, |unstored| unstored.block);
         if block > applied {
             self.unstored = Some(Unstored { block: block.max(highest), since: now });
@@ -117,18 +117,18 @@ impl Waiting {
         block > highest
     }
 
-    /// What is missing above `applied`, where peers whose word counts claim `claim`.
+    /// What is missing above `applied`, where the highest claim that counts is `claim`.
     pub(crate) fn missing(
         &mut self,
         config: &CatchUpConfig,
-        agenda: &mut Agenda,
+        deadlines: &mut Deadlines,
         (applied, claim): (BlockNumber, BlockNumber),
         asked: Option<Instant>,
     ) -> Missing {
-        self.update(agenda.now(), applied);
+        self.update(deadlines.now(), applied);
         let mut missing = Missing::default();
         if let (Some(level), Some(since)) = (self.level, self.since) {
-            let phase = phase(config, agenda, since, asked);
+            let phase = phase(config, deadlines, since, asked);
             if phase == Phase::Expired {
                 self.expired = self.expired.max(Some(level));
             }
@@ -138,7 +138,7 @@ impl Waiting {
         }
         if let Some(Unstored { block, since }) = self.unstored {
             let asked = asked.is_some_and(|asked| asked > since);
-            if agenda.due(after(since, config.seen_ttl)) && asked && claim < block {
+            if deadlines.due(after(since, config.not_stored_ttl)) && asked && claim < block {
                 self.unstored = None;
             } else {
                 missing.note(Phase::Missing { ends: false }, block, since);
@@ -160,11 +160,11 @@ mod tests {
     }
 
     fn missing(waiting: &mut Waiting, now: Instant, applied: BlockNumber, asked: Option<Instant>) -> Missing {
-        waiting.missing(&config(), &mut Agenda::new(now), (applied, applied), asked)
+        waiting.missing(&config(), &mut Deadlines::new(now), (applied, applied), asked)
     }
 
     #[test]
-    fn a_level_is_in_its_grace_then_missing_then_in_vain() {
+    fn a_level_is_in_its_grace_then_missing_then_expired() {
         let (mut waiting, start) = (Waiting::default(), Instant::now());
         let at = |millis| start + Duration::from_millis(millis);
         assert!(!waiting.set(start, 10, Some(10)), "not above the head");
@@ -178,37 +178,37 @@ mod tests {
         assert_eq!((unasked.height, unasked.in_grace), (13, false));
         let asked = missing(&mut waiting, at(4_000), 10, Some(at(600)));
         assert_eq!((asked.seen, asked.height, asked.in_grace), (0, 0, false));
-        // Gone and told again, it stays in vain; what is higher begins anew.
+        // Told again after it was gone, it stays expired; a higher one begins a new wait.
         waiting.set(at(5_000), 10, None);
         waiting.set(at(5_000), 10, Some(13));
         assert_eq!(missing(&mut waiting, at(6_000), 10, None).seen, 0);
         waiting.set(at(6_000), 10, None);
         waiting.set(at(6_000), 10, Some(14));
         assert_eq!(missing(&mut waiting, at(7_000), 10, None).height, 14);
-        // What was in vain is forgotten when it is reached.
+        // An expired height is forgotten when it is reached.
         missing(&mut waiting, at(8_000), 14, None);
         waiting.set(at(9_000), 12, Some(13));
         assert_eq!(missing(&mut waiting, at(10_000), 12, None).height, 13);
     }
 
     #[test]
-    fn what_could_not_be_stored_is_missing_until_it_is_reached_or_asked_for_in_vain() {
+    fn a_block_not_stored_is_missing_until_reached_or_expired() {
         let (mut waiting, start) = (Waiting::default(), Instant::now());
-        let ttl = config().seen_ttl;
-        assert!(!waiting.see(start, 10, 10));
+        let ttl = config().not_stored_ttl;
+        assert!(!waiting.not_stored(start, 10, 10));
         assert_eq!(missing(&mut waiting, start, 10, None).height, 0);
-        assert!(waiting.see(start, 10, 12));
-        assert!(!waiting.see(start, 10, 12));
-        assert!(!waiting.see(start, 10, 11), "the highest stays");
+        assert!(waiting.not_stored(start, 10, 12));
+        assert!(!waiting.not_stored(start, 10, 12));
+        assert!(!waiting.not_stored(start, 10, 11), "the highest stays");
         let gap = missing(&mut waiting, start, 10, None);
         assert_eq!((gap.seen, gap.height, gap.since, gap.in_grace), (12, 12, Some(start), false));
         let asked = Some(start + ttl / 2);
         assert_eq!(missing(&mut waiting, start + ttl - Duration::from_millis(1), 10, asked).height, 12);
         assert_eq!(missing(&mut waiting, start + ttl, 10, Some(start)).height, 12, "not asked since");
-        let claimed = waiting.missing(&config(), &mut Agenda::new(start + ttl), (10, 12), asked);
+        let claimed = waiting.missing(&config(), &mut Deadlines::new(start + ttl), (10, 12), asked);
         assert_eq!(claimed.height, 12, "somebody claims it");
         assert_eq!(missing(&mut waiting, start + ttl, 10, asked).height, 0);
-        assert!(waiting.see(start, 10, 11));
+        assert!(waiting.not_stored(start, 10, 11));
         assert_eq!(missing(&mut waiting, start, 11, None).height, 0, "reached");
     }
 }

@@ -47,7 +47,7 @@ fn one_honest_peer_is_enough_against_each() {
 }
 
 #[test]
-fn a_quarter_a_half_or_three_quarters_of_the_peers_change_nothing() {
+fn adversaries_as_most_of_the_peers_change_nothing() {
     for kind in ADVERSARIES {
         for adversaries in [2, 4, 6] {
             for seed in 0..10 {
@@ -76,9 +76,9 @@ fn liars_are_reported_for_what_they_did_and_left_out() {
     for seed in 0..10 {
         let mut world = world(seed, Kind::Liar, 1, 0);
         world.run_until(Duration::from_secs(60), |_| false);
-        let strikes =
+        let faults =
             world.reports.iter().filter(|report| **report == (peer(0), Offence::BadSignature)).count();
-        assert_eq!(strikes, 3);
+        assert_eq!(faults, 3);
         assert_eq!(world.chain.len(), 0);
         assert_eq!(world.was_live, 0);
     }
@@ -120,7 +120,7 @@ fn a_truncator_alone_brings_us_there_slowly() {
 }
 
 #[test]
-fn an_inventor_of_parents_costs_few_pages_and_live_comes_back_at_once() {
+fn an_inventor_of_parents_costs_few_pages() {
     for seed in 0..8 {
         let mut world = World::new(seed, HEIGHT, &[Kind::Honest; 6]);
         world.weather = Weather { busy: false, invents: true, settles: true, ..CALM };
@@ -140,7 +140,7 @@ fn an_inventor_of_parents_costs_few_pages_and_live_comes_back_at_once() {
 }
 
 #[test]
-fn deployed_peers_bring_us_there_together_with_one_that_has_what_they_lack() {
+fn deployed_peers_and_one_complete_peer_bring_a_node_to_live() {
     for seed in 0..30 {
         let mut world =
             World::new(seed, HEIGHT, &[Kind::Deployed, Kind::Deployed, Kind::Deployed, Kind::Honest]);

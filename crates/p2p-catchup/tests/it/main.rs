@@ -12,7 +12,7 @@
 
 mod adversaries;
 mod chain;
-mod paced;
+mod rate_limited;
 mod simulation;
 mod world;
 

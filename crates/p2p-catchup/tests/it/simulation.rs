@@ -81,12 +81,12 @@ fn sweep(seeds: std::ops::Range<u64>) {
 }
 
 #[test]
-fn never_live_while_anything_is_missing_and_always_live_in_the_end() {
+fn a_node_is_never_live_early_and_always_in_the_end_1() {
     sweep(0..5_000);
 }
 
 #[test]
-fn never_live_while_anything_is_missing_and_always_live_in_the_end_again() {
+fn a_node_is_never_live_early_and_always_in_the_end_2() {
     sweep(5_000..10_000);
 }
 

@@ -190,8 +190,8 @@ pub(crate) struct World {
     pub(crate) pages_asked: usize,
     /// Since when something waits above the head.
     waits_since: Option<Instant>,
-    /// What has waited there in vain.
-    in_vain: Option<BlockNumber>,
+    /// What has waited there until it expired.
+    expired: Option<BlockNumber>,
     /// Whose head was asked when, of those that have not left since.
     heads_asked: BTreeMap<RequestId, (PeerId, Instant)>,
     events: BTreeMap<(Instant, u64), Event>,
@@ -209,7 +209,7 @@ impl World {
             pages_in_flight: 3.try_into().unwrap(),
             txlists_in_flight: 6.try_into().unwrap(),
             txlists_per_peer: 3.try_into().unwrap(),
-            wanted_limit: 8.try_into().unwrap(),
+            missing_txlists_limit: 8.try_into().unwrap(),
             head_peers: 2.try_into().unwrap(),
             head_refresh: Duration::from_secs(4),
             head_stale: Duration::from_secs(12),
@@ -218,7 +218,7 @@ impl World {
             gap_grace: GAP_GRACE,
             waiting_ttl: WAITING_TTL,
             backoff: Backoff { max: Duration::from_secs(10), ..Backoff::recommended() },
-            leave_out: Duration::from_secs(60),
+            exclude_for: Duration::from_secs(60),
             ..Default::default()
         };
         let begun = Instant::now();
@@ -240,7 +240,7 @@ impl World {
             base: 0,
             pages_asked: 0,
             waits_since: None,
-            in_vain: None,
+            expired: None,
             heads_asked: BTreeMap::new(),
             events: BTreeMap::new(),
             count: 0,
@@ -328,7 +328,9 @@ impl World {
         self.steps += 1;
         let event = self.events.first_key_value().map(|(&(at, _), _)| at);
         let deadline = self.machine.next_deadline();
-        let Some(at) = event.into_iter().chain(deadline).min() else { return false };
+        let Some(at) = event.into_iter().chain(deadline).min() else {
+            return false;
+        };
         assert!(at >= self.now);
         self.now = at;
         if event == Some(at) {
@@ -373,14 +375,14 @@ impl World {
             Event::GossipTxList(block) => {
                 let hash = chain::txlist(block).hash();
                 if self.lists.insert(hash) {
-                    self.input(Input::TxListArrived { hash });
+                    self.input(Input::TxListStored { hash });
                 }
             }
             Event::Stored(hash) => {
                 // Whoever wanted it may be gone.
                 if self.chain.iter().any(|block| block.txlist_hash() == Some(hash)) {
                     self.lists.insert(hash);
-                    self.input(Input::TxListArrived { hash });
+                    self.input(Input::TxListStored { hash });
                 }
             }
             Event::Invent => {
@@ -445,7 +447,7 @@ impl World {
         for dropped in self.chain.drain(index..).collect::<Vec<_>>() {
             let hash = dropped.txlist_hash().unwrap();
             self.fresh.remove(&hash);
-            self.input(Input::TxListUnwanted { block: dropped.block(), hash });
+            self.input(Input::TxListNotNeeded { block: dropped.block(), hash });
         }
         self.chain.push(block.clone());
         let hash = block.txlist_hash().unwrap();
@@ -453,7 +455,7 @@ impl World {
             if live {
                 self.fresh.entry(hash).or_insert(self.now + TXLIST_GRACE);
             }
-            self.input(Input::TxListWanted { block: block.block(), hash, live });
+            self.input(Input::TxListMissing { block: block.block(), hash, live });
         }
     }
 
@@ -499,14 +501,14 @@ impl World {
         self.input(Input::Waiting { highest });
     }
 
-    /// Notes since when something waits above the head, unless that was in vain before.
+    /// Notes since when something waits above the head, unless its wait has expired.
     fn note_waiting(&mut self) {
         let above = self.level().filter(|level| *level > self.chain.len() as u64);
-        let in_vain = self.waits_since.is_some_and(|since| self.now >= since + WAITING_TTL);
-        if in_vain {
-            self.in_vain = self.in_vain.max(above);
+        let expired = self.waits_since.is_some_and(|since| self.now >= since + WAITING_TTL);
+        if expired {
+            self.expired = self.expired.max(above);
         }
-        let anew = above.is_some() && above > self.in_vain;
+        let anew = above.is_some() && above > self.expired;
         self.waits_since = above.and(self.waits_since.or(anew.then_some(self.now)));
     }
 
@@ -650,7 +652,9 @@ impl World {
 
     /// What live means: nothing that the node has been told of is missing.
     pub(crate) fn check(&self) {
-        let HeadSyncStatus::Live { head } = self.machine.status() else { return };
+        let HeadSyncStatus::Live { head } = self.machine.status() else {
+            return;
+        };
         assert_eq!(head, self.head(), "the head told is the head stored");
         let fresh = |hash| self.fresh.get(&hash).is_some_and(|until| *until >= self.now);
         let lacks = self.chain.iter().find(|block| {

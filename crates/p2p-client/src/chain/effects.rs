@@ -157,7 +157,7 @@ impl Effects {
 
     /// So has one that had been reported missing.
     pub(super) fn missing_txlist_stored(&mut self, txlist: &TxList, origin: Origin) {
-        self.inputs.push(Input::TxListArrived { hash: txlist.hash() });
+        self.inputs.push(Input::TxListStored { hash: txlist.hash() });
         self.seen.push(MessageId::of_txlist(txlist));
         self.txlist_stored(txlist, origin);
     }
@@ -167,12 +167,12 @@ impl Effects {
     }
 
     pub(super) fn txlist_missing(&mut self, block: BlockNumber, hash: B256, live: bool) {
-        self.inputs.push(Input::TxListWanted { block, hash, live });
+        self.inputs.push(Input::TxListMissing { block, hash, live });
     }
 
     /// Blocks that lacked their lists need them no more.
     pub(super) fn txlists_unneeded(&mut self, blocks: Vec<(BlockNumber, B256)>) {
-        let unneeded = |(block, hash)| Input::TxListUnwanted { block, hash };
+        let unneeded = |(block, hash)| Input::TxListNotNeeded { block, hash };
         self.inputs.extend(blocks.into_iter().map(unneeded));
     }
 
@@ -197,7 +197,7 @@ impl Effects {
 
     /// A block that was not stored has been seen: catch-up fetches it again.
     pub(super) fn not_stored(&mut self, block: BlockNumber) {
-        self.inputs.push(Input::Seen { block });
+        self.inputs.push(Input::NotStored { block });
     }
 
     /// What a full queue, a full store or age cost.

@@ -48,7 +48,7 @@ pub enum ConfigError {
     },
     /// A setting of catch-up.
     #[error("catchup: {0}")]
-    CatchUp(#[from] p2p_catchup::ConfigError),
+    CatchUp(#[from] p2p_catchup::CatchUpConfigError),
     /// The store forgets what was promised when the process dies, and the client is to publish. Give a store on disk with
     /// immediate durability, or ask for [`Publishing::GuardedUntilRestart`](crate::Publishing::GuardedUntilRestart).
     #[error(

@@ -3,14 +3,9 @@
 mod check;
 mod setters;
 
-use std::{
-    fmt,
-    num::{NonZeroU32, NonZeroUsize},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use p2p_catchup::{CatchUpConfig, Pace};
+use p2p_catchup::{CatchUpConfig, RateLimit};
 use p2p_storage::{HeldLimits, PendingLimits, SdkStorage, StorageLimits};
 use p2p_types::{Address, Clock, SigningDomain, UnixSeconds};
 use p2p_validation::{BlockRules, TaikoRules, ValidationConfig};
@@ -115,9 +110,8 @@ impl P2pClientConfig {
     /// Catch-up's settings, with what the network's decide.
     pub(crate) fn catchup(&self) -> CatchUpConfig {
         let PacingConfig { requests, window, .. } = self.network.pacing;
-        let requests = u32::try_from(requests.get()).ok().and_then(NonZeroU32::new);
         CatchUpConfig {
-            pace: requests.map(|requests| Pace { requests, window }),
+            rate_limit: Some(RateLimit { requests, window }).filter(|limit| !limit.is_unlimited()),
             max_txlist_bytes: NonZeroUsize::new(self.network.max_txlist_bytes).unwrap_or(NonZeroUsize::MIN),
             ..self.catchup.clone()
         }

@@ -1,12 +1,10 @@
 //! Ingestion: what the network brings becomes commands for the chain worker. Transaction lists are hashed on the blocking
 //! pool first, in bounded numbers.
 
-use std::num::NonZeroU32;
-
 use p2p_catchup::Input;
 use p2p_types::{Bytes, MessageId, Origin, PeerId, SdkEvent, Topic};
 use p2p_validation::Arrival;
-use preconfirmation_p2p::{GossipMessage, InboundRequest, NetworkEvent, RateLimit, Verdict, VerdictToken};
+use preconfirmation_p2p::{GossipMessage, InboundRequest, NetworkEvent, Verdict, VerdictToken};
 use preconfirmation_types::{Offence, RawTxListGossip, TxListError};
 use tokio::task::spawn_blocking;
 use tracing::{Span, field::Empty};
@@ -24,8 +22,10 @@ impl Service {
                 self.state.send_modify(|state| state.peers.push(peer));
                 self.emit(SdkEvent::PeerConnected { peer });
                 self.catch_up(Input::PeerUp(peer));
-                if let Some(input) = rate_limit.and_then(|limit| advertised_limit(peer, limit)) {
-                    self.catch_up(input);
+                // Where the network does not use it (the peer has refused a request), requests wait there, and catch-up sees
+                // that in the time that responses take.
+                if let Some(limit) = rate_limit {
+                    self.catch_up(Input::RateLimit { peer, limit });
                 }
             }
             NetworkEvent::PeerDisconnected(peer) => {
@@ -128,11 +128,4 @@ impl Service {
 fn message(from: PeerId, id: MessageId) -> Span {
     let topic = id.topic.label();
     tracing::debug_span!("message", peer = %from, topic, hash = %id.payload, dedupe = Empty, outcome = Empty)
-}
-
-/// How much a peer is known to answer, for catch-up. Where the network does not believe it (the peer has refused),
-/// requests wait there, and catch-up sees it in the time that answers take.
-fn advertised_limit(peer: PeerId, limit: RateLimit) -> Option<Input> {
-    let requests = u32::try_from(limit.requests.get()).ok().and_then(NonZeroU32::new)?;
-    Some(Input::Pace { peer, pace: p2p_catchup::Pace { requests, window: limit.window } })
 }

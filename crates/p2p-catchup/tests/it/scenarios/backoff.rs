@@ -35,12 +35,12 @@ fn fetch(rig: &mut Rig, block: BlockNumber) -> PeerId {
     let ask = rig.wait_txlist(block, 9);
     rig.reply(ask, Reply::TxList(txlist(block)));
     rig.expect_stored_txlist(block);
-    rig.input(Input::TxListArrived { hash: txlist(block).hash() });
+    rig.input(Input::TxListStored { hash: txlist(block).hash() });
     ask.to
 }
 
 #[test]
-fn whoever_fails_too_often_rests_even_if_it_answers_in_between_and_the_others_go_on() {
+fn a_peer_that_fails_too_often_pauses_while_others_go_on() {
     let mut rig = rig();
     let begun = rig.now;
     for block in 1..=2 {
@@ -63,7 +63,7 @@ fn whoever_fails_too_often_rests_even_if_it_answers_in_between_and_the_others_go
 }
 
 #[test]
-fn a_peer_that_has_rested_is_asked_again_and_nobody_else_is_needed_for_that() {
+fn a_peer_is_asked_again_when_its_pause_is_over() {
     let mut rig = rig();
     let begun = rig.now;
     rig.want(1, false);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use p2p_catchup::{ImportVerdict, Input, Reply, Request};
+use p2p_catchup::{CatchUpConfig, ImportVerdict, Input, Reply, Request};
 use p2p_types::{B256, Head, HeadSyncStatus, PeerId, Stall};
 use p2p_validation::Authenticated;
 
@@ -44,10 +44,15 @@ impl Network {
     fn live(honest: u8) -> Self {
         let peers: Vec<PeerId> = (100..100 + honest).map(peer).collect();
         let rig = Rig::live(OURS, &peers);
-        let ours = blocks(1, OURS);
+        Self::with(rig, peers, OURS)
+    }
+
+    fn with(rig: Rig, peers: Vec<PeerId>, ours: u64) -> Self {
+        let head = head(ours);
+        let ours = blocks(1, ours);
         let linked = ours.iter().map(Authenticated::hash).collect();
         let shelves = peers.into_iter().map(|peer| (peer, ours.clone())).collect();
-        Self { rig, shelves, linked, pages: Vec::new(), winner: None, head: head(OURS) }
+        Self { rig, shelves, linked, pages: Vec::new(), winner: None, head }
     }
 
     /// A peer comes that has this.
@@ -156,7 +161,7 @@ fn a_losing_branch_that_is_here_is_no_height_to_reach() {
 }
 
 #[test]
-fn a_branch_without_its_ancestors_is_no_height_to_reach_after_one_search() {
+fn a_branch_without_ancestors_is_dismissed_after_one_search() {
     let mut network = Network::live(2);
     network.joins(1, mixture(9, 16));
     network.settle();
@@ -169,7 +174,7 @@ fn a_branch_without_its_ancestors_is_no_height_to_reach_after_one_search() {
 }
 
 #[test]
-fn a_dismissed_claim_is_no_reason_to_doubt_other_heads() {
+fn a_dismissed_claim_does_not_invalidate_other_heads() {
     let mut network = Network::live(2);
     network.joins(1, mixture(9, 16));
     while let Some(ask) = network.rig.take_any() {
@@ -270,7 +275,7 @@ fn a_search_that_finds_the_fork_gives_its_signer_three_more() {
 }
 
 #[test]
-fn another_branch_of_a_dismissed_height_is_found_without_a_new_claim() {
+fn another_branch_of_a_dismissed_height_is_found() {
     for fork in [9, 11] {
         let mut network = Network::live(2);
         network.joins(1, mixture(9, 16));
@@ -287,7 +292,7 @@ fn another_branch_of_a_dismissed_height_is_found_without_a_new_claim() {
 }
 
 #[test]
-fn ancestors_that_a_search_has_found_make_other_claims_count_again() {
+fn found_ancestors_make_dismissed_claims_count_again() {
     let mut network = Network::live(2);
     network.joins(1, mixture(9, 20));
     network.settle();
@@ -330,7 +335,7 @@ fn a_node_whose_only_peer_has_a_losing_branch_is_live() {
 }
 
 #[test]
-fn a_node_whose_only_peer_has_a_branch_that_does_not_link_is_stalled() {
+fn a_node_with_only_an_unlinked_branch_is_stalled() {
     let mut network = Network::live(1);
     network.joins(1, mixture(9, 16));
     network.rig.input(Input::PeerDown(peer(100)));
@@ -366,4 +371,32 @@ fn an_l1_reorg_makes_dismissed_claims_count_again() {
     let before = network.pages_of(1);
     network.pass(1);
     assert!(network.pages_of(1) > before);
+}
+
+#[test]
+fn a_branch_served_beyond_its_claim_is_dismissed_as_a_whole() {
+    let mut network = Network::live(2);
+    network.joins(1, mixture(9, 15));
+    let ask = network.rig.expect_head();
+    network.rig.claim(ask, 13);
+    network.settle();
+    let ask = network.head_of(1);
+    network.answer(ask);
+    network.rig.expect_live(OURS);
+    network.expect_live_all_the_time(20);
+}
+
+#[test]
+fn a_search_begins_some_blocks_below_the_head() {
+    let config = CatchUpConfig::recommended();
+    let mut rig = Rig::with(config);
+    rig.input(Input::Start { base: 0, head: head(40) });
+    rig.peer_up(peer(100));
+    rig.all_claim(40);
+    let mut network = Network::with(rig, vec![peer(100)], 40);
+    network.joins(1, branch(5, 45));
+    network.settle();
+    let first: Vec<u64> = network.pages.iter().map(|(_, from)| *from).collect();
+    assert_eq!(first, [41, 33, 25, 9, 1]);
+    network.rig.expect_live(40);
 }

@@ -30,7 +30,7 @@ fn does_not_link(rig: &mut Rig, chain: &[Authenticated], ask: Ask, applied: u64)
 }
 
 #[test]
-fn a_page_that_does_not_link_leads_down_with_doubling_steps_to_the_fork() {
+fn an_unlinked_page_leads_to_the_fork_in_doubling_steps() {
     let other = branch(2, 14);
     let mut rig = Rig::live(12, &[peer(1)]);
     rig.advance(13 * SECOND);
@@ -67,7 +67,7 @@ fn a_page_that_does_not_link_leads_down_with_doubling_steps_to_the_fork() {
 }
 
 #[test]
-fn a_walk_that_links_below_goes_up_to_the_fork() {
+fn a_search_that_links_steps_forward_to_the_fork() {
     // Ours and theirs part after 10; the walk lands at 7 where both agree.
     let other = branch(10, 14);
     let mut rig = Rig::live(12, &[peer(1)]);
@@ -89,7 +89,7 @@ fn a_walk_that_links_below_goes_up_to_the_fork() {
 }
 
 #[test]
-fn a_peer_whose_chain_never_meets_ours_is_held_back_and_others_are_asked() {
+fn a_peer_whose_chain_never_meets_ours_holds_up_nobody() {
     let other = branch(0, 9);
     let mut rig = Rig::live(5, &[peer(1), peer(2)]);
     rig.peer_up(peer(3));
@@ -117,7 +117,7 @@ fn a_peer_whose_chain_never_meets_ours_is_held_back_and_others_are_asked() {
 }
 
 #[test]
-fn a_first_page_that_does_not_meet_the_base_is_not_looked_for_below_it() {
+fn a_page_that_does_not_meet_the_base_starts_no_search() {
     let mut rig = Rig::at(0);
     rig.peer_up(peer(1));
     rig.all_claim(4);
@@ -171,7 +171,7 @@ fn a_missing_sibling_is_fetched_from_who_has_it() {
 }
 
 #[test]
-fn a_sibling_that_nobody_has_does_not_hold_us_off_live_for_ever() {
+fn a_sibling_that_no_peer_has_delays_live_for_a_bounded_time() {
     let other = branch(3, 5);
     let mut rig = Rig::live(5, &[peer(1)]);
     rig.waits(5, other[3].hash());

@@ -17,7 +17,7 @@ fn behind(claim: u64) -> Rig {
 }
 
 #[test]
-fn pages_are_prefetched_within_bounds_and_imported_in_order_one_at_a_time() {
+fn pages_are_prefetched_within_bounds_and_imported_in_order() {
     let mut rig = behind(20);
     let (first, second) = (rig.expect_page(1..), rig.expect_page(5..));
     rig.expect_no_page();
@@ -96,7 +96,7 @@ fn handover(block: u64) -> Vec<Authenticated> {
 }
 
 #[test]
-fn of_a_page_the_good_prefix_counts_and_others_are_asked_for_the_rest() {
+fn the_usable_prefix_of_a_page_counts() {
     for (page, good) in [
         (vec![blocks(1, 1), blocks(3, 4)], 1),
         (vec![blocks(1, 2), blocks(2, 3)], 2),
@@ -131,7 +131,7 @@ fn more_than_was_asked_for_is_cut_off() {
 }
 
 #[test]
-fn a_page_without_a_good_prefix_is_asked_of_others_and_no_offence() {
+fn a_page_without_a_usable_prefix_is_no_offence() {
     for page in [blocks(2, 3), blocks(4, 4), handover(2), [handover(2), blocks(2, 3)].concat()] {
         let mut rig = Rig::at(1);
         rig.peer_up(peer(1));
@@ -150,7 +150,7 @@ fn a_page_without_a_good_prefix_is_asked_of_others_and_no_offence() {
 }
 
 #[test]
-fn an_offence_is_charged_by_the_machine_or_by_the_network_never_by_both() {
+fn an_offence_is_charged_once() {
     let mut rig = behind(4);
     let ask = rig.expect_page(1..);
     rig.reply(ask, Reply::Failed(Failure::Charged(Offence::Malformed)));
@@ -164,11 +164,11 @@ fn an_offence_is_charged_by_the_machine_or_by_the_network_never_by_both() {
 }
 
 #[test]
-fn three_strikes_and_a_liar_is_left_out_for_a_while() {
+fn a_peer_with_three_faults_is_excluded_for_some_time() {
     let mut rig = behind(4);
-    for strike in 1..=3 {
+    for fault in 1..=3 {
         let ask = rig.wait_page(1.., 4);
-        assert!(!rig.status().is_live(), "before strike {strike}");
+        assert!(!rig.status().is_live(), "before fault {fault}");
         rig.reply(ask, Reply::Failed(Failure::Misbehaved(Offence::BadSignature)));
         rig.expect_report(peer(1), Offence::BadSignature);
     }
@@ -249,7 +249,7 @@ fn blocks_that_gossip_brought_meanwhile_are_cut_off_the_page() {
 #[test]
 fn importing_pauses_while_too_many_txlists_are_missing() {
     let mut settings = config();
-    settings.wanted_limit = 3.try_into().unwrap();
+    settings.missing_txlists_limit = 3.try_into().unwrap();
     let mut rig = Rig::with(settings);
     rig.input(Input::Start { base: 0, head: None });
     rig.peer_up(peer(1));
@@ -266,13 +266,13 @@ fn importing_pauses_while_too_many_txlists_are_missing() {
     });
     rig.expect_quiet();
     for block in 1..=2 {
-        rig.input(Input::TxListArrived { hash: crate::chain::txlist(block).hash() });
+        rig.input(Input::TxListStored { hash: crate::chain::txlist(block).hash() });
     }
     rig.import(5..=8);
 }
 
 #[test]
-fn a_page_that_links_but_moves_nothing_is_not_asked_for_at_once_again() {
+fn a_page_that_links_but_moves_nothing_is_not_repeated_at_once() {
     let mut rig = behind(4);
     let ask = rig.expect_page(1..);
     rig.deliver(ask, 4);
@@ -285,7 +285,7 @@ fn a_page_that_links_but_moves_nothing_is_not_asked_for_at_once_again() {
 }
 
 #[test]
-fn a_page_that_begins_below_what_was_asked_for_is_asked_of_another() {
+fn a_page_that_begins_too_low_is_requested_from_another_peer() {
     let mut rig = Rig::at(0);
     rig.peer_up(peer(1));
     rig.peer_up(peer(2));
@@ -299,7 +299,7 @@ fn a_page_that_begins_below_what_was_asked_for_is_asked_of_another() {
 }
 
 #[test]
-fn a_second_peer_is_asked_for_the_page_that_everybody_waits_for() {
+fn the_page_that_all_wait_for_is_hedged() {
     let mut rig = Rig::at(0);
     rig.peer_up(peer(1));
     rig.peer_up(peer(2));
@@ -323,7 +323,7 @@ fn a_second_peer_is_asked_for_the_page_that_everybody_waits_for() {
 }
 
 #[test]
-fn of_two_that_were_asked_for_a_page_either_may_deliver() {
+fn either_of_two_peers_may_deliver_a_page() {
     let mut rig = Rig::at(0);
     rig.peer_up(peer(1));
     rig.peer_up(peer(2));
@@ -341,9 +341,9 @@ fn of_two_that_were_asked_for_a_page_either_may_deliver() {
 }
 
 #[test]
-fn pages_wait_for_their_turn_too() {
-    let pace = Some(p2p_catchup::Pace { requests: 1.try_into().unwrap(), window: 10 * SECOND });
-    let mut rig = Rig::with(p2p_catchup::CatchUpConfig { pace, ..config() });
+fn pages_wait_for_the_rate_limit() {
+    let rate_limit = Some(p2p_catchup::RateLimit { requests: 1.try_into().unwrap(), window: 10 * SECOND });
+    let mut rig = Rig::with(p2p_catchup::CatchUpConfig { rate_limit, ..config() });
     rig.input(Input::Start { base: 0, head: None });
     rig.peer_up(peer(1));
     rig.all_claim(8);

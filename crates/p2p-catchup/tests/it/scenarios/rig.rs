@@ -310,7 +310,7 @@ impl Rig {
 
     pub(crate) fn want(&mut self, block: BlockNumber, live: bool) {
         let hash: B256 = chain::txlist(block).hash();
-        self.input(Input::TxListWanted { block, hash, live });
+        self.input(Input::TxListMissing { block, hash, live });
     }
 
     /// A commitment at `block` by the `n`th signer waits for a parent, as the client tells it.

@@ -1,6 +1,6 @@
 //! Each state, and the event that leaves it.
 
-use p2p_catchup::{CatchUp, CatchUpConfig, ConfigError, Input, Reply, Request};
+use p2p_catchup::{CatchUp, CatchUpConfig, CatchUpConfigError, Input, Reply, Request};
 use p2p_types::{HeadSyncStatus, Stall, UnixSeconds};
 
 use super::rig::Rig;
@@ -9,7 +9,10 @@ use crate::chain::{SECOND, blocks, config, head, peer};
 #[test]
 fn settings_that_do_not_go_together_make_no_machine() {
     let config = CatchUpConfig { page_size: 257.try_into().unwrap(), ..Default::default() };
-    assert_eq!(CatchUp::new(config, 0).unwrap_err(), ConfigError::PageSize { limit: 256, actual: 257 });
+    assert_eq!(
+        CatchUp::new(config, 0).unwrap_err(),
+        CatchUpConfigError::PageSize { limit: 256, actual: 257 }
+    );
 }
 
 #[test]
@@ -18,7 +21,7 @@ fn nothing_is_asked_before_the_l2_execution_reached_the_tip() {
     assert_eq!(rig.status(), HeadSyncStatus::Idle);
     rig.peer_up(peer(1));
     assert_eq!(rig.status(), HeadSyncStatus::WaitingForL2);
-    rig.input(Input::Seen { block: 9 });
+    rig.input(Input::NotStored { block: 9 });
     rig.want(3, false);
     rig.advance(60 * SECOND);
     rig.expect_quiet();
@@ -110,7 +113,7 @@ fn heads_that_nobody_repeats_get_stale() {
 }
 
 #[test]
-fn a_gap_below_a_seen_commitment_is_given_a_moment_then_heads_are_asked() {
+fn heads_are_requested_when_a_gap_outlasts_its_grace() {
     let mut rig = Rig::live(3, &[peer(1)]);
     rig.advance(SECOND);
     rig.waits(5, blocks(4, 4)[0].hash());
@@ -147,14 +150,14 @@ fn a_gap_that_gossip_closes_costs_no_request_and_no_status() {
 }
 
 #[test]
-fn what_could_not_be_stored_stalls_until_it_was_asked_for_in_vain_for_long() {
-    let seen_ttl = 600 * SECOND;
-    let mut rig = Rig::with(CatchUpConfig { seen_ttl, ..config() });
+fn a_block_not_stored_stalls_until_no_peer_had_it_for_long() {
+    let not_stored_ttl = 600 * SECOND;
+    let mut rig = Rig::with(CatchUpConfig { not_stored_ttl, ..config() });
     rig.input(Input::Start { base: 0, head: head(3) });
     (1..=2).for_each(|n| rig.peer_up(peer(n)));
     rig.all_claim(3);
     rig.expect_live(3);
-    rig.input(Input::Seen { block: 5 });
+    rig.input(Input::NotStored { block: 5 });
     let mut rounds = 0;
     for _ in 0..598 {
         rig.advance(SECOND);
@@ -180,7 +183,7 @@ fn a_reorg_makes_every_claim_doubtful() {
 }
 
 #[test]
-fn a_peer_that_leaves_with_more_than_we_have_leaves_a_doubt() {
+fn a_peer_that_leaves_with_more_invalidates_heads() {
     let mut rig = Rig::live(3, &[peer(1), peer(2)]);
     rig.peer_up(peer(3));
     rig.all_claim(9);
@@ -232,7 +235,7 @@ fn the_highest_number_overflows_nothing() {
     rig.all_claim(u64::MAX);
     let page = rig.expect_page(u64::MAX - 1..);
     assert_eq!(Rig::count(page), 2);
-    rig.input(Input::Seen { block: u64::MAX });
+    rig.input(Input::NotStored { block: u64::MAX });
     rig.waits(u64::MAX, blocks(1, 1)[0].hash());
     rig.reply(page, Reply::Page(Vec::new()));
     rig.input(Input::Start { base: u64::MAX, head: None });
@@ -241,7 +244,7 @@ fn the_highest_number_overflows_nothing() {
 }
 
 #[test]
-fn answers_older_than_a_doubt_do_not_settle_it() {
+fn heads_older_than_their_invalidation_do_not_confirm() {
     let mut rig = Rig::at(6);
     rig.peer_up(peer(1));
     let old = rig.expect_head();
@@ -306,14 +309,14 @@ fn the_status_says_since_when_it_is_stalled() {
 }
 
 #[test]
-fn an_l1_reorg_that_removes_everything_starts_again_from_the_base() {
+fn an_l1_reorg_of_everything_starts_again_from_the_base() {
     let mut rig = Rig::live(6, &[peer(1)]);
     rig.peer_up(peer(2));
     rig.all_claim(9);
     let above = rig.expect_page(7..);
     rig.want(6, false);
     rig.expect_txlist(6);
-    rig.input(Input::TxListUnwanted { block: 6, hash: crate::chain::txlist(6).hash() });
+    rig.input(Input::TxListNotNeeded { block: 6, hash: crate::chain::txlist(6).hash() });
     rig.input(Input::Applied { head: None });
     // What is above a head that is gone is of no use.
     rig.deliver(above, 9);
@@ -363,7 +366,7 @@ fn all_peers_cut_off_for_a_minute_cost_nothing_but_the_minute() {
     rig.expect_stalled(Stall::NoPeers);
     // What had come is judged and stored all the same.
     rig.imported(importing, head(8), p2p_catchup::ImportVerdict::Linked);
-    rig.input(Input::TxListArrived { hash: crate::chain::txlist(3).hash() });
+    rig.input(Input::TxListStored { hash: crate::chain::txlist(3).hash() });
     rig.advance(60 * SECOND);
     rig.expect_quiet();
     for n in 1..=2 {
@@ -377,7 +380,7 @@ fn all_peers_cut_off_for_a_minute_cost_nothing_but_the_minute() {
     rig.deliver(ask, 12);
     rig.import(9..=12);
     rig.reply(again, Reply::TxList(crate::chain::txlist(4)));
-    rig.input(Input::TxListArrived { hash: crate::chain::txlist(4).hash() });
+    rig.input(Input::TxListStored { hash: crate::chain::txlist(4).hash() });
     rig.wait_live(12);
     rig.expect_no_reports();
 }

@@ -42,7 +42,7 @@ fn answer_pages(rig: &mut Rig, answer: impl Fn(u64) -> Vec<Authenticated>) -> us
 }
 
 #[test]
-fn an_honest_peer_that_loses_pages_keeps_its_say_while_it_delivers() {
+fn a_peer_that_loses_pages_stays_trusted_while_it_delivers() {
     let mut rig = Rig::at(0);
     rig.peer_up(peer(1));
     rig.all_claim(40);
@@ -62,7 +62,7 @@ fn an_honest_peer_that_loses_pages_keeps_its_say_while_it_delivers() {
 }
 
 #[test]
-fn whoever_delivers_the_fork_that_wins_keeps_its_say() {
+fn a_peer_that_delivers_the_winning_fork_stays_trusted() {
     let other = branch(11, 20);
     let mut rig = Rig::live(12, &[peer(1)]);
     rig.advance(13 * SECOND);
@@ -139,12 +139,12 @@ fn a_page_beside_the_chain_is_followed_to_the_end_of_its_branch() {
         assert!(second < 3 || rig.status().is_live(), "{second}: {}", rig.status());
     }
     assert_eq!(imported, (13..=20).collect());
-    assert!(asked <= 24, "{asked}: not for ever");
+    assert!(asked <= 24, "{asked}: bounded");
     rig.expect_no_reports();
 }
 
 #[test]
-fn heads_that_are_one_too_high_neither_end_live_for_long_nor_are_asked_for_again_and_again() {
+fn heads_one_too_high_do_not_end_live_for_long() {
     let peers = [1, 2, 3].map(peer);
     let mut rig = Rig::live(10, &peers);
     // The deployed peers count a handover in their head.
@@ -172,7 +172,7 @@ fn heads_that_are_one_too_high_neither_end_live_for_long_nor_are_asked_for_again
 }
 
 #[test]
-fn heads_that_are_one_too_high_after_each_handover_stop_to_count() {
+fn repeated_heads_one_too_high_do_not_count() {
     let mut rig = Rig::live(10, &[peer(1), peer(2)]);
     let mut not_live = Vec::new();
     for block in 11..=24 {
@@ -196,7 +196,7 @@ fn heads_that_are_one_too_high_after_each_handover_stop_to_count() {
 }
 
 #[test]
-fn a_block_that_the_only_peer_has_in_no_usable_form_is_asked_for_less_and_less() {
+fn an_unusable_block_is_requested_with_growing_pauses() {
     let mut rig = Rig::at(4);
     rig.peer_up(peer(1));
     rig.all_claim(8);
@@ -236,7 +236,7 @@ fn a_block_that_the_only_peer_has_in_no_usable_form_is_asked_for_less_and_less()
 }
 
 #[test]
-fn a_page_that_we_cannot_judge_costs_its_peer_nothing() {
+fn a_deferred_page_costs_its_peer_nothing() {
     let mut rig = Rig::at(0);
     rig.peer_up(peer(1));
     rig.all_claim(4);
@@ -266,7 +266,7 @@ fn a_page_that_we_cannot_judge_costs_its_peer_nothing() {
 }
 
 #[test]
-fn while_one_page_cannot_be_judged_another_peer_is_asked() {
+fn a_deferred_page_is_requested_from_another_peer() {
     let mut rig = Rig::at(0);
     rig.peer_up(peer(1));
     rig.peer_up(peer(2));
@@ -286,7 +286,7 @@ fn while_one_page_cannot_be_judged_another_peer_is_asked() {
 }
 
 #[test]
-fn a_walk_whose_page_cannot_be_judged_costs_its_peer_nothing() {
+fn a_search_whose_page_is_deferred_costs_its_peer_nothing() {
     let other = branch(10, 16);
     let mut rig = Rig::live(12, &[peer(1)]);
     rig.advance(13 * SECOND);
@@ -307,7 +307,7 @@ fn a_walk_whose_page_cannot_be_judged_costs_its_peer_nothing() {
 
 /// Anybody can sign blocks that nobody has elected them for, and serve them as a chain of their own.
 #[test]
-fn what_nobody_can_use_is_no_fork_to_look_for() {
+fn unusable_blocks_start_no_ancestor_search() {
     let forged = branch(12, 16);
     let mut rig = Rig::live(12, &[peer(1)]);
     rig.advance(13 * SECOND);
@@ -324,7 +324,7 @@ fn what_nobody_can_use_is_no_fork_to_look_for() {
 }
 
 #[test]
-fn our_own_failures_cost_no_peer_anything_and_are_no_reason_to_hurry() {
+fn our_own_failures_cost_no_peer_anything() {
     let mut rig = Rig::at(0);
     rig.peer_up(peer(1));
     rig.all_claim(4);
@@ -349,7 +349,7 @@ fn our_own_failures_cost_no_peer_anything_and_are_no_reason_to_hurry() {
 }
 
 #[test]
-fn what_only_our_limit_of_one_fork_at_a_time_holds_up_costs_nobody() {
+fn waiting_for_another_search_costs_a_peer_nothing() {
     let other = branch(4, 16);
     let mut rig = Rig::live(12, &[peer(1), peer(2)]);
     rig.advance(13 * SECOND);
@@ -378,7 +378,7 @@ fn what_only_our_limit_of_one_fork_at_a_time_holds_up_costs_nobody() {
 }
 
 #[test]
-fn a_node_at_its_own_head_whose_peers_answer_no_heads_is_not_stalled() {
+fn a_node_whose_peers_tell_no_heads_is_not_stalled() {
     let mut rig = Rig::at(10);
     rig.peer_up(peer(1));
     for block in 11..=40 {
@@ -392,7 +392,7 @@ fn a_node_at_its_own_head_whose_peers_answer_no_heads_is_not_stalled() {
         rig.expect_syncing();
     }
     // With something missing it is.
-    rig.input(Input::Seen { block: 50 });
+    rig.input(Input::NotStored { block: 50 });
     for _ in 0..40 {
         rig.advance(SECOND);
         while rig.asks().iter().any(|ask| ask.request == Request::Head) {
@@ -455,7 +455,7 @@ fn the_newest_list_after_its_commitment_does_not_end_live() {
             rig.expect_live(block);
             rig.advance(SECOND / 10);
             rig.expect_live(block);
-            rig.input(Input::TxListArrived { hash: txlist(block).hash() });
+            rig.input(Input::TxListStored { hash: txlist(block).hash() });
             rig.expect_live(block);
             rig.advance(SECOND);
             rig.all_claim(block);
@@ -466,7 +466,7 @@ fn the_newest_list_after_its_commitment_does_not_end_live() {
 }
 
 #[test]
-fn a_list_that_is_missing_beyond_its_grace_ends_live_whoever_names_it_again() {
+fn a_list_missing_beyond_its_grace_ends_live() {
     let mut rig = Rig::live(3, &[peer(1)]);
     rig.want(3, true);
     rig.advance(SECOND / 4);
@@ -502,7 +502,7 @@ fn an_l1_reorg_while_a_page_is_imported_makes_claims_doubtful() {
 }
 
 #[test]
-fn a_walk_that_gets_its_pages_is_not_pushed_out_by_another() {
+fn a_search_that_gets_its_pages_does_not_yield() {
     // Ours and theirs part after 1: many pages below the head.
     let other = branch(1, 44);
     let mut rig = Rig::live(40, &[peer(1), peer(2)]);
@@ -540,7 +540,7 @@ fn a_walk_that_gets_its_pages_is_not_pushed_out_by_another() {
 }
 
 #[test]
-fn whoever_leaves_before_its_page_is_judged_does_not_get_away_with_it() {
+fn a_peer_that_leaves_before_its_verdict_keeps_its_record() {
     let mut rig = Rig::at(0);
     rig.peer_up(peer(1));
     rig.peer_up(peer(2));
@@ -568,7 +568,7 @@ fn whoever_leaves_before_its_page_is_judged_does_not_get_away_with_it() {
 }
 
 #[test]
-fn after_a_page_that_could_not_be_judged_and_one_that_could_the_node_can_be_stalled() {
+fn a_node_can_be_stalled_after_a_page_that_was_deferred() {
     let mut rig = Rig::at(0);
     rig.peer_up(peer(1));
     rig.all_claim(4);
@@ -581,7 +581,7 @@ fn after_a_page_that_could_not_be_judged_and_one_that_could_the_node_can_be_stal
     rig.deliver(ask, 4);
     rig.import(1..=4);
     rig.wait_live(4);
-    rig.input(Input::Seen { block: 6 });
+    rig.input(Input::NotStored { block: 6 });
     for _ in 0..30 {
         rig.advance(SECOND);
         rig.all_claim(4);
@@ -590,7 +590,7 @@ fn after_a_page_that_could_not_be_judged_and_one_that_could_the_node_can_be_stal
 }
 
 #[test]
-fn a_walk_steps_over_a_height_that_its_peer_cannot_use() {
+fn a_search_steps_over_an_unusable_height() {
     let other = branch(5, 16);
     let mut rig = Rig::live(12, &[peer(1)]);
     rig.advance(13 * SECOND);
@@ -609,7 +609,7 @@ fn a_walk_steps_over_a_height_that_its_peer_cannot_use() {
 }
 
 #[test]
-fn a_branch_beside_the_chain_that_breaks_off_is_not_looked_for_below() {
+fn a_branch_that_breaks_off_starts_no_search_below() {
     let other = branch(10, 24);
     let mut rig = Rig::live(12, &[peer(1)]);
     rig.advance(13 * SECOND);

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use p2p_catchup::{CatchUpConfig, Failure, Input, Pace, Reply};
+use p2p_catchup::{CatchUpConfig, Failure, Input, RateLimit, Reply};
 use p2p_types::{HeadSyncStatus, Offence, Stall};
 
 use super::rig::Rig;
@@ -17,7 +17,7 @@ fn a_missing_txlist_is_asked_for_and_live_waits_for_it() {
     rig.reply(ask, Reply::TxList(txlist(3)));
     rig.expect_stored_txlist(3);
     rig.expect_syncing();
-    rig.input(Input::TxListArrived { hash: txlist(3).hash() });
+    rig.input(Input::TxListStored { hash: txlist(3).hash() });
     rig.expect_live(3);
 }
 
@@ -29,7 +29,7 @@ fn a_live_block_leaves_gossip_a_moment() {
     rig.advance(SECOND / 4);
     rig.expect_live(3);
     rig.expect_quiet();
-    rig.input(Input::TxListArrived { hash: txlist(3).hash() });
+    rig.input(Input::TxListStored { hash: txlist(3).hash() });
     rig.expect_live(3);
     rig.want(2, true);
     rig.advance(SECOND);
@@ -103,7 +103,7 @@ fn a_failed_request_is_repeated_until_the_list_is_here() {
     let ask = rig.wait_txlist(3, 3);
     assert!(!rig.status().is_live());
     rig.reply(ask, Reply::TxList(txlist(3)));
-    rig.input(Input::TxListArrived { hash: txlist(3).hash() });
+    rig.input(Input::TxListStored { hash: txlist(3).hash() });
     rig.wait_live(3);
     rig.expect_no_reports();
 }
@@ -113,11 +113,11 @@ fn a_list_that_came_otherwise_cancels() {
     let mut rig = Rig::live(3, &[peer(1)]);
     rig.want(3, false);
     let ask = rig.expect_txlist(3);
-    rig.input(Input::TxListArrived { hash: txlist(3).hash() });
+    rig.input(Input::TxListStored { hash: txlist(3).hash() });
     rig.expect_live(3);
     rig.reply(ask, Reply::TxList(txlist(3)));
     rig.expect_quiet();
-    // Wanted anew, the old request counts for nothing.
+    // Missing again: the old request counts for nothing.
     rig.want(3, false);
     let again = rig.expect_txlist(3);
     rig.reply(ask, Reply::TxListNotFound);
@@ -129,14 +129,14 @@ fn a_list_that_came_otherwise_cancels() {
 fn a_list_is_wanted_while_any_block_wants_it() {
     let mut rig = Rig::live(3, &[peer(1)]);
     let hash = txlist(3).hash();
-    rig.input(Input::TxListWanted { block: 2, hash, live: true });
-    rig.input(Input::TxListWanted { block: 3, hash, live: true });
-    rig.input(Input::TxListUnwanted { block: 2, hash });
-    rig.input(Input::TxListUnwanted { block: 2, hash });
+    rig.input(Input::TxListMissing { block: 2, hash, live: true });
+    rig.input(Input::TxListMissing { block: 3, hash, live: true });
+    rig.input(Input::TxListNotNeeded { block: 2, hash });
+    rig.input(Input::TxListNotNeeded { block: 2, hash });
     rig.advance(SECOND);
     rig.expect_txlist(3);
     rig.expect_syncing();
-    rig.input(Input::TxListUnwanted { block: 3, hash });
+    rig.input(Input::TxListNotNeeded { block: 3, hash });
     rig.expect_live(3);
     rig.advance(SECOND);
     rig.expect_quiet();
@@ -169,23 +169,23 @@ fn a_list_that_cannot_be_stored_is_fetched_again_after_a_pause() {
     rig.expect_syncing();
     let again = rig.wait_txlist(3, 3);
     rig.reply(again, Reply::TxList(txlist(3)));
-    rig.input(Input::TxListArrived { hash: txlist(3).hash() });
+    rig.input(Input::TxListStored { hash: txlist(3).hash() });
     rig.wait_live(3);
 }
 
 #[test]
-fn another_block_that_wants_a_list_which_is_being_stored_does_not_fetch_it_again() {
+fn a_list_being_stored_is_not_requested_for_another_block() {
     let mut rig = Rig::live(3, &[peer(1)]);
     rig.want(3, false);
     let ask = rig.expect_txlist(3);
     rig.reply(ask, Reply::TxList(txlist(3)));
     rig.expect_stored_txlist(3);
     let hash = txlist(3).hash();
-    rig.input(Input::TxListWanted { block: 2, hash, live: false });
+    rig.input(Input::TxListMissing { block: 2, hash, live: false });
     rig.advance(2 * SECOND);
     rig.all_claim(3);
     rig.expect_quiet();
-    rig.input(Input::TxListArrived { hash });
+    rig.input(Input::TxListStored { hash });
     rig.expect_live(3);
 }
 
@@ -212,15 +212,15 @@ fn bytes_on_their_way_and_being_stored_are_bounded() {
     rig.reply(first, Reply::TxList(txlist(1)));
     rig.expect_stored_txlist(1);
     rig.expect_quiet();
-    rig.input(Input::TxListArrived { hash: txlist(1).hash() });
+    rig.input(Input::TxListStored { hash: txlist(1).hash() });
     rig.expect_txlist(5);
     rig.expect_quiet();
 }
 
 /// Two requests in ten seconds, and the peers given.
 fn paced(peers: &[u8]) -> Rig {
-    let pace = Some(Pace { requests: 2.try_into().unwrap(), window: 10 * SECOND });
-    let mut rig = Rig::with(CatchUpConfig { pace, ..config() });
+    let rate_limit = Some(RateLimit { requests: 2.try_into().unwrap(), window: 10 * SECOND });
+    let mut rig = Rig::with(CatchUpConfig { rate_limit, ..config() });
     rig.input(Input::Start { base: 0, head: crate::chain::head(9) });
     peers.iter().for_each(|&n| rig.peer_up(peer(n)));
     rig.all_claim(9);
@@ -228,14 +228,14 @@ fn paced(peers: &[u8]) -> Rig {
 }
 
 #[test]
-fn nothing_is_asked_of_a_peer_that_would_have_to_wait_for_its_turn() {
+fn a_peer_at_its_rate_limit_gets_no_request() {
     let mut rig = paced(&[1, 2]);
     (1..=9).for_each(|block| rig.want(block, false));
     for block in 1..=4 {
         let ask = rig.expect_txlist(block);
         rig.reply(ask, Reply::TxList(txlist(block)));
         rig.expect_stored_txlist(block);
-        rig.input(Input::TxListArrived { hash: txlist(block).hash() });
+        rig.input(Input::TxListStored { hash: txlist(block).hash() });
     }
     rig.advance(9 * SECOND);
     rig.all_claim(9);
@@ -257,7 +257,7 @@ fn a_peer_that_takes_more_is_asked_more() {
     let mut rig = paced(&[1]);
     (1..=9).for_each(|block| rig.want(block, false));
     assert_eq!(rig.asks().len(), 2);
-    let pace = Pace { requests: 5.try_into().unwrap(), window: 10 * SECOND };
-    rig.input(Input::Pace { peer: peer(1), pace });
+    let rate_limit = RateLimit { requests: 5.try_into().unwrap(), window: 10 * SECOND };
+    rig.input(Input::RateLimit { peer: peer(1), limit: rate_limit });
     assert_eq!(rig.asks().len(), 5);
 }

@@ -72,7 +72,7 @@ fn an_honest_orphan_is_found_while_a_liar_invents_others() {
 }
 
 #[test]
-fn a_parent_that_two_signers_name_is_looked_for_in_the_name_of_either() {
+fn a_parent_that_two_signers_name_is_searched_for_by_either() {
     let other = Signer::new(7).chain(10, 11, blocks(9, 9)[0].hash(), 1);
     let mut rig = Rig::live(10, &[peer(1)]);
     for n in 0..8 {
@@ -92,7 +92,7 @@ fn a_parent_that_two_signers_name_is_looked_for_in_the_name_of_either() {
 }
 
 #[test]
-fn a_peer_that_keeps_a_search_waiting_does_not_keep_other_signers_waiting() {
+fn a_slow_search_yields_to_other_signers() {
     let mut rig = Rig::live(10, &[peer(1), peer(2)]);
     rig.waits_by(66, 6, invented(1));
     rig.advance(SECOND);
@@ -113,7 +113,7 @@ fn a_peer_that_keeps_a_search_waiting_does_not_keep_other_signers_waiting() {
 #[test]
 fn searches_of_a_signer_begin_at_once_again_after_a_find() {
     let mut rig = Rig::live(10, &[peer(1), peer(2), peer(3), peer(4), peer(5)]);
-    // Three searches in vain use up what is free.
+    // Three searches without a find use up the budget.
     for n in 0..3 {
         rig.waits(6, invented(n));
         rig.advance(SECOND);
@@ -143,7 +143,7 @@ fn searches_of_a_signer_begin_at_once_again_after_a_find() {
 }
 
 #[test]
-fn an_invented_parent_above_the_head_keeps_from_live_for_a_bounded_time() {
+fn an_invented_parent_delays_live_for_a_bounded_time() {
     let mut rig = Rig::live(10, &[peer(1), peer(2)]);
     rig.waits(21, invented(1));
     let begun = rig.now;
@@ -239,7 +239,7 @@ fn a_handover_before_its_last_block_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_level_that_sinks_leaves_no_doubt() {
+fn a_level_that_sinks_does_not_invalidate_heads() {
     let mut rig = Rig::live(10, &[peer(1)]);
     for _ in 0..50 {
         rig.waits(12, blocks(11, 11)[0].hash());
@@ -254,9 +254,9 @@ fn a_level_that_sinks_leaves_no_doubt() {
 }
 
 #[test]
-fn what_could_not_be_stored_ends_live_at_once_until_it_is_reached() {
+fn a_block_not_stored_ends_live_until_it_is_reached() {
     let mut rig = Rig::live(10, &[peer(1)]);
-    rig.input(Input::Seen { block: 12 });
+    rig.input(Input::NotStored { block: 12 });
     assert!(matches!(rig.status(), HeadSyncStatus::Syncing { seen: 12, target: 12, .. }), "{}", rig.status());
     // What waits has nothing to do with it.
     rig.input(Input::Waiting { highest: None });
@@ -268,9 +268,9 @@ fn what_could_not_be_stored_ends_live_at_once_until_it_is_reached() {
 }
 
 #[test]
-fn what_could_not_be_stored_is_given_up_only_after_asking_in_vain() {
+fn a_block_not_stored_is_given_up_only_after_requests() {
     let mut rig = Rig::live(10, &[peer(1)]);
-    rig.input(Input::Seen { block: 12 });
+    rig.input(Input::NotStored { block: 12 });
     for _ in 0..58 {
         rig.advance(SECOND);
         rig.all_claim(10);
@@ -280,7 +280,7 @@ fn what_could_not_be_stored_is_given_up_only_after_asking_in_vain() {
     rig.wait_live(10);
 
     let mut rig = Rig::live(10, &[peer(1)]);
-    rig.input(Input::Seen { block: 12 });
+    rig.input(Input::NotStored { block: 12 });
     rig.advance(300 * SECOND);
     rig.input(Input::PeerDown(peer(1)));
     rig.peer_up(peer(2));
@@ -411,7 +411,7 @@ fn head_asks(rig: &Rig) -> usize {
 #[test]
 fn about_what_nobody_claims_heads_are_asked_again_soon() {
     let mut rig = Rig::live(10, &[peer(1)]);
-    rig.input(Input::Seen { block: 12 });
+    rig.input(Input::NotStored { block: 12 });
     let mut rounds = 0;
     for _ in 0..24 {
         rig.advance(SECOND / 4);

@@ -150,7 +150,7 @@ fn a_base_that_moves_costs_what_it_settles() {
     let settled = Input::Settled { base: BASE + 5 };
     assert!(effects.inputs.contains(&settled), "{:?}", effects.inputs);
     assert_eq!(
-        effects.inputs.iter().filter(|input| matches!(input, Input::TxListUnwanted { .. })).count(),
+        effects.inputs.iter().filter(|input| matches!(input, Input::TxListNotNeeded { .. })).count(),
         5
     );
     assert_eq!(effects.inputs.len(), 6);

@@ -8,7 +8,7 @@ fn a_page_is_linked_as_far_as_it_goes() {
     let signed: Vec<_> = chain(6).iter().map(|next| sign_by(&key(1), next)).collect();
     let (verdict, effects) = rig.import(&signed[..2]);
     assert_eq!((verdict, shown(&effects)), (ImportVerdict::Linked, vec![11, 12]));
-    let wanted = Input::TxListWanted { block: 11, hash: list(1).hash(), live: false };
+    let wanted = Input::TxListMissing { block: 11, hash: list(1).hash(), live: false };
     assert!(effects.inputs.contains(&wanted));
     assert!(matches!(effects.inputs.last(), Some(Input::Imported { .. })), "after what it wants");
     assert_eq!(rig.import(&signed[3..5]).0, ImportVerdict::Unlinked { index: 0 });

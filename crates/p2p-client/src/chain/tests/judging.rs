@@ -11,7 +11,7 @@ fn blocks_in_order_are_shown_one_by_one_and_move_the_head() {
         let head = Some(Head { number: n, hash: next.hash() });
         assert!(effects.events.contains(&SdkEvent::Head { head }));
         assert!(effects.inputs.contains(&Input::Applied { head }));
-        let wanted = Input::TxListWanted { block: n, hash: next.raw_tx_list_hash, live: true };
+        let wanted = Input::TxListMissing { block: n, hash: next.raw_tx_list_hash, live: true };
         assert!(effects.inputs.contains(&wanted));
     }
 }
@@ -119,8 +119,8 @@ fn what_stands_on_a_block_that_the_store_refused_is_refused_with_it() {
     let effects = rig.process(vec![Command::Gossip(gossip)]);
     assert!(effects.fatal.is_none());
     assert_eq!(shown(&effects), [11]);
-    assert!(effects.inputs.contains(&Input::Seen { block: 12 }));
-    assert!(effects.inputs.contains(&Input::Seen { block: 13 }));
+    assert!(effects.inputs.contains(&Input::NotStored { block: 12 }));
+    assert!(effects.inputs.contains(&Input::NotStored { block: 13 }));
 }
 
 #[test]

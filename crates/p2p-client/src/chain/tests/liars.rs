@@ -441,13 +441,13 @@ fn a_damaged_list_is_fetched_again_and_ends_nothing() {
     let effects = rig.gossip(&next);
     assert!(effects.fatal.is_none());
     let hash = list(1).hash();
-    assert!(effects.inputs.contains(&Input::TxListWanted { block: BASE + 2, hash, live: true }));
+    assert!(effects.inputs.contains(&Input::TxListMissing { block: BASE + 2, hash, live: true }));
     assert_eq!(ready(&rig.txlist(1)), [12]);
     // A reader finds the other one.
     std::fs::write(&path, [0; 10]).unwrap();
     let effects = rig.process(vec![Command::Unreadable { block: BASE + 1, hash }]);
     assert!(effects.fatal.is_none());
-    assert_eq!(effects.inputs, [Input::TxListWanted { block: BASE + 1, hash, live: false }]);
+    assert_eq!(effects.inputs, [Input::TxListMissing { block: BASE + 1, hash, live: false }]);
     assert_eq!(ready(&rig.txlist(1)), [11]);
 }
 

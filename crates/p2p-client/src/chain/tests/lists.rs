@@ -11,12 +11,12 @@ fn a_list_is_stored_when_a_block_names_it_before_or_after() {
     assert!(!rig.store.contains(&list(1).hash()).unwrap());
     let effects = rig.gossip(&blocks[0]);
     assert_eq!(ready(&effects), [11]);
-    assert!(effects.inputs.iter().all(|input| !matches!(input, Input::TxListWanted { .. })));
+    assert!(effects.inputs.iter().all(|input| !matches!(input, Input::TxListMissing { .. })));
     // The block first.
     assert_eq!(ready(&rig.gossip(&blocks[1])), [0; 0]);
     let effects = rig.txlist(2);
     assert_eq!(ready(&effects), [12]);
-    assert!(effects.inputs.contains(&Input::TxListArrived { hash: list(2).hash() }));
+    assert!(effects.inputs.contains(&Input::TxListStored { hash: list(2).hash() }));
     assert!(rig.txlist(2).events.is_empty(), "only once");
 }
 
@@ -44,7 +44,7 @@ fn blocks_of_one_page_share_their_list_and_it_is_news_once() {
     assert_eq!(ready(&effects), [BASE + 1, BASE + 3]);
     let news = |event: &&SdkEvent| matches!(event, SdkEvent::TxList { .. });
     assert_eq!(effects.events.iter().filter(news).count(), 1);
-    let wanted = Input::TxListWanted { block: BASE + 2, hash: list(2).hash(), live: false };
+    let wanted = Input::TxListMissing { block: BASE + 2, hash: list(2).hash(), live: false };
     assert!(effects.inputs.contains(&wanted));
     // It stays for the highest of them, which is not settled.
     rig.set_base(Base { number: BASE + 2, hash: Some(second.hash()) });
@@ -60,7 +60,7 @@ fn a_block_that_is_replaced_in_its_own_batch_is_not_ready_and_wants_nothing() {
     let effects = rig.process(vec![Command::Gossip(both.into())]);
     assert_eq!((shown(&effects), ready(&effects)), (vec![BASE + 1, BASE + 1], vec![]));
     let wanted = |input: &Input| match input {
-        Input::TxListWanted { hash, .. } => Some(*hash),
+        Input::TxListMissing { hash, .. } => Some(*hash),
         _ => None,
     };
     let wanted: Vec<_> = effects.inputs.iter().filter_map(wanted).collect();
@@ -97,7 +97,7 @@ fn a_replaced_block_is_told_and_its_list_wanted_no_more() {
     let effects = rig.gossip(&other);
     assert!(effects.events.contains(&SdkEvent::Reorg { dropped: vec![first.hash()], from: 11 }));
     assert_eq!(shown(&effects), [11]);
-    let unwanted = Input::TxListUnwanted { block: 11, hash: first.raw_tx_list_hash };
+    let unwanted = Input::TxListNotNeeded { block: 11, hash: first.raw_tx_list_hash };
     assert!(effects.inputs.contains(&unwanted));
     // A block that builds on the one that lost brings it back.
     let effects = rig.gossip(&child);
@@ -115,7 +115,7 @@ fn a_restart_names_the_lists_that_are_still_missing() {
     }
     let effects = rig.restarted().set_base(Base::at(BASE));
     let wanted =
-        |n: u8| Input::TxListWanted { block: BASE + u64::from(n), hash: list(n).hash(), live: false };
+        |n: u8| Input::TxListMissing { block: BASE + u64::from(n), hash: list(n).hash(), live: false };
     let head = Some(Head { number: 13, hash: blocks[2].hash() });
     assert_eq!(effects.inputs, [wanted(1), wanted(3), Input::Start { base: BASE, head }]);
 }
@@ -154,7 +154,7 @@ fn a_list_that_the_store_refuses_is_not_published_as_stored() {
     assert!(matches!(rig.local(&blocks[0], Some(list(1))).0, PublishDecision::Stored));
     let (decision, effects) = rig.local(&blocks[1], Some(list(2)));
     assert!(matches!(decision, PublishDecision::Stored));
-    let missing = Input::TxListWanted { block: BASE + 2, hash: list(2).hash(), live: false };
+    let missing = Input::TxListMissing { block: BASE + 2, hash: list(2).hash(), live: false };
     assert!(effects.inputs.contains(&missing), "catch-up fetches it");
     let again = rig.local(&blocks[1], Some(list(2))).0;
     assert!(matches!(again, PublishDecision::Failed(StorageError::Full { .. })), "{again:?}");

@@ -27,7 +27,7 @@ fn a_full_store_is_told_and_nothing_is_lost() {
     assert!(matches!(rig.local(&blocks[2], None).0, PublishDecision::Failed(StorageError::Full { .. })));
     let effects = rig.gossip(&blocks[2]);
     assert!(effects.fatal.is_none());
-    assert_eq!(effects.inputs, [Input::Seen { block: 13 }], "catch-up will come back for it");
+    assert_eq!(effects.inputs, [Input::NotStored { block: 13 }], "catch-up will come back for it");
     // The contracts settle, which makes room.
     rig.set_base(Base::at(BASE + 2));
     assert!(matches!(rig.local(&blocks[2], None).0, PublishDecision::Stored));

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use p2p_catchup::{CatchUp, CatchUpConfig, Failure, Input, Output, Pace, Reply, Request, RequestId};
+use p2p_catchup::{CatchUp, CatchUpConfig, Failure, Input, Output, RateLimit, Reply, Request, RequestId};
 use p2p_types::{B256, PeerId};
 
 use crate::chain::{head, peer, txlist};
@@ -14,9 +14,9 @@ use crate::chain::{head, peer, txlist};
 /// What the deployed servers answer in one of their windows, per protocol.
 const ALLOWED: usize = 8;
 const WINDOW: Duration = Duration::from_secs(10);
-/// The pace of our network: the same, in any half a second more.
-const PACE: Pace =
-    Pace { requests: std::num::NonZeroU32::new(8).unwrap(), window: Duration::from_millis(10_500) };
+/// The rate_limit of our network: the same, in any half a second more.
+const LIMIT: RateLimit =
+    RateLimit { requests: std::num::NonZeroUsize::new(8).unwrap(), window: Duration::from_millis(10_500) };
 
 /// A peer and a protocol.
 type Line = (PeerId, u8);
@@ -28,7 +28,7 @@ enum Event {
     Stored(B256),
 }
 
-/// A node that lacks lists, our pacer, the way there and back, and servers that count in windows of their own.
+/// A node that lacks lists, our rate limiter, the way there and back, and servers that count in windows of their own.
 struct Paced {
     rng: Rng,
     begun: Instant,
@@ -41,7 +41,7 @@ struct Paced {
     served: BTreeMap<(Line, u128), usize>,
     /// When requests left, of those that still count.
     left: BTreeMap<Line, VecDeque<Instant>>,
-    /// Requests that had to wait for the pacer.
+    /// Requests that had to wait for the rate limiter.
     held: u64,
     refused: u64,
     lists: BTreeMap<B256, u64>,
@@ -52,7 +52,7 @@ impl Paced {
     fn new(seed: u64, peers: u8, lists: u64) -> Self {
         let now = Instant::now();
         let mut rng = Rng::with_seed(seed);
-        let config = CatchUpConfig { pace: Some(PACE), ..CatchUpConfig::recommended() };
+        let config = CatchUpConfig { rate_limit: Some(LIMIT), ..CatchUpConfig::recommended() };
         let ids: Vec<_> = (1..=peers).map(peer).collect();
         let mut paced = Self {
             machine: CatchUp::new(config, seed).unwrap(),
@@ -71,7 +71,7 @@ impl Paced {
         };
         ids.into_iter().for_each(|id| paced.input(Input::PeerUp(id)));
         for block in 1..=lists {
-            paced.input(Input::TxListWanted { block, hash: txlist(block).hash(), live: false });
+            paced.input(Input::TxListMissing { block, hash: txlist(block).hash(), live: false });
         }
         paced.input(Input::Start { base: 0, head: head(60) });
         paced
@@ -106,7 +106,7 @@ impl Paced {
     /// As our network does: at most eight leave in any window, the others wait.
     fn send(&mut self, id: RequestId, to: PeerId, request: Request) {
         let left = self.left.entry(line(to, request)).or_default();
-        let turn = left.len().checked_sub(ALLOWED).map_or(self.now, |oldest| left[oldest] + PACE.window);
+        let turn = left.len().checked_sub(ALLOWED).map_or(self.now, |oldest| left[oldest] + LIMIT.window);
         self.held += u64::from(turn > self.now);
         let leaves = turn.max(self.now);
         left.push_back(leaves);
@@ -140,7 +140,9 @@ impl Paced {
         let end = self.begun + length;
         loop {
             let event = self.events.first_key_value().map(|(&(at, _), _)| at);
-            let Some(next) = event.into_iter().chain(self.machine.next_deadline()).min() else { return };
+            let Some(next) = event.into_iter().chain(self.machine.next_deadline()).min() else {
+                return;
+            };
             if next > end {
                 return;
             }
@@ -152,7 +154,7 @@ impl Paced {
             match self.events.pop_first().unwrap().1 {
                 Event::Arrive(id, to, request) => self.serve(id, to, request),
                 Event::Reply(id, from, reply) => self.input(Input::Reply { id, from, reply }),
-                Event::Stored(hash) => self.input(Input::TxListArrived { hash }),
+                Event::Stored(hash) => self.input(Input::TxListStored { hash }),
             }
         }
     }
@@ -176,16 +178,16 @@ fn keeps_pace(seed: u64, peers: u8, length: Duration) {
     println!("{peers} peers, {length:?}: {} lists, {share:.4} of what is allowed", paced.fetched);
     assert!((0.95..1.02).contains(&share), "seed {seed}: {share}");
     assert_eq!(paced.refused, 0, "seed {seed}");
-    assert_eq!(paced.held, 0, "seed {seed}: nothing piles up in front of the pacer");
+    assert_eq!(paced.held, 0, "seed {seed}: nothing piles up in front of the rate limiter");
 }
 
 #[test]
-fn one_peer_with_the_deployed_limit_is_used_to_the_full_and_never_annoyed() {
+fn one_peer_is_used_up_to_the_deployed_limit() {
     keeps_pace(1, 1, Duration::from_secs(4 * 60 * 60));
 }
 
 #[test]
-fn four_peers_with_the_deployed_limit_are_used_to_the_full_and_never_annoyed() {
+fn four_peers_are_used_up_to_the_deployed_limit() {
     keeps_pace(2, 4, Duration::from_secs(60 * 60));
 }
 

@@ -1,4 +1,4 @@
-//! How fast the head moves.
+//! Throughput: how many blocks a second the head moves.
 
 use std::{
     collections::VecDeque,
@@ -7,30 +7,30 @@ use std::{
 
 use p2p_types::BlockNumber;
 
-use crate::time::{Agenda, after};
+use crate::deadlines::{Deadlines, after};
 
-/// Over how long it is measured.
+/// The time over which it is measured.
 const SPAN: Duration = Duration::from_secs(10);
 
-/// Measurements within that time, so that there are a bounded number of them.
+/// Most samples within that time.
 const SAMPLES: u32 = 20;
 
 /// Heights and when they were reached.
 #[derive(Debug, Default)]
-pub(crate) struct Rate {
-    /// Oldest first, some time apart.
+pub(crate) struct Throughput {
+    /// Oldest first, at least `SPAN / SAMPLES` apart.
     samples: VecDeque<(Instant, BlockNumber)>,
     last: Option<(Instant, BlockNumber)>,
 }
 
-impl Rate {
-    /// Forgets what was before: the beginning, or the head fell.
+impl Throughput {
+    /// Begins anew: at the start, or when the head has fallen.
     pub(crate) fn restart(&mut self, now: Instant, applied: BlockNumber) {
         self.samples.clear();
         self.reached(now, applied);
     }
 
-    /// Notes a height.
+    /// Adds a sample.
     pub(crate) fn reached(&mut self, now: Instant, applied: BlockNumber) {
         self.last = Some((now, applied));
         if self.samples.back().is_none_or(|(at, _)| after(*at, SPAN / SAMPLES) <= now) {
@@ -42,9 +42,11 @@ impl Rate {
     }
 
     /// Blocks a second, over the ten seconds before the head moved last; 0 once that is ten seconds ago.
-    pub(crate) fn per_second(&self, agenda: &mut Agenda) -> u32 {
-        let (Some((from, low)), Some((to, high))) = (self.samples.front(), self.last) else { return 0 };
-        if agenda.due(after(to, SPAN)) {
+    pub(crate) fn per_second(&self, deadlines: &mut Deadlines) -> u32 {
+        let (Some((from, low)), Some((to, high))) = (self.samples.front(), self.last) else {
+            return 0;
+        };
+        if deadlines.due(after(to, SPAN)) {
             return 0;
         }
         let blocks = u128::from(high.saturating_sub(*low));
@@ -59,10 +61,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_is_that_of_the_last_ten_seconds_and_ends_when_nothing_moves() {
-        let (start, mut rate) = (Instant::now(), Rate::default());
+    fn throughput_is_that_of_the_last_ten_seconds() {
+        let (start, mut rate) = (Instant::now(), Throughput::default());
         let at = |millis| start + Duration::from_millis(millis);
-        let per_second = |rate: &Rate, millis| rate.per_second(&mut Agenda::new(at(millis)));
+        let per_second = |rate: &Throughput, millis| rate.per_second(&mut Deadlines::new(at(millis)));
         rate.restart(start, 100);
         assert_eq!(per_second(&rate, 0), 0);
         for second in 1..=20 {
