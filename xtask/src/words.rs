@@ -87,7 +87,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 /// How many retired words a crate may have while they are being replaced. A number only shrinks.
 const KNOWN: &[(&str, usize)] =
-    &[("p2p-client", 273), ("p2p-node", 25), ("preconfirmation-p2p", 530), ("preconfirmation-types", 6)];
+    &[("p2p-client", 121), ("p2p-node", 21), ("preconfirmation-p2p", 425), ("preconfirmation-types", 6)];
 
 /// Whether a line has a retired word.
 fn has(line: &str, word: &str, form: Form) -> bool {
