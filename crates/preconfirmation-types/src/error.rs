@@ -1,4 +1,4 @@
-//! What can be wrong with bytes, frames, signatures and transaction lists from a stranger.
+//! What can be wrong with bytes, frames, signatures and transaction lists from an untrusted peer.
 
 use alloy_primitives::B256;
 

@@ -22,7 +22,7 @@
 //! let wire = signed.to_ssz();
 //! assert_eq!(wire.len(), 382);
 //!
-//! // What a peer does with bytes from a stranger: decode, hash and recover, without a panic or an allocation.
+//! // What a peer does with bytes from an untrusted peer: decode, hash and recover, without a panic or an allocation.
 //! let recovered = Recovered::from_ssz(&wire, &SigningDomain::PLACEHOLDER)?;
 //! assert_eq!(recovered.signer(), key.address());
 //! assert_eq!(recovered.hash(), signed.preconf().hash());

@@ -1,4 +1,4 @@
-//! What decoding allocates, counted: a stranger's bytes cost no memory before they are judged, and a
+//! What decoding allocates, counted: bytes of an untrusted peer cost no memory before they are judged, and a
 //! transaction list is shared with the message that it came in.
 
 #![allow(clippy::unwrap_used, reason = "a fixture that does not build is a failed test")]

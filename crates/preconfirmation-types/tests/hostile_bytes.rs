@@ -1,4 +1,4 @@
-//! Bytes from a stranger: every container and every frame, valid and then damaged in one to three places.
+//! Bytes from an untrusted peer: every container and every frame, valid and then damaged in one to three places.
 //! Decoding gives a typed error or a value that encodes to the very same bytes; it never panics. What is
 //! well formed is said a second time in `damage`, independently, so that an error for good bytes fails as well,
 //! and so does an error that names the wrong reason.

@@ -33,7 +33,7 @@ fn whoever_reaches_the_status_can_neither_end_the_node_nor_keep_probes_out() {
         }
     }
     assert_eq!(get_json(&status, "/status").0, 200);
-    // Half a request is no reason to wait for ever, nor is one that reads nothing.
+    // Half a request is no reason to wait indefinitely, nor is one that reads nothing.
     let mut half = TcpStream::connect(status.as_str().unwrap()).unwrap();
     half.write_all(b"GET /status HTTP/1.1\r\nHost:").unwrap();
     let begun = Instant::now();

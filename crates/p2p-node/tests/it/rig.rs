@@ -32,7 +32,7 @@ pub(crate) struct Node {
     pub(crate) log: Receiver<String>,
 }
 
-/// Kills what has not ended in time, so that whoever reads its pipes does not wait for ever.
+/// Kills what has not ended in time, so that whoever reads its pipes does not wait indefinitely.
 fn watch(child: &Child) {
     let process = child.id().to_string();
     thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Good bytes by a grammar, and what strangers do to them.
+//! Good bytes by a grammar, and what untrusted peers do to them.
 
 use preconfirmation_types::DecodeErrorKind;
 use proptest::prelude::*;
@@ -113,7 +113,7 @@ impl Noise {
     }
 }
 
-/// One thing that a stranger does to bytes.
+/// One thing that an untrusted peer does to bytes.
 #[derive(Debug, Clone)]
 pub(crate) enum Damage {
     /// Cut off behind a position.
