@@ -157,8 +157,8 @@ async fn a_client_in_trouble() {
     let a = Node::start(&network, 1).await;
     let mut b = Node::start_with(&network, 2, |config| {
         config.queues.handler = 1.try_into().unwrap();
-        // No list finds room here before its commitment has come.
-        config.memory.held_txlist_bytes = 1;
+        // No list of a peer finds room before its commitment has come.
+        config.memory.held_txlist_bytes_per_peer = 1;
     })
     .await;
     b.dial(&a).await;

@@ -35,7 +35,8 @@ pub struct P2pClientConfig {
     pub storage: StorageChoice,
     /// Whether this client publishes, and what keeps its signers from contradicting themselves.
     pub publishing: Publishing,
-    /// Catch-up. Its `pace` and `max_txlist_bytes` are those of `network`.
+    /// Catch-up. Where it has no `rate_limit` of its own, it keeps to that of `network`. Its `max_txlist_bytes` must not be below that
+    /// of `network`; [`with_max_txlist_bytes`](Self::with_max_txlist_bytes) sets both.
     pub catchup: CatchUpConfig,
     /// What waits and what is remembered, in memory.
     pub memory: MemoryConfig,
@@ -107,12 +108,14 @@ impl P2pClientConfig {
 }
 
 impl P2pClientConfig {
-    /// Catch-up's settings, with what the network's decide.
+    /// Catch-up's settings, with the network's rate limit where they have none.
     pub(crate) fn catchup(&self) -> CatchUpConfig {
         let PacingConfig { requests, window, .. } = self.network.pacing;
         CatchUpConfig {
-            rate_limit: Some(RateLimit { requests, window }).filter(|limit| !limit.is_unlimited()),
-            max_txlist_bytes: NonZeroUsize::new(self.network.max_txlist_bytes).unwrap_or(NonZeroUsize::MIN),
+            rate_limit: self
+                .catchup
+                .rate_limit
+                .or_else(|| Some(RateLimit { requests, window }).filter(|limit| !limit.is_unlimited())),
             ..self.catchup.clone()
         }
     }

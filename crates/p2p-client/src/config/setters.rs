@@ -1,6 +1,10 @@
 //! The settings that most callers touch, one after the other. All others are public fields.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
+    time::Duration,
+};
 
 use p2p_catchup::Backoff;
 use p2p_types::{Address, Clock, SigningDomain};
@@ -68,8 +72,9 @@ impl P2pClientConfig {
 
     /// The chain's cap on a transaction list, in bytes.
     #[must_use]
-    pub const fn with_max_txlist_bytes(mut self, bytes: usize) -> Self {
-        self.network.max_txlist_bytes = bytes;
+    pub fn with_max_txlist_bytes(mut self, bytes: NonZeroUsize) -> Self {
+        self.network.max_txlist_bytes = bytes.get();
+        self.catchup.max_txlist_bytes = bytes;
         self
     }
 

@@ -57,6 +57,7 @@ impl Node {
             untimed_per_peer: nz(UNTIMED / 4),
             ..PendingLimits::default()
         };
+        config.network.max_txlist_bytes = HELD_BYTES / 2;
         config.memory.held_txlist_bytes = HELD_BYTES;
         config.memory.held_txlist_bytes_per_peer = HELD_BYTES / 4;
         let limits = StorageLimits {

@@ -12,5 +12,6 @@
 mod both;
 mod faults;
 mod publishing;
+mod settings;
 mod slow;
 mod world;

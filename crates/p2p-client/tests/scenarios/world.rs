@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use p2p_client::{Keypair, Multiaddr, NetworkConfig, P2pClient, P2pClientConfig, Publishing, Subscription};
 use p2p_storage::{MemoryStorage, SdkStorage};
 use p2p_types::{
-    Address, B256, Base, Bytes, Clock, PeerId, Preconfirmation, SdkEvent, SignedCommitment, SigningDomain,
+    Address, B256, Base, Bytes, PeerId, Preconfirmation, SdkEvent, SignedCommitment, SigningDomain,
     SigningKey, U256, UnixSeconds,
 };
 use p2p_validation::{RotatingSchedule, ValidationConfig};
@@ -106,6 +106,20 @@ impl Block {
     }
 }
 
+/// The settings of a node of these worlds.
+pub(crate) fn config(key: u8) -> P2pClientConfig {
+    let rules = ValidationConfig::new(DOMAIN, SLASHER);
+    P2pClientConfig::local(CHAIN, identity(key), rules)
+        .with_publishing(Publishing::GuardedUntilRestart)
+        .with_clock(|| UnixSeconds::new(50_000))
+}
+
+/// Who may sign in these worlds: the preconfer, always.
+pub(crate) fn schedule() -> Arc<RotatingSchedule> {
+    let window = NonZeroU64::new(WINDOW).unwrap();
+    Arc::new(RotatingSchedule::new(vec![preconfer().address()], UnixSeconds::new(0), window).unwrap())
+}
+
 /// What a node leaves behind: its key and its store.
 pub(crate) type Left = (u8, Arc<dyn SdkStorage>);
 
@@ -140,15 +154,10 @@ impl Node {
         storage: Arc<dyn SdkStorage>,
         change: impl FnOnce(&mut P2pClientConfig),
     ) -> Self {
-        let rules = ValidationConfig::new(DOMAIN, SLASHER);
-        let mut config = P2pClientConfig::local(CHAIN, identity(key), rules)
-            .with_publishing(Publishing::GuardedUntilRestart);
-        config.clock = Arc::new(|| UnixSeconds::new(50_000)) as Arc<dyn Clock>;
+        let mut config = config(key);
         change(&mut config);
-        let window = NonZeroU64::new(WINDOW).unwrap();
-        let schedule = RotatingSchedule::new(vec![preconfer().address()], UnixSeconds::new(0), window);
         let (handle, events, service) = world.join(config.network.clone());
-        let client = P2pClient::builder(config.with_storage(storage.clone()), Arc::new(schedule.unwrap()))
+        let client = P2pClient::builder(config.with_storage(storage.clone()), schedule())
             .network(handle, events, service)
             .start()
             .await
@@ -253,11 +262,19 @@ pub(crate) struct Voice {
 impl Voice {
     /// Joins and dials these nodes.
     pub(crate) async fn start<W: World>(world: &W, key: u8, nodes: &[&Node]) -> Self {
+        let mut addresses = Vec::new();
+        for node in nodes {
+            addresses.push(node.address().await);
+        }
+        Self::dialling(world, key, addresses).await
+    }
+
+    pub(crate) async fn dialling<W: World>(world: &W, key: u8, addresses: Vec<Multiaddr>) -> Self {
         let (network, mut events, service) = world.join(NetworkConfig::local(CHAIN, identity(key)));
         tokio::spawn(service);
         tokio::spawn(async move { while events.next().await.is_some() {} });
-        for node in nodes {
-            network.dial(node.address().await).await.unwrap();
+        for address in addresses {
+            network.dial(address).await.unwrap();
         }
         Self { network, patience: W::PATIENCE }
     }
