@@ -13,7 +13,7 @@ use preconfirmation_benches::{DOMAIN, commitment, signed};
 struct Anyone;
 
 impl Lookahead for Anyone {
-    fn slot(&self, window_end: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
+    fn turn(&self, window_end: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
         let window = Window { start: UnixSeconds::new(0), end: window_end };
         Ok(Some(Slot { signer: Address::ZERO, window }))
     }

@@ -24,7 +24,7 @@ impl Learned {
 impl Lookahead for Learned {
     /// On the hot path: answers from memory. `None` says that it is not known yet, and what asks waits; nobody is
     /// penalised for that.
-    fn slot(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
+    fn turn(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         Ok(slots.iter().find(|slot| slot.window.contains(moment)).copied())
     }

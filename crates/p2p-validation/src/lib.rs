@@ -22,10 +22,10 @@
 //! | the schedule is known, or the window ends beyond the horizon | 4 | [`Missing::Schedule`] | none | `pending_schedule` |
 //! | the schedule is known, or the window ends within the horizon | 4 | [`IgnoreReason::BeyondHorizon`] | none | `beyond_horizon` |
 //! | our lookahead answers | 4 | [`IgnoreReason::Lookahead`] | none | `lookahead` |
-//! | a slot ends at `submissionWindowEnd` | 4 | [`Rejection::WindowEnd`] | `invalid_commitment` | `window_end` |
+//! | a window ends at `submissionWindowEnd` | 4 | [`Rejection::WindowEnd`] | `invalid_commitment` | `window_end` |
 //! | `timestamp` in that window | 4 | [`Rejection::OutsideWindow`] | `invalid_commitment` | `outside_window` |
 //! | the signature recovers: low s, v 0 or 1 | 4 | [`Rejection::Signature`] | `bad_signature` | `bad_signature` |
-//! | the elected preconfer signed | 4 | [`Rejection::WrongSigner`] | `wrong_signer` | `wrong_signer` |
+//! | one of those elected for `timestamp` and that window signed | 4 | [`Rejection::WrongSigner`] | `wrong_signer` | `wrong_signer` |
 //! | `timestamp` is less than a slot and the drift ahead of our clock | 5 | [`IgnoreReason::Early`] | none | `early` |
 //! | came live before the window's end and the grace | 5 | [`IgnoreReason::Late`] | none | `late` |
 //! | `timestamp` is not ahead of our clock by more than the drift | 5 | [`Missing::Time`] | none | `pending_time` |
@@ -37,7 +37,9 @@
 //! | the parent is the block before | 5 | [`Rejection::BlockNumber`] | `invalid_commitment` | `block_number` |
 //! | `timestamp`, anchor, proposal and gas limit follow the parent's ([`BlockRules`]) | 5 | [`Rejection::Block`] | `invalid_commitment` | `block_rule` |
 //!
-//! While the schedule is not known, *early* and *late* are checked before the commitment waits for it.
+//! Windows may overlap, and several signers may be elected at once ([`Lookahead::admissible`]). While the schedule is not
+//! known, or may elect the signer by a change that it has not learned yet ([`Lookahead::may_be_elected`]), *early* and *late*
+//! are checked before the commitment waits for it.
 //!
 //! The penalty is named by [`Rejection::offence`]. Whom to charge is up to the caller: a relaying peer cannot check every rule
 //! (`wrong_signer`, `slasher`, the window), and the rules from `stale_anchor` on can be broken by an elected preconfer only.
@@ -106,8 +108,8 @@ pub use authenticated::{Authenticated, Elected, Linked};
 pub use evidence::{Evidence, EvidenceError, EvidenceRecord, Witness, WitnessLimits};
 pub use facts::{Arrival, Facts, Parent};
 pub use lookahead::{
-    CachedSchedule, Handovers, L1Time, Lookahead, LookaheadError, OpenSchedule, RotatingSchedule,
-    ScheduleError, ScheduleFileError, Slot, StaticSchedule, Window,
+    Admission, CachedSchedule, Handovers, L1Time, Lookahead, LookaheadError, OpenSchedule, RotatingSchedule,
+    ScheduleError, ScheduleFileError, Signers, Slot, StaticSchedule, Window,
 };
 pub use outcome::{IgnoreReason, Rejection, ValidationOutcome};
 pub use rules::{BlockRules, LimitsError, TaikoLimits, TaikoRules};

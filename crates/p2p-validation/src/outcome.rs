@@ -125,7 +125,7 @@ pub enum Rejection {
         /// The slasher named.
         actual: Address,
     },
-    /// No slot's window ends when this says (§4, rule 4).
+    /// No window ends when this says (§4, rule 4).
     #[error("no window ends at {claimed}; the window there ends at {scheduled}")]
     WindowEnd {
         /// `submissionWindowEnd`.
@@ -136,7 +136,7 @@ pub enum Rejection {
     /// Signed by somebody else than the elected preconfer (§4, rule 4).
     #[error("signed by {signer}, elected is {elected}")]
     WrongSigner {
-        /// Whom the lookahead names.
+        /// Whom the lookahead names first.
         elected: Address,
         /// Who signed.
         signer: Address,

@@ -6,8 +6,8 @@ use p2p_types::{Address, BlockNumber, SignedCommitment, SigningDomain, UnixSecon
 use preconfirmation_types::Unrecovered;
 
 use crate::{
-    Arrival, Authenticated, BlockRules, Elected, Facts, IgnoreReason, Linked, Lookahead, Missing, Parent,
-    Rejection, TaikoRules, ValidationOutcome, Window, authenticated::Numbers,
+    Admission, Arrival, Authenticated, BlockRules, Elected, Facts, IgnoreReason, Linked, Lookahead, Missing,
+    Parent, Rejection, Signers, TaikoRules, ValidationOutcome, Window, authenticated::Numbers,
 };
 
 /// What to do with a commitment that names no parent at all. The protocol links every block by its parent's
@@ -181,8 +181,8 @@ impl Validator {
     fn screen_and_recover(&self, commitment: Unrecovered<'_>) -> Result<Authenticated, Rejection> {
         let numbers = self.judge_alone(commitment.signed())?;
         // An unknown schedule and a failing one are for step 2 to tell.
-        if let Ok(Some(slot)) = self.lookahead.slot(numbers.window_end) {
-            in_window(numbers, slot.window)?;
+        if let Ok(admission) = self.lookahead.admissible(numbers.timestamp, numbers.window_end) {
+            in_window(numbers, admission)?;
         }
         let recovered = commitment.recover(&self.config.domain).map_err(Rejection::Signature)?;
         Ok(Authenticated::new(recovered, numbers))
@@ -211,20 +211,23 @@ impl Validator {
     /// While the schedule is not known, only what it could still make valid waits for it: neither far ahead of our clock
     /// nor late, and of a window that ends before the horizon.
     pub fn elect(&self, commitment: Authenticated, arrival: Arrival) -> ValidationOutcome<Elected> {
-        let claimed = commitment.window_end();
+        let (timestamp, claimed) = (commitment.timestamp(), commitment.window_end());
         let untimely = self.untimely(&commitment, arrival);
-        let slot = match self.lookahead.slot(claimed) {
-            Ok(Some(slot)) => slot,
-            Ok(None) => return self.awaiting_schedule(claimed, arrival, untimely),
+        let admission = match self.lookahead.admissible(timestamp, claimed) {
+            Ok(admission) => in_window(commitment.numbers(), admission),
             Err(error) => return ValidationOutcome::Ignore(IgnoreReason::Lookahead(error)),
         };
-        let window = slot.window;
-        if let Err(rejection) = in_window(commitment.numbers(), window) {
-            return rejection.into();
-        }
-        let (elected, signer) = (slot.signer, commitment.recovered().signer());
-        if elected != signer && !self.lookahead.elects_anyone() {
-            return Rejection::WrongSigner { elected, signer }.into();
+        let (window, signers) = match admission {
+            Ok(Some(open)) => open,
+            Ok(None) => return self.awaiting_schedule(claimed, arrival, untimely),
+            Err(rejection) => return rejection.into(),
+        };
+        let signer = commitment.recovered().signer();
+        if !signers.contains(signer) && !self.lookahead.elects_anyone() {
+            if self.lookahead.may_be_elected(signer, timestamp) {
+                return self.awaiting_schedule(claimed, arrival, untimely);
+            }
+            return Rejection::WrongSigner { elected: signers.first(), signer }.into();
         }
         if let Some(reason) = untimely {
             return ValidationOutcome::Ignore(reason);
@@ -271,15 +274,15 @@ impl Validator {
     /// Whether the lookahead elects the signer of a commitment for the window that it claims, as far as is known.
     #[must_use]
     pub fn elects(&self, commitment: &Authenticated) -> bool {
-        let slot = self.lookahead.slot(commitment.window_end());
-        matches!(slot, Ok(Some(slot)) if slot.signer == commitment.recovered().signer())
+        let admission = self.lookahead.admissible(commitment.timestamp(), commitment.window_end());
+        matches!(admission, Ok(Admission::Open { signers, .. }) if signers.contains(commitment.recovered().signer()))
             || self.lookahead.elects_anyone()
     }
 
     /// Whether the lookahead knows the schedule at a moment: what waits for it can be judged again.
     #[must_use]
     pub fn knows(&self, moment: UnixSeconds) -> bool {
-        matches!(self.lookahead.slot(moment), Ok(Some(_)))
+        matches!(self.lookahead.turn(moment), Ok(Some(_)))
     }
 
     /// Whether [`ZeroParent::FollowsHeight`] applies to a commitment: [`Facts::before`] is needed then.
@@ -384,14 +387,14 @@ impl fmt::Debug for Validator {
     }
 }
 
-/// Whether a commitment claims this window, to the second, and has its time in it (§4, rule 4).
-fn in_window(numbers: Numbers, window: Window) -> Result<(), Rejection> {
+/// The window of a commitment and who may sign in it, if the schedule tells; the rule that it breaks, if there is no
+/// such window or its time is not in it (§4, rule 4).
+const fn in_window(numbers: Numbers, admission: Admission) -> Result<Option<(Window, Signers)>, Rejection> {
     let Numbers { timestamp, window_end: claimed, .. } = numbers;
-    if claimed != window.end {
-        return Err(Rejection::WindowEnd { claimed, scheduled: window.end });
+    match admission {
+        Admission::NotKnown => Ok(None),
+        Admission::NoWindow { scheduled } => Err(Rejection::WindowEnd { claimed, scheduled }),
+        Admission::Outside { window } => Err(Rejection::OutsideWindow { timestamp, window }),
+        Admission::Open { window, signers } => Ok(Some((window, signers))),
     }
-    if !window.contains(timestamp) {
-        return Err(Rejection::OutsideWindow { timestamp, window });
-    }
-    Ok(())
 }

@@ -25,7 +25,7 @@ const MAX_LINE: u64 = 2 * MAX_TXLIST_BYTES as u64 + 1024;
 struct Offline;
 
 impl Lookahead for Offline {
-    fn slot(&self, window_end: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
+    fn turn(&self, window_end: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
         let window = Window { start: UnixSeconds::new(0), end: window_end };
         Ok(Some(Slot { signer: Address::ZERO, window }))
     }

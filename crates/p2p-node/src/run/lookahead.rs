@@ -132,7 +132,7 @@ fn in_seconds(
 struct Open;
 
 impl Lookahead for Open {
-    fn slot(&self, moment: UnixSeconds) -> Result<Option<Slot>, SourceError> {
+    fn turn(&self, moment: UnixSeconds) -> Result<Option<Slot>, SourceError> {
         let window = Window { start: UnixSeconds::new(0), end: moment };
         Ok(Some(Slot { signer: Address::ZERO, window }))
     }

@@ -25,11 +25,11 @@ use super::{Lookahead, LookaheadError, ScheduleError, Slot, Window, in_order, no
 ///
 /// // L1 block 7 tells everything about the seconds 100 to 199.
 /// schedule.update(7, seconds(100, 199), vec![slot])?;
-/// assert_eq!(schedule.slot(UnixSeconds::new(105))?, Some(slot));
+/// assert_eq!(schedule.turn(UnixSeconds::new(105))?, Some(slot));
 ///
 /// // Block 7 is no longer part of L1.
 /// schedule.roll_back_to(6);
-/// assert_eq!(schedule.slot(UnixSeconds::new(105))?, None);
+/// assert_eq!(schedule.turn(UnixSeconds::new(105))?, None);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl CachedSchedule {
 }
 
 impl Lookahead for CachedSchedule {
-    fn slot(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
+    fn turn(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
         // Every change of the updates is a single step, so a writer that panicked has left no half of one.
         let updates = self.updates.read().unwrap_or_else(PoisonError::into_inner);
         if updates.front().is_none_or(|oldest| moment < oldest.span.start) {

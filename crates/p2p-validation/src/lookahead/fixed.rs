@@ -100,7 +100,7 @@ impl StaticSchedule {
 }
 
 impl Lookahead for StaticSchedule {
-    fn slot(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
+    fn turn(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
         let begins = self.slots.first().is_some_and(|first| first.window.start <= moment);
         Ok(if begins { not_before(&self.slots, moment) } else { None })
     }

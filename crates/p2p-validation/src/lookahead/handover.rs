@@ -52,7 +52,7 @@ impl Handovers {
         let mut moment = moment;
         // One step more than there are handovers, whatever the lookahead answers.
         for _ in 0..=self.over.len() {
-            let Some(slot) = lookahead.slot(moment)? else { return Ok(None) };
+            let Some(slot) = lookahead.turn(moment)? else { return Ok(None) };
             let signer = self.over.get(&slot.window.end);
             if signer.is_none_or(|signer| *signer != slot.signer && !lookahead.elects_anyone()) {
                 return Ok(Some(slot));

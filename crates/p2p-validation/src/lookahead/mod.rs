@@ -1,5 +1,6 @@
 //! The lookahead (the election schedule: who may sign when), and schedules that implement it.
 
+mod admission;
 mod cached;
 mod fixed;
 mod handover;
@@ -7,6 +8,7 @@ mod open;
 mod rotating;
 mod time;
 
+pub use admission::{Admission, Signers};
 pub use cached::CachedSchedule;
 pub use fixed::{ScheduleFileError, StaticSchedule};
 pub use handover::Handovers;
@@ -59,17 +61,41 @@ pub enum LookaheadError {
     Unavailable,
 }
 
-/// The schedule that says who may sign for a slot (§4). Implementations answer from memory; whoever asks
-/// is on the hot path.
+/// The schedule that says who may sign when (§4). Implementations answer from memory; whoever asks is on the hot
+/// path.
+///
+/// A schedule whose windows do not overlap implements [`turn`](Self::turn) alone.
 pub trait Lookahead: Send + Sync + 'static {
-    /// The slot whose window contains `moment`, or, where the schedule knows that the moment lies in none (in a gap), the
-    /// next slot after it. A commitment whose claimed window end is not the end of this slot is rejected.
+    /// Whose turn it is: the first slot whose window contains `moment`, or, where the schedule knows that the moment lies
+    /// in none (in a gap), the next slot after it.
     ///
-    /// `None` says *not known yet*, as before the beginning of a schedule: the commitment waits.
+    /// `None` says *not known yet*, as before the beginning of a schedule.
     ///
     /// # Errors
     /// [`LookaheadError`] for a failure of our own. Neither costs a peer.
-    fn slot(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError>;
+    fn turn(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError>;
+
+    /// Who may sign a commitment with this `timestamp` and this `submissionWindowEnd`: nobody, one or several, or *not
+    /// known yet*. Windows of neighbours may overlap, so the window end says which one a commitment means. By default the
+    /// answer follows from the turn at the window end: the windows of such a schedule must not overlap.
+    ///
+    /// # Errors
+    /// [`LookaheadError`] for a failure of our own. Neither costs a peer.
+    fn admissible(
+        &self,
+        timestamp: UnixSeconds,
+        window_end: UnixSeconds,
+    ) -> Result<Admission, LookaheadError> {
+        Ok(Admission::of_turn(self.turn(window_end)?, timestamp, window_end))
+    }
+
+    /// Whether a signer that may not sign at `timestamp`, as far as this schedule has learned, may sign by what it could
+    /// not have learned yet. Such a commitment waits instead of being rejected. Asked only about signers that
+    /// [`admissible`](Self::admissible) does not name.
+    fn may_be_elected(&self, signer: Address, timestamp: UnixSeconds) -> bool {
+        let _ = (signer, timestamp);
+        false
+    }
 
     /// Whether whoever signs counts as elected. Only [`OpenSchedule`] says yes, and
     /// [`Validator::leniencies`](crate::Validator::leniencies) tells of it.
@@ -173,7 +199,7 @@ mod fixtures {
     }
 
     pub(super) fn at(schedule: &impl Lookahead, moment: u64) -> Option<Slot> {
-        schedule.slot(UnixSeconds::new(moment)).unwrap()
+        schedule.turn(UnixSeconds::new(moment)).unwrap()
     }
 }
 

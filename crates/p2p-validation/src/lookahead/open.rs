@@ -26,7 +26,7 @@ impl OpenSchedule {
 }
 
 impl Lookahead for OpenSchedule {
-    fn slot(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
+    fn turn(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
         let window = self.windows.nth(self.windows.index(moment).unwrap_or(0));
         Ok(window.map(|window| Slot { signer: Address::ZERO, window }))
     }

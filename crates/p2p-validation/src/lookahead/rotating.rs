@@ -68,8 +68,8 @@ impl RotatingSchedule {
 }
 
 impl Lookahead for RotatingSchedule {
-    fn slot(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
-        Ok(self.turn(moment))
+    fn turn(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
+        Ok(Self::turn(self, moment))
     }
 }
 

@@ -102,7 +102,7 @@ fn the_oldest_window_is_forgotten_first() {
 fn what_the_lookahead_does_not_know_or_answers_wrongly_ends_the_search() {
     struct Constant(Result<Option<Slot>, LookaheadError>);
     impl Lookahead for Constant {
-        fn slot(&self, _: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
+        fn turn(&self, _: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
             self.0
         }
     }

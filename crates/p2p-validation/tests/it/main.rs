@@ -5,6 +5,7 @@
 
 mod evidence;
 mod handover;
+mod overlap;
 mod page;
 mod properties;
 mod rules;

@@ -166,7 +166,7 @@ fn a_time_that_has_not_come_waits_less_than_a_slot_also_in_history() {
 fn an_unknown_schedule_defers_and_a_failing_one_ignores() {
     struct Source(Result<Option<Slot>, LookaheadError>);
     impl Lookahead for Source {
-        fn slot(&self, _: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
+        fn turn(&self, _: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
             self.0
         }
     }

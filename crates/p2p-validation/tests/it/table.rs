@@ -88,7 +88,7 @@ fn before(gas_limit: u64) -> Preconfirmation {
 struct Failing;
 
 impl Lookahead for Failing {
-    fn slot(&self, _: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
+    fn turn(&self, _: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
         Err(LookaheadError::Unavailable)
     }
 }

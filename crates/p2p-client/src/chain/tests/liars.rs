@@ -125,7 +125,7 @@ fn an_early_block_waits_until_it_is_due_and_a_far_one_may_come_again() {
 fn a_lookahead_that_fails_leaves_nothing_seen() {
     struct Failing;
     impl p2p_validation::Lookahead for Failing {
-        fn slot(
+        fn turn(
             &self,
             _: UnixSeconds,
         ) -> Result<Option<p2p_validation::Slot>, p2p_validation::LookaheadError> {

@@ -173,7 +173,7 @@ impl Node {
         let sync = self.client.status();
         let live = (!sync.is_live()).then_some(Reason::NotLive { sync });
         let peers = self.client.network().ready_peers().is_empty().then_some(Reason::NoPeers);
-        let schedule = match self.lookahead.slot(now()) {
+        let schedule = match self.lookahead.turn(now()) {
             Ok(Some(_)) => None,
             Ok(None) => Some(Reason::ScheduleUnknown),
             Err(error) => Some(Reason::ScheduleFailed { error: error.to_string() }),
