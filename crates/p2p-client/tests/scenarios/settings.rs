@@ -158,8 +158,8 @@ async fn commitments_wait_for_as_long_as_is_set() {
 struct Late(AtomicBool, Arc<RotatingSchedule>);
 
 impl Lookahead for Late {
-    fn slot(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
-        if self.0.load(Ordering::Relaxed) { self.1.slot(moment) } else { Ok(None) }
+    fn turn(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
+        if self.0.load(Ordering::Relaxed) { Ok(self.1.turn(moment)) } else { Ok(None) }
     }
 }
 
