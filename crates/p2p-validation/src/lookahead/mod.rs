@@ -90,7 +90,7 @@ pub trait Lookahead: Send + Sync + 'static {
     }
 
     /// Whether a signer that may not sign at `timestamp`, as far as this schedule has learned, may sign by what it could
-    /// not have learned yet. Such a commitment waits instead of being rejected. Asked only about signers that
+    /// not have learned yet. Such a commitment waits instead of being rejected. Called only about signers that
     /// [`admissible`](Self::admissible) does not name.
     fn may_be_elected(&self, signer: Address, timestamp: UnixSeconds) -> bool {
         let _ = (signer, timestamp);
