@@ -70,8 +70,6 @@ struct Entry {
     host: Option<Host>,
     /// None where the address may be forged: QUIC, until its handshake is over.
     source: Option<Source>,
-    /// How many negotiations of this source had failed when this one began.
-    failures: u32,
     /// Whether the peer has sent anything.
     has_sent: bool,
     /// Dropping it ends the negotiation.
@@ -129,13 +127,11 @@ impl HalfOpen {
         let (place, given_up) = oneshot::channel();
         let id = state.next;
         state.next = state.next.wrapping_add(1);
-        let failures = state.failures(source, now);
-        let entry =
-            Entry { address: address.clone(), host, source, failures, has_sent: false, _place: place };
+        let entry = Entry { address: address.clone(), host, source, has_sent: false, _place: place };
         state.open.insert(id, entry);
         *state.of_host.entry(host).or_default() += 1;
         if state.untrusted().count() > self.limits.max_pending as usize
-            && let Some(worst) = state.worst(id)
+            && let Some(worst) = state.worst(id, now)
         {
             state.evict(worst, now);
         }
@@ -158,11 +154,11 @@ impl State {
     }
 
     /// The negotiation that ends because one too many are open. The newest had no time yet to send anything.
-    fn worst(&self, newest: u64) -> Option<u64> {
+    fn worst(&self, newest: u64, now: Instant) -> Option<u64> {
         let rank = |(id, entry): &(&u64, &Entry)| {
             let open = self.of_host.get(&entry.host).copied().unwrap_or_default();
             let is_silent = !entry.has_sent && **id != newest;
-            (open.saturating_add(entry.failures), is_silent, Reverse(**id))
+            (open.saturating_add(self.failures(entry.source, now)), is_silent, Reverse(**id))
         };
         self.untrusted().max_by_key(rank).map(|(id, _)| *id)
     }

@@ -320,8 +320,7 @@ async fn asked_first(seed: u64) -> BTreeSet<u8> {
     client.chain().l2_synced(BASE).await.unwrap();
     // One way of a link takes 5 ms: the questions of the first round are here, and no answer is.
     sleep(Duration::from_millis(8)).await;
-    let asked = asked.lock().unwrap().clone();
-    asked
+    asked.lock().unwrap().clone()
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,13 +4,14 @@ use std::{
     fs::File,
     io::BufReader,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use p2p_client::P2pClient;
+use p2p_client::{P2pClient, P2pClientError, PublishOutcome};
 use p2p_types::{Bytes, SignedCommitment};
 use preconfirmation_types::{Container as _, MAX_TXLIST_BYTES, SIGNED_COMMITMENT_BYTES};
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 
 use super::error::{PublishError, RunError};
 use crate::{
@@ -20,6 +21,9 @@ use crate::{
 
 /// Most characters of a line: two digits for each byte of the largest block, and what surrounds them.
 const MAX_LINE: usize = 2 * (MAX_TXLIST_BYTES + SIGNED_COMMITMENT_BYTES) + 256;
+
+/// Before a block that was refused because the client was not live is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Blocks read ahead.
 const AHEAD: usize = 4;
@@ -32,7 +36,7 @@ struct Entry {
     txlist: Option<String>,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Block {
     signed: SignedCommitment,
     txlist: Option<Bytes>,
@@ -88,14 +92,8 @@ pub(super) async fn publish(client: &P2pClient, path: PathBuf) -> Result<(), Run
         move || read(&path, &sender)
     });
     while let Some((line, block)) = blocks.recv().await {
-        client.publisher().ready().await?;
         let sent = match block {
-            Ok(Block { signed, txlist: Some(txlist) }) => {
-                client.publisher().publish_block(signed, txlist).await.map_err(PublishError::from)
-            }
-            Ok(Block { signed, txlist: None }) => {
-                client.publisher().publish_commitment(signed).await.map_err(PublishError::from)
-            }
+            Ok(block) => publish_when_ready(client, block).await,
             Err(error) => Err(error),
         };
         match sent {
@@ -104,6 +102,24 @@ pub(super) async fn publish(client: &P2pClient, path: PathBuf) -> Result<(), Run
         }
     }
     reader.await.map_err(|_| RunError::Died("reader of blocks"))
+}
+
+/// Publishes a block once the client knows what it builds on. What the client learns between the two, from a peer that has just
+/// connected, makes it wait again.
+async fn publish_when_ready(client: &P2pClient, block: Block) -> Result<PublishOutcome, PublishError> {
+    let publisher = client.publisher();
+    loop {
+        publisher.ready().await?;
+        let Block { signed, txlist } = block.clone();
+        let published = match txlist {
+            Some(txlist) => publisher.publish_block(signed, txlist).await,
+            None => publisher.publish_commitment(signed).await,
+        };
+        match published {
+            Err(P2pClientError::NotLive(_)) => sleep(PAUSE).await,
+            published => return Ok(published?),
+        }
+    }
 }
 
 #[cfg(test)]
