@@ -163,7 +163,7 @@ fn test(scope: Scope) -> Result<(), Error> {
     let mut test = if tools::NEXTEST.is_there()? {
         // Half of the tests wait for a clock; .config/nextest.toml says which do not.
         let threads = 2 * std::thread::available_parallelism().map_or(1, NonZero::get);
-        cargo(["nextest", "run", "--workspace", "--test-threads", &threads.to_string()])
+        cargo(["nextest", "run", "--workspace", "--no-fail-fast", "--test-threads", &threads.to_string()])
     } else {
         cargo(["test", "--workspace"])
     };

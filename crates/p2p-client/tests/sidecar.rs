@@ -392,6 +392,7 @@ async fn a_block_published_alone_is_queued_and_goes_out_once() {
     ) {}
     // Another one comes later: by then the first had every chance to come twice.
     let next = Block::new(12, block.hash(), 0);
+    a.publisher().ready().await.unwrap();
     let _sent = publish(&a, &next).await.unwrap();
     loop {
         match timeout(PATIENCE, events.next_event()).await.unwrap().unwrap().unwrap() {
