@@ -46,6 +46,8 @@ pub(crate) struct Case {
     pub(crate) lists: bool,
     /// Whether the victim limits loopback addresses as it does those of the open internet.
     pub(crate) public: bool,
+    /// Whether the newcomer is one that the victim has heard of and has to find, instead of one that dials it.
+    pub(crate) found: bool,
     pub(crate) plan: fn(&Keypair, u32) -> Result<Plan, Failure>,
 }
 
@@ -55,7 +57,16 @@ impl Case {
         expected: Expected,
         plan: fn(&Keypair, u32) -> Result<Plan, Failure>,
     ) -> Self {
-        Self { name, plan, asks: Asks::Nothing, expected, crowd: 1, lists: false, public: false }
+        Self {
+            name,
+            plan,
+            asks: Asks::Nothing,
+            expected,
+            crowd: 1,
+            lists: false,
+            public: false,
+            found: false,
+        }
     }
 
     const fn asked(self, asks: Asks) -> Self {

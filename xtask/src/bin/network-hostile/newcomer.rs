@@ -1,8 +1,12 @@
-//! Whether somebody new is served in the middle of an attack.
+//! Whether somebody new is served, or found, in the middle of an attack.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    time::{Duration, Instant},
+};
 
-use preconfirmation_p2p::NetworkHandle;
+use libp2p::multiaddr::Protocol;
+use preconfirmation_p2p::{Keypair, Multiaddr, NetworkConfig, NetworkHandle, PeerId};
 use preconfirmation_types::{
     B256, GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetHead, GetHeadRequest, GetRawTxList,
     GetRawTxListRequest, U256,
@@ -35,10 +39,56 @@ pub(crate) async fn joins(known: NetworkHandle) -> Result<Duration, Failure> {
     Ok(start.elapsed())
 }
 
-async fn asks(newcomer: &NetworkHandle, peer: preconfirmation_p2p::PeerId) -> bool {
+async fn asks(newcomer: &NetworkHandle, peer: PeerId) -> bool {
     let page = GetCommitmentsByNumberRequest { start_block_number: U256::from(1), max_count: 8 };
     let list = GetRawTxListRequest { raw_tx_list_hash: B256::repeat_byte(9) };
     newcomer.request::<GetHead>(peer, GetHeadRequest {}).await.is_ok()
         && newcomer.request::<GetCommitmentsByNumber>(peer, page).await.is_ok()
         && newcomer.request::<GetRawTxList>(peer, list).await.is_ok()
+}
+
+/// Where somebody new will be: a name and an address that others know before it is there, on a host of its own.
+#[derive(Clone)]
+pub(crate) struct Place {
+    identity: Keypair,
+    address: Multiaddr,
+}
+
+impl Place {
+    pub(crate) fn free() -> Result<Self, Failure> {
+        const HOST: Ipv4Addr = Ipv4Addr::new(127, 88, 0, 1);
+        let port = TcpListener::bind((HOST, 0))?.local_addr()?.port();
+        let address = Multiaddr::from(HOST).with(Protocol::Tcp(port));
+        Ok(Self { identity: Keypair::generate_ed25519(), address })
+    }
+
+    /// As others name it.
+    pub(crate) fn named(&self) -> Multiaddr {
+        self.address.clone().with(Protocol::P2p(self.identity.public().to_peer_id()))
+    }
+
+    /// Has a new node come up here and wait until another has dialled it and answers it. How long that takes, at most
+    /// [`PATIENCE`].
+    pub(crate) async fn is_found(&self, by: PeerId) -> Result<(Node, Duration), Failure> {
+        let start = Instant::now();
+        // The node that was here before may not have gone yet.
+        let newcomer = loop {
+            let here = |config: &mut NetworkConfig| {
+                config.identity = self.identity.clone();
+                config.listen = vec![self.address.clone()];
+            };
+            match Node::with(here) {
+                Ok(node) => break node,
+                Err(error) if start.elapsed() > PATIENCE => return Err(error),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        };
+        let served = async {
+            while !asks(&newcomer.handle, by).await {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        drop(tokio::time::timeout(PATIENCE, served).await);
+        Ok((newcomer, start.elapsed()))
+    }
 }

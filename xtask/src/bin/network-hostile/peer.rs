@@ -19,12 +19,13 @@ use libp2p::{
     core::upgrade::Version,
     identify,
     identity::Keypair,
+    multiaddr::Protocol,
     noise,
     request_response::{self, ProtocolSupport},
     swarm::{NetworkBehaviour, SwarmEvent},
-    yamux,
+    tcp, yamux,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     host::{self, Host},
@@ -95,8 +96,10 @@ pub(crate) struct Plan {
     pub(crate) requests_per_second: Option<u32>,
     /// Whether it dials again when its connection has ended.
     pub(crate) returns: bool,
-    /// After so long it goes, and stays away.
+    /// After so long it goes, unless it was dialled, and stays away unless it returns.
     pub(crate) leaves: Option<Duration>,
+    /// Whether it listens where it comes from, and says so.
+    pub(crate) listens: bool,
     /// Whether it says nothing at all on its connection, and makes another when that is closed.
     pub(crate) idle: bool,
     /// From where it comes; the system chooses if it is unspecified.
@@ -120,6 +123,7 @@ impl Default for Plan {
             requests_per_second: None,
             returns: false,
             leaves: None,
+            listens: false,
             idle: false,
             host: Ipv4Addr::UNSPECIFIED,
             agent: None,
@@ -239,27 +243,43 @@ pub(crate) async fn run(
     let mut swarm: Swarm<Behaviour> = SwarmBuilder::with_existing_identity(identity)
         .with_tokio()
         .with_other_transport(|identity| {
-            let tcp = Host(plan.host).upgrade(Version::V1);
+            // The first dials, the second listens.
+            let tcp = Host(plan.host).or_transport(tcp::tokio::Transport::default());
+            let tcp = tcp.map(|either, _| either.into_inner()).upgrade(Version::V1);
             Ok(tcp.authenticate(noise::Config::new(identity)?).multiplex(yamux::Config::default()))
         })?
         .with_behaviour(|identity| behaviour(chain, identity, plan.clone()))?
         .with_swarm_config(|config| config.with_idle_connection_timeout(FOR_EVER))
         .build();
+    if plan.listens {
+        swarm.listen_on(Multiaddr::from(plan.host).with(Protocol::Tcp(0)))?;
+        // What it says of itself when it is asked for it includes where it listens.
+        while !matches!(swarm.select_next_some().await, SwarmEvent::NewListenAddr { .. }) {}
+    }
     swarm.dial(victim.clone())?;
     let mut tick = tokio::time::interval(STEP);
     // Streams of requests to be opened, and how many may be.
     let (mut wanted, mut may) = (0, 0.0);
     let mut peer = None;
-    let leaves = async {
-        match plan.leaves {
-            Some(after) => tokio::time::sleep(after).await,
-            None => pending().await,
-        }
-    };
-    let mut leaves = std::pin::pin!(leaves);
+    let (mut goes_at, mut returns_at) = (None, None);
     loop {
         let event = tokio::select! {
-            () = &mut leaves, if peer.is_some() => return Ok(()),
+            () = until(goes_at), if goes_at.is_some() => {
+                if !plan.returns {
+                    return Ok(());
+                }
+                goes_at = None;
+                // It may have been closed.
+                let _connected = peer.is_some_and(|peer| swarm.disconnect_peer_id(peer).is_ok());
+                continue;
+            }
+            () = until(returns_at), if returns_at.is_some() => {
+                returns_at = None;
+                if !peer.is_some_and(|peer| swarm.is_connected(&peer)) {
+                    swarm.dial(victim.clone())?;
+                }
+                continue;
+            }
             event = swarm.select_next_some() => event,
             _ = tick.tick(), if wanted > 0 => {
                 may += plan.requests_per_second.map_or(f64::INFINITY, f64::from) * STEP.as_secs_f64();
@@ -275,10 +295,12 @@ pub(crate) async fn run(
             }
         };
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, num_established, .. }
+            SwarmEvent::ConnectionEstablished { peer_id, num_established, endpoint, .. }
                 if num_established.get() == 1 =>
             {
                 peer = Some(peer_id);
+                let leaves = plan.leaves.filter(|_| endpoint.is_dialer());
+                goes_at = leaves.and_then(|after| Instant::now().checked_add(after));
                 // Whoever has heard it once need not hear it again.
                 let _first = connected.try_send(()).is_ok();
                 let behaviour = swarm.behaviour_mut();
@@ -294,8 +316,7 @@ pub(crate) async fn run(
             SwarmEvent::ConnectionClosed { .. } | SwarmEvent::OutgoingConnectionError { .. }
                 if plan.returns =>
             {
-                tokio::time::sleep(RETURN).await;
-                swarm.dial(victim.clone())?;
+                returns_at = Instant::now().checked_add(RETURN);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Rpc(event)) => match event {
                 request_response::Event::Message {
@@ -317,6 +338,14 @@ pub(crate) async fn run(
             },
             _ => {}
         }
+    }
+}
+
+/// Sleeps until an instant; indefinitely if there is none.
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => pending().await,
     }
 }
 

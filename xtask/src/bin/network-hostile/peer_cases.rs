@@ -9,7 +9,7 @@ use crate::{
     peer::Plan,
 };
 
-pub(crate) static ALL: [Case; 4] = [
+pub(crate) static ALL: [Case; 5] = [
     // Connections on which nothing is said, each from another host, again when they are closed: more than there are places
     // in negotiation.
     Case {
@@ -35,7 +35,18 @@ pub(crate) static ALL: [Case; 4] = [
             Ok(Plan { returns: true, host: spread(key, 10), ..Plan::default() })
         })
     },
-    // Keys of one host that do the same.
+    // Keys of four subnets that want all that a victim remembers and dials: they come, say where they listen, go, and stay where
+    // they are dialled there.
+    Case {
+        crowd: 200,
+        public: true,
+        found: true,
+        ..Case::new("EclipseBook", Expected::Untouched, |key, _| {
+            let leaves = Some(Duration::from_millis(300));
+            Ok(Plan { returns: true, listens: true, leaves, host: spread(key, 4), ..Plan::default() })
+        })
+    },
+    // Keys of one host that want all places and come back.
     Case {
         crowd: 200,
         public: true,

@@ -3,10 +3,12 @@
 use std::{
     collections::BTreeMap,
     fs,
+    num::NonZeroUsize,
     time::{Duration, Instant},
 };
 
 use futures::future::try_join_all;
+use preconfirmation_p2p::{NetworkConfig, NetworkHandle, PeersConfig};
 use preconfirmation_types::{
     GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetHead, GetHeadRequest, U256,
 };
@@ -15,7 +17,8 @@ use serde::Serialize;
 use crate::{
     attack::Attack,
     cases::{self, Asks, Case, Expected, FOUR_OF_TWENTY},
-    log, newcomer,
+    log,
+    newcomer::{self, Place},
     rig::{Failure, Load, Node, deliver},
 };
 
@@ -37,6 +40,10 @@ const LOG_LINES: u64 = 100;
 
 /// Most invalid messages of one attacker that may reach the check of signatures at one neighbour.
 const CHECKED: u64 = 300;
+
+/// Peers that a victim remembers where it has to find one, and of one subnet: few, so that the first keys that come are many.
+const KNOWN: NonZeroUsize = NonZeroUsize::new(20).unwrap();
+const KNOWN_PER_SUBNET: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 
 /// How often a case is measured whose figures are above the bound only for the machine's sake: what else runs on it lengthens
 /// some messages, under attack or in quiet.
@@ -200,7 +207,13 @@ async fn measured(
 async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Failure> {
     let lines = log::lines();
     let (author, reader) = (Node::start()?, Node::start()?);
-    let victim = Node::with(|config| config.connections.limit_private = case.public)?;
+    let place = if case.found { Some(Place::free()?) } else { None };
+    let victim = Node::with(|config| {
+        config.connections.limit_private = case.public;
+        if let Some(place) = &place {
+            looks_for(place, config);
+        }
+    })?;
     author.dial(&victim).await?;
     reader.dial(&victim).await?;
     victim.meets(2).await?;
@@ -224,11 +237,13 @@ async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Fail
             Attack::start(case, number, extent.seconds + 1, std::slice::from_ref(&address), extent.aside)
                 .await?;
         let asking = tokio::spawn(ask(victim.handle.clone(), cases::peer(number)?, case.asks));
-        let joining = tokio::spawn(joins_in_the_middle(victim.handle.clone(), extent));
+        let joining = tokio::spawn(joins_in_the_middle(victim.handle.clone(), place.clone(), extent));
         let attacked = deliver(&author, &[&reader], block, load).await?;
-        notes.newcomer = notes.newcomer.max(joining.await??);
+        let (newcomer, took) = joining.await??;
+        notes.newcomer = notes.newcomer.max(took);
         block += load.messages;
-        notes.scored &= is_scored(&victim, case, number).await?;
+        notes.scored &= is_scored(&victim, case, number).await? && is_kept(&victim, &newcomer).await?;
+        drop(newcomer);
         asking.abort();
         notes.written = notes.written.max(attack.stop().await?);
         // In quiet it is quiet.
@@ -245,17 +260,41 @@ async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Fail
     notes.report(lines, None)
 }
 
-/// A newcomer joins when half of the honest traffic has gone.
+/// A victim that has heard of somebody, and of no more peers than a few subnets can name.
+fn looks_for(place: &Place, config: &mut NetworkConfig) {
+    let few = PeersConfig::default();
+    (config.peers.low, config.peers.high) = (few.low, few.high);
+    (config.peers.retry, config.peers.max_retry) = (Duration::from_millis(200), Duration::from_millis(400));
+    (config.peers.known, config.peers.known_per_subnet) = (KNOWN, KNOWN_PER_SUBNET);
+    config.bootnodes.extend(place.named().to_string().parse().ok());
+}
+
+/// A newcomer joins when half of the honest traffic has gone: at this place, where it has to be found, or by itself.
 async fn joins_in_the_middle(
-    known: preconfirmation_p2p::NetworkHandle,
+    known: NetworkHandle,
+    place: Option<Place>,
     extent: Extent,
-) -> Result<Duration, Failure> {
+) -> Result<(Option<Node>, Duration), Failure> {
     tokio::time::sleep(Duration::from_secs(extent.seconds.into()) / 2).await;
-    newcomer::joins(known).await
+    Ok(match place {
+        Some(place) => {
+            let (newcomer, took) = place.is_found(known.local_peer_id()).await?;
+            (Some(newcomer), took)
+        }
+        None => (None, newcomer::joins(known).await?),
+    })
+}
+
+/// Whether the victim is still connected to who was found, if anybody had to be.
+async fn is_kept(victim: &Node, found: &Option<Node>) -> Result<bool, Failure> {
+    let Some(found) = found else { return Ok(true) };
+    let peers = victim.handle.peers().await?;
+    let peer = found.handle.local_peer_id();
+    Ok(peers.iter().any(|status| status.peer == peer && !status.inbound && status.banned_for.is_none()))
 }
 
 /// Asks a peer again and again. The answers do not matter, the score does.
-async fn ask(handle: preconfirmation_p2p::NetworkHandle, peer: libp2p::PeerId, asks: Asks) {
+async fn ask(handle: NetworkHandle, peer: libp2p::PeerId, asks: Asks) {
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     loop {
         tick.tick().await;
@@ -334,9 +373,9 @@ async fn four_of_twenty(extent: Extent) -> Result<Report, Failure> {
             attacks.push(Attack::start(&FOUR_OF_TWENTY, number, extent.seconds + 1, victims, extent.aside));
         }
         let attacks = try_join_all(attacks).await?;
-        let joining = tokio::spawn(joins_in_the_middle(nodes[0].handle.clone(), extent));
+        let joining = tokio::spawn(joins_in_the_middle(nodes[0].handle.clone(), None, extent));
         let attacked = deliver(&nodes[0], &readers, block, load).await?;
-        notes.newcomer = notes.newcomer.max(joining.await??);
+        notes.newcomer = notes.newcomer.max(joining.await??.1);
         block += load.messages;
         let written = try_join_all(attacks.into_iter().map(Attack::stop)).await?;
         notes.written = notes.written.max(written.iter().sum());
