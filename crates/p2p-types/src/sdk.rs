@@ -52,6 +52,10 @@ pub enum SdkEvent {
     },
     /// A reorg: the signer of a block equivocated, a later commitment was built on another branch (§7), or the base
     /// contradicts the chain. The blocks that replace them follow as `Commitment` events.
+    ///
+    /// Where reorgs follow one another closely, a second for each block that the last one dropped passes before the next one
+    /// is emitted, with the net effect of what has happened meanwhile. A block of another preconfer or of the application, and
+    /// an `L1Reorg`, end that wait. What a handle reads is not held back.
     Reorg {
         /// Preconfirmation hashes of the blocks that are no longer in the chain, lowest first.
         dropped: Vec<B256>,

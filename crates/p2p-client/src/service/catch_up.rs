@@ -51,13 +51,17 @@ impl Service {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.machine.next_deadline(), self.worker.deadline()].into_iter().flatten().min()
+        let deadlines = [self.machine.next_deadline(), self.worker.deadline(), self.reorgs.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     pub(super) fn tick(&mut self) {
         let now = now();
         if self.worker.deadline().is_some_and(|deadline| deadline <= now) {
             self.worker.inbox.tick_if_empty();
+        }
+        if self.reorgs.deadline().is_some_and(|deadline| deadline <= now) {
+            self.release_reorgs();
         }
         if self.machine.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.catch_up(Input::Tick);

@@ -33,24 +33,38 @@ impl Service {
         for id in effects.seen {
             self.seen.insert(now(), id);
         }
-        if !effects.events.is_empty() {
-            self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
-        }
         for timing in effects.timings {
             self.skew.note(now(), timing);
         }
+        let mut told = Vec::new();
         for event in effects.events {
             if let SdkEvent::Commitment { block, commitment, .. } = &event {
                 let timestamp = u64::try_from(commitment.signed().preconf().timestamp).unwrap_or(u64::MAX);
                 self.newest = Some((*block, UnixSeconds::new(timestamp)));
             }
-            self.emit(event);
+            self.reorgs.push(now(), event, &mut told);
         }
+        self.tell(told);
         for input in effects.inputs {
             self.catch_up(input);
         }
         effects.responses.into_iter().for_each(Response::send);
         effects.fatal.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Emits what a reorg that followed another one closely has changed.
+    pub(super) fn release_reorgs(&mut self) {
+        let mut told = Vec::new();
+        self.reorgs.release(now(), &mut told);
+        self.tell(told);
+    }
+
+    /// Emits what has changed in the chain, and wakes those who follow it in the store.
+    fn tell(&mut self, events: Vec<SdkEvent>) {
+        if !events.is_empty() {
+            self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+        }
+        events.into_iter().for_each(|event| self.emit(event));
     }
 
     /// Emits an event to every subscriber. Where that leaves a lossless one behind, ingestion pauses.

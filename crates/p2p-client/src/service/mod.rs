@@ -7,6 +7,7 @@
 mod catch_up;
 mod effects;
 mod ingestion;
+mod reorg_coalescer;
 mod subscribers;
 mod worker;
 
@@ -36,6 +37,7 @@ use crate::{
     requests::Requester,
     skew::Skew,
 };
+use reorg_coalescer::ReorgCoalescer;
 use subscribers::LosslessSubscribers;
 use worker::ChainWorker;
 
@@ -66,6 +68,7 @@ pub(crate) struct Service {
     commands: mpsc::Receiver<ServiceCommand>,
     events: broadcast::Sender<SdkEvent>,
     lossless: LosslessSubscribers,
+    reorgs: ReorgCoalescer,
     /// A lossless subscriber is behind: nothing is taken in until it has caught up.
     ingestion_paused: bool,
     /// Counts what has changed in the store, for those who follow it there.
@@ -112,6 +115,7 @@ impl Service {
             seen: SeenCache::new(config.memory.seen, config.memory.seen_ttl),
             worker,
             lossless: LosslessSubscribers::default(),
+            reorgs: ReorgCoalescer::default(),
             ingestion_paused: false,
             newest: None,
             skew: Skew::default(),
@@ -137,6 +141,7 @@ impl Service {
     pub(crate) async fn run(mut self, network: BoxFuture<'static, Result<(), NetworkError>>) {
         let mut network = tokio::spawn(network);
         let driven = self.drive(&mut network).await;
+        self.release_reorgs();
         if let Err(error) = &driven {
             tracing::error!(%error, "the client ends");
         }

@@ -24,7 +24,7 @@ mod stranger;
 use std::ops::Range;
 
 use actor::{Adversary, Seat};
-use play::{FLOOD, LATE_SCHEDULE, LONG_BRANCHES, PLAIN, Shape, play};
+use play::{FLOOD, HASTY, LATE_SCHEDULE, PLAIN, Shape, play};
 use stage::Plan;
 
 /// How many adversaries there are, whether they are elected, and how many seeds are played.
@@ -111,7 +111,7 @@ scenarios! {
     splitter: elected::Splitter::new, PLAIN, [
         alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
     ];
-    splitter_with_long_branches: elected::Splitter::hasty, LONG_BRANCHES, [
+    splitter_with_long_branches: elected::Splitter::hasty, HASTY, [
         alone(ALONE)
     ];
     late_releaser: elected::LateReleaser::new, PLAIN, [

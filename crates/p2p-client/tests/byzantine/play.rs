@@ -24,11 +24,11 @@ use crate::{
 /// Seconds after the attack within which all are on one chain, and live.
 const LIVE_WITHIN: u64 = 15;
 
-/// Blocks that L1 leaves unsettled: more than two turns of them.
-const UNSETTLED: u64 = 12;
+/// Seconds of blocks that L1 leaves unsettled: more than two turns.
+const UNSETTLED: u64 = 36;
 
-/// Seconds between two blocks of an honest preconfer.
-const PACE: u64 = 3;
+/// How much more an honest application may be told than on a quiet day.
+const TIMES_QUIET: usize = 3;
 
 /// What is peculiar to a run.
 #[derive(Debug, Clone, Copy)]
@@ -36,23 +36,22 @@ pub(crate) struct Shape {
     /// Only its preconfer knows of a window in time; the others some seconds after its beginning. Else everybody knows two
     /// windows ahead.
     pub(crate) late_schedule: bool,
-    /// How much more an honest application may be told than on a quiet day.
-    pub(crate) times_quiet: usize,
+    /// Seconds between two blocks of an honest preconfer.
+    pub(crate) pace: u64,
     /// How much more may travel between nodes than on a quiet day, but for what adversaries themselves send; none where each
     /// message is another promise, or has a budget of its sender.
     pub(crate) times_traffic: Option<u64>,
 }
 
-pub(crate) const PLAIN: Shape = Shape { late_schedule: false, times_quiet: 3, times_traffic: None };
+pub(crate) const PLAIN: Shape = Shape { late_schedule: false, pace: 3, times_traffic: None };
 
 /// Many messages that say the same.
 pub(crate) const FLOOD: Shape = Shape { times_traffic: Some(3), ..PLAIN };
 
 pub(crate) const LATE_SCHEDULE: Shape = Shape { late_schedule: true, ..PLAIN };
 
-/// One signer with two branches of a turn: with each block, the other one may stand, and the whole of it is told anew. The
-/// blocks of a quiet turn are a third of these.
-pub(crate) const LONG_BRANCHES: Shape = Shape { times_quiet: 9, ..PLAIN };
+/// As many blocks as fit into a turn.
+pub(crate) const HASTY: Shape = Shape { pace: 1, ..PLAIN };
 
 /// What adversaries see of it.
 pub(crate) struct Scene<'a> {
@@ -89,17 +88,17 @@ struct Told {
 }
 
 /// What quiet runs have told.
-static QUIET_RUNS: Mutex<BTreeMap<(u64, bool), Told>> = Mutex::new(BTreeMap::new());
+static QUIET_RUNS: Mutex<BTreeMap<(u64, bool, u64), Told>> = Mutex::new(BTreeMap::new());
 
 /// Plays a plan, and the same without adversaries.
 pub(crate) fn play<A: Adversary>(plan: &Plan, cast: &impl Fn(Seat, &mut fastrand::Rng) -> A) {
     let told = run(plan, cast);
-    let Shape { late_schedule, times_quiet, times_traffic } = plan.shape;
-    let key = (plan.seed, late_schedule);
+    let Shape { late_schedule, pace, times_traffic } = plan.shape;
+    let key = (plan.seed, late_schedule, pace);
     let known = QUIET_RUNS.lock().unwrap().get(&key).cloned();
     let quiet = known.unwrap_or_else(|| run(&plan.quiet(), cast));
     for (node, (told, quiet)) in told.events.iter().zip(&quiet.events).enumerate() {
-        assert!(*told <= times_quiet * quiet, "node {node} was told {told}, and {quiet} on a quiet day");
+        assert!(*told <= TIMES_QUIET * quiet, "node {node} was told {told}, and {quiet} on a quiet day");
     }
     if let Some(times) = times_traffic {
         let (frames, quiet) = (told.frames, quiet.frames);
@@ -244,7 +243,9 @@ impl<'a> Stage<'a> {
             let known = if self.plan.shape.late_schedule { usize::from(in_time) } else { 3 };
             node.learn(self.plan, window + known);
         }
-        self.due |= seconds % PACE == 1;
+        let pace = self.plan.shape.pace;
+        // In the first second nobody has asked anybody for a head.
+        self.due |= now > GENESIS && seconds % pace == 1 % pace;
         let is_quiet = (BEFORE + ATTACK..BEFORE + ATTACK + QUIET).contains(&window);
         if let Some(Owner::Honest(index)) = owner
             && !is_quiet
@@ -269,7 +270,7 @@ impl<'a> Stage<'a> {
         }
         self.settle(seconds).await;
         sleep_until(self.clock.at(now + 1)).await;
-        if seconds % PACE == 0 {
+        if seconds % 3 == 0 {
             self.assert_nobody_pays().await;
         }
         self.nodes.iter().for_each(Node::check_bounds);
@@ -280,7 +281,7 @@ impl<'a> Stage<'a> {
         if seconds == 0 {
             let lowest =
                 self.nodes.iter().filter_map(|node| node.client.chain().head()).map(|head| head.number).min();
-            let next = lowest.unwrap_or_default().saturating_sub(UNSETTLED);
+            let next = lowest.unwrap_or_default().saturating_sub(UNSETTLED / self.plan.shape.pace);
             if next > self.settled.number
                 && self.follows(self.settled).await
                 && let Some(block) = self.nodes[0].at(next).await
