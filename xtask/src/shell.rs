@@ -28,6 +28,15 @@ pub(crate) fn mdbook<'a>(args: impl IntoIterator<Item = &'a str>) -> Task {
 fn command<'a>(program: OsString, shown: &str, args: impl IntoIterator<Item = &'a str>) -> Task {
     let mut command = Command::new(program);
     command.current_dir(root()).stdin(Stdio::null());
+    // What `cargo run` tells a program of its package. Build scripts look at these, and would be run again.
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| name.starts_with(own)))
+        {
+            command.env_remove(name);
+        }
+    }
     args.into_iter().fold(Task { command, shown: shown.into() }, Task::arg)
 }
 

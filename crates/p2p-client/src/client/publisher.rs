@@ -86,8 +86,8 @@ struct Waived {
     live: bool,
 }
 
-/// A place in the queue of commands, reserved before any work is done.
-type Place = mpsc::OwnedPermit<ServiceCommand>;
+/// Room for a command in the queue, reserved before any work is done.
+type CommandPermit = mpsc::OwnedPermit<ServiceCommand>;
 
 /// Publishes blocks, handovers and transaction lists. See [`P2pClient::publisher`](crate::P2pClient::publisher). A clone
 /// is another handle of the same client.
@@ -101,6 +101,8 @@ pub struct Publisher {
 impl Publisher {
     /// Waits until the client knows what a new block would build on, so that publishing is not refused with
     /// [`P2pClientError::NotLive`]: it is live, or has no peers and has seen nothing above its head.
+    ///
+    /// What a peer says right afterwards can change that: [`publish_when_ready`](Self::publish_when_ready) waits again.
     ///
     /// # Errors
     /// [`P2pClientError::Closed`] if the client ends before.
@@ -133,10 +135,39 @@ impl Publisher {
         signed: SignedCommitment,
         txlist: Bytes,
     ) -> Result<PublishOutcome, P2pClientError> {
-        self.publish(self.place().await?, signed, Some(txlist), Waived::default()).await
+        self.publish(self.permit().await?, signed, Some(txlist), Waived::default()).await
     }
 
-    /// As [`publish_block`](Self::publish_block), but does not wait for a place in the queue of commands.
+    /// Publishes a block, or without a transaction list a handover or a block whose list was published before, as soon as
+    /// the client knows what it builds on. Where it is refused with [`P2pClientError::NotLive`], because a peer has just named
+    /// a higher head for instance, it waits and tries again.
+    ///
+    /// It waits as long as the client is not ready: give it a deadline. A block that has become too late is refused by the
+    /// rules.
+    ///
+    /// # Errors
+    /// As [`publish_block`](Self::publish_block), but for `NotLive`.
+    pub async fn publish_when_ready(
+        &self,
+        signed: SignedCommitment,
+        txlist: Option<Bytes>,
+    ) -> Result<PublishOutcome, P2pClientError> {
+        let mut state = self.client.state.clone();
+        loop {
+            // Seen before it is asked for: what refuses the block shows in the state at once or soon, and wakes us.
+            state.borrow_and_update();
+            self.ready().await?;
+            let (permit, signed, txlist) = (self.permit().await?, signed.clone(), txlist.clone());
+            match self.publish(permit, signed, txlist, Waived::default()).await {
+                Err(P2pClientError::NotLive(_)) => {
+                    state.changed().await.map_err(|_| P2pClientError::Closed)?
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// As [`publish_block`](Self::publish_block), but does not wait for room in the queue of commands.
     ///
     /// # Errors
     /// [`P2pClientError::Backpressure`] at once if the queue is full, and as `publish_block`.
@@ -145,7 +176,7 @@ impl Publisher {
         signed: SignedCommitment,
         txlist: Bytes,
     ) -> Result<PublishOutcome, P2pClientError> {
-        self.publish(self.try_place()?, signed, Some(txlist), Waived::default()).await
+        self.publish(self.try_permit()?, signed, Some(txlist), Waived::default()).await
     }
 
     /// Publishes a commitment alone: a handover without a block, or a block whose transaction list was
@@ -157,10 +188,10 @@ impl Publisher {
         &self,
         signed: SignedCommitment,
     ) -> Result<PublishOutcome, P2pClientError> {
-        self.publish(self.place().await?, signed, None, Waived::default()).await
+        self.publish(self.permit().await?, signed, None, Waived::default()).await
     }
 
-    /// As [`publish_commitment`](Self::publish_commitment), without waiting for a place.
+    /// As [`publish_commitment`](Self::publish_commitment), without waiting for room in the queue.
     ///
     /// # Errors
     /// [`P2pClientError::Backpressure`] at once if the queue is full, and as `publish_commitment`.
@@ -168,7 +199,7 @@ impl Publisher {
         &self,
         signed: SignedCommitment,
     ) -> Result<PublishOutcome, P2pClientError> {
-        self.publish(self.try_place()?, signed, None, Waived::default()).await
+        self.publish(self.try_permit()?, signed, None, Waived::default()).await
     }
 
     /// Publishes a commitment that was refused with this [`Conflict`]. Both signatures together prove that the signer
@@ -183,7 +214,7 @@ impl Publisher {
         acknowledged: Conflict,
     ) -> Result<PublishOutcome, P2pClientError> {
         let waived = Waived { conflict: Some(acknowledged), live: false };
-        self.publish(self.place().await?, signed, txlist, waived).await
+        self.publish(self.permit().await?, signed, txlist, waived).await
     }
 
     /// Publishes although the client is not live, so that the block may stand on one that others have left behind. For
@@ -196,7 +227,7 @@ impl Publisher {
         signed: SignedCommitment,
         txlist: Option<Bytes>,
     ) -> Result<PublishOutcome, P2pClientError> {
-        self.publish(self.place().await?, signed, txlist, Waived { conflict: None, live: true }).await
+        self.publish(self.permit().await?, signed, txlist, Waived { conflict: None, live: true }).await
     }
 
     /// Publishes a transaction list alone. It is stored, and its event emitted, once a commitment names it.
@@ -204,22 +235,22 @@ impl Publisher {
     /// # Errors
     /// [`P2pClientError::TxList`] if it is too large, [`P2pClientError::Publish`].
     pub async fn publish_raw_txlist(&self, txlist: Bytes) -> Result<PublishOutcome, P2pClientError> {
-        self.publish_txlist(self.place().await?, txlist).await
+        self.publish_txlist(self.permit().await?, txlist).await
     }
 
-    /// As [`publish_raw_txlist`](Self::publish_raw_txlist), without waiting for a place.
+    /// As [`publish_raw_txlist`](Self::publish_raw_txlist), without waiting for room in the queue.
     ///
     /// # Errors
     /// [`P2pClientError::Backpressure`] at once if the queue is full, and as `publish_raw_txlist`.
     pub async fn try_publish_raw_txlist(&self, txlist: Bytes) -> Result<PublishOutcome, P2pClientError> {
-        self.publish_txlist(self.try_place()?, txlist).await
+        self.publish_txlist(self.try_permit()?, txlist).await
     }
 
-    async fn place(&self) -> Result<Place, P2pClientError> {
+    async fn permit(&self) -> Result<CommandPermit, P2pClientError> {
         self.client.commands.clone().reserve_owned().await.map_err(|_| P2pClientError::Closed)
     }
 
-    fn try_place(&self) -> Result<Place, P2pClientError> {
+    fn try_permit(&self) -> Result<CommandPermit, P2pClientError> {
         self.client.commands.clone().try_reserve_owned().map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => P2pClientError::Backpressure,
             mpsc::error::TrySendError::Closed(_) => P2pClientError::Closed,
@@ -228,7 +259,7 @@ impl Publisher {
 
     async fn publish(
         &self,
-        place: Place,
+        permit: CommandPermit,
         signed: SignedCommitment,
         txlist: Option<Bytes>,
         waived: Waived,
@@ -258,7 +289,7 @@ impl Publisher {
             let commitment = Box::new(commitment);
             let (acknowledged, allow_behind) = (waived.conflict.map(Box::new), waived.live);
             let command = Command::Publish { commitment, txlist, acknowledged, allow_behind, reply, span };
-            drop(place.send(ServiceCommand::Chain(command)));
+            drop(permit.send(ServiceCommand::Chain(command)));
             let judged = judged.await.map_err(|_| P2pClientError::Closed)?;
             let is_non_canonical = matches!(judged, PublishDecision::NonCanonical);
             if !should_send(judged)? {
@@ -278,7 +309,11 @@ impl Publisher {
         publishing.await.map_err(|_| P2pClientError::Panicked(Component::Publishing))?
     }
 
-    async fn publish_txlist(&self, place: Place, txlist: Bytes) -> Result<PublishOutcome, P2pClientError> {
+    async fn publish_txlist(
+        &self,
+        permit: CommandPermit,
+        txlist: Bytes,
+    ) -> Result<PublishOutcome, P2pClientError> {
         let (this, limit) = (self.client.clone(), self.client.requester.max_txlist_bytes);
         let publish = async move {
             let store = this.storage.upgrade().ok_or(P2pClientError::Closed)?;
@@ -297,7 +332,7 @@ impl Publisher {
                 (txlist.hash(), publishing(Topic::RawTxLists, || MessageId::of_txlist(&txlist)));
             let listed =
                 VerifiedTxList { txlist: txlist.clone(), origin: Origin::Local, verdict: None, span };
-            drop(place.send(ServiceCommand::Chain(Command::TxLists(vec![listed]))));
+            drop(permit.send(ServiceCommand::Chain(Command::TxLists(vec![listed]))));
             let sent = this.send(Topic::RawTxLists, RawTxListGossip::from(txlist).to_ssz().into()).await?;
             this.record_sent(sent, vec![hash]).await;
             Ok(sent)

@@ -100,8 +100,7 @@ impl Producer {
         let signed = self.sign(preconf, key);
         self.note(hash);
         self.promised.handovers.push(hash);
-        node.client.publisher().ready().await?;
-        let sent = node.client.publisher().publish_commitment(signed).await?;
+        let sent = node.client.publisher().publish_when_ready(signed, None).await?;
         self.count(sent);
         Ok(())
     }
@@ -133,8 +132,7 @@ impl Producer {
             // Noted first: publishing goes on where an interrupt ends the waiting for it.
             let number = u64::try_from(number).unwrap_or(u64::MAX);
             self.promised.blocks.push(Block { number, hash, txlist: txlist_hash });
-            node.client.publisher().ready().await?;
-            let sent = node.client.publisher().publish_block(signed, txlist).await?;
+            let sent = node.client.publisher().publish_when_ready(signed, Some(txlist)).await?;
             self.count(sent);
             progress.inc(1);
             if last {

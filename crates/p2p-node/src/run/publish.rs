@@ -4,14 +4,13 @@ use std::{
     fs::File,
     io::BufReader,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use p2p_client::{P2pClient, P2pClientError, PublishOutcome};
+use p2p_client::P2pClient;
 use p2p_types::{Bytes, SignedCommitment};
 use preconfirmation_types::{Container as _, MAX_TXLIST_BYTES, SIGNED_COMMITMENT_BYTES};
 use serde::Deserialize;
-use tokio::{sync::mpsc, time::sleep};
+use tokio::sync::mpsc;
 
 use super::error::{PublishError, RunError};
 use crate::{
@@ -21,9 +20,6 @@ use crate::{
 
 /// Most characters of a line: two digits for each byte of the largest block, and what surrounds them.
 const MAX_LINE: usize = 2 * (MAX_TXLIST_BYTES + SIGNED_COMMITMENT_BYTES) + 256;
-
-/// Before a block that was refused because the client was not live is tried again.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Blocks read ahead.
 const AHEAD: usize = 4;
@@ -93,7 +89,9 @@ pub(super) async fn publish(client: &P2pClient, path: PathBuf) -> Result<(), Run
     });
     while let Some((line, block)) = blocks.recv().await {
         let sent = match block {
-            Ok(block) => publish_when_ready(client, block).await,
+            Ok(Block { signed, txlist }) => {
+                client.publisher().publish_when_ready(signed, txlist).await.map_err(Into::into)
+            }
             Err(error) => Err(error),
         };
         match sent {
@@ -102,24 +100,6 @@ pub(super) async fn publish(client: &P2pClient, path: PathBuf) -> Result<(), Run
         }
     }
     reader.await.map_err(|_| RunError::Died("reader of blocks"))
-}
-
-/// Publishes a block once the client knows what it builds on. What the client learns between the two, from a peer that has just
-/// connected, makes it wait again.
-async fn publish_when_ready(client: &P2pClient, block: Block) -> Result<PublishOutcome, PublishError> {
-    let publisher = client.publisher();
-    loop {
-        publisher.ready().await?;
-        let Block { signed, txlist } = block.clone();
-        let published = match txlist {
-            Some(txlist) => publisher.publish_block(signed, txlist).await,
-            None => publisher.publish_commitment(signed).await,
-        };
-        match published {
-            Err(P2pClientError::NotLive(_)) => sleep(PAUSE).await,
-            published => return Ok(published?),
-        }
-    }
 }
 
 #[cfg(test)]
