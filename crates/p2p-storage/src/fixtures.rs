@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "fixtures of tests")]
 
+mod dying;
+
 use std::{num::NonZeroU64, sync::Arc};
 
 use p2p_types::{
@@ -11,6 +13,8 @@ use p2p_validation::{
     Arrival, Evidence, Facts, Linked, Misbehaviour, Parent, RotatingSchedule, ValidationConfig,
     ValidationOutcome, Validator,
 };
+
+pub use dying::Dying;
 
 use crate::{CommitmentStore, Inserted, StorageError};
 

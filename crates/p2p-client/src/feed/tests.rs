@@ -257,20 +257,34 @@ fn a_list_that_cannot_be_read_is_waited_for_and_named() {
     assert_eq!(rig.all(), ["2"]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_read_that_is_cancelled_anywhere_loses_nothing_and_repeats_nothing() {
-    const BLOCKS: u64 = 200;
-    let rig = Rig::new(1);
-    rig.chain(1..=BLOCKS, B256::ZERO);
-    let (_sender, changes) = watch::channel(0);
+/// Reads a chain that grows and is reorganized with reads that are given up wherever they have come to, until so many have
+/// been.
+async fn cancel_reads(store: Arc<dyn SdkStorage>, cancellations: u32) {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let rig = Rig::with(store, 1);
+    let (changed, changes) = watch::channel(0);
     let (commands, _inbox) = mpsc::channel(1);
     let mut feed = BlockFeed::new(Some(rig.store.clone()), changes, commands.downgrade(), 1);
-    let (mut got, mut cancelled, mut rng) = (Vec::new(), 0_u32, fastrand::Rng::with_seed(1));
-    while got.len() < usize::try_from(BLOCKS).unwrap() {
-        // Polled once or a few times, and dropped wherever it has come to.
+    // The chain as it is, and as the reader knows it.
+    let (mut chain, mut known) = (Vec::new(), Vec::new());
+    let mut cancelled = 0;
+    while cancelled < cancellations || known != chain {
+        if cancelled < cancellations && rng.u8(0..50) == 0 {
+            // A block is longer than what it replaces, or the same height with a higher fill.
+            let reorg = if chain.is_empty() { 0 } else { rng.usize(0..=chain.len().min(3)) };
+            let (kept, fill) = (chain.len() - reorg, rng.u8(1..90));
+            let mut branch = chain[..kept].to_vec();
+            for _ in 0..=reorg + rng.usize(0..2) {
+                let number = branch.len() as u64 + 1;
+                let parent = branch.last().copied().unwrap_or_default();
+                branch.push(rig.complete(number, parent, fill));
+            }
+            chain = branch;
+            changed.send_modify(|changes| *changes += 1);
+        }
         let mut next = Box::pin(feed.next());
         let mut update = None;
-        for _ in 0..rng.u8(1..4) {
+        for _ in 0..rng.u8(1..6) {
             if let std::task::Poll::Ready(ready) = futures::poll!(&mut next) {
                 update = Some(ready);
                 break;
@@ -281,11 +295,31 @@ async fn a_read_that_is_cancelled_anywhere_loses_nothing_and_repeats_nothing() {
         }
         drop(next);
         match update {
-            Some(Ok(Some(BlockUpdate::Block(block)))) => got.push(block.block),
+            Some(Ok(Some(BlockUpdate::Block(block)))) => {
+                known.push(block.commitment.hash());
+                assert_eq!(block.block, known.len() as u64, "none is left out, none comes twice");
+            }
+            Some(Ok(Some(BlockUpdate::Reorg { from, dropped }))) => {
+                let stays = usize::try_from(from - 1).unwrap();
+                assert_eq!(known.split_off(stays), dropped, "what it takes back is what was read");
+            }
             Some(other) => panic!("{other:?}"),
             None => cancelled += 1,
         }
     }
-    assert_eq!(got, (1..=BLOCKS).collect::<Vec<_>>());
-    assert!(cancelled > 0, "some reads were cancelled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn ten_thousand_cancelled_reads_lose_and_repeat_nothing() {
+    cancel_reads(Arc::new(MemoryStorage::default()), 10_000).await;
+}
+
+#[cfg(feature = "disk")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn ten_thousand_cancelled_reads_of_a_disk_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let durability = p2p_storage::Durability::Relaxed;
+    let recommended = p2p_storage::DiskConfig::recommended(SigningDomain::PLACEHOLDER);
+    let config = p2p_storage::DiskConfig { durability, ..recommended };
+    cancel_reads(Arc::new(p2p_storage::DiskStorage::open(folder.path(), config).unwrap()), 10_000).await;
 }

@@ -2,6 +2,7 @@
 
 mod branches;
 mod catching_up;
+mod guard;
 mod judging;
 mod liars;
 mod lists;
