@@ -75,20 +75,20 @@ impl<'a> Publisher<'a> {
     }
 
     /// A block of key 1, or a handover, on anything that is stored.
-    fn candidate(&mut self) -> Preconfirmation {
+    fn candidate(&mut self) -> (Preconfirmation, Option<TxList>) {
         let head = self.store().head().unwrap().map_or(BASE, |head| head.number);
         let number = self.rng.u64(BASE + 1..=head + 1);
         let parents = self.store().at(number - 1).unwrap();
         let parent = self.rng.choice(&parents).map_or(B256::ZERO, |parent| parent.hash());
         let fill = self.rng.u8(0..4);
         let eop = fill == 0 || self.rng.u8(0..12) == 0;
-        Preconfirmation { eop, anchor_block_number: U256::from(number), ..block(number, parent, fill) }
+        let block = block(number, parent, fill);
+        let txlist = (fill > 0 && self.rng.bool()).then(|| list(fill));
+        (Preconfirmation { eop, anchor_block_number: U256::from(number), ..block }, txlist)
     }
 
     fn publish(&mut self) {
-        let preconf = self.candidate();
-        let txlist = (!preconf.raw_tx_list_hash.is_zero() && self.rng.bool())
-            .then(|| list(preconf.timestamp.to::<u64>().rem_euclid(20) as u8));
+        let (preconf, txlist) = self.candidate();
         let signed = sign_by(&key(1), &preconf);
         let commitment = Box::new(self.chain.judge.validator.authenticate_signed(signed).unwrap());
         let ((reply, judged), span) = (oneshot::channel(), Span::none());
