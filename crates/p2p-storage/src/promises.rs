@@ -1,5 +1,7 @@
 //! Promises of the application's own signers: what the slashing guard compares.
 
+use std::cmp::Ordering;
+
 use p2p_types::{Address, B256, BlockNumber, Misbehaviour, UnixSeconds};
 use p2p_validation::Authenticated;
 
@@ -45,16 +47,13 @@ impl Promise {
         if !one_turn || self.hash == other.hash {
             return None;
         }
-        if self.block == other.block {
-            return Some(Misbehaviour::Equivocation);
-        }
-        (self.forbids(other) || other.forbids(self)).then_some(Misbehaviour::BlockAfterEop)
-    }
-
-    /// Whether this is a handover that forbids the other, a block above it.
-    const fn forbids(&self, other: &Self) -> bool {
-        // At the height of the handover itself, both are an equivocation.
-        self.eop && !other.eop_only && other.block > self.block
+        let (lower, higher) = match self.block.cmp(&other.block) {
+            Ordering::Equal => return Some(Misbehaviour::Equivocation),
+            Ordering::Less => (self, other),
+            Ordering::Greater => (other, self),
+        };
+        // A handover forbids the blocks above it, and no other handover.
+        (lower.eop && !higher.eop_only).then_some(Misbehaviour::BlockAfterEop)
     }
 }
 

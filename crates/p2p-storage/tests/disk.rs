@@ -12,7 +12,7 @@ use std::{
 
 use p2p_storage::{
     Batch, CommitmentStore, DiskConfig, DiskStorage, Durability, EvidenceStore, Inserted, MemoryStorage,
-    NewCommitment, SdkStorage, StorageError, StorageLimits, TxListStore,
+    NewCommitment, PromiseStore as _, SdkStorage, StorageError, StorageLimits, TxListStore,
     fixtures::{DOMAIN, Judge, block, chain, equivocation, in_window, txlist},
 };
 use p2p_types::{B256, Base, Preconfirmation, SigningDomain, TxList, U256};
@@ -301,6 +301,18 @@ fn run_out_of_descriptors(folder: &Path) {
     let store = DiskStorage::open(folder, config()).unwrap();
     assert_eq!((store.range(1, 9).unwrap().len(), store.stats().unwrap().txlists), (6, 3));
     assert!(store.verify().unwrap().is_sound());
+}
+
+#[test]
+fn only_a_store_that_syncs_every_write_keeps_promises() {
+    let folder = tempfile::tempdir().unwrap();
+    let keeps = |durability| {
+        let config = DiskConfig { durability, ..config() };
+        DiskStorage::open(folder.path(), config).unwrap().keeps_promises()
+    };
+    assert!(keeps(Durability::Immediate));
+    assert!(!keeps(Durability::Relaxed));
+    assert!(!MemoryStorage::default().keeps_promises());
 }
 
 /// A random step, the same on both stores; their answers and all that can be seen of them must agree.

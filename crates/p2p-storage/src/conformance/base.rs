@@ -75,6 +75,50 @@ pub(super) fn a_base_on_another_branch_makes_that_the_chain(make: Make<'_>) {
     assert!(store.by_hash(&ours[2].hash()).unwrap().is_none(), "nothing may link to it any more");
 }
 
+pub(super) fn handovers_stand_with_the_branch_that_they_are_on(make: Make<'_>) {
+    let store = based(make);
+    let [ours, theirs] = forked(&*store);
+    let at = |below: &Preconfirmation, number| block(number, 50 + number, below.hash(), 0);
+    let (kept, gone) =
+        ([at(&theirs[0], 3), at(&theirs[1], 4)], [at(&ours[1], 3), at(&ours[2], 4), at(&ours[3], 5)]);
+    for handover in kept.iter().chain(&gone) {
+        assert_eq!(insert(&*store, handover.clone()).unwrap(), Inserted::New);
+    }
+    let update = store.set_base(Base { number: 2, hash: Some(theirs[0].hash()) }).unwrap();
+    assert_eq!(hashes(&update.adopted), [theirs[1].hash()]);
+    assert!(kept.iter().all(|handover| store.by_hash(&handover.hash()).unwrap().is_some()));
+    assert!(gone.iter().all(|handover| store.by_hash(&handover.hash()).unwrap().is_none()));
+}
+
+pub(super) fn a_base_that_falls_back_is_decided_anew(make: Make<'_>) {
+    let store = based(make);
+    let first = chain(&*store, 1).remove(0);
+    let (later, earlier) = (block(2, 5, first.hash(), 1), block(2, 4, first.hash(), 9));
+    assert_eq!(insert(&*store, later.clone()).unwrap(), Inserted::New);
+    assert_eq!(insert(&*store, earlier.clone()).unwrap(), Inserted::NonCanonical);
+    let update = store.set_base(Base { number: 2, hash: Some(earlier.hash()) }).unwrap();
+    assert_eq!((hashes(&update.dropped), hashes(&update.adopted)), (vec![later.hash()], vec![]));
+    let update = store.set_base(Base { number: 1, hash: Some(first.hash()) }).unwrap();
+    assert_eq!(
+        (hashes(&update.dropped), hashes(&update.adopted)),
+        (vec![earlier.hash()], vec![later.hash()])
+    );
+    assert_eq!(head(&*store), Some((2, later.hash())));
+}
+
+pub(super) fn a_block_that_was_linked_to_another_base_falls_once_the_hash_is_known(make: Make<'_>) {
+    let (store, other) = (based(make), make(StorageLimits::default()));
+    let blocks = chain(&*store, 2);
+    assert!(store.set_base(Base::at(2)).unwrap().is_empty());
+    assert!(other.set_base(Base::at(2)).unwrap().is_empty());
+    // Validated while the settled block was not here.
+    let stray = block(3, 3, B256::repeat_byte(0xee), 1);
+    assert_eq!(store.insert(Judge::default().linked(&*other, stray.clone())).unwrap(), Inserted::New);
+    let update = store.set_base(Base { number: 2, hash: Some(blocks[1].hash()) }).unwrap();
+    assert_eq!(hashes(&update.dropped), [stray.hash()]);
+    assert_eq!(head(&*store), None);
+}
+
 pub(super) fn a_base_beyond_the_chain_gives_way_to_a_branch_that_reaches_it(make: Make<'_>) {
     let store = based(make);
     let mut blocks = chain(&*store, 5);

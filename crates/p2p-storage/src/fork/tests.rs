@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use fastrand::Rng;
 use p2p_types::U256;
@@ -10,9 +13,10 @@ use serde::Deserialize;
 
 use super::*;
 
-/// A chain in memory above a base of 0.
+/// A chain in memory.
 #[derive(Default)]
 struct TestChain {
+    base: BlockNumber,
     nodes: BTreeMap<(BlockNumber, B256), Node>,
     chain: Vec<Node>,
     fork: Option<ForkChoice>,
@@ -20,11 +24,11 @@ struct TestChain {
 
 impl Blocks for TestChain {
     fn lowest(&self) -> BlockNumber {
-        1
+        self.base + 1
     }
 
     fn head(&self) -> Option<BlockNumber> {
-        self.chain.last().map(|node| node.block)
+        self.chain.last().map(|node| node.block).filter(|head| *head > self.base)
     }
 
     fn canonical(&self, block: BlockNumber) -> Result<Option<B256>, StorageError> {
@@ -36,11 +40,13 @@ impl Blocks for TestChain {
     }
 
     fn canonical_signers(&self) -> Result<Vec<(BlockNumber, Address)>, StorageError> {
-        Ok(self.chain.iter().map(|node| (node.block, node.signer)).collect())
+        let above = self.chain.iter().filter(|node| node.block > self.base);
+        Ok(above.map(|node| (node.block, node.signer)).collect())
     }
 
     fn non_canonical(&self) -> Result<Vec<Node>, StorageError> {
-        Ok(self.nodes.values().filter(|node| !self.chain.contains(node)).copied().collect())
+        let beside = |node: &&Node| node.block > self.base && !self.chain.contains(node);
+        Ok(self.nodes.values().filter(beside).copied().collect())
     }
 }
 
@@ -264,6 +270,96 @@ fn a_withdrawn_branch_does_not_stand_until_another_block_builds_on_it() {
     assert_eq!(store.hashes(), [1, 2, 3, 5].map(hash));
     assert!(store.insert(node(6, 4, 3, false)), "a shorter one");
     assert_eq!(store.hashes(), [1, 2, 3, 5].map(hash));
+}
+
+/// What an index says, in an order and with turns that do not depend on its history.
+fn said(fork: &ForkChoice) -> impl PartialEq + std::fmt::Debug + use<> {
+    let entries: BTreeMap<B256, _> = fork
+        .entries
+        .values()
+        .map(|Entry { node, turn, reach }| (node.hash, reach.map(|reach| (reach.turn - *turn, reach.block))))
+        .collect();
+    let children: BTreeMap<B256, BTreeSet<B256>> =
+        fork.children.iter().map(|(parent, all)| (*parent, all.iter().copied().collect())).collect();
+    let by_signer: BTreeMap<Address, usize> =
+        fork.by_signer.iter().map(|(signer, count)| (*signer, *count)).collect();
+    (entries, children, by_signer, fork.roots.clone())
+}
+
+impl TestChain {
+    /// Moves the base along the chain. Removes what does not stand on it.
+    fn settle(&mut self, fork: &mut ForkChoice, base: BlockNumber) {
+        let settled = self.canonical(base).unwrap();
+        self.base = base;
+        let above = self.nodes.range((self.lowest(), B256::ZERO)..).map(|(_, node)| *node);
+        let above: Vec<Node> = above.collect();
+        let stands = standing(self.lowest(), settled, &above);
+        let gone: Vec<B256> =
+            above.iter().map(|node| node.hash).filter(|hash| !stands.contains(hash)).collect();
+        self.nodes.retain(|_, node| !gone.contains(&node.hash));
+        fork.settle(self.lowest(), &gone);
+    }
+}
+
+#[test]
+fn an_index_that_was_kept_says_what_one_built_anew_says() {
+    let mut rng = Rng::with_seed(5);
+    let (mut evicted, mut settled) = (0, 0);
+    for _ in 0..2_000 {
+        let mut waiting = random(&mut rng);
+        rng.shuffle(&mut waiting);
+        let mut store = TestChain::default();
+        while let Some(next) = waiting.iter().position(|node| store.insert(*node)) {
+            let keep = waiting.remove(next).parent;
+            let Some(mut fork) = store.fork.take() else { continue };
+            if rng.u8(..) < 60
+                && let Some((block, gone)) = fork.evict(&keep)
+            {
+                assert_ne!(gone, keep);
+                store.nodes.remove(&(block, gone)).unwrap();
+                assert!(store.nodes.values().all(|node| node.parent != gone), "only a leaf goes");
+                evicted += 1;
+            }
+            if rng.u8(..) < 30
+                && let Some(head) = store.head()
+            {
+                let base = rng.u64(store.base..=head);
+                settled += usize::from(base > store.base);
+                store.settle(&mut fork, base);
+                let parent = store.canonical(base).unwrap().unwrap_or_default();
+                waiting.retain(|node| {
+                    node.block > store.lowest() || node.block == store.lowest() && node.parent == parent
+                });
+            }
+            assert_eq!(said(&fork), said(&ForkChoice::build(&store).unwrap()));
+            store.fork = Some(fork);
+        }
+    }
+    assert!(evicted > 500 && settled > 500, "{evicted} evicted, {settled} settled");
+}
+
+#[test]
+fn a_block_that_joins_the_chain_no_longer_counts_against_its_signer() {
+    let node = |id: u64, parent: u64, block, signer, window| Node {
+        hash: hash(id),
+        parent: hash(parent),
+        block,
+        signer: Address::repeat_byte(signer),
+        window,
+        timestamp: id,
+        anchor: 0,
+        withdrawn: false,
+    };
+    let mut store = TestChain::default();
+    let ours = [node(1, 0, 1, 1, 1), node(2, 1, 2, 1, 9), node(3, 2, 3, 1, 9)];
+    let theirs = [node(4, 1, 2, 2, 2), node(5, 4, 3, 2, 2)];
+    store.insert_all([&ours[..], &theirs[..]].concat());
+    assert_eq!(store.hashes(), [1, 2, 3].map(hash));
+    assert!(store.insert(node(6, 5, 4, 3, 3)));
+    assert_eq!(store.hashes(), [1, 4, 5, 6].map(hash), "the branch of more turns");
+    assert!(store.insert(node(7, 1, 2, 2, 1)));
+    let evicted = store.fork.as_mut().unwrap().evict(&B256::ZERO);
+    assert_eq!(evicted, Some((3, hash(3))), "of who has most beside the chain now");
 }
 
 #[test]
