@@ -73,3 +73,41 @@ impl Chain {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use p2p_types::B256;
+
+    use super::*;
+
+    fn head(number: BlockNumber, fill: u8) -> Option<Head> {
+        Some(Head { number, hash: B256::repeat_byte(fill) })
+    }
+
+    #[test]
+    fn the_head_moves_up_back_or_not_at_all() {
+        let mut chain = Chain::default();
+        for (to, moved) in [
+            (head(5, 1), Moved::Up),
+            (head(5, 1), Moved::No),
+            (head(5, 2), Moved::Back),
+            (head(4, 3), Moved::Back),
+            (None, Moved::Back),
+            (None, Moved::No),
+            (head(1, 4), Moved::Up),
+        ] {
+            assert_eq!(chain.move_head(to), moved, "{to:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_at_the_base_is_none() {
+        let mut chain = Chain::default();
+        assert_eq!(chain.settle(5), Moved::Up);
+        assert_eq!(chain.move_head(head(5, 1)), Moved::No);
+        assert_eq!((chain.head(), chain.applied()), (None, 5));
+        assert_eq!(chain.move_head(head(6, 1)), Moved::Up);
+        assert_eq!(chain.settle(6), Moved::No, "the base has reached it");
+        assert_eq!((chain.head(), chain.applied()), (None, 6));
+    }
+}

@@ -252,6 +252,30 @@ mod tests {
     }
 
     #[test]
+    fn settings_at_their_bounds_are_valid() {
+        let recommended = CatchUpConfig::recommended();
+        let backoff =
+            Backoff { min: LONGEST, max: LONGEST, window: LONGEST, jitter: 100, ..recommended.backoff };
+        let at_most = CatchUpConfig {
+            head_stale: LONGEST,
+            exclude_for: LONGEST,
+            gap_grace: Duration::ZERO,
+            rate_limit: Some(RateLimit { window: LONGEST, ..RateLimit::DEPLOYED }),
+            buffer_bytes: nz(recommended.page_bytes() + recommended.max_txlist_bytes.get()),
+            backoff,
+            ..recommended
+        };
+        assert_eq!(at_most.check(), Ok(()));
+        let window = LONGEST + Duration::from_nanos(1);
+        let over = CatchUpConfig { rate_limit: Some(RateLimit { window, ..RateLimit::DEPLOYED }), ..at_most };
+        let rate_limit = CatchUpConfigError::Duration { field: "rate_limit.window", value: window };
+        assert_eq!(over.check(), Err(rate_limit));
+        let zero = CatchUpConfig { head_refresh: Duration::ZERO, ..at_most };
+        let refresh = CatchUpConfigError::Duration { field: "head_refresh", value: Duration::ZERO };
+        assert_eq!(zero.check(), Err(refresh));
+    }
+
+    #[test]
     fn recommended_settings_are_valid_and_others_are_named() {
         let good = CatchUpConfig::recommended();
         assert_eq!(good.check(), Ok(()));

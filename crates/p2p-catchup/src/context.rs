@@ -251,3 +251,28 @@ impl Context {
         peer.backoff_until = Some(after(from, pause));
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // any moment will do
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_response_tells_the_round_trip_of_its_protocol() {
+        let (mut ctx, now) = (Context::new(CatchUpConfig::recommended(), 1), Instant::now());
+        let [slow, other] = [1, 2].map(|n| PeerId::from_bytes(&[0, 1, n]).unwrap());
+        assert!(ctx.peers.up(slow) && ctx.peers.up(other));
+        let asked = [slow, other, slow].map(|peer| ctx.request(now, peer, Purpose::Head, Request::Head));
+        assert_eq!(ctx.pending_of(&slow), [asked[0], asked[2]]);
+        assert_eq!(ctx.pending_of(&other), [asked[1]]);
+        assert!(ctx.take_pending(asked[0], &other).is_none(), "it was asked of another peer");
+        let pending = ctx.take_pending(asked[0], &slow).unwrap();
+        ctx.answered(now + Duration::from_millis(70), &pending);
+        assert_eq!(ctx.pending_of(&slow), [asked[2]]);
+        let micros = |peer, protocol| ctx.peers.get(peer).unwrap().protocol(protocol).round_trip_micros();
+        assert_eq!(micros(&slow, Protocol::Head), Some(70_000));
+        assert_eq!((micros(&slow, Protocol::Page), micros(&other, Protocol::Head)), (None, None));
+    }
+}

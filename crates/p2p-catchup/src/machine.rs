@@ -290,8 +290,7 @@ impl CatchUp {
                     self.ctx.outputs.push_back(Output::TxList { from, txlist });
                 }
                 if let Some(peer) = self.ctx.peers.get_mut(&from) {
-                    peer.failures = 0;
-                    peer.misses /= 2;
+                    peer.served();
                 }
             }
             (Purpose::TxList(hash), Reply::TxList(_)) => {

@@ -40,3 +40,27 @@ impl PageImport {
         self.parent == *block || self.hashes.contains(block)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Chain;
+
+    #[test]
+    fn a_page_follows_its_parent_and_what_it_contains() {
+        let [parent, first, last, other] = [1, 2, 3, 4].map(B256::repeat_byte);
+        let page = PageImport {
+            id: RequestId(1),
+            peer: PeerId::from_bytes(&[0, 1, 7]).unwrap(),
+            first: 8,
+            signer: Address::ZERO,
+            parent,
+            hashes: vec![first, last],
+            search: false,
+            before: Chain::default().mark(),
+        };
+        assert!([parent, first, last].iter().all(|block| page.follows(block)));
+        assert!(!page.follows(&other));
+        assert_eq!((page.last(), page.tip()), (9, (9, last)));
+    }
+}

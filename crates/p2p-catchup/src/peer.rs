@@ -189,6 +189,11 @@ impl Peer {
     pub(crate) const fn delivered(&mut self) {
         self.failed_promises = 0;
         self.overstated = 0;
+        self.served();
+    }
+
+    /// It has served what was requested.
+    pub(crate) const fn served(&mut self) {
         self.failures = 0;
         self.misses /= 2;
     }
@@ -259,6 +264,24 @@ mod tests {
 
     fn pause(times: u32) -> Duration {
         Duration::from_secs(times.into())
+    }
+
+    #[test]
+    fn trust_ends_with_three_failed_promises_and_responsiveness_with_three_failures() {
+        let peer = |failed_promises, failures| Peer { failed_promises, failures, ..Peer::default() };
+        let says = |peer: Peer| (peer.is_trusted(), peer.is_responsive());
+        assert_eq!(says(peer(2, 2)), (true, true));
+        assert_eq!(says(peer(2, 3)), (true, false));
+        assert_eq!(says(peer(3, 2)), (false, false));
+    }
+
+    #[test]
+    fn what_a_peer_serves_halves_its_misses() {
+        let mut peer = Peer { failures: 2, failed_promises: 1, misses: 5, ..Peer::default() };
+        peer.served();
+        assert_eq!((peer.failures, peer.failed_promises, peer.misses), (0, 1, 2));
+        peer.delivered();
+        assert_eq!((peer.failed_promises, peer.misses), (0, 1));
     }
 
     #[test]

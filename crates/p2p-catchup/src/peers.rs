@@ -165,6 +165,42 @@ mod tests {
     }
 
     #[test]
+    fn a_head_at_the_applied_height_is_no_claim_above_it() {
+        let mut peers = Peers::default();
+        assert!(peers.up(id(0)));
+        assert!(!peers.anybody_claims_above(9), "it has told none");
+        peers.get_mut(&id(0)).unwrap().set_head(10);
+        assert!(peers.anybody_claims_above(9) && !peers.anybody_claims_above(10));
+    }
+
+    #[test]
+    fn whose_claim_is_forgotten_is_asked_for_its_head_again() {
+        let mut peers = Peers::default();
+        let (claims, lowered, silent) = (id(0), id(1), id(2));
+        for id in [claims, lowered, silent] {
+            assert!(peers.up(id));
+        }
+        peers.get_mut(&claims).unwrap().set_head(10);
+        peers.get_mut(&lowered).unwrap().lower_claim(5);
+        peers.forget_claims();
+        let due = |id| peers.get(&id).map(|peer| (peer.claim, peer.head_due));
+        assert_eq!(due(claims), Some((None, true)));
+        assert_eq!(due(lowered), Some((None, true)), "as it was before");
+        assert_eq!(due(silent), Some((None, false)));
+    }
+
+    #[test]
+    fn a_peer_that_is_not_at_its_limit_is_free() {
+        let (mut peers, config, now) = (Peers::default(), CatchUpConfig::recommended(), Instant::now());
+        let free = |peers: &Peers| peers.any_free(&config, Protocol::TxList, &mut Deadlines::new(now));
+        assert!(!free(&peers));
+        assert!(peers.up(id(0)));
+        assert!(free(&peers));
+        peers.get_mut(&id(0)).unwrap().backoff_until = Some(now + Duration::from_secs(1));
+        assert!(!free(&peers));
+    }
+
+    #[test]
     fn a_record_of_faults_survives_a_reconnect_within_bounds() {
         let now = Instant::now();
         let mut peers = Peers::default();

@@ -61,6 +61,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_sample_counts_for_ten_seconds() {
+        let (start, mut rate) = (Instant::now(), Throughput::default());
+        let after_seconds = |seconds| start + Duration::from_secs(seconds);
+        rate.restart(start, 100);
+        rate.reached(after_seconds(10), 200);
+        assert_eq!(rate.per_second(&mut Deadlines::new(after_seconds(10))), 10);
+        rate.reached(after_seconds(11), 300);
+        assert_eq!(rate.per_second(&mut Deadlines::new(after_seconds(11))), 100, "the first is too old");
+    }
+
+    #[test]
     fn throughput_is_that_of_the_last_ten_seconds() {
         let (start, mut rate) = (Instant::now(), Throughput::default());
         let at = |millis| start + Duration::from_millis(millis);

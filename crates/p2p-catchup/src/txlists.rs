@@ -253,3 +253,58 @@ impl TxLists {
         in_grace
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // any moment will do
+mod tests {
+    use super::*;
+    use crate::CatchUpConfig;
+
+    fn lists(blocks: &[BlockNumber]) -> (TxLists, Context, Instant) {
+        let (mut ctx, now) = (Context::new(CatchUpConfig::recommended(), 1), Instant::now());
+        let mut lists = TxLists::default();
+        for block in blocks {
+            lists.add(&mut ctx, now, *block, B256::ZERO, false);
+        }
+        (lists, ctx, now)
+    }
+
+    /// A request is sent for the one list.
+    fn requested(lists: &mut TxLists) -> RequestId {
+        let id = RequestId(1);
+        lists.lists.get_mut(&B256::ZERO).unwrap().stage = Stage::Requested(id);
+        lists.in_flight += 1;
+        id
+    }
+
+    #[test]
+    fn bytes_count_while_a_list_is_requested_or_being_stored() {
+        let (mut lists, mut ctx, now) = lists(&[5]);
+        assert_eq!(lists.bytes(1_000), 0);
+        let id = requested(&mut lists);
+        assert_eq!(lists.bytes(1_000), 1_000);
+        assert!(lists.handed_out(id, &B256::ZERO, 7));
+        assert_eq!((lists.bytes(1_000), lists.is_storing()), (7, true));
+        lists.add(&mut ctx, now, 5, B256::ZERO, false);
+        assert_eq!((lists.bytes(1_000), lists.is_storing()), (0, false), "it is missing again");
+        requested(&mut lists);
+        assert!(lists.stored(&B256::ZERO));
+        assert_eq!((lists.bytes(1_000), lists.count()), (0, 0), "it came by another way");
+        lists.add(&mut ctx, now, 5, B256::ZERO, false);
+        let id = requested(&mut lists);
+        assert!(lists.handed_out(id, &B256::ZERO, 7) && lists.stored(&B256::ZERO));
+        assert_eq!((lists.bytes(1_000), lists.is_storing()), (0, false));
+    }
+
+    #[test]
+    fn a_shared_list_is_as_old_as_the_lowest_block_that_needs_it() {
+        let (mut lists, ..) = lists(&[7, 5, 9]);
+        assert_eq!(lists.lowest(), Some(5));
+        lists.not_needed(9, B256::ZERO);
+        assert_eq!(lists.lowest(), Some(5));
+        lists.not_needed(5, B256::ZERO);
+        assert_eq!((lists.lowest(), lists.order.len()), (Some(7), 1));
+        lists.not_needed(7, B256::ZERO);
+        assert_eq!((lists.lowest(), lists.count()), (None, 0));
+    }
+}

@@ -265,9 +265,9 @@ fn importing_pauses_while_too_many_txlists_are_missing() {
         rig.expect_txlist(block);
     });
     rig.expect_quiet();
-    for block in 1..=2 {
-        rig.input(Input::TxListStored { hash: crate::chain::txlist(block).hash() });
-    }
+    rig.input(Input::TxListStored { hash: crate::chain::txlist(1).hash() });
+    rig.expect_quiet();
+    rig.input(Input::TxListStored { hash: crate::chain::txlist(2).hash() });
     rig.import(5..=8);
 }
 
@@ -356,4 +356,40 @@ fn pages_wait_for_the_rate_limit() {
     rig.expect_no_page();
     rig.advance(SECOND);
     rig.expect_page(5..);
+}
+
+#[test]
+fn a_page_with_a_gap_leaves_the_claim() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.all_claim(40);
+    let ask = rig.expect_page(1..);
+    let mut page = blocks(1, 4);
+    page.remove(2);
+    rig.reply(ask, Reply::Page(page));
+    assert_eq!(rig.target(), 40);
+    rig.import(1..=2);
+    rig.expect_no_reports();
+}
+
+#[test]
+fn a_claim_whose_page_is_empty_no_longer_counts() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.all_claim(40);
+    let ask = rig.expect_page(1..);
+    rig.reply(ask, Reply::Page(Vec::new()));
+    assert_eq!(rig.target(), 0);
+}
+
+#[test]
+fn a_reorg_requests_whole_pages_from_the_new_head_on() {
+    let mut rig = Rig::live(12, &[peer(1), peer(2)]);
+    rig.advance(13 * SECOND);
+    rig.all_claim(30);
+    rig.expect_page(13..);
+    rig.expect_page(17..);
+    rig.input(Input::Applied { head: head(10) });
+    rig.all_claim(30);
+    assert_eq!(rig.expect_page(11..).range(), (11, 14));
 }

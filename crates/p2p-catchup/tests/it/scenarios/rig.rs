@@ -116,6 +116,14 @@ impl Rig {
         self.machine.status()
     }
 
+    /// The height to reach.
+    pub(crate) fn target(&self) -> BlockNumber {
+        match self.status() {
+            HeadSyncStatus::Syncing { target, .. } | HeadSyncStatus::Stalled { target, .. } => target,
+            other => panic!("{other}"),
+        }
+    }
+
     fn take<T>(&mut self, what: &dyn Debug, find: impl Fn(&Output) -> Option<T>) -> T {
         let found = self.outputs.iter().enumerate().find_map(|(at, output)| find(output).map(|it| (at, it)));
         let (at, it) =

@@ -1,6 +1,8 @@
 //! Each state, and the event that leaves it.
 
-use p2p_catchup::{CatchUp, CatchUpConfig, CatchUpConfigError, Input, Reply, Request};
+use std::time::Instant;
+
+use p2p_catchup::{CatchUp, CatchUpConfig, CatchUpConfigError, Input, Output, Reply, Request};
 use p2p_types::{HeadSyncStatus, Stall, UnixSeconds};
 
 use super::rig::Rig;
@@ -13,6 +15,31 @@ fn settings_that_do_not_go_together_make_no_machine() {
         CatchUp::new(config, 0).unwrap_err(),
         CatchUpConfigError::PageSize { limit: 256, actual: 257 }
     );
+}
+
+#[test]
+fn a_status_is_told_once_for_each_change() {
+    let (mut machine, now) = (CatchUp::new(config(), 1).unwrap(), Instant::now());
+    assert!(machine.poll_output().is_none());
+    for told in [HeadSyncStatus::WaitingForL2].map(Some).into_iter().chain([None, None]) {
+        machine.handle(now, Input::Tick);
+        let status = machine.poll_output().map(|output| match output {
+            Output::Status(status) => status,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(status, told);
+        assert!(machine.poll_output().is_none());
+    }
+}
+
+#[test]
+fn a_peer_that_is_up_already_is_not_asked_again() {
+    let mut rig = Rig::live(5, &[peer(1)]);
+    rig.peer_up(peer(1));
+    rig.expect_quiet();
+    rig.peer_up(peer(2));
+    assert_eq!(rig.expect_head().to, peer(2));
+    rig.expect_quiet();
 }
 
 #[test]
@@ -284,7 +311,9 @@ fn the_status_says_how_fast_it_goes() {
         other => panic!("{other}"),
     };
     assert_eq!(speed(&rig), 4);
-    rig.advance(11 * SECOND);
+    rig.advance(5 * SECOND);
+    assert_eq!(speed(&rig), 4, "over the time until the head moved last");
+    rig.advance(6 * SECOND);
     assert_eq!(speed(&rig), 0);
 }
 

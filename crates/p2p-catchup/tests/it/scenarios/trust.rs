@@ -20,13 +20,6 @@ fn deliver(rig: &mut Rig, chain: &[Authenticated], ask: Ask) {
     rig.reply(ask, Reply::Page(page));
 }
 
-fn target(rig: &Rig) -> u64 {
-    match rig.status() {
-        HeadSyncStatus::Syncing { target, .. } | HeadSyncStatus::Stalled { target, .. } => target,
-        other => panic!("{other}"),
-    }
-}
-
 fn page_asks(rig: &Rig) -> Vec<Ask> {
     rig.asks().into_iter().filter(|ask| matches!(ask.request, Request::Page { .. })).collect()
 }
@@ -56,7 +49,7 @@ fn a_peer_that_loses_pages_stays_trusted_while_it_delivers() {
             let ask = rig.expect_page(ask.range().0..);
             rig.fail(ask);
         }
-        assert_eq!(target(&rig), 40, "after {next}");
+        assert_eq!(rig.target(), 40, "after {next}");
     }
     rig.expect_no_reports();
 }
@@ -75,7 +68,7 @@ fn a_peer_that_delivers_the_winning_fork_stays_trusted() {
     deliver(&mut rig, &other, ask);
     let (id, _, page) = rig.expect_import();
     rig.imported(id, Some(head_of(page.last().unwrap())), ImportVerdict::Linked);
-    assert_eq!(target(&rig), 20);
+    assert_eq!(rig.target(), 20);
     // It is asked on at once. The page from before is still on its way.
     rig.expect_page(17..);
     rig.expect_page(16..);
@@ -98,7 +91,7 @@ fn a_fork_that_wins_with_its_last_page_is_followed_to_its_end() {
     deliver(&mut rig, &other, ask);
     let (id, ..) = rig.expect_import();
     rig.imported(id, head(12), ImportVerdict::Linked);
-    assert_eq!(target(&rig), 16);
+    assert_eq!(rig.target(), 16);
     let ask = rig.expect_page(15..);
     deliver(&mut rig, &other, ask);
     let (id, ..) = rig.expect_import();
@@ -192,7 +185,7 @@ fn repeated_heads_one_too_high_do_not_count() {
     rig.advance(12 * SECOND);
     rig.all_claim(27);
     rig.expect_syncing();
-    assert_eq!(target(&rig), 27);
+    assert_eq!(rig.target(), 27);
 }
 
 #[test]
@@ -251,7 +244,7 @@ fn a_deferred_page_costs_its_peer_nothing() {
         }
         // It is our own failure: not that nobody delivers.
         rig.expect_syncing();
-        assert_eq!(target(&rig), 4);
+        assert_eq!(rig.target(), 4);
         rig.advance(SECOND / 4);
         rig.all_claim(4);
     }
@@ -300,7 +293,7 @@ fn a_search_whose_page_is_deferred_costs_its_peer_nothing() {
         deliver(&mut rig, &other, ask);
         let (id, ..) = rig.expect_import();
         rig.imported(id, head(12), ImportVerdict::Deferred);
-        assert_eq!(target(&rig), 16);
+        assert_eq!(rig.target(), 16);
     }
     rig.expect_no_reports();
 }
@@ -319,7 +312,7 @@ fn unusable_blocks_start_no_ancestor_search() {
         rig.imported(id, head(12), ImportVerdict::Unusable { index: 0 });
         rig.expect_no_page();
     }
-    assert_eq!(target(&rig), 12, "its word counts no more");
+    assert_eq!(rig.target(), 12, "its word counts no more");
     rig.expect_no_reports();
 }
 
@@ -334,7 +327,7 @@ fn our_own_failures_cost_no_peer_anything() {
         // As does a reply of another kind, which is our mix-up.
         rig.reply(ask, if n % 2 == 0 { Reply::Failed(Failure::Local) } else { Reply::TxListNotFound });
         rig.expect_no_page();
-        assert_eq!(target(&rig), 4);
+        assert_eq!(rig.target(), 4);
     }
     assert!(rig.now - begun >= 4 * SECOND, "{:?}", rig.now - begun);
     rig.want(1, false);
@@ -374,7 +367,7 @@ fn waiting_for_another_search_costs_a_peer_nothing() {
     // A walk that takes long makes way.
     let walk = rig.wait_page(12.., 16);
     assert_ne!(walk.to, first.to);
-    assert_eq!(target(&rig), 16);
+    assert_eq!(rig.target(), 16);
 }
 
 #[test]
@@ -436,7 +429,7 @@ fn lost_pages_are_forgiven_with_time() {
     rig.advance(13 * SECOND);
     claims(&mut rig, 8);
     rig.expect_syncing();
-    assert_eq!(target(&rig), 8);
+    assert_eq!(rig.target(), 8);
 }
 
 #[test]
@@ -604,7 +597,7 @@ fn a_search_steps_over_an_unusable_height() {
     let ask = rig.expect_page(11..);
     rig.reply(ask, Reply::Page(other[12..14].to_vec()));
     rig.expect_page(9..);
-    assert_eq!(target(&rig), 16);
+    assert_eq!(rig.target(), 16);
     rig.expect_no_reports();
 }
 

@@ -261,3 +261,17 @@ fn a_peer_that_takes_more_is_asked_more() {
     rig.input(Input::RateLimit { peer: peer(1), limit: rate_limit });
     assert_eq!(rig.asks().len(), 5);
 }
+
+#[test]
+fn a_list_is_requested_from_a_peer_that_claims_its_block() {
+    for claims in [[20, 19], [19, 20]] {
+        let mut rig = Rig::at(20);
+        (1..=2).for_each(|n| rig.peer_up(peer(n)));
+        for _ in 0..2 {
+            let ask = rig.expect_head();
+            rig.claim(ask, claims[usize::from(ask.to == peer(2))]);
+        }
+        rig.want(20, false);
+        assert_eq!(rig.expect_txlist(20).to, peer(if claims[0] == 20 { 1 } else { 2 }));
+    }
+}

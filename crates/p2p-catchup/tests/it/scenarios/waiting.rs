@@ -434,3 +434,31 @@ fn about_a_missing_sibling_heads_are_asked_once() {
     rig.advance(3 * SECOND);
     assert_eq!(head_asks(&rig), 0);
 }
+
+#[test]
+fn a_head_that_moves_ends_the_pause_after_rounds_that_brought_nothing() {
+    let mut rig = Rig::live(10, &[peer(1)]);
+    rig.input(Input::NotStored { block: 15 });
+    let (mut rounds, mut quiet) = (0, 0);
+    while quiet < 8 {
+        rig.advance(SECOND / 4);
+        quiet = if head_asks(&rig) > 0 { 0 } else { quiet + 1 };
+        rounds += head_asks(&rig);
+        rig.all_claim(10);
+    }
+    assert!(rounds > 2, "{rounds}");
+    rig.input(Input::Applied { head: head(11) });
+    assert_eq!(head_asks(&rig), 1);
+}
+
+#[test]
+fn a_search_waits_until_a_peer_has_told_its_head() {
+    let mut rig = Rig::at(10);
+    rig.peer_up(peer(1));
+    let ask = rig.expect_head();
+    rig.waits(8, invented(1));
+    rig.advance(SECOND);
+    rig.expect_no_page();
+    rig.claim(ask, 10);
+    rig.expect_page(7..);
+}
