@@ -45,6 +45,9 @@ const CHECKED: u64 = 300;
 const KNOWN: NonZeroUsize = NonZeroUsize::new(20).unwrap();
 const KNOWN_PER_SUBNET: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 
+/// Peers that it dials of four subnets.
+const DIALLED: usize = 8;
+
 /// How often a case is measured whose figures are above the bound only for the machine's sake: what else runs on it lengthens
 /// some messages, under attack or in quiet.
 const ATTEMPTS: u32 = 3;
@@ -269,7 +272,8 @@ fn looks_for(place: &Place, config: &mut NetworkConfig) {
     config.bootnodes.extend(place.named().to_string().parse().ok());
 }
 
-/// A newcomer joins when half of the honest traffic has gone: at this place, where it has to be found, or by itself.
+/// A newcomer joins when half of the honest traffic has gone: by itself; or, where it has to be found, at this place, once
+/// adversaries have what they can get of the peers that a node dials.
 async fn joins_in_the_middle(
     known: NetworkHandle,
     place: Option<Place>,
@@ -278,6 +282,12 @@ async fn joins_in_the_middle(
     tokio::time::sleep(Duration::from_secs(extent.seconds.into()) / 2).await;
     Ok(match place {
         Some(place) => {
+            let start = Instant::now();
+            while known.peers().await?.iter().filter(|peer| !peer.inbound).count() < DIALLED
+                && start.elapsed() < PATIENCE
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
             let (newcomer, took) = place.is_found(known.local_peer_id()).await?;
             (Some(newcomer), took)
         }
