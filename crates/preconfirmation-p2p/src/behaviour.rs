@@ -19,6 +19,7 @@ use crate::{
     gossip::{self, Topics},
     half_open::HalfOpen,
     transport,
+    twins::OwnKey,
     unread::Connections,
 };
 
@@ -64,6 +65,7 @@ pub(crate) fn swarm(
     topics: &Topics,
     connected: &Connections,
     half_open: &HalfOpen,
+    own_key: &OwnKey,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let connections = config.connections;
     let behaviour = Behaviour {
@@ -90,7 +92,7 @@ pub(crate) fn swarm(
         .with_idle_connection_timeout(connections.idle_timeout)
         .with_max_negotiating_inbound_streams(MAX_NEGOTIATING_STREAMS);
     let local = config.identity.public().to_peer_id();
-    let transport = transport::build(config, connected, half_open)?;
+    let transport = transport::build(config, connected, half_open, own_key)?;
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
     // Where only discovery is reached, nobody dials.
     for address in config.advertise.iter().filter(|address| record::udp_port(address).is_none()) {

@@ -13,19 +13,25 @@ use crate::{
     error::NetworkError,
     half_open::{Guarded, HalfOpen},
     names::{Names, Sockets},
+    twins::OwnKey,
     unread::Connections,
 };
 
 /// From the first packet to an authenticated connection.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// How long a QUIC connection with our own key stays open for its listener to learn that, who closes it.
+#[cfg(feature = "quic")]
+const OWN_KEY_TOLD: Duration = Duration::from_secs(2);
+
 /// Every transport that a node speaks, with its connections watched.
 pub(crate) fn build(
     config: &NetworkConfig,
     connections: &Connections,
     half_open: &HalfOpen,
+    own_key: &OwnKey,
 ) -> Result<Sockets, NetworkError> {
-    let guarded = Guarded::new(sockets(config, connections, half_open)?, half_open.clone());
+    let guarded = Guarded::new(sockets(config, connections, half_open, own_key)?, half_open.clone());
     Ok(Names::new(guarded.boxed()).boxed())
 }
 
@@ -33,6 +39,7 @@ fn sockets(
     config: &NetworkConfig,
     connections: &Connections,
     half_open: &HalfOpen,
+    own_key: &OwnKey,
 ) -> Result<Sockets, NetworkError> {
     let identity = &config.identity;
     let noise = noise::Config::new(identity).map_err(|error| NetworkError::Stack(error.into()))?;
@@ -40,6 +47,7 @@ fn sockets(
     let turns = Turns::new(config.connections.handshake_interval);
     let first_bytes = config.connections.first_bytes;
     let half_open = half_open.clone();
+    let own_over_tcp = own_key.clone();
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
         .and_then(move |socket, endpoint| {
             let inbound = endpoint.is_listener().then(|| (turns.clone(), half_open.clone()));
@@ -55,22 +63,41 @@ fn sockets(
         })
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
-        .multiplex(yamux::Config::default())
+        .multiplex_ext(move |peer, endpoint| {
+            own_over_tcp.authenticated(*peer, endpoint);
+            yamux::Config::default()
+        })
         .timeout(HANDSHAKE)
         .map(move |(peer, muxer), _| (peer, over_tcp.watch(peer, muxer)));
     #[cfg(feature = "quic")]
-    let tcp = quic(identity, connections).or_transport(tcp).map(|either, _| either.into_inner());
+    let tcp = quic(identity, connections, own_key).or_transport(tcp).map(|either, _| either.into_inner());
     Ok(tcp.boxed())
 }
 
 #[cfg(feature = "quic")]
-fn quic(identity: &libp2p::identity::Keypair, connections: &Connections) -> Sockets {
-    use libp2p::quic::{Config, tokio::Transport};
+fn quic(identity: &libp2p::identity::Keypair, connections: &Connections, own_key: &OwnKey) -> Sockets {
+    use libp2p::{
+        core::muxing::StreamMuxerExt as _,
+        quic::{Config, tokio::Transport},
+    };
 
-    let connections = connections.clone();
+    let (connections, own_key) = (connections.clone(), own_key.clone());
     let mut config = Config::new(identity);
     config.handshake_timeout = HANDSHAKE;
-    Transport::new(config).map(move |(peer, muxer), _| (peer, connections.watch(peer, muxer))).boxed()
+    Transport::new(config)
+        .and_then(move |(peer, mut muxer), endpoint| {
+            let waits = own_key.authenticated(peer, &endpoint) && endpoint.is_dialer();
+            async move {
+                if waits {
+                    // The swarm closes it, and then what its listener has to learn our key from is not sent again if it was lost.
+                    drop(
+                        timeout(OWN_KEY_TOLD, std::future::poll_fn(|cx| muxer.poll_inbound_unpin(cx))).await,
+                    );
+                }
+                Ok::<_, io::Error>((peer, connections.watch(peer, muxer)))
+            }
+        })
+        .boxed()
 }
 
 /// Spreads inbound handshakes over time: each costs more than any message, and strangers decide how many come

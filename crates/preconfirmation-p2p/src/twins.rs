@@ -1,6 +1,14 @@
 //! Signs that a second node uses this node's key. No clock: every call says what time it is.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use libp2p::{PeerId, core::ConnectedPoint};
 
 /// Both ends of a connection to oneself are seen within this time, or only one of them ever is.
 const SETTLED: Duration = Duration::from_secs(5);
@@ -49,6 +57,32 @@ impl DuplicateSign {
     }
 }
 
+/// Counts the connections whose other end has proved that it has this node's own key. The transport says so once a peer
+/// is authenticated: the dialler closes such a connection at once, so that its listener may never have one to tell the
+/// swarm of.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnKey {
+    local: PeerId,
+    inbound: Arc<AtomicU32>,
+    outbound: Arc<AtomicU32>,
+}
+
+impl OwnKey {
+    pub(crate) fn new(local: PeerId) -> Self {
+        Self { local, inbound: Arc::default(), outbound: Arc::default() }
+    }
+
+    /// A peer is authenticated. Whether it has our own key.
+    pub(crate) fn authenticated(&self, peer: PeerId, endpoint: &ConnectedPoint) -> bool {
+        let is_own = peer == self.local;
+        if is_own {
+            let end = if endpoint.is_listener() { &self.inbound } else { &self.outbound };
+            end.fetch_add(1, Ordering::Relaxed);
+        }
+        is_own
+    }
+}
+
 /// Watches for twins. A node that dials itself sees its own key at both ends, the inbound one and the outbound one;
 /// one that sees a single end has met a twin.
 #[derive(Debug)]
@@ -56,6 +90,7 @@ pub(crate) struct Twins {
     started: Instant,
     /// The same in nanoseconds since the epoch.
     numbered_from: u64,
+    own_key: OwnKey,
     dialled: Ends,
     answered: Ends,
     told: Option<Instant>,
@@ -69,17 +104,19 @@ struct Ends {
 }
 
 impl Ends {
-    fn add(&mut self, now: Instant) {
-        self.count = self.count.saturating_add(1);
-        self.last = Some(now);
+    fn add(&mut self, count: u32, now: Instant) {
+        if count > 0 {
+            self.count = self.count.saturating_add(count);
+            self.last = Some(now);
+        }
     }
 }
 
 impl Twins {
     /// This run begins: `nanos` is the time since the epoch, read just before gossip is made.
-    pub(crate) fn new(started: Instant, nanos: u64) -> Self {
+    pub(crate) fn new(started: Instant, nanos: u64, own_key: OwnKey) -> Self {
         let (dialled, answered) = (Ends::default(), Ends::default());
-        Self { started, numbered_from: nanos, dialled, answered, told: None }
+        Self { started, numbered_from: nanos, own_key, dialled, answered, told: None }
     }
 
     /// A message under our name with this number has come from elsewhere. Whether this run cannot have published it;
@@ -92,18 +129,10 @@ impl Twins {
         })
     }
 
-    /// Our own key has dialled this node.
-    pub(crate) fn inbound(&mut self, now: Instant) {
-        self.dialled.add(now);
-    }
-
-    /// Our own key has answered where this node dialled.
-    pub(crate) fn outbound(&mut self, now: Instant) {
-        self.answered.add(now);
-    }
-
-    /// What is certain by now: ends without a match.
+    /// What is certain by now: ends without a match. Called every second.
     pub(crate) fn settle(&mut self, now: Instant) -> Option<DuplicateSign> {
+        self.dialled.add(self.own_key.inbound.swap(0, Ordering::Relaxed), now);
+        self.answered.add(self.own_key.outbound.swap(0, Ordering::Relaxed), now);
         let last = self.dialled.last.max(self.answered.last)?;
         if now.saturating_duration_since(last) < SETTLED {
             return None;
@@ -128,10 +157,28 @@ impl Twins {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::{Multiaddr, core::Endpoint, core::transport::PortUse};
+
     use super::*;
 
     fn twins() -> Twins {
-        Twins::new(Instant::now(), 1_000_000_000_000)
+        Twins::new(Instant::now(), 1_000_000_000_000, OwnKey::new(PeerId::random()))
+    }
+
+    fn inbound() -> ConnectedPoint {
+        ConnectedPoint::Listener { local_addr: Multiaddr::empty(), send_back_addr: Multiaddr::empty() }
+    }
+
+    fn outbound() -> ConnectedPoint {
+        let (role_override, port_use) = (Endpoint::Dialer, PortUse::New);
+        ConnectedPoint::Dialer { address: Multiaddr::empty(), role_override, port_use }
+    }
+
+    impl Twins {
+        /// Our own key is at the other end.
+        fn meets(&self, endpoint: &ConnectedPoint) {
+            assert!(self.own_key.authenticated(self.own_key.local, endpoint));
+        }
     }
 
     #[test]
@@ -148,21 +195,32 @@ mod tests {
     #[test]
     fn who_dials_itself_has_no_twin() {
         let (mut twins, start) = (twins(), Instant::now());
-        twins.outbound(start);
-        twins.inbound(start);
+        twins.meets(&outbound());
+        assert_eq!(twins.settle(start), None);
+        twins.meets(&inbound());
         assert_eq!(twins.settle(start + SETTLED), None);
         assert_eq!(twins.settle(start + SETTLED * 2), None);
+        assert_eq!(twins.settle(start + SETTLED * 3), None);
     }
 
     #[test]
     fn one_end_alone_is_a_twin_once_the_other_cannot_come_any_more() {
         let (mut twins, start) = (twins(), Instant::now());
-        twins.inbound(start);
-        assert_eq!(twins.settle(start + SETTLED - Duration::from_nanos(1)), None);
-        assert_eq!(twins.settle(start + SETTLED), Some(DuplicateSign::Dialled));
-        assert_eq!(twins.settle(start + SETTLED * 2), None);
-        twins.outbound(start);
-        assert_eq!(twins.settle(start + SETTLED), Some(DuplicateSign::Answered));
+        for (endpoint, sign) in [(inbound(), DuplicateSign::Dialled), (outbound(), DuplicateSign::Answered)] {
+            twins.meets(&endpoint);
+            assert_eq!(twins.settle(start), None);
+            assert_eq!(twins.settle(start + SETTLED - Duration::from_nanos(1)), None);
+            assert_eq!(twins.settle(start + SETTLED), Some(sign));
+            assert_eq!(twins.settle(start + SETTLED * 2), None);
+        }
+    }
+
+    #[test]
+    fn peers_with_keys_of_their_own_are_no_twins() {
+        let (mut twins, start) = (twins(), Instant::now());
+        assert!(!twins.own_key.authenticated(PeerId::random(), &inbound()));
+        assert_eq!(twins.settle(start), None);
+        assert_eq!(twins.settle(start + SETTLED), None);
     }
 
     #[test]

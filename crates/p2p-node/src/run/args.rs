@@ -72,6 +72,12 @@ pub(crate) struct RunArgs {
     #[arg(long = "p2p.listen.tcp", value_name = "PORT", default_value_t = 9222)]
     pub(super) listen_tcp: u16,
 
+    /// UDP port to listen on by QUIC, beside TCP and another than that of discovery; 0 takes a free one
+    ///
+    /// Where --p2p.advertise.ip says that others reach this node elsewhere, they reach this port there.
+    #[arg(long = "p2p.listen.quic", value_name = "PORT")]
+    pub(super) listen_quic: Option<u16>,
+
     /// IP address at which others reach this node, where it is another than it listens on; one of each IP version
     ///
     /// Goes into the node's record (ENR) and is all that peers are told of. Needed behind a router, in a container, and

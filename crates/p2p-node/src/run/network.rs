@@ -24,6 +24,7 @@ const DISCOVERY: u16 = 9222;
 pub(super) fn configure(config: &mut NetworkConfig, args: &RunArgs) -> Result<(), RunError> {
     let ips = listen_ips(args);
     config.listen = ips.iter().filter_map(|ip| address(*ip, "tcp", args.listen_tcp)).collect();
+    config.listen.extend(ips.iter().filter_map(|ip| quic(*ip, args.listen_quic?)));
     config.static_peers = flat(&args.static_peers).into_iter().map(|peer| peer.0).collect();
     config.bootnodes = flat(&args.bootnodes);
     config.data_dir = args.datadir.as_ref().map(|path| path.join(NETWORK));
@@ -72,6 +73,7 @@ fn advertised(args: &RunArgs) -> Result<Vec<Multiaddr>, RunError> {
         }
         let tcp = args.advertise_tcp.or((args.listen_tcp != 0).then_some(args.listen_tcp));
         addresses.extend(address(ip, "tcp", tcp.ok_or(RunError::AdvertisedPort { ip })?));
+        addresses.extend(args.listen_quic.filter(|port| *port != 0).and_then(|port| quic(ip, port)));
         addresses.extend(args.advertise_udp.and_then(|port| address(ip, "udp", port)));
     }
     Ok(addresses)
@@ -81,6 +83,10 @@ fn advertised(args: &RunArgs) -> Result<Vec<Multiaddr>, RunError> {
 fn address(ip: IpAddr, protocol: &str, port: u16) -> Option<Multiaddr> {
     let family = if ip.is_ipv4() { "ip4" } else { "ip6" };
     format!("/{family}/{ip}/{protocol}/{port}").parse().ok()
+}
+
+fn quic(ip: IpAddr, port: u16) -> Option<Multiaddr> {
+    format!("{}/quic-v1", address(ip, "udp", port)?).parse().ok()
 }
 
 /// Why the network cannot start, in the words of the options.
@@ -93,9 +99,12 @@ pub(super) fn failed(error: P2pClientError, args: &RunArgs, key: &'static str) -
     match &**source {
         NetworkError::Listen { address, source } => {
             let source = same(source);
+            let quic = args.listen_quic.filter(|_| address.protocol_stack().any(|part| part == "quic-v1"));
             let (option, value) = match source.kind() {
                 io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => {
-                    ("--p2p.listen.tcp", format!("{} ({address})", args.listen_tcp))
+                    let port = quic.unwrap_or(args.listen_tcp);
+                    let option = if quic.is_some() { "--p2p.listen.quic" } else { "--p2p.listen.tcp" };
+                    (option, format!("{port} ({address})"))
                 }
                 _ => ("--p2p.listen.ip", address.to_string()),
             };
@@ -113,8 +122,10 @@ pub(super) fn failed(error: P2pClientError, args: &RunArgs, key: &'static str) -
     }
 }
 
-/// The same error of the system, which cannot be cloned.
+/// The same error of the system, which cannot be cloned, and which QUIC's transport only passes on as text.
 fn same(error: &io::Error) -> io::Error {
-    let other = || io::Error::new(error.kind(), error.to_string());
-    error.raw_os_error().map_or_else(other, io::Error::from_raw_os_error)
+    let text = error.to_string();
+    let told = text.rsplit_once("(os error ").and_then(|(_, code)| code.strip_suffix(')')?.parse().ok());
+    let code = error.raw_os_error().or(told);
+    code.map_or_else(|| io::Error::new(error.kind(), text), io::Error::from_raw_os_error)
 }

@@ -7,6 +7,10 @@ use std::{
     process::Stdio,
 };
 
+use preconfirmation_p2p::Keypair;
+
+#[cfg(target_os = "linux")]
+use crate::rig::expect_without_rights;
 use crate::rig::{CHAIN, LOOPBACK, NODE, Node, expect};
 
 /// A record (ENR) of a node that listens everywhere is of use where its operator says where it is.
@@ -107,6 +111,28 @@ fn lists_of_peers_take_commas_and_nothing() {
     expect(2, &rate, &["--p2p.rate-limit <PEER=N/S>", "`12D3=1`", "N requests in S seconds"]);
 }
 
+/// One list of static peers for all nodes of an operator, of which one has a new key.
+#[test]
+fn a_static_peer_that_is_the_node_itself_or_has_another_key_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    let key = ["--p2p.priv.path", path.to_str().unwrap()];
+    let mut node = Node::run(&key);
+    let own = node.started()["peer"].as_str().unwrap().to_owned();
+    node.stop();
+
+    let mut peer = Node::run(&[]);
+    let address = peer.started()["listen"][0].as_str().unwrap().to_owned();
+    let (at, found) = address.split_once("/p2p/").unwrap();
+    let before = Keypair::generate_ed25519().public().to_peer_id().to_string();
+    let list = format!("/ip4/127.0.0.1/tcp/1/p2p/{own},{at}/p2p/{before}");
+    let node = Node::run(&[&key[..], &["--p2p.static", &list]].concat());
+    node.logs(&["WARN", "this node itself", &own]);
+    node.logs(&["WARN", "another key", &before, found]);
+    node.stop();
+    peer.stop();
+}
+
 #[test]
 fn an_address_that_cannot_be_bound_names_option_value_reason_and_remedy() {
     let chain = [&CHAIN[..], &["--p2p.listen.ip", "127.0.0.1"]].concat();
@@ -122,9 +148,18 @@ fn an_address_that_cannot_be_bound_names_option_value_reason_and_remedy() {
 
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = udp.local_addr().unwrap().port().to_string();
-    let option = format!("--p2p.listen.udp {port}");
-    let options = ["--p2p.listen.tcp", "0", "--p2p.listen.udp", &port];
-    expect(1, &[&chain[..], &options].concat(), &[&[option.as_str()], &in_use[..]].concat());
+    for listen in ["--p2p.listen.udp", "--p2p.listen.quic"] {
+        let option = format!("{listen} {port}");
+        let options = ["--p2p.listen.tcp", "0", listen, &port];
+        expect(1, &[&chain[..], &options].concat(), &[&[option.as_str()], &in_use[..]].concat());
+    }
+
+    #[cfg(target_os = "linux")]
+    expect_without_rights(
+        1,
+        &[&chain[..], &["--p2p.listen.tcp", "80"]].concat(),
+        &["--p2p.listen.tcp 80", "Permission denied (os error 13)", "a port from 1024 on"],
+    );
 
     let elsewhere = [&CHAIN[..], &["--p2p.listen.ip", "192.0.2.1", "--p2p.listen.tcp", "0"]].concat();
     expect(

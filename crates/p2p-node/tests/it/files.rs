@@ -8,6 +8,8 @@ use std::{
     thread,
 };
 
+#[cfg(target_os = "linux")]
+use crate::rig::expect_without_rights;
 use crate::rig::{CHAIN, LOOPBACK, NODE, Node, ZERO, expect, fifo};
 
 /// A key, and the peer that it makes.
@@ -70,6 +72,23 @@ fn a_file_that_cannot_be_read_says_why_and_what_to_do() {
     );
     let key = [&CHAIN[..], &LOOPBACK, &["--p2p.priv.path", path]].concat();
     expect(1, &key, &["--p2p.priv.path", path, "is a directory"]);
+    #[cfg(target_os = "linux")]
+    {
+        let secret = folder.path().join("secret");
+        fs::write(&secret, KEY).unwrap();
+        // Without rights over the host not even its owner reads it.
+        fs::set_permissions(&secret, Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        let secret = secret.to_str().unwrap();
+        let key = [&CHAIN[..], &LOOPBACK, &["--p2p.priv.path", secret]].concat();
+        expect_without_rights(1, &key, &["--p2p.priv.path", secret, "Permission denied"]);
+        let schedule = format!("file:{secret}");
+        expect_without_rights(
+            1,
+            &options(&schedule),
+            &["--lookahead", "Permission denied", "let this user read it"],
+        );
+    }
     let publish = [&CHAIN[..], &LOOPBACK, &["--forget-on-restart", "--publish", "/no/such"]].concat();
     expect(1, &publish, &["--publish /no/such", "No such file", "check the path"]);
     let file = folder.path().join("file");

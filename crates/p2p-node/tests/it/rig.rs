@@ -115,9 +115,9 @@ impl Node {
         assert!(kill.success());
     }
 
-    /// Its end, which comes in time.
+    /// Its end; one that does not come in time is no success.
     pub(crate) fn ended(&mut self) -> ExitStatus {
-        within("the node's end", || self.child.try_wait().unwrap())
+        self.child.wait().unwrap()
     }
 
     /// Told to stop, it ends well.
@@ -148,8 +148,8 @@ pub(crate) fn within<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Exit code and stderr of a node that cannot start.
-fn refused(options: &[&str]) -> (Option<i32>, String) {
-    let mut command = Command::new(NODE);
+fn refused(program: &str, options: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(program);
     let command = command.args(options).env_remove("RUST_LOG").stdin(Stdio::null());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     watch(&child);
@@ -159,7 +159,21 @@ fn refused(options: &[&str]) -> (Option<i32>, String) {
 
 /// A node that cannot start says these words on its last line, and nothing of a panic.
 pub(crate) fn expect(code: i32, options: &[&str], words: &[&str]) {
-    let (actual, said) = refused(options);
+    fails(code, NODE, options, words);
+}
+
+/// As [`expect`], as a user without rights over the host, whoever runs this. Where the system has no such user to offer, there
+/// is nothing to see.
+#[cfg(target_os = "linux")]
+pub(crate) fn expect_without_rights(code: i32, options: &[&str], words: &[&str]) {
+    let as_nobody = Command::new("unshare").args(["--user", "true"]).status();
+    if as_nobody.is_ok_and(|status| status.success()) {
+        fails(code, "unshare", &[&["--user", NODE], options].concat(), words);
+    }
+}
+
+fn fails(code: i32, program: &str, options: &[&str], words: &[&str]) {
+    let (actual, said) = refused(program, options);
     assert_eq!(actual, Some(code), "{options:?}: {said}");
     for word in words {
         assert!(said.contains(word), "{options:?}: {word:?} is not in: {said}");

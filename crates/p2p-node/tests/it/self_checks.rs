@@ -1,17 +1,17 @@
 //! What a node notices about itself: its clock, its schedule, its key.
 
-use std::{fs, num::NonZeroU64, process::Stdio, sync::Arc};
+use std::{fs, num::NonZeroU64, path::Path, process::Stdio, sync::Arc};
 
 use p2p_client::{Keypair, P2pClient, P2pClientConfig, PublishOutcome, Publishing};
 use p2p_types::{
     Address, B256, Base, PreconfCommitment, Preconfirmation, SigningDomain, SigningKey, U256, UnixSeconds,
 };
 use p2p_validation::{OpenSchedule, ValidationConfig};
-use preconfirmation_p2p::{Network, NetworkConfig};
+use preconfirmation_p2p::{Network, NetworkConfig, NetworkHandle};
 use preconfirmation_types::{Container as _, Topic, keccak256};
 use serde_json::{Value, json};
 
-use crate::rig::{LOOPBACK, NODE, Node, ZERO, get, get_json, now};
+use crate::rig::{LOOPBACK, NODE, Node, ZERO, get, get_json, now, within};
 
 /// A preconfer whose clock is a minute ahead of the node's, which is the same as a node's that is a minute behind.
 #[tokio::test]
@@ -57,12 +57,9 @@ async fn a_clock_that_disagrees_with_preconfers_is_told_of() {
     node.stop();
 }
 
-/// A node whose schedule elects somebody else than all that sign.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_node_that_expects_other_signers_than_all_peers_suspects_itself() {
-    let folder = tempfile::tempdir().unwrap();
-    let schedule = folder.path().join("schedule.json");
-    let (start, end) = (now() - 60, now() + 3600);
+/// A node whose schedule has one slot, of nobody who signs here.
+fn with_slot(folder: &Path, start: u64, end: u64) -> (Node, Value) {
+    let schedule = folder.join("schedule.json");
     let elected = "0x00000000000000000000000000000000000000e1";
     fs::write(&schedule, json!([{ "signer": elected, "start": start, "end": end }]).to_string()).unwrap();
     let lookahead = format!("file:{}", schedule.display());
@@ -70,8 +67,11 @@ async fn a_node_that_expects_other_signers_than_all_peers_suspects_itself() {
     let addresses = ["--status.addr", "127.0.0.1:0", "--metrics.addr", "127.0.0.1:0"];
     let mut node = Node::spawn(NODE, &[&options[..], &LOOPBACK, &addresses].concat(), Stdio::null());
     let started = node.started();
-    let status = || get_json(&started["status"], "/status").1;
-    assert_eq!(status()["suspects_itself"], false);
+    (node, started)
+}
+
+/// Three peers of a node, each of which has signed a block of now in a window that ends then, and sends it itself.
+async fn three_sign(started: &Value, window_end: u64) -> Vec<NetworkHandle> {
     let mut authors = Vec::new();
     for number in 1..=3 {
         let (author, _, service) =
@@ -81,8 +81,8 @@ async fn a_node_that_expects_other_signers_than_all_peers_suspects_itself() {
         let preconf = Preconfirmation {
             block_number: U256::from(11),
             timestamp: U256::from(now()),
-            submission_window_end: U256::from(end),
-            raw_tx_list_hash: keccak256([0]),
+            submission_window_end: U256::from(window_end),
+            raw_tx_list_hash: keccak256([number]),
             ..Default::default()
         };
         let commitment = PreconfCommitment { preconf, slasher_address: Address::ZERO };
@@ -91,6 +91,18 @@ async fn a_node_that_expects_other_signers_than_all_peers_suspects_itself() {
         let _published = author.publish(Topic::Commitments, signed.to_ssz().into()).await.unwrap();
         authors.push(author);
     }
+    authors
+}
+
+/// A node whose schedule elects somebody else than all that sign.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_node_that_expects_other_signers_than_all_peers_suspects_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let end = now() + 3600;
+    let (node, started) = with_slot(folder.path(), now() - 60, end);
+    let status = || get_json(&started["status"], "/status").1;
+    assert_eq!(status()["suspects_itself"], false);
+    let _authors = three_sign(&started, end).await;
     node.logs(&["ERROR", "lookahead", "clock", "slasher"]);
     assert_eq!(status()["suspects_itself"], true);
     let metrics = get(&started["metrics"], "/metrics").unwrap().1;
@@ -98,29 +110,60 @@ async fn a_node_that_expects_other_signers_than_all_peers_suspects_itself() {
     node.stop();
 }
 
+/// What is signed for a time of which the schedule says nothing yet waits, and is nobody's fault.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn before_its_schedule_begins_a_node_charges_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, started) = with_slot(folder.path(), now() + 3600, now() + 7200);
+    let authors = three_sign(&started, now() + 60).await;
+    within("what waits for the schedule", || {
+        let metrics = get(&started["metrics"], "/metrics").unwrap().1;
+        metrics.contains("p2p_pending{kind=\"schedule\"} 3\n").then_some(())
+    });
+    let status = within("the scores of all", || {
+        let status = get_json(&started["status"], "/status").1;
+        (status["peers"].as_array().unwrap().len() == authors.len()).then_some(status)
+    });
+    assert_eq!(status["suspects_itself"], false, "{status}");
+    for peer in status["peers"].as_array().unwrap() {
+        assert_eq!(peer["application_score"], 0.0, "{status}");
+    }
+    node.stop();
+}
+
 /// An operator copies a data directory, key included, to a second machine.
 #[test]
-fn a_node_that_dials_its_own_key_elsewhere_says_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let key = folder.path().join("key");
-    let addresses = ["--status.addr", "127.0.0.1:0", "--metrics.addr", "127.0.0.1:0"];
-    let options = [&["--p2p.priv.path", key.to_str().unwrap()][..], &addresses].concat();
-    let mut first = Node::run(&options);
-    let first_started = first.started();
-    assert_eq!(get_json(&first_started["status"], "/status").1["duplicate_identity"], Value::Null);
-    let address = first_started["listen"][0].as_str().unwrap();
-    // A node does not dial its own name.
-    let unnamed = address.split("/p2p/").next().unwrap();
-    let mut second = Node::run(&[&options[..], &["--p2p.static", unnamed]].concat());
-    let second_started = second.started();
-    assert_eq!(first_started["peer"], second_started["peer"]);
-    // Over TCP the dialler knows the key first and hangs up; the other one may see no more than a broken handshake.
-    second.logs(&["ERROR", "another node uses the key", "answered"]);
-    let status = get_json(&second_started["status"], "/status").1;
-    assert_eq!(status["duplicate_identity"]["sign"], "answered", "{status}");
-    assert!(status["duplicate_identity"]["seconds_ago"].as_u64().unwrap() <= 60, "{status}");
-    let metrics = get(&second_started["metrics"], "/metrics").unwrap().1;
-    assert!(metrics.contains("p2p_identity_used_twice_total{sign=\"answered\"} 1"), "{metrics}");
-    first.stop();
-    second.stop();
+fn nodes_with_one_key_of_which_one_dials_the_other_both_say_so() {
+    // By the name that is its own, and by an address alone.
+    for (transport, named, more) in
+        [("/tcp/", true, &[][..]), ("/quic-v1", false, &["--p2p.listen.quic", "0"])]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key");
+        let addresses = ["--status.addr", "127.0.0.1:0", "--metrics.addr", "127.0.0.1:0"];
+        let options = [&["--p2p.priv.path", key.to_str().unwrap()][..], &addresses, more].concat();
+        let mut first = Node::run(&options);
+        let first_started = first.started();
+        assert_eq!(get_json(&first_started["status"], "/status").1["duplicate_identity"], Value::Null);
+        let listen: Vec<_> =
+            first_started["listen"].as_array().unwrap().iter().map(|at| at.as_str().unwrap()).collect();
+        let address = listen.iter().find(|address| address.contains(transport)).unwrap();
+        let peer = if named { address } else { address.split("/p2p/").next().unwrap() };
+        let mut second = Node::run(&[&options[..], &["--p2p.static", peer]].concat());
+        let second_started = second.started();
+        assert_eq!(first_started["peer"], second_started["peer"]);
+        for (node, started, sign) in
+            [(&second, &second_started, "answered"), (&first, &first_started, "dialled")]
+        {
+            node.logs(&["ERROR", "another node uses the key", sign]);
+            let status = get_json(&started["status"], "/status").1;
+            assert_eq!(status["duplicate_identity"]["sign"], sign, "{status}");
+            assert!(status["duplicate_identity"]["seconds_ago"].as_u64().unwrap() <= 60, "{status}");
+            let metrics = get(&started["metrics"], "/metrics").unwrap().1;
+            let line = format!("p2p_identity_used_twice_total{{sign=\"{sign}\"}} 1");
+            assert!(metrics.contains(&line), "{metrics}");
+        }
+        first.stop();
+        second.stop();
+    }
 }

@@ -354,7 +354,7 @@ impl PeerBook {
 }
 
 /// An address without the peer that it may end in.
-fn bare(mut address: Multiaddr) -> Multiaddr {
+pub(crate) fn bare(mut address: Multiaddr) -> Multiaddr {
     if peer_of(&address).is_some() {
         address.pop();
     }

@@ -15,7 +15,7 @@ use super::NetworkService;
 use crate::{
     error::NetworkError,
     metrics,
-    peer_book::{Crowd, Source},
+    peer_book::{Crowd, Source, bare},
     redial::{Target, peer_of},
 };
 
@@ -43,6 +43,13 @@ impl NetworkService {
             let (source, target) = (Source::Static, Some(target));
             self.start_dial(options, Dialling { source, peer: dial.peer, address, target, reply: None });
         }
+    }
+
+    /// Dials an address that is said to be this node's. If it is, both ends of the connection are seen here.
+    pub(super) fn dial_own_name(&mut self, address: Multiaddr) {
+        let options = DialOpts::unknown_peer_id().address(bare(address.clone())).build();
+        let source = Source::Static;
+        self.start_dial(options, Dialling { source, peer: None, address, target: None, reply: None });
     }
 
     /// Dials what the application asks for.
@@ -73,14 +80,9 @@ impl NetworkService {
         metrics::dialled(source, outcome(&error));
         tracing::debug!(?peer, %address, source = source.label(), %error, "dial failed");
         let now = Instant::now();
-        match &error {
-            DialError::LocalPeerId { .. } => {
-                self.keeping.twins.outbound(now);
-                self.met_ourselves(target, &address);
-            }
-            // The stack does not dial what this node listens on.
-            DialError::NoAddresses => self.met_ourselves(target, &address),
-            _ => {}
+        // The stack does not dial what this node listens on.
+        if matches!(error, DialError::LocalPeerId { .. } | DialError::NoAddresses) {
+            self.met_ourselves(target, &address);
         }
         if let (Some(_), DialError::WrongPeerId { obtained, address }) = (target, &error) {
             self.another_key(peer, *obtained, address);

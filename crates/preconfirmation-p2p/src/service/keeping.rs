@@ -21,13 +21,15 @@ use crate::{
     peer_book::{PeerBook, Source},
     rate_limiter::Start,
     redial::{Redial, peer_of},
-    twins::{DuplicateIdentity, DuplicateSign, Twins},
+    twins::{DuplicateIdentity, DuplicateSign, OwnKey, Twins},
     watermarks::{self, Standing},
 };
 
 /// What the service knows about finding and keeping peers.
 pub(super) struct Keeping {
     pub(super) redial: Redial,
+    /// Static addresses with this node's own name that have not been dialled.
+    own_name: Vec<Multiaddr>,
     pub(super) book: PeerBook,
     trusted: HashSet<PeerId>,
     /// Dials under way, at most `connections.max_pending` and as many as there are static peers.
@@ -89,14 +91,15 @@ impl Keeping {
         config: &NetworkConfig,
         shown: watch::Sender<Option<String>>,
         duplicate: watch::Sender<Option<DuplicateIdentity>>,
+        own_key: OwnKey,
         now: Instant,
     ) -> Result<Self, NetworkError> {
         let seed = config.effective_seed();
         let local = config.identity.public().to_peer_id();
-        let (own, others): (Vec<_>, Vec<_>) =
+        let (own_name, others): (Vec<_>, Vec<_>) =
             config.static_peers.iter().cloned().partition(|address| peer_of(address) == Some(local));
-        for address in own {
-            tracing::warn!(%address, "a static peer is this node itself: it is not dialled");
+        for address in &own_name {
+            tracing::warn!(%address, "a static peer is this node itself: it is dialled once, in case another node has its key");
         }
         let redial = Redial::new(&others, config.redial, seed, now);
         let mut book = PeerBook::new(config.peers, config.connections, seed);
@@ -134,10 +137,11 @@ impl Keeping {
         let prepared = Prepared::new(config, records)?;
         Ok(Self {
             redial,
+            own_name,
             book,
             trusted: config.trusted_peers.iter().copied().collect(),
             dialling: HashMap::new(),
-            twins: Twins::new(now, unix_nanos()),
+            twins: Twins::new(now, unix_nanos(), own_key),
             duplicate,
             other_keys: HashMap::new(),
             discovery: None,
@@ -364,6 +368,9 @@ impl NetworkService {
         }
         self.watch_discovery(now);
         self.prune(now);
+        for address in std::mem::take(&mut self.keeping.own_name) {
+            self.dial_own_name(address);
+        }
         self.dial_known(now);
         self.write_down(now);
     }

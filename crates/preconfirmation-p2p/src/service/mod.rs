@@ -19,7 +19,7 @@ use std::{
 use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm,
-    swarm::{ConnectionId, ListenError, SwarmEvent},
+    swarm::{ConnectionId, SwarmEvent},
 };
 use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, Topic};
 use tokio::{
@@ -45,6 +45,7 @@ use crate::{
     score::Scores,
     serving::WritePermit,
     suspicion::Suspicion,
+    twins::OwnKey,
     unread::{Connections, Unread},
     verdicts::Verdicts,
 };
@@ -82,8 +83,9 @@ impl Network {
         let topics = Topics::new(config.chain_id);
         let connections = Connections::default();
         let half_open = HalfOpen::new(config.connections);
-        let swarm = behaviour::swarm(&config, &topics, &connections, &half_open)?;
-        let local = *swarm.local_peer_id();
+        let local = config.identity.public().to_peer_id();
+        let own_key = OwnKey::new(local);
+        let swarm = behaviour::swarm(&config, &topics, &connections, &half_open, &own_key)?;
 
         let queues = config.queues;
         let (commands, commands_receiver) = mpsc::channel(queues.commands.get());
@@ -97,7 +99,7 @@ impl Network {
         let shutdown = Arc::new(Notify::new());
         let now = Instant::now();
         let (duplicate, duplicate_receiver) = watch::channel(None);
-        let keeping = Keeping::new(&config, record, duplicate, now)?;
+        let keeping = Keeping::new(&config, record, duplicate, own_key, now)?;
         let requests = Requests::new(&config, keeping.start, now)?;
 
         let mut tick = tokio::time::interval(TICK);
@@ -334,9 +336,6 @@ impl NetworkService {
                 self.dial_failed(connection_id, error);
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
-                if matches!(error, ListenError::LocalPeerId { .. }) {
-                    self.keeping.twins.inbound(Instant::now());
-                }
                 tracing::debug!(%error, "connection refused");
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
