@@ -2,6 +2,7 @@
 
 use preconfirmation_p2p::sim::SimNetwork;
 
+use super::relay::a_relay_of_twins_and_of_the_unelected_stops_nobody;
 use super::world::{Block, Node, Tcp, Voice, World};
 
 /// Plays a scenario in both worlds.
@@ -32,6 +33,7 @@ in_both_worlds! {
     a_late_joiner_catches_up_and_is_live
     who_was_away_gets_what_it_missed_and_follows_on
     of_two_blocks_the_one_built_on_wins_everywhere
+    a_relay_of_twins_and_of_the_unelected_stops_nobody
 }
 
 /// The last in the row hears of blocks only from the middle.

@@ -12,6 +12,7 @@
 mod both;
 mod faults;
 mod publishing;
+mod relay;
 mod settings;
 mod slow;
 mod world;

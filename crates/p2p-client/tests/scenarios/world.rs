@@ -90,6 +90,15 @@ impl Block {
         Self { signed, txlist }
     }
 
+    /// A handover instead of the block after `parent`.
+    pub(crate) fn handover(parent: Option<&Self>, signer: &SigningKey) -> Self {
+        let mut block = Self::with(parent, 0, parent.map_or(BASE.number, Self::number) + 1, signer);
+        let preconf = &mut block.signed.commitment.preconf;
+        (preconf.eop, preconf.raw_tx_list_hash) = (true, B256::ZERO);
+        let signed = block.signed.commitment.sign(signer, &DOMAIN);
+        Self { signed, txlist: Bytes::new() }
+    }
+
     /// So many blocks on top of each other.
     pub(crate) fn chain(length: usize) -> Vec<Self> {
         std::iter::successors(Some(Self::after(None, 0)), |last| Some(Self::after(Some(last), 0)))
