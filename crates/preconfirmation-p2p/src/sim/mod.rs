@@ -41,7 +41,8 @@
 //!   out when a frame is lost. The server's rate limits, which follow a clock of their own, are left out.
 //! - Scores are the application's and gossipsub's count of invalid deliveries, which a rejection adds to for everybody
 //!   who has brought the message; what gossipsub grants is left out. Thresholds, bans and their end are those of the
-//!   configuration. Topics are the two that there are: what is on others is tried over sockets only.
+//!   configuration. Topics are the two that there are: what is on others is tried over sockets only, and so are the limits of
+//!   connections.
 //! - A frame is lost where a real connection would be slow or gossip would fail; no connection closes for it.
 
 mod node;

@@ -189,6 +189,41 @@ async fn five_nodes_that_know_one_bootnode_find_each_other_and_leave_another_cha
     stop(foreign).await;
 }
 
+/// Forty hosts send as many packets together as a node takes in all, and none of them more than it may.
+#[tokio::test]
+async fn packets_of_many_hosts_keep_nobody_from_being_found() {
+    let limited = |host: u8| {
+        let mut config = seeker(CHAIN);
+        config.listen = vec![format!("/ip4/127.0.10.{host}/tcp/0").parse().unwrap()];
+        let mut discovery = DiscoveryConfig::new(SocketAddr::from(([127, 0, 10, host], 0)));
+        (discovery.limit_subnets, discovery.interval) = (false, Duration::from_millis(100));
+        config.discovery = Some(discovery);
+        config
+    };
+    let node = Node::start(limited(1));
+    let known = record(&node).await;
+    let at = known.parse::<enr::Enr<enr::CombinedKey>>().unwrap().udp4_socket().unwrap();
+    let mut hosts = Vec::new();
+    for host in 10..50 {
+        hosts.push(tokio::net::UdpSocket::bind(SocketAddr::from(([127, 0, 10, host], 0))).await.unwrap());
+    }
+    let sending = tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_millis(100) / 40);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for host in hosts.iter().cycle() {
+            tick.tick().await;
+            host.send_to(&[7; 100], at).await.unwrap();
+        }
+    });
+    let mut newcomer = limited(2);
+    // Only an answer of its discovery says where it is dialled.
+    let contact = format!("/ip4/{}/udp/{}/p2p/{}", at.ip(), at.port(), node.id());
+    newcomer.bootnodes = vec![contact.parse().unwrap()];
+    let newcomer = Node::start(newcomer);
+    eventually(|| async { node.status(newcomer.id()).await }).await;
+    sending.abort();
+}
+
 #[tokio::test]
 async fn a_killed_node_finds_its_peers_again_without_bootnodes_and_has_the_same_record() {
     let directory = tempfile::tempdir().unwrap();
