@@ -2,9 +2,12 @@
 //! whose application declares a newer base every second.
 //!
 //! A call is timed from the application's side, so it is never less than what the chain's owner spends on it: the command,
-//! the change of thread, the store with its sync, and the answer.
+//! the change of thread, the store with its sync, and the answer. As the device decides how long a sync takes, a plain one
+//! in the same folder is timed after each call.
 
 use std::{
+    fs::File,
+    io::Write as _,
     num::NonZeroU64,
     sync::Arc,
     time::{Duration, Instant},
@@ -49,6 +52,10 @@ pub struct Figures {
     pub median_ms: f64,
     /// What the slowest in a hundred took, in milliseconds.
     pub p99_ms: f64,
+    /// What the middle one of plain writes of a page with a sync took, in milliseconds.
+    pub sync_ms: f64,
+    /// What the middle call took beyond that: the owner's own time.
+    pub owner_ms: f64,
     /// How often the status was something else than live from the first time it was.
     pub live_flaps: usize,
 }
@@ -71,12 +78,18 @@ pub async fn measure(effort: Effort) -> Figures {
     }
     timeout(PATIENCE, live(&mut events)).await.unwrap();
     let flaps = tokio::spawn(flaps(events));
-    let (mut times, mut ticks) = (Vec::new(), interval(effort.every.max(Duration::from_millis(1))));
+    let (mut times, mut syncs) = (Vec::new(), Vec::new());
+    let mut plain = File::create(folder.path().join("plain")).unwrap();
+    let mut ticks = interval(effort.every.max(Duration::from_millis(1)));
     for number in 1..=effort.calls {
         ticks.tick().await;
         let start = Instant::now();
         measured.chain().update_head(Base::at(number)).await.unwrap();
         times.push(start.elapsed().as_secs_f64() * 1_000.0);
+        let start = Instant::now();
+        plain.write_all(&[0; 4096]).unwrap();
+        plain.sync_data().unwrap();
+        syncs.push(start.elapsed().as_secs_f64() * 1_000.0);
     }
     let head = measured.chain().head().unwrap();
     assert_eq!(head.number, effort.blocks, "nothing above the base has gone");
@@ -85,9 +98,13 @@ pub async fn measure(effort: Effort) -> Figures {
         client.shutdown().await.unwrap();
     }
     times.sort_by(f64::total_cmp);
+    syncs.sort_by(f64::total_cmp);
+    let (median_ms, sync_ms) = (times[times.len() / 2], syncs[syncs.len() / 2]);
     Figures {
         calls: effort.calls,
-        median_ms: times[times.len() / 2],
+        median_ms,
+        sync_ms,
+        owner_ms: median_ms - sync_ms,
         p99_ms: times[times.len() * 99 / 100],
         live_flaps: flaps.await.unwrap(),
     }
