@@ -170,13 +170,13 @@ impl Devnet {
     }
 
     /// Waits until every node has everything, and says whether that came in time.
-    async fn agreement(&self, patience: Duration) -> bool {
+    async fn agreement(&self, limit: Duration) -> bool {
         let agreed = async {
             while !self.agrees() {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(patience, agreed).await.is_ok()
+        timeout(limit, agreed).await.is_ok()
     }
 
     /// Whether every node has everything.
@@ -239,7 +239,7 @@ impl Devnet {
             blocks: promised.blocks.len() as u64,
             wanted: self.args.blocks.get(),
             handovers: promised.handovers.len() as u64,
-            unsent: promised.unsent,
+            queued: promised.queued,
             head: promised.blocks.last().map(|block| Head { number: block.number, hash: block.hash }),
             rows,
             late,

@@ -37,7 +37,7 @@ pub(crate) struct Promised {
     /// Handovers without a block.
     pub(crate) handovers: Vec<B256>,
     /// Messages that found no peer.
-    pub(crate) unsent: u64,
+    pub(crate) queued: u64,
 }
 
 /// Drives the preconfers through the schedule, one window after the other.
@@ -180,7 +180,7 @@ impl Producer {
 
     fn count(&mut self, sent: PublishOutcome) {
         if sent == PublishOutcome::Queued {
-            self.promised.unsent += 1;
+            self.promised.queued += 1;
         }
     }
 }

@@ -97,7 +97,7 @@ pub(crate) struct Report {
     /// Handovers without a block.
     pub(crate) handovers: u64,
     /// Messages that found no peer when they were published.
-    pub(crate) unsent: u64,
+    pub(crate) queued: u64,
     /// The last block promised.
     pub(crate) head: Option<Head>,
     pub(crate) rows: Vec<Row>,
@@ -205,8 +205,8 @@ impl fmt::Display for Report {
             "liar     sent {}, accepted {}, lowest score {score}, banned by {} nodes",
             self.liar.sent, self.liar.accepted, self.liar.banned_by
         )?;
-        if self.unsent > 0 {
-            writeln!(f, "unsent   {} messages found no peer when they were published", self.unsent)?;
+        if self.queued > 0 {
+            writeln!(f, "queued   {} messages found no peer when they were published", self.queued)?;
         }
         let missing = self.total(Standing::missing);
         let verdict = match (self.is_good(), self.blocks == self.wanted) {
@@ -237,7 +237,7 @@ mod tests {
         let (rejected, latencies, missed_events) = (0, Latencies::default(), 0);
         let row = Row { name: "node 0".into(), head, standing, rejected, latencies, missed_events };
         let (late, liar) = (None, LiarsFate::default());
-        Report { blocks: 2, wanted: 2, handovers: 1, unsent: 0, head, rows: vec![row], late, liar }
+        Report { blocks: 2, wanted: 2, handovers: 1, queued: 0, head, rows: vec![row], late, liar }
     }
 
     #[test]

@@ -27,7 +27,7 @@ use serde::Serialize;
 pub(crate) use args::InspectArgs;
 use args::{Carrier, ContainerType};
 use error::{InspectError, LineError};
-use views::Place;
+use views::TopicOrProtocol;
 
 use crate::{
     hexadecimal,
@@ -70,7 +70,7 @@ struct Reader {
     container: ContainerType,
     domain: SigningDomain,
     /// What the chain id adds to each object.
-    place: Place,
+    carried_as: TopicOrProtocol,
     /// The cap of the message where lines are frames.
     frame_cap: Option<usize>,
 }
@@ -84,8 +84,8 @@ impl Reader {
             (true, Carrier::Rpc { cap, .. }) => Some(*cap),
             (true, _) => return Err(InspectError::NotFramed { container }),
         };
-        let place = args.chain_id.map(|id| Place::of(&carrier, id)).unwrap_or_default();
-        Ok(Self { container, domain: args.domain.0, place, frame_cap })
+        let carried_as = args.chain_id.map(|id| TopicOrProtocol::of(&carrier, id)).unwrap_or_default();
+        Ok(Self { container, domain: args.domain.0, carried_as, frame_cap })
     }
 
     /// Each object is flushed before the next line is read, so that pipes and people see it at once.
@@ -151,9 +151,9 @@ impl Reader {
             #[serde(flatten)]
             view: &'a V,
             #[serde(flatten)]
-            place: &'a Place,
+            carried_as: &'a TopicOrProtocol,
         }
-        Ok(serde_json::to_vec(&Object { view, place: &self.place })?)
+        Ok(serde_json::to_vec(&Object { view, carried_as: &self.carried_as })?)
     }
 }
 
@@ -165,7 +165,7 @@ mod tests {
         Reader {
             container: ContainerType::GetHeadRequest,
             domain: SigningDomain::PLACEHOLDER,
-            place: Place::default(),
+            carried_as: TopicOrProtocol::default(),
             frame_cap: None,
         }
     }

@@ -12,14 +12,14 @@ use super::{args::Carrier, error::LineError};
 
 /// Where a container travels on a chain. Both absent where no chain id was given.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Place {
+pub(super) struct TopicOrProtocol {
     #[serde(skip_serializing_if = "Option::is_none")]
     topic: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     protocol: Option<String>,
 }
 
-impl Place {
+impl TopicOrProtocol {
     /// The topic or protocol that the chain id makes of a carrier.
     pub(super) fn of(carrier: &Carrier, chain_id: u64) -> Self {
         match carrier {

@@ -50,7 +50,7 @@ pub(crate) enum RunError {
         "{option}: cannot be read within {} s; if it is a pipe, nobody writes into it or keeps it open",
         limit.as_secs()
     )]
-    Unread {
+    TimedOut {
         /// The option.
         option: &'static str,
         /// How long reading may take.

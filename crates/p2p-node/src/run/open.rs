@@ -76,6 +76,6 @@ async fn read<T: Send + 'static>(
 ) -> Result<T, RunError> {
     match timeout(READ, spawn_blocking(work)).await {
         Ok(read) => read.map_err(|_| RunError::Died("reading"))?,
-        Err(_) => Err(RunError::Unread { option, limit: READ }),
+        Err(_) => Err(RunError::TimedOut { option, limit: READ }),
     }
 }
