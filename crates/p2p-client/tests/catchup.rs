@@ -40,7 +40,7 @@ const BASE: Base = Base::at(10);
 const BLOCKS: u64 = 160;
 const PAGE: u32 = 16;
 /// Long enough for a busy machine, and never waited for where all is well.
-const PATIENCE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn key() -> SigningKey {
     SigningKey::from_bytes([1; 32]).unwrap()
@@ -124,7 +124,7 @@ impl Server {
 
     async fn kill(self) {
         self.handle.shutdown();
-        timeout(PATIENCE, self.running).await.unwrap().unwrap();
+        timeout(DEADLINE, self.running).await.unwrap().unwrap();
     }
 }
 
@@ -169,8 +169,8 @@ fn answer(
 /// How many requests there may be is not what is tested here, and a busy machine is no reason to ask twice.
 fn unlimited(config: &mut NetworkConfig) {
     config.pacing.requests = NonZeroUsize::MAX;
-    config.pacing.least_timeout = PATIENCE;
-    config.pacing.timeout = PATIENCE;
+    config.pacing.least_timeout = DEADLINE;
+    config.pacing.timeout = DEADLINE;
     config.serving.requests = NonZeroU32::MAX;
     config.serving.bytes = NonZeroUsize::MAX;
 }
@@ -185,7 +185,7 @@ impl Node {
         let rules = ValidationConfig::new(DOMAIN, SLASHER);
         let mut config = P2pClientConfig::local(CHAIN, Keypair::generate_ed25519(), rules);
         unlimited(&mut config.network);
-        config.catchup.request_deadline = 2 * PATIENCE;
+        config.catchup.request_deadline = 2 * DEADLINE;
         config.catchup.page_size = NonZeroU32::new(PAGE).unwrap();
         config.clock = Arc::new(|| UnixSeconds::new(50_000)) as Arc<dyn Clock>;
         let window = NonZeroU64::new(WINDOW).unwrap();
@@ -212,7 +212,7 @@ impl Node {
                 }
             }
         };
-        timeout(PATIENCE, search).await.expect("it did not get there");
+        timeout(DEADLINE, search).await.expect("it did not get there");
     }
 
     async fn status(&mut self, wanted: impl Fn(&HeadSyncStatus) -> bool) {
@@ -224,7 +224,7 @@ impl Node {
                 }
             }
         };
-        timeout(PATIENCE, search).await.expect("the status did not come");
+        timeout(DEADLINE, search).await.expect("the status did not come");
     }
 }
 

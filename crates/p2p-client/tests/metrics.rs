@@ -34,7 +34,7 @@ mod world;
 
 use world::{Block, CHAIN, Node, Tcp, Voice};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What the documentation says of a series.
 #[derive(Debug, PartialEq)]
@@ -227,7 +227,7 @@ fn join(change: impl FnOnce(&mut NetworkConfig)) -> (NetworkHandle, NetworkEvent
 
 async fn until(events: &mut NetworkEvents, wanted: impl Fn(&NetworkEvent) -> bool) {
     let found = async { while !wanted(&events.next().await.unwrap()) {} };
-    timeout(PATIENCE, found).await.unwrap();
+    timeout(DEADLINE, found).await.unwrap();
 }
 
 /// What only networks count that three authors deceive, that have no place left, or whose key another one has.
@@ -243,7 +243,7 @@ async fn networks_that_suspect_and_refuse(recorder: &Recorder) {
         assert_ne!(author.publish(Topic::Commitments, ssz).await.unwrap(), Published::Duplicate, "{parent}");
         loop {
             if let Some(NetworkEvent::Gossip { verdict, .. }) =
-                timeout(PATIENCE, events.next()).await.unwrap()
+                timeout(DEADLINE, events.next()).await.unwrap()
             {
                 break verdict.settle(Verdict::RejectAuthor(Offence::WrongSigner));
             }
@@ -270,7 +270,7 @@ async fn networks_that_suspect_and_refuse(recorder: &Recorder) {
         })
     };
     let ((one, _first), (other, _second)) = (on_host(1), on_host(2));
-    // As a stranger would: without the identity that it expects there.
+    // As an untrusted peer would: without the identity that it expects there.
     let address = other.listen_addrs().await.unwrap().remove(0);
     assert!(one.dial(address.iter().take(3).collect()).await.is_err());
     // One end alone is told once the other cannot come any more.
@@ -279,7 +279,7 @@ async fn networks_that_suspect_and_refuse(recorder: &Recorder) {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, told).await.unwrap();
+    timeout(DEADLINE, told).await.unwrap();
     for network in authors.iter().map(|(author, _)| author).chain([&judge, &tight, &one, &other]) {
         network.shutdown();
     }
@@ -320,7 +320,7 @@ async fn networks_that_find_and_throw_out() {
             }
         }
     };
-    let record = timeout(PATIENCE, record).await.unwrap();
+    let record = timeout(DEADLINE, record).await.unwrap();
     let (finder, mut events) = join(|config| {
         config.discovery = Some(DiscoveryConfig::local());
         config.peers = PeersConfig::default();

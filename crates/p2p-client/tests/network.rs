@@ -28,7 +28,7 @@ const DOMAIN: SigningDomain = SigningDomain::PLACEHOLDER;
 const WINDOW: u64 = 100_000;
 const BASE: Base = Base::at(10);
 /// Long enough for a busy machine, and never waited for where all is well.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 fn key(byte: u8) -> SigningKey {
     SigningKey::from_bytes([byte; 32]).unwrap()
@@ -107,7 +107,7 @@ impl Node {
 
     async fn publish(&self, signed: &SignedCommitment) -> Result<PublishOutcome, P2pClientError> {
         let fill = u8::try_from(signed.preconf().block_number.to::<u64>() - BASE.number).unwrap();
-        timeout(PATIENCE, self.client.publisher().ready()).await.unwrap().unwrap();
+        timeout(DEADLINE, self.client.publisher().ready()).await.unwrap().unwrap();
         self.client.publisher().publish_block(signed.clone(), txlist(fill)).await
     }
 
@@ -121,7 +121,7 @@ impl Node {
                 }
             }
         };
-        timeout(PATIENCE, search).await.expect("the event did not come")
+        timeout(DEADLINE, search).await.expect("the event did not come")
     }
 
     async fn ready(&mut self, number: u64) {
@@ -141,7 +141,7 @@ impl Node {
     }
 }
 
-/// Publishes the first block and waits for it: it goes out as soon as gossip has met.
+/// Publishes the first block and waits for it: it is sent as soon as gossip has met.
 async fn meshed(a: &Node, b: &mut Node, first: &SignedCommitment) {
     assert_ne!(a.publish(first).await.unwrap(), PublishOutcome::AlreadyPublished);
     b.ready(first.preconf().block_number.to()).await;
@@ -237,8 +237,8 @@ async fn what_peers_would_refuse_is_refused_at_home_and_leaves_no_trace() {
         matches!(&error, P2pClientError::Invalid(r) if matches!(**r, Rejection::Slasher { .. })),
         "{error}"
     );
-    let stranger = PreconfCommitment { preconf: blocks[0].preconf().clone(), slasher_address: SLASHER };
-    let error = publish(stranger.sign(&key(2), &DOMAIN), txlist(1)).await.unwrap_err();
+    let unelected = PreconfCommitment { preconf: blocks[0].preconf().clone(), slasher_address: SLASHER };
+    let error = publish(unelected.sign(&key(2), &DOMAIN), txlist(1)).await.unwrap_err();
     assert!(matches!(&error, P2pClientError::Invalid(r) if matches!(**r, Rejection::WrongSigner { .. })));
     assert!(!error.is_retryable());
     let error = publish(blocks[1].clone(), txlist(2)).await.unwrap_err();
@@ -293,7 +293,7 @@ async fn a_liar_is_neither_shown_nor_forwarded_and_pays() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, charged).await.unwrap();
+    timeout(DEADLINE, charged).await.unwrap();
     assert_eq!(a.client.counts().rejected, 1);
 
     // What is published after the lie arrives at `b`; the lie, which was before it, never did.
@@ -323,7 +323,7 @@ async fn after_a_shutdown_nothing_answers_and_subscriptions_end() {
         Err(P2pClientError::Closed)
     ));
     let end = async { while !matches!(events.next_event().await, Ok(None)) {} };
-    timeout(PATIENCE, end).await.unwrap();
+    timeout(DEADLINE, end).await.unwrap();
     assert!(matches!(other.subscribe().next_event().await, Ok(None)));
     b.until(|event| matches!(event, SdkEvent::PeerDisconnected { .. }).then_some(())).await;
 }
@@ -335,7 +335,7 @@ async fn dropping_the_last_handle_shuts_down() {
     let Node { client, storage, mut events } = a;
     drop(client);
     let end = async { while !matches!(events.next_event().await, Ok(None)) {} };
-    timeout(PATIENCE, end).await.unwrap();
+    timeout(DEADLINE, end).await.unwrap();
     b.until(|event| matches!(event, SdkEvent::PeerDisconnected { .. }).then_some(())).await;
     // No task is left that would hold the store.
     let gone = async {
@@ -343,7 +343,7 @@ async fn dropping_the_last_handle_shuts_down() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, gone).await.unwrap();
+    timeout(DEADLINE, gone).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -36,7 +36,7 @@ mod world;
 
 use world::{Block, CHAIN, Node, Tcp, identity};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A peer that asks as fast as it can.
 async fn asker(key: u8, node: &Node) -> NetworkHandle {
@@ -47,7 +47,7 @@ async fn asker(key: u8, node: &Node) -> NetworkHandle {
     handle.dial(node.address().await).await.unwrap();
     let connected =
         async { while !matches!(events.next().await, Some(NetworkEvent::PeerConnected { .. })) {} };
-    timeout(PATIENCE, connected).await.unwrap();
+    timeout(DEADLINE, connected).await.unwrap();
     tokio::spawn(async move { while events.next().await.is_some() {} });
     handle
 }
@@ -59,14 +59,14 @@ async fn ask(
     max_count: u32,
 ) -> Result<GetCommitmentsByNumberResponse, RequestError> {
     let asked = GetCommitmentsByNumberRequest { start_block_number: from, max_count };
-    timeout(PATIENCE, asker.request::<GetCommitmentsByNumber>(peer, asked)).await.unwrap()
+    timeout(DEADLINE, asker.request::<GetCommitmentsByNumber>(peer, asked)).await.unwrap()
 }
 
 /// A node that has these blocks.
 async fn server(chain: &[Block], change: impl FnOnce(&mut NetworkConfig)) -> Node {
     let node = Node::start_with(&Tcp, 1, |config| change(&mut config.network)).await;
     for block in chain {
-        timeout(PATIENCE, node.client.publisher().ready()).await.unwrap().unwrap();
+        timeout(DEADLINE, node.client.publisher().ready()).await.unwrap().unwrap();
         node.client.publisher().publish_commitment(block.signed.clone()).await.map(drop).unwrap();
     }
     node
@@ -117,7 +117,7 @@ impl Waiting {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(PATIENCE, reached).await.unwrap();
+        timeout(DEADLINE, reached).await.unwrap();
     }
 }
 

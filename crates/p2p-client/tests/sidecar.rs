@@ -42,7 +42,7 @@ const DOMAIN: SigningDomain = SigningDomain::PLACEHOLDER;
 const WINDOW: u64 = 100_000;
 const BASE: Base = Base::at(10);
 /// Long enough for a busy machine, and never waited for where all is well.
-const PATIENCE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 fn key() -> SigningKey {
     SigningKey::from_bytes([1; 32]).unwrap()
@@ -116,17 +116,7 @@ async fn eventually(mut holds: impl FnMut() -> bool) {
             yield_now().await;
         }
     };
-    timeout(PATIENCE, waiting).await.unwrap();
-}
-
-/// A small generator of numbers from a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
+    timeout(DEADLINE, waiting).await.unwrap();
 }
 
 const KILLED: &str = "a_sidecar_that_is_killed_at_random_gets_each_of_5000_blocks_once_with_its_list";
@@ -215,7 +205,8 @@ fn a_sidecar_that_is_killed_at_random_gets_each_of_5000_blocks_once_with_its_lis
     if let [Ok(folder), Ok(peer), Ok(from)] = SIDECAR.map(std::env::var) {
         return runtime.block_on(sidecar([folder, peer, from]));
     }
-    let (folder, storage, mut dice) = (tempfile::tempdir().unwrap(), Arc::default(), Dice(7));
+    let (folder, storage, mut rng) =
+        (tempfile::tempdir().unwrap(), Arc::default(), fastrand::Rng::with_seed(7));
     let (client, address) = runtime.block_on(async {
         let client = start(config(), &storage).await;
         let address = client.network().listen_addrs().await.unwrap().remove(0).to_string();
@@ -229,9 +220,9 @@ fn a_sidecar_that_is_killed_at_random_gets_each_of_5000_blocks_once_with_its_lis
         let from = (BASE.next() + seen.len() as u64).to_string();
         let sidecar = Killed::start([folder.path().to_str().unwrap(), &address, &from]);
         // At times before it has said anything.
-        let kill_after = seen.len() + usize::try_from(dice.below(500)).unwrap();
+        let kill_after = seen.len() + rng.usize(..500);
         while seen.len() < kill_after.min(blocks.len()) {
-            seen.push(sidecar.lines.recv_timeout(PATIENCE).unwrap());
+            seen.push(sidecar.lines.recv_timeout(DEADLINE).unwrap());
             told.send_replace(seen.len());
         }
         drop(sidecar);
@@ -334,7 +325,7 @@ async fn a_handler_may_publish() {
             }
         }
     });
-    let (handled, _) = timeout(PATIENCE, async { tokio::join!(handling, first) }).await.unwrap();
+    let (handled, _) = timeout(DEADLINE, async { tokio::join!(handling, first) }).await.unwrap();
     handled.unwrap();
 }
 
@@ -370,7 +361,7 @@ async fn a_subscriber_that_stops_reading_is_told_how_much_it_missed_and_slows_no
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_block_published_alone_is_queued_and_goes_out_once() {
+async fn a_block_published_alone_is_queued_and_is_sent_once() {
     let (ours, theirs) = (Arc::default(), Arc::default());
     let (a, b) = (start(config(), &ours).await, start(config(), &theirs).await);
     let block = &Block::chain(1)[0];
@@ -380,7 +371,7 @@ async fn a_block_published_alone_is_queued_and_goes_out_once() {
     b.network().dial(a.network().listen_addrs().await.unwrap().remove(0)).await.unwrap();
     let mut shown = 0;
     while !matches!(
-        timeout(PATIENCE, events.next_event()).await.unwrap().unwrap().unwrap(),
+        timeout(DEADLINE, events.next_event()).await.unwrap().unwrap().unwrap(),
         SdkEvent::BlockReady { .. }
     ) {}
     // Another one comes later: by then the first had every chance to come twice.
@@ -388,7 +379,7 @@ async fn a_block_published_alone_is_queued_and_goes_out_once() {
     a.publisher().ready().await.unwrap();
     let _sent = publish(&a, &next).await.unwrap();
     loop {
-        match timeout(PATIENCE, events.next_event()).await.unwrap().unwrap().unwrap() {
+        match timeout(DEADLINE, events.next_event()).await.unwrap().unwrap().unwrap() {
             SdkEvent::Commitment { block: 11, .. } => shown += 1,
             SdkEvent::BlockReady { block: 12, .. } => break,
             _ => {}
@@ -513,7 +504,7 @@ async fn a_shutdown_in_the_middle_of_publishing_answers_everybody_and_ends_in_or
         client.shutdown().await.unwrap();
         for published in publishing {
             // Stored and sent, or told why not.
-            drop(timeout(PATIENCE, published).await.unwrap().unwrap());
+            drop(timeout(DEADLINE, published).await.unwrap().unwrap());
         }
     }
 }
@@ -536,7 +527,7 @@ async fn a_network_that_dies_ends_the_client_with_its_error() {
         let client = builder(config).network(handle, events, dying).start().await.unwrap();
         let mut events = client.subscribe();
         kill.send(()).unwrap();
-        let ended = timeout(PATIENCE, client.closed()).await.unwrap().unwrap_err();
+        let ended = timeout(DEADLINE, client.closed()).await.unwrap().unwrap_err();
         assert_eq!(ended.kind(), if panics { ErrorKind::Panicked } else { ErrorKind::Network });
         assert!(matches!(events.next_event().await, Ok(None)));
         assert_eq!(client.chain().l2_synced(BASE).await.unwrap_err().kind(), ErrorKind::Shutdown);

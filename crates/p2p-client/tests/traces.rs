@@ -67,7 +67,7 @@ struct Said {
     fields: Fields,
 }
 
-/// All that the client has traced. A span is known by its place here.
+/// All that the client has traced. A span is known by its index here.
 #[derive(Debug, Default)]
 struct Log {
     spans: Vec<Spanned>,
@@ -105,28 +105,29 @@ impl Log {
 #[derive(Clone, Default)]
 struct Watch(Arc<Mutex<Log>>);
 
-/// The place of a span in the log.
-struct Place(usize);
+/// The index of a span in the log.
+struct SpanIndex(usize);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Watch {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let span = context.span(id).unwrap();
-        let parent = span.parent().and_then(|parent| parent.extensions().get::<Place>().map(|place| place.0));
+        let parent =
+            span.parent().and_then(|parent| parent.extensions().get::<SpanIndex>().map(|index| index.0));
         let (mut fields, thread) = (Fields::default(), std::thread::current().id());
         attributes.record(&mut fields);
         let mut log = self.0.lock().unwrap();
-        span.extensions_mut().insert(Place(log.spans.len()));
+        span.extensions_mut().insert(SpanIndex(log.spans.len()));
         log.spans.push(Spanned { name: attributes.metadata().name(), parent, thread, fields });
     }
 
     fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
-        let place = context.span(id).unwrap().extensions().get::<Place>().unwrap().0;
-        record.record(&mut self.0.lock().unwrap().spans[place].fields);
+        let index = context.span(id).unwrap().extensions().get::<SpanIndex>().unwrap().0;
+        record.record(&mut self.0.lock().unwrap().spans[index].fields);
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let span = context.event_span(event);
-        let within = span.and_then(|span| span.extensions().get::<Place>().map(|place| place.0));
+        let within = span.and_then(|span| span.extensions().get::<SpanIndex>().map(|index| index.0));
         let (mut fields, thread) = (Fields::default(), std::thread::current().id());
         event.record(&mut fields);
         self.0.lock().unwrap().said.push(Said { within, thread, fields });

@@ -18,8 +18,8 @@ pub(crate) struct Rewriter {
 }
 
 impl Rewriter {
-    pub(crate) fn new(seat: Seat, dice: &mut fastrand::Rng) -> Self {
-        Self { seat, depth: dice.u64(5..11), turn: 0 }
+    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+        Self { seat, depth: rng.u64(5..11), turn: 0 }
     }
 }
 
@@ -95,8 +95,8 @@ pub(crate) struct LateReleaser {
 }
 
 impl LateReleaser {
-    pub(crate) fn new(seat: Seat, dice: &mut fastrand::Rng) -> Self {
-        Self { seat, delay: dice.u64(2..8), end: 0, withheld: Vec::new() }
+    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+        Self { seat, delay: rng.u64(2..8), end: 0, withheld: Vec::new() }
     }
 }
 
@@ -166,8 +166,8 @@ pub(crate) struct HandoverFlooder {
 }
 
 impl HandoverFlooder {
-    pub(crate) fn new(seat: Seat, dice: &mut fastrand::Rng) -> Self {
-        Self { seat, rate: dice.u64(10..30) }
+    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+        Self { seat, rate: rng.u64(10..30) }
     }
 }
 
@@ -200,8 +200,8 @@ pub(crate) struct NonceFlooder {
 }
 
 impl NonceFlooder {
-    pub(crate) fn new(seat: Seat, dice: &mut fastrand::Rng) -> Self {
-        Self { seat, rate: dice.u64(85..100), promise: None, signatures: 0 }
+    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+        Self { seat, rate: rng.u64(85..100), promise: None, signatures: 0 }
     }
 }
 
@@ -231,8 +231,8 @@ pub(crate) struct OrphanMaker {
 }
 
 impl OrphanMaker {
-    pub(crate) fn new(seat: Seat, dice: &mut fastrand::Rng) -> Self {
-        Self { seat, rate: dice.u64(5..20), highest: [1, 5, 900][dice.usize(0..3)] }
+    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+        Self { seat, rate: rng.u64(5..20), highest: [1, 5, 900][rng.usize(0..3)] }
     }
 }
 

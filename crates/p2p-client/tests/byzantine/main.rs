@@ -19,7 +19,7 @@ mod elected;
 mod node;
 mod play;
 mod stage;
-mod stranger;
+mod unstaked;
 
 use std::ops::Range;
 
@@ -40,12 +40,12 @@ const ALONE: Company = Company { adversaries: 1, elected: true, seeds: 2 };
 /// Of ten nodes, three.
 const THIRTY_PERCENT: Company = Company { adversaries: 3, ..ALONE };
 
-const STRANGER: Company = Company { elected: false, ..ALONE };
+const UNSTAKED: Company = Company { elected: false, ..ALONE };
 
-const STRANGERS: Company = Company { elected: false, ..THIRTY_PERCENT };
+const MANY_UNSTAKED: Company = Company { elected: false, ..THIRTY_PERCENT };
 
 /// One that does what elected ones do, and is none.
-const UNELECTED: Company = Company { seeds: 1, ..STRANGER };
+const UNELECTED: Company = Company { seeds: 1, ..UNSTAKED };
 
 fn seeds(few: u64) -> Range<u64> {
     let Ok(range) = std::env::var("BYZANTINE_SEEDS") else { return 0..few };
@@ -90,20 +90,20 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    windows_that_nobody_knows: stranger::UnknownWindows::new, PLAIN, [
-        alone(STRANGER) thirty_percent(STRANGERS)
+    windows_that_nobody_knows: unstaked::UnknownWindows::new, PLAIN, [
+        alone(UNSTAKED) thirty_percent(MANY_UNSTAKED)
     ];
-    absurd_heights: stranger::AbsurdHeights::new, PLAIN, [
-        alone(STRANGER) thirty_percent(STRANGERS)
+    absurd_heights: unstaked::AbsurdHeights::new, PLAIN, [
+        alone(UNSTAKED) thirty_percent(MANY_UNSTAKED)
     ];
-    invented_parents: stranger::InventedParents::new, PLAIN, [
-        alone(STRANGER) thirty_percent(STRANGERS)
+    invented_parents: unstaked::InventedParents::new, PLAIN, [
+        alone(UNSTAKED) thirty_percent(MANY_UNSTAKED)
     ];
-    junk_lists: stranger::JunkLists::new, PLAIN, [
-        alone(STRANGER) thirty_percent(STRANGERS)
+    junk_lists: unstaked::JunkLists::new, PLAIN, [
+        alone(UNSTAKED) thirty_percent(MANY_UNSTAKED)
     ];
-    crowded_windows: stranger::Crowd::new, LATE_SCHEDULE, [
-        alone(STRANGER) thirty_percent(STRANGERS)
+    crowded_windows: unstaked::Crowd::new, LATE_SCHEDULE, [
+        alone(UNSTAKED) thirty_percent(MANY_UNSTAKED)
     ];
     rewriter: elected::Rewriter::new, PLAIN, [
         alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)

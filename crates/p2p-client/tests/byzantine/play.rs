@@ -59,7 +59,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) clock: WallClock,
     pub(crate) nodes: &'a [Node],
     pub(crate) settled: Base,
-    dice: RefCell<fastrand::Rng>,
+    rng: RefCell<fastrand::Rng>,
 }
 
 impl Scene<'_> {
@@ -74,7 +74,7 @@ impl Scene<'_> {
 
     /// A number of this range, as the seed has it.
     pub(crate) fn draw(&self, range: impl std::ops::RangeBounds<u64>) -> u64 {
-        self.dice.borrow_mut().u64(range)
+        self.rng.borrow_mut().u64(range)
     }
 }
 
@@ -125,7 +125,7 @@ struct Stage<'a> {
     /// What each was told to be settled last.
     bases: Vec<Base>,
     settled: Base,
-    dice: fastrand::Rng,
+    rng: fastrand::Rng,
     /// Frames of gossip that adversaries have sent of their own accord.
     said: Arc<AtomicU64>,
     /// Windows whose preconfers have published, and what their clients have refused to publish.
@@ -138,12 +138,12 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     /// Nodes in a ring, each connected to the next two.
     async fn set(plan: &'a Plan) -> Self {
-        let mut dice = fastrand::Rng::with_seed(plan.seed ^ 0x5eed);
+        let mut rng = fastrand::Rng::with_seed(plan.seed ^ 0x5eed);
         let network = SimNetwork::new(plan.seed);
         let millis = |millis| Duration::from_millis(millis);
         network.set_links(Link {
-            delay: millis(dice.u64(5..80)),
-            jitter: millis(dice.u64(0..60)),
+            delay: millis(rng.u64(5..80)),
+            jitter: millis(rng.u64(0..60)),
             ..Link::default()
         });
         let clock = WallClock::start();
@@ -164,7 +164,7 @@ impl<'a> Stage<'a> {
             nodes,
             bases: vec![settled; HONEST],
             settled,
-            dice,
+            rng,
             said: Arc::default(),
             published: BTreeSet::new(),
             refused: 0,
@@ -177,10 +177,10 @@ impl<'a> Stage<'a> {
         let (mut adversaries, plot) = (Vec::new(), Arc::default());
         for index in 0..self.plan.adversaries {
             let mut victims: Vec<&Node> = self.nodes.iter().collect();
-            self.dice.shuffle(&mut victims);
+            self.rng.shuffle(&mut victims);
             let (half, others) = victims.split_at(HONEST / 2);
             let said = &self.said;
-            let to_all = self.dice.bool();
+            let to_all = self.rng.bool();
             let byte = u8::try_from(100 + 2 * index).unwrap();
             let first =
                 Actor::start(&self.network, byte, if to_all { &victims } else { half }, said.clone()).await;
@@ -189,7 +189,7 @@ impl<'a> Stage<'a> {
             let (signer, number) = (self.plan.signer(owner), owner.key());
             let (actors, elected, plot) = ([first, second], self.plan.elected, Arc::clone(&plot));
             let seat = Seat { actors, signer, number, elected, plot };
-            adversaries.push(cast(seat, &mut self.dice));
+            adversaries.push(cast(seat, &mut self.rng));
         }
         adversaries
     }
@@ -261,9 +261,9 @@ impl<'a> Stage<'a> {
             }
         }
         if !adversaries.is_empty() {
-            let dice = RefCell::new(self.dice.fork());
+            let rng = RefCell::new(self.rng.fork());
             let (plan, clock, nodes, settled) = (self.plan, self.clock, self.nodes.as_slice(), self.settled);
-            let scene = Scene { plan, clock, nodes, settled, dice };
+            let scene = Scene { plan, clock, nodes, settled, rng };
             for adversary in adversaries {
                 adversary.act(&scene).await;
             }
@@ -294,7 +294,7 @@ impl<'a> Stage<'a> {
                 continue;
             }
             let known = node.at(self.settled.number).await.map(|block| block.hash);
-            let by_number = known == self.settled.hash && self.dice.u8(0..3) == 0;
+            let by_number = known == self.settled.hash && self.rng.u8(0..3) == 0;
             let base = if by_number { Base::at(self.settled.number) } else { self.settled };
             node.client.chain().update_head(base).await.unwrap();
             self.bases[index] = self.settled;

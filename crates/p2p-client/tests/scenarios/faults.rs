@@ -163,7 +163,7 @@ async fn an_equivocator_cannot_keep_two_sides_apart() {
     }
 }
 
-/// Over links that lose, double, delay and reorder, whatever the dice say, everybody ends with everything.
+/// Over links that lose, double, delay and reorder, whatever the rng say, everybody ends with everything.
 #[tokio::test(start_paused = true)]
 async fn bad_links_delay_but_take_nothing_away() {
     let bad = Link {

@@ -10,10 +10,10 @@ use tokio::time::timeout;
 use super::world::{Block, Left, Node, Parts, World};
 
 /// A network that takes nothing, and does not even say so.
-struct Stuck<'a>(&'a SimNetwork);
+struct Congested<'a>(&'a SimNetwork);
 
-impl World for Stuck<'_> {
-    const PATIENCE: Duration = SimNetwork::PATIENCE;
+impl World for Congested<'_> {
+    const DEADLINE: Duration = SimNetwork::DEADLINE;
 
     fn join(&self, config: NetworkConfig) -> Parts {
         let (handle, events, service) = World::join(self.0, config);
@@ -32,7 +32,7 @@ async fn publish(node: &Node, block: &Block) -> Result<PublishOutcome, P2pClient
 
 /// Publishes where the network takes nothing, until the block is stored, and is killed.
 async fn killed_between_store_and_send(network: &SimNetwork, block: &Block, gives_up: bool) -> Left {
-    let mut node = Node::start(&Stuck(network), 1).await;
+    let mut node = Node::start(&Congested(network), 1).await;
     {
         let publishing = publish(&node, block);
         tokio::pin!(publishing);
@@ -48,7 +48,7 @@ async fn killed_between_store_and_send(network: &SimNetwork, block: &Block, give
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_stored_and_not_sent_goes_out_when_it_is_published_again_and_then_no_more() {
+async fn what_was_stored_and_not_sent_is_sent_when_it_is_published_again_and_then_no_more() {
     for gives_up in [false, true] {
         let network = SimNetwork::new(1);
         let block = Block::after(None, 0);
@@ -84,7 +84,7 @@ async fn what_was_stored_and_not_sent_goes_out_when_it_is_published_again_and_th
 
 /// Nobody was there, and the queue of what waits for a peer ends with the process.
 #[tokio::test(start_paused = true)]
-async fn what_was_queued_when_the_process_ended_goes_out_when_it_is_published_again() {
+async fn what_was_queued_when_the_process_ended_is_sent_when_it_is_published_again() {
     let network = SimNetwork::new(1);
     let block = Block::after(None, 0);
     let node = Node::start(&network, 1).await;
@@ -99,7 +99,7 @@ async fn what_was_queued_when_the_process_ended_goes_out_when_it_is_published_ag
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_network_could_not_keep_goes_out_when_it_is_published_again() {
+async fn what_the_network_could_not_keep_is_sent_when_it_is_published_again() {
     let network = SimNetwork::new(1);
     let block = Block::after(None, 0);
     let node = Node::start_with(&network, 1, |config| {

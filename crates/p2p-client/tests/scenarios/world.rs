@@ -26,7 +26,7 @@ pub(crate) type Parts = (NetworkHandle, NetworkEvents, BoxFuture<'static, Result
 /// Where networks come from.
 pub(crate) trait World {
     /// How long anything may take: of the wall clock, or of a clock that is only as slow as the scenario.
-    const PATIENCE: Duration;
+    const DEADLINE: Duration;
 
     fn join(&self, config: NetworkConfig) -> Parts;
 }
@@ -35,7 +35,7 @@ pub(crate) trait World {
 pub(crate) struct Tcp;
 
 impl World for Tcp {
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const DEADLINE: Duration = Duration::from_secs(60);
 
     fn join(&self, config: NetworkConfig) -> Parts {
         let (handle, events, service) = Network::new(config).unwrap();
@@ -44,7 +44,7 @@ impl World for Tcp {
 }
 
 impl World for SimNetwork {
-    const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+    const DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 
     fn join(&self, config: NetworkConfig) -> Parts {
         let (handle, events, service) = Self::join(self, config).unwrap();
@@ -138,7 +138,7 @@ pub(crate) struct Node {
     key: u8,
     storage: Arc<dyn SdkStorage>,
     events: Subscription,
-    patience: Duration,
+    deadline: Duration,
     /// Blocks that were complete.
     ready: HashSet<B256>,
 }
@@ -173,7 +173,7 @@ impl Node {
             .unwrap();
         let events = client.subscribe();
         client.chain().l2_synced(BASE).await.unwrap();
-        Self { client, key, storage, events, patience: W::PATIENCE, ready: HashSet::new() }
+        Self { client, key, storage, events, deadline: W::DEADLINE, ready: HashSet::new() }
     }
 
     /// Stops, and gives what is left of it to [`Node::back`].
@@ -203,12 +203,12 @@ impl Node {
 
     pub(crate) async fn dial(&self, other: &Self) {
         self.client.network().dial(other.address().await).await.unwrap();
-        timeout(self.patience, self.client.network().wait_for_peers(1)).await.unwrap().unwrap();
-        timeout(self.patience, other.client.network().wait_for_peers(1)).await.unwrap().unwrap();
+        timeout(self.deadline, self.client.network().wait_for_peers(1)).await.unwrap().unwrap();
+        timeout(self.deadline, other.client.network().wait_for_peers(1)).await.unwrap().unwrap();
     }
 
     pub(crate) async fn publish(&self, block: &Block) {
-        timeout(self.patience, self.client.publisher().ready()).await.unwrap().unwrap();
+        timeout(self.deadline, self.client.publisher().ready()).await.unwrap().unwrap();
         let _sent =
             self.client.publisher().publish_block(block.signed.clone(), block.txlist.clone()).await.unwrap();
     }
@@ -226,7 +226,7 @@ impl Node {
                 }
             }
         };
-        timeout(self.patience, search).await.unwrap_or_else(|_| panic!("{:?}", self.client))
+        timeout(self.deadline, search).await.unwrap_or_else(|_| panic!("{:?}", self.client))
     }
 
     /// Waits until all these blocks have been complete, then checks that they are the chain.
@@ -265,7 +265,7 @@ impl Node {
 /// A peer that tells what it is told to tell, by the rules or not.
 pub(crate) struct Voice {
     network: NetworkHandle,
-    patience: Duration,
+    deadline: Duration,
 }
 
 impl Voice {
@@ -285,7 +285,7 @@ impl Voice {
         for address in addresses {
             network.dial(address).await.unwrap();
         }
-        Self { network, patience: W::PATIENCE }
+        Self { network, deadline: W::DEADLINE }
     }
 
     pub(crate) async fn tell(&self, block: &Block) {
@@ -306,6 +306,6 @@ impl Voice {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(self.patience, sent).await.unwrap();
+        timeout(self.deadline, sent).await.unwrap();
     }
 }

@@ -57,7 +57,7 @@ fn a_window_shorter_than_a_block_is_refused() {
 /// A peer of another process joins by the multiaddr that is printed, asks, and is answered; then the network
 /// is interrupted and ends by itself, with its table.
 #[tokio::test]
-async fn a_stranger_can_join_and_an_interrupt_ends_cleanly() {
+async fn another_node_can_join_and_an_interrupt_ends_cleanly() {
     let mut child = devnet(&["--nodes", "2", "--blocks", "2", "--hold", "600", "--listen", "127.0.0.1:0"])
         .stdout(Stdio::piped())
         .spawn()

@@ -1,4 +1,4 @@
-//! Strangers: nobody has elected them, and every message may have a key of its own.
+//! Adversaries without a stake: nobody has elected them, and every message may have a key of its own.
 
 use p2p_types::B256;
 
@@ -27,8 +27,8 @@ pub(crate) struct UnknownWindows {
 }
 
 impl UnknownWindows {
-    pub(crate) fn new(seat: Seat, dice: &mut fastrand::Rng) -> Self {
-        Self { seat, rate: dice.u64(8..24), furthest: [300, 700, 100_000][dice.usize(0..3)] }
+    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+        Self { seat, rate: rng.u64(8..24), furthest: [300, 700, 100_000][rng.usize(0..3)] }
     }
 }
 
@@ -51,9 +51,9 @@ pub(crate) struct AbsurdHeights {
 }
 
 impl AbsurdHeights {
-    pub(crate) fn new(seat: Seat, dice: &mut fastrand::Rng) -> Self {
+    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
         let mut heights = vec![u64::MAX, u64::MAX - 1, 1 << 40, 5_000, 1_100];
-        dice.shuffle(&mut heights);
+        rng.shuffle(&mut heights);
         Self { seat, heights }
     }
 }
@@ -79,8 +79,8 @@ pub(crate) struct InventedParents {
 }
 
 impl InventedParents {
-    pub(crate) fn new(seat: Seat, dice: &mut fastrand::Rng) -> Self {
-        Self { seat, rate: dice.u64(5..20) }
+    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+        Self { seat, rate: rng.u64(5..20) }
     }
 }
 
@@ -110,8 +110,8 @@ pub(crate) struct JunkLists {
 }
 
 impl JunkLists {
-    pub(crate) fn new(seat: Seat, dice: &mut fastrand::Rng) -> Self {
-        let bytes = [200, 4_000, 60_000][dice.usize(0..3)];
+    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+        let bytes = [200, 4_000, 60_000][rng.usize(0..3)];
         Self { seat, rate: if bytes > 10_000 { 4 } else { 20 }, bytes }
     }
 }
@@ -133,8 +133,8 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    pub(crate) fn new(seat: Seat, dice: &mut fastrand::Rng) -> Self {
-        Self { seat, rate: dice.u64(10..40) }
+    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+        Self { seat, rate: rng.u64(10..40) }
     }
 }
 
