@@ -486,7 +486,7 @@ mod tests {
             let asker = Asker { peer: self.peer, host: Host::or_unknown(None) };
             self.next += 1;
             self.theirs.insert(self.next, self.now);
-            self.in_flight.begins(self.peer, self.now);
+            self.in_flight.asked_by(self.peer, self.now);
             if let Some(busy) = self.inbound.push(self.next, asker, kind, self.now) {
                 self.answered(busy);
             }

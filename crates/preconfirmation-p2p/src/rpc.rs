@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     behaviour::Behaviour,
     codec::{Response, SszCodec},
+    config::after,
     error::RequestError,
     inbound::Kind,
     responder::{Answer, InboundRequest, Responder},
@@ -169,31 +170,66 @@ pub(crate) type InboundKey = (&'static str, InboundRequestId);
 /// the next question, which must not meet the end of its connection.
 pub(crate) const QUIET: Duration = Duration::from_millis(500);
 
-/// How many requests are in flight with each peer, of either side.
+/// How many requests are in flight with each peer, of either side, and when a peer that asks at regular intervals will ask
+/// again: a request that is on its way when its connection closes has failed for it.
 #[derive(Debug, Default)]
-pub(crate) struct InFlight(HashMap<PeerId, (usize, Instant)>);
+pub(crate) struct InFlight(HashMap<PeerId, Traffic>);
+
+#[derive(Debug)]
+struct Traffic {
+    requests: usize,
+    /// When one began or ended last.
+    last: Instant,
+    /// When the peer asked last.
+    asked: Option<Instant>,
+    /// When its last burst of requests began, and how long after the one before.
+    burst: Option<Instant>,
+    interval: Option<Duration>,
+}
 
 impl InFlight {
+    /// A request of ours.
     pub(crate) fn begins(&mut self, peer: PeerId, now: Instant) {
-        let (requests, last) = self.0.entry(peer).or_insert((0, now));
-        (*requests, *last) = (*requests + 1, now);
+        let idle = Traffic { requests: 0, last: now, asked: None, burst: None, interval: None };
+        let traffic = self.0.entry(peer).or_insert(idle);
+        (traffic.requests, traffic.last) = (traffic.requests + 1, now);
+    }
+
+    /// A request of the peer.
+    pub(crate) fn asked_by(&mut self, peer: PeerId, now: Instant) {
+        self.begins(peer, now);
+        let Some(traffic) = self.0.get_mut(&peer) else { return };
+        let before = traffic.asked.replace(now);
+        if before.is_none_or(|before| now.saturating_duration_since(before) >= QUIET) {
+            let burst = traffic.burst.replace(now);
+            traffic.interval = burst.map(|burst| now.saturating_duration_since(burst));
+        }
     }
 
     pub(crate) fn ends(&mut self, peer: &PeerId, now: Instant) {
-        if let Some((requests, last)) = self.0.get_mut(peer) {
-            (*requests, *last) = (requests.saturating_sub(1), now);
+        if let Some(traffic) = self.0.get_mut(peer) {
+            (traffic.requests, traffic.last) = (traffic.requests.saturating_sub(1), now);
         }
     }
 
     /// Whether a connection may be closed without failing a request.
     pub(crate) fn is_quiet(&self, peer: &PeerId, now: Instant) -> bool {
-        self.0
-            .get(peer)
-            .is_none_or(|(requests, last)| *requests == 0 && now.saturating_duration_since(*last) >= QUIET)
+        self.0.get(peer).is_none_or(|traffic| {
+            let is_idle = traffic.requests == 0 && now.saturating_duration_since(traffic.last) >= QUIET;
+            is_idle && !traffic.is_due(now)
+        })
     }
 
     pub(crate) fn gone(&mut self, peer: &PeerId) {
         self.0.remove(peer);
+    }
+}
+
+impl Traffic {
+    /// Whether the peer's next request comes now, if it keeps to its interval.
+    fn is_due(&self, now: Instant) -> bool {
+        let next = self.burst.zip(self.interval).map(|(burst, interval)| after(burst, interval));
+        next.is_some_and(|next| after(now, QUIET) >= next && now < after(next, QUIET))
     }
 }
 
@@ -296,5 +332,29 @@ impl Served for GetRawTxList {
 
     fn fallback(request: Option<&GetRawTxListRequest>, _: PreconfHead) -> GetRawTxListResponse {
         GetRawTxListResponse::not_found(request.map_or(B256::ZERO, |request| request.raw_tx_list_hash))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_stays_when_its_peer_is_about_to_ask_again() {
+        let (mut in_flight, peer, start) = (InFlight::default(), PeerId::random(), Instant::now());
+        let at = |millis| start + Duration::from_millis(millis);
+        assert!(in_flight.is_quiet(&peer, start));
+        // Three at once, every three seconds.
+        for begun in [0, 3000] {
+            for millis in [0, 20, 400] {
+                in_flight.asked_by(peer, at(begun + millis));
+                assert!(!in_flight.is_quiet(&peer, at(begun + millis)));
+                in_flight.ends(&peer, at(begun + millis));
+            }
+            assert!(!in_flight.is_quiet(&peer, at(begun + 899)));
+            assert!(in_flight.is_quiet(&peer, at(begun + 900)));
+        }
+        let quiet = [5499, 5500, 6000, 6499, 6500].map(|millis| in_flight.is_quiet(&peer, at(millis)));
+        assert_eq!(quiet, [true, false, false, false, true]);
     }
 }

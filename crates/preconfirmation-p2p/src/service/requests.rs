@@ -223,7 +223,7 @@ impl NetworkService {
         channel: ResponseChannel<Response<R::Response>>,
     ) {
         let now = Instant::now();
-        self.requests.in_flight.begins(peer, now);
+        self.requests.in_flight.asked_by(peer, now);
         self.uses(&peer);
         let address = self.peers.get(&peer).and_then(super::peers::Peer::address);
         let asker = Asker { peer, host: Host::or_unknown(address.as_ref()) };
