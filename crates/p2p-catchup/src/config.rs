@@ -253,20 +253,19 @@ mod tests {
 
     #[test]
     fn settings_at_their_bounds_are_valid() {
-        let recommended = CatchUpConfig::recommended();
-        let backoff =
-            Backoff { min: LONGEST, max: LONGEST, window: LONGEST, jitter: 100, ..recommended.backoff };
+        let (recommended, day) = (CatchUpConfig::recommended(), Duration::from_secs(86_400));
+        let backoff = Backoff { min: day, max: day, window: day, jitter: 100, ..recommended.backoff };
         let at_most = CatchUpConfig {
-            head_stale: LONGEST,
-            exclude_for: LONGEST,
+            head_stale: day,
+            exclude_for: day,
             gap_grace: Duration::ZERO,
-            rate_limit: Some(RateLimit { window: LONGEST, ..RateLimit::DEPLOYED }),
+            rate_limit: Some(RateLimit { window: day, ..RateLimit::DEPLOYED }),
             buffer_bytes: nz(recommended.page_bytes() + recommended.max_txlist_bytes.get()),
             backoff,
             ..recommended
         };
         assert_eq!(at_most.check(), Ok(()));
-        let window = LONGEST + Duration::from_nanos(1);
+        let window = day + Duration::from_nanos(1);
         let over = CatchUpConfig { rate_limit: Some(RateLimit { window, ..RateLimit::DEPLOYED }), ..at_most };
         let rate_limit = CatchUpConfigError::Duration { field: "rate_limit.window", value: window };
         assert_eq!(over.check(), Err(rate_limit));

@@ -318,6 +318,22 @@ mod tests {
     }
 
     #[test]
+    fn orphans_of_others_wait_for_a_search_once_their_grace_is_over() {
+        let mut rig = Rig::new();
+        let others_than = |rig: &Rig, signer| {
+            let mut deadlines = Deadlines::new(rig.now);
+            rig.orphans.others_wait(&rig.ctx, &mut deadlines, rig.chain.applied(), &address(signer))
+        };
+        assert!(rig.add(1, 20));
+        rig.now += Duration::from_secs(60);
+        assert!(!others_than(&rig, 1) && others_than(&rig, 2));
+        assert!(rig.add(2, 30));
+        assert!(!others_than(&rig, 1), "gossip may bring its parent");
+        rig.now += Duration::from_secs(60);
+        assert!(others_than(&rig, 1));
+    }
+
+    #[test]
     fn the_lowest_orphans_of_a_signer_are_kept() {
         let mut rig = Rig::new();
         for height in (100..200).rev() {

@@ -413,3 +413,18 @@ fn all_peers_cut_off_for_a_minute_cost_nothing_but_the_minute() {
     rig.wait_live(12);
     rig.expect_no_reports();
 }
+
+#[test]
+fn a_node_that_gets_neither_blocks_nor_lists_is_not_stalled_for_lists_alone() {
+    let mut rig = Rig::at(4);
+    rig.peer_up(peer(1));
+    rig.all_claim(20);
+    rig.want(3, false);
+    let ask = rig.expect_txlist(3);
+    rig.reply(ask, Reply::TxListNotFound);
+    for from in [5, 9] {
+        let ask = rig.expect_page(from..);
+        rig.fail(ask);
+    }
+    rig.expect_stalled(Stall::NothingDelivered);
+}
