@@ -167,3 +167,22 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_says_why_nothing_is_stored() {
+        for (decision, refusal) in [
+            (PublishDecision::Stored, None),
+            (PublishDecision::NonCanonical, None),
+            (PublishDecision::AlreadyStored, Some("known")),
+            (PublishDecision::Rejected(Rejection::EopOnlyParent), Some(Rejection::EopOnlyParent.label())),
+            (PublishDecision::Failed(StorageError::NoSpace), Some("store_full")),
+            (PublishDecision::Busy, Some("busy")),
+        ] {
+            assert_eq!(decision.refusal(), refusal, "{decision:?}");
+        }
+    }
+}

@@ -192,3 +192,18 @@ const fn blame(soft_fail: bool, rejection: &Rejection) -> Verdict {
         verdict => verdict,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_pays_for_what_it_could_check_and_an_author_for_the_rest() {
+        let (relays, authors) = (Rejection::MissingTxListHash, Rejection::EopOnlyParent);
+        assert_eq!(blame(false, &relays), Verdict::Reject(relays.offence()));
+        assert_eq!(blame(false, &authors), Verdict::RejectAuthor(authors.offence()));
+        for rejection in [relays, authors] {
+            assert_eq!(blame(true, &rejection), Verdict::Ignore);
+        }
+    }
+}

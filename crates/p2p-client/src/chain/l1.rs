@@ -39,3 +39,19 @@ impl Replaced {
             && commitment.preconf().anchor_block_number >= U256::from(self.anchor)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l1_blocks_below_those_that_are_canonical_again_stay_replaced() {
+        let replaced = Replaced::from(5, UnixSeconds::new(1), None);
+        assert_eq!(replaced.restored(6).map(|left| left.anchor), Some(5));
+        assert!(replaced.restored(5).is_none() && replaced.restored(4).is_none());
+        let lower = Replaced::from(3, UnixSeconds::new(2), Some(replaced));
+        assert_eq!(lower.restored(5).map(|left| left.anchor), Some(3));
+        let higher = Replaced::from(9, UnixSeconds::new(2), Some(lower));
+        assert_eq!((higher.anchor, higher.at), (3, UnixSeconds::new(2)));
+    }
+}

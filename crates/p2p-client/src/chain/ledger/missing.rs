@@ -64,3 +64,23 @@ impl MissingTxLists {
         gone
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_missing_while_any_block_needs_it() {
+        let [shared, other, one, two, three] = [1, 2, 3, 4, 5].map(B256::repeat_byte);
+        let mut missing = MissingTxLists::default();
+        missing.lists.insert(shared, vec![(11, one), (12, two)]);
+        missing.lists.insert(other, vec![(12, three)]);
+        assert_eq!(missing.len(), 3);
+        assert_eq!(missing.settle(11), [(11, shared)]);
+        assert_eq!(missing.len(), 2);
+        assert_eq!(missing.forget(&[two]), [(12, shared)]);
+        assert_eq!((missing.len(), missing.lists.len()), (1, 1), "nothing is kept of what nobody needs");
+        assert_eq!(missing.take(&other), [(12, three)]);
+        assert_eq!(missing.len(), 0);
+    }
+}

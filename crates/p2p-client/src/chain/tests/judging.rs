@@ -181,3 +181,47 @@ fn the_head_of_l1_decides_how_old_an_anchor_may_be() {
         PublishDecision::Rejected(Rejection::StaleAnchor { .. })
     ));
 }
+
+#[test]
+fn arrivals_of_elected_preconfers_tell_the_time_once() {
+    let mut rig = Rig::new();
+    let told = |effects: &Effects| -> Vec<(u64, bool)> {
+        effects.timings.iter().map(|timing| (timing.timestamp.get(), timing.in_time)).collect()
+    };
+    let blocks = chain(2);
+    let [first, second] = [&blocks[0], &blocks[1]].map(|block| block.timestamp.to::<u64>());
+    assert_eq!(told(&rig.gossip_by(&key(9), &blocks[0])), [], "who was not elected says nothing");
+    assert_eq!(told(&rig.gossip(&blocks[1])), [(second, true)], "before its parent");
+    assert_eq!(told(&rig.gossip(&blocks[0])), [(first, true)], "what had waited is not told again");
+    assert_eq!(rig.head(), Some(BASE + 2));
+    let late = block(BASE + 3, blocks[1].hash(), 3);
+    let mut one = arrived(&key(1), &late);
+    one.arrival = Arrival::Live(UnixSeconds::new(2 * WINDOW));
+    let effects = rig.process(vec![Command::Gossip(vec![one])]);
+    assert_eq!(told(&effects), [(time(BASE + 3, 3), false)]);
+}
+
+#[test]
+fn a_store_that_fills_up_is_told_once_until_it_has_room() {
+    let mut rig = Rig::without_base(StorageLimits { commitments: 10, ..StorageLimits::default() });
+    rig.set_base(Base::at(BASE));
+    let is_told = |effects: Effects| {
+        let nearly = |event: &SdkEvent| {
+            matches!(event, SdkEvent::Storage { trouble: Some(StorageTrouble::NearlyFull { limit: 10, .. }) })
+        };
+        effects.events.iter().any(nearly)
+    };
+    let blocks = chain(15);
+    let told = |rig: &mut Rig, range: std::ops::Range<usize>| -> Vec<bool> {
+        blocks[range].iter().map(|block| is_told(rig.gossip(block))).collect()
+    };
+    assert!(!told(&mut rig, 0..7).contains(&true));
+    rig.set_base(Base::at(BASE + 3));
+    assert_eq!(told(&mut rig, 7..9), [false, true], "of eight, no more than half the limit is unsettled");
+    rig.set_base(Base::at(BASE + 6));
+    assert_eq!(rig.store.prune_below(BASE + 4).unwrap(), 3);
+    assert_eq!(told(&mut rig, 8..12), [false; 4], "six of ten are not room enough");
+    rig.set_base(Base::at(BASE + 8));
+    assert_eq!(rig.store.prune_below(BASE + 8).unwrap(), 4);
+    assert_eq!(told(&mut rig, 11..15), [false, false, false, true]);
+}

@@ -16,7 +16,7 @@ use p2p_storage::{
 };
 use p2p_types::{
     Address, B256, Head, MessageId, Misbehaviour, PeerId, PreconfCommitment, Preconfirmation, SdkEvent,
-    SignedCommitment, SigningDomain, SigningKey, TxList, U256,
+    SignedCommitment, SigningDomain, SigningKey, StorageTrouble, TxList, U256,
 };
 use p2p_validation::{IgnoreReason, Rejection, RotatingSchedule, ValidationConfig};
 use preconfirmation_types::Container;
