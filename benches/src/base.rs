@@ -54,7 +54,7 @@ pub struct Figures {
     pub p99_ms: f64,
     /// What the middle one of plain writes of a page with a sync took, in milliseconds.
     pub sync_ms: f64,
-    /// What the middle call took beyond that: the owner's own time.
+    /// What the middle call took beyond that: the owner's own time, and what the database syncs and writes beyond a page.
     pub owner_ms: f64,
     /// How often the status was something else than live from the first time it was.
     pub live_flaps: usize,

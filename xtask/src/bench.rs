@@ -195,7 +195,7 @@ application declares one block more as settled every second (`update_head`).
 {table}
 A call is timed from the application's side: the command, the change to the thread that owns the chain, the store with its
 sync, and the answer. `sync_ms` is a plain write with a sync in the same folder, after each call; `owner_ms` what the middle
-call takes beyond that. `live_flaps` counts statuses other than *live* meanwhile.
+call takes beyond that: the owner's own time, and what the database syncs and writes beyond a page. `live_flaps` counts statuses other than *live* meanwhile.
 ";
 
 /// What the bench of a moving base prints.

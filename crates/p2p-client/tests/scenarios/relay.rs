@@ -3,7 +3,8 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex},
+    sync::Arc,
+    time::Duration,
 };
 
 use p2p_client::{Multiaddr, NetworkConfig};
@@ -12,6 +13,8 @@ use preconfirmation_p2p::{GossipMessage, InboundRequest, NetworkEvent, NetworkHa
 use preconfirmation_types::{
     Container as _, GetCommitmentsByNumberResponse, GetRawTxListResponse, PreconfHead,
 };
+
+use tokio::{sync::watch, time::timeout};
 
 use super::world::{Block, CHAIN, Node, Voice, World, identity};
 
@@ -28,12 +31,12 @@ fn twin(signed: &SignedCommitment) -> SignedCommitment {
 
 /// What it serves: by height, the last that it was given.
 #[derive(Default)]
-struct Shelf {
+struct Stored {
     commitments: BTreeMap<u64, SignedCommitment>,
     txlists: HashMap<B256, Bytes>,
 }
 
-impl Shelf {
+impl Stored {
     /// Whatever is at or above a height; each fourth one is lost.
     fn page(&self, from: u64, count: usize) -> Vec<SignedCommitment> {
         let kept = self.commitments.range(from..).filter(|(number, _)| !number.is_multiple_of(4));
@@ -43,21 +46,21 @@ impl Shelf {
 
 struct Relay {
     network: NetworkHandle,
-    shelf: Arc<Mutex<Shelf>>,
+    stored: Arc<watch::Sender<Stored>>,
 }
 
 impl Relay {
     async fn start<W: World>(world: &W, key: u8) -> Self {
         let (network, mut events, service) = world.join(NetworkConfig::local(CHAIN, identity(key)));
         tokio::spawn(service);
-        let shelf = Arc::<Mutex<Shelf>>::default();
-        let (serving, publishing) = (Arc::clone(&shelf), network.clone());
+        let stored = Arc::<watch::Sender<Stored>>::default();
+        let (serving, publishing) = (Arc::clone(&stored), network.clone());
         tokio::spawn(async move {
             while let Some(event) = events.next().await {
                 meet(&publishing, &serving, event).await;
             }
         });
-        Self { network, shelf }
+        Self { network, stored }
     }
 
     fn id(&self) -> PeerId {
@@ -68,18 +71,18 @@ impl Relay {
         self.network.listen_addrs().await.unwrap().remove(0)
     }
 
-    /// It was given this last.
-    fn keeps(&self, block: &Block) -> bool {
-        self.shelf
-            .lock()
-            .unwrap()
-            .commitments
-            .get(&block.number())
-            .is_some_and(|kept| kept.commitment == block.signed.commitment)
+    /// Waits until this is what it was given last at its height.
+    async fn has(&self, block: &Block, deadline: Duration) {
+        let mut stored = self.stored.subscribe();
+        let has = stored.wait_for(|stored| {
+            let kept = stored.commitments.get(&block.number());
+            kept.is_some_and(|kept| kept.commitment == block.signed.commitment)
+        });
+        drop(timeout(deadline, has).await.unwrap().unwrap());
     }
 }
 
-async fn meet(network: &NetworkHandle, shelf: &Mutex<Shelf>, event: NetworkEvent) {
+async fn meet(network: &NetworkHandle, stored: &watch::Sender<Stored>, event: NetworkEvent) {
     match event {
         NetworkEvent::Gossip { message, verdict, .. } => {
             match message {
@@ -88,20 +91,24 @@ async fn meet(network: &NetworkHandle, shelf: &Mutex<Shelf>, event: NetworkEvent
                     let twin = twin(&SignedCommitment::from_ssz(&ssz).unwrap());
                     let _published = network.publish(Topic::Commitments, twin.to_ssz().into()).await;
                     let number = u64::try_from(twin.preconf().block_number).unwrap();
-                    shelf.lock().unwrap().commitments.insert(number, twin);
+                    stored.send_modify(|stored| {
+                        stored.commitments.insert(number, twin);
+                    });
                 }
                 GossipMessage::TxList(list) => {
-                    shelf.lock().unwrap().txlists.insert(list.raw_tx_list_hash, list.txlist);
+                    stored.send_modify(|stored| {
+                        drop(stored.txlists.insert(list.raw_tx_list_hash, list.txlist))
+                    });
                 }
             }
             verdict.settle(Verdict::Accept);
         }
         NetworkEvent::Request { request, .. } => {
-            let shelf = shelf.lock().unwrap();
+            let stored = stored.borrow();
             match request {
                 // A handover counts, so that the head may be one too high.
                 InboundRequest::Head(answer) => {
-                    let last = shelf.commitments.last_key_value();
+                    let last = stored.commitments.last_key_value();
                     answer.send(last.map_or_else(PreconfHead::default, |(_, last)| PreconfHead {
                         block_number: last.preconf().block_number,
                         submission_window_end: last.preconf().submission_window_end,
@@ -109,12 +116,12 @@ async fn meet(network: &NetworkHandle, shelf: &Mutex<Shelf>, event: NetworkEvent
                 }
                 InboundRequest::Commitments(request, answer) => {
                     let from = u64::try_from(request.start_block_number).unwrap_or(u64::MAX);
-                    let page = shelf.page(from, usize::try_from(request.max_count).unwrap());
+                    let page = stored.page(from, usize::try_from(request.max_count).unwrap());
                     answer.send(GetCommitmentsByNumberResponse::new(page).unwrap());
                 }
                 InboundRequest::TxList(request, answer) => {
                     let raw_tx_list_hash = request.raw_tx_list_hash;
-                    let txlist = shelf.txlists.get(&raw_tx_list_hash).cloned().unwrap_or_default();
+                    let txlist = stored.txlists.get(&raw_tx_list_hash).cloned().unwrap_or_default();
                     answer.send(GetRawTxListResponse { raw_tx_list_hash, txlist });
                 }
                 _ => {}
@@ -157,16 +164,12 @@ pub(super) async fn a_relay_of_twins_and_of_the_unelected_stops_nobody(world: &i
             let parent = index.checked_sub(1).map(|parent| &chain[parent]);
             let unelected = Block::with(parent, 9, block.number(), &nobody);
             attacker.commit(&unelected).await;
-            while !relay.keeps(&unelected) {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
+            relay.has(&unelected, a.deadline).await;
         }
     }
     let handover = Block::handover(chain.last(), &nobody);
     attacker.commit(&handover).await;
-    while !relay.keeps(&handover) {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    relay.has(&handover, a.deadline).await;
 
     let mut c = Node::start(world, 3).await;
     c.client.network().dial(relay.address().await).await.unwrap();

@@ -138,7 +138,7 @@ pub(crate) struct Node {
     key: u8,
     storage: Arc<dyn SdkStorage>,
     events: Subscription,
-    deadline: Duration,
+    pub(super) deadline: Duration,
     /// Blocks that were complete.
     ready: HashSet<B256>,
 }

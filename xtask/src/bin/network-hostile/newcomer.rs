@@ -49,12 +49,12 @@ async fn asks(newcomer: &NetworkHandle, peer: PeerId) -> bool {
 
 /// Where somebody new will be: a name and an address that others know before it is there, on a host of its own.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct Announced {
     identity: Keypair,
     address: Multiaddr,
 }
 
-impl Place {
+impl Announced {
     pub(crate) fn free() -> Result<Self, Failure> {
         const HOST: Ipv4Addr = Ipv4Addr::new(127, 88, 0, 1);
         let port = TcpListener::bind((HOST, 0))?.local_addr()?.port();

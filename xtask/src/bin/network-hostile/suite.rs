@@ -18,7 +18,7 @@ use crate::{
     attack::Attack,
     cases::{self, Asks, Case, Expected, FOUR_OF_TWENTY},
     log,
-    newcomer::{self, Place},
+    newcomer::{self, Announced},
     rig::{Failure, Load, Node, deliver},
 };
 
@@ -210,11 +210,11 @@ async fn measured(
 async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Failure> {
     let lines = log::lines();
     let (author, reader) = (Node::start()?, Node::start()?);
-    let place = if case.found { Some(Place::free()?) } else { None };
+    let announced = if case.found { Some(Announced::free()?) } else { None };
     let victim = Node::with(|config| {
         config.connections.limit_private = case.public;
-        if let Some(place) = &place {
-            looks_for(place, config);
+        if let Some(announced) = &announced {
+            looks_for(announced, config);
         }
     })?;
     author.dial(&victim).await?;
@@ -240,7 +240,7 @@ async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Fail
             Attack::start(case, number, extent.seconds + 1, std::slice::from_ref(&address), extent.aside)
                 .await?;
         let asking = tokio::spawn(ask(victim.handle.clone(), cases::peer(number)?, case.asks));
-        let joining = tokio::spawn(joins_in_the_middle(victim.handle.clone(), place.clone(), extent));
+        let joining = tokio::spawn(joins_in_the_middle(victim.handle.clone(), announced.clone(), extent));
         let attacked = deliver(&author, &[&reader], block, load).await?;
         let (newcomer, took) = joining.await??;
         notes.newcomer = notes.newcomer.max(took);
@@ -264,31 +264,31 @@ async fn against(case: &Case, index: u32, extent: Extent) -> Result<Report, Fail
 }
 
 /// A victim that has heard of somebody, and of no more peers than a few subnets can name.
-fn looks_for(place: &Place, config: &mut NetworkConfig) {
+fn looks_for(announced: &Announced, config: &mut NetworkConfig) {
     let few = PeersConfig::default();
     (config.peers.low, config.peers.high) = (few.low, few.high);
     (config.peers.retry, config.peers.max_retry) = (Duration::from_millis(200), Duration::from_millis(400));
     (config.peers.known, config.peers.known_per_subnet) = (KNOWN, KNOWN_PER_SUBNET);
-    config.bootnodes.extend(place.named().to_string().parse().ok());
+    config.bootnodes.extend(announced.named().to_string().parse().ok());
 }
 
-/// A newcomer joins when half of the honest traffic has gone: by itself; or, where it has to be found, at this place, once
+/// A newcomer joins when half of the honest traffic has gone: by itself; or, where it has to be found, where it is announced, once
 /// adversaries have what they can get of the peers that a node dials.
 async fn joins_in_the_middle(
     known: NetworkHandle,
-    place: Option<Place>,
+    announced: Option<Announced>,
     extent: Extent,
 ) -> Result<(Option<Node>, Duration), Failure> {
     tokio::time::sleep(Duration::from_secs(extent.seconds.into()) / 2).await;
-    Ok(match place {
-        Some(place) => {
+    Ok(match announced {
+        Some(announced) => {
             let start = Instant::now();
             while known.peers().await?.iter().filter(|peer| !peer.inbound).count() < DIALLED
                 && start.elapsed() < PATIENCE
             {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            let (newcomer, took) = place.is_found(known.local_peer_id()).await?;
+            let (newcomer, took) = announced.is_found(known.local_peer_id()).await?;
             (Some(newcomer), took)
         }
         None => (None, newcomer::joins(known).await?),
