@@ -1,4 +1,4 @@
-//! Which connections are taken and made: limits for all, for each peer, and for strangers by address and subnet.
+//! Which connections are taken and made: limits for all, for each peer, and for untrusted peers by address and subnet.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -110,8 +110,8 @@ impl Admission {
             return Ok(());
         }
         let count = |wanted: &dyn Fn(&Open) -> bool| {
-            let strangers = self.open.values().filter(|open| !self.protected.contains(&open.peer));
-            strangers.filter(|open| wanted(open)).count()
+            let untrusted = self.open.values().filter(|open| !self.protected.contains(&open.peer));
+            untrusted.filter(|open| wanted(open)).count()
         };
         let limits = &self.limits;
         if count(&|open| open.peer == new.peer) >= limits.max_per_peer as usize {
@@ -255,7 +255,7 @@ mod tests {
             Ok(())
         }
 
-        fn stranger(&mut self, address: &str) -> Result<(), Refused> {
+        fn untrusted(&mut self, address: &str) -> Result<(), Refused> {
             self.comes(PeerId::random(), true, address)
         }
     }
@@ -264,25 +264,25 @@ mod tests {
     fn many_keys_of_one_host_get_the_places_of_one_host() {
         let mut rig = Rig::new(|limits| limits.max_inbound_per_ip = 2.try_into().unwrap());
         for port in 1..=2 {
-            rig.stranger(&format!("/ip4/1.1.1.1/tcp/{port}")).unwrap();
+            rig.untrusted(&format!("/ip4/1.1.1.1/tcp/{port}")).unwrap();
         }
-        assert_eq!(rig.stranger("/ip4/1.1.1.1/tcp/3"), Err(Refused::Host));
-        rig.stranger("/ip4/1.1.1.2/tcp/3").unwrap();
+        assert_eq!(rig.untrusted("/ip4/1.1.1.1/tcp/3"), Err(Refused::Host));
+        rig.untrusted("/ip4/1.1.1.2/tcp/3").unwrap();
         // The /64 of an IPv6 host is one address, whatever the transport.
         for port in 1..=2 {
-            rig.stranger(&format!("/ip6/2600::{port}/tcp/1")).unwrap();
+            rig.untrusted(&format!("/ip6/2600::{port}/tcp/1")).unwrap();
         }
-        assert_eq!(rig.stranger("/ip6/2600::3/udp/1/quic-v1"), Err(Refused::Host));
+        assert_eq!(rig.untrusted("/ip6/2600::3/udp/1/quic-v1"), Err(Refused::Host));
     }
 
     #[test]
     fn a_subnet_gets_its_share_and_no_more() {
         let mut rig = Rig::new(|limits| limits.max_inbound_per_subnet = 3.try_into().unwrap());
         for host in 1..=3 {
-            rig.stranger(&format!("/ip4/1.1.1.{host}/tcp/1")).unwrap();
+            rig.untrusted(&format!("/ip4/1.1.1.{host}/tcp/1")).unwrap();
         }
-        assert_eq!(rig.stranger("/ip4/1.1.1.4/tcp/1"), Err(Refused::Subnet));
-        rig.stranger("/ip4/1.1.2.4/tcp/1").unwrap();
+        assert_eq!(rig.untrusted("/ip4/1.1.1.4/tcp/1"), Err(Refused::Subnet));
+        rig.untrusted("/ip4/1.1.2.4/tcp/1").unwrap();
     }
 
     #[test]
@@ -290,14 +290,14 @@ mod tests {
         let one = NonZeroUsize::MIN;
         let mut rig = Rig::new(|limits| limits.max_inbound_per_ip = one);
         for _ in 0..10 {
-            rig.stranger("/ip4/10.0.0.1/tcp/1").unwrap();
+            rig.untrusted("/ip4/10.0.0.1/tcp/1").unwrap();
         }
         let mut rig = Rig::new(|limits| {
             limits.max_inbound_per_ip = one;
             limits.limit_private = true;
         });
-        rig.stranger("/ip4/10.0.0.1/tcp/1").unwrap();
-        assert_eq!(rig.stranger("/ip4/10.0.0.1/tcp/1"), Err(Refused::Host));
+        rig.untrusted("/ip4/10.0.0.1/tcp/1").unwrap();
+        assert_eq!(rig.untrusted("/ip4/10.0.0.1/tcp/1"), Err(Refused::Host));
     }
 
     #[test]
@@ -308,8 +308,8 @@ mod tests {
         for inbound in [true, false] {
             rig.comes(fixed, inbound, "/ip4/1.1.1.1/tcp/1").unwrap();
         }
-        rig.stranger("/ip4/1.1.1.1/tcp/2").unwrap();
-        assert_eq!(rig.stranger("/ip4/1.1.2.1/tcp/2"), Err(Refused::Inbound));
+        rig.untrusted("/ip4/1.1.1.1/tcp/2").unwrap();
+        assert_eq!(rig.untrusted("/ip4/1.1.2.1/tcp/2"), Err(Refused::Inbound));
         rig.comes(PeerId::random(), false, "/ip4/1.1.3.1/tcp/1").unwrap();
         assert_eq!(rig.comes(PeerId::random(), false, "/ip4/1.1.4.1/tcp/1"), Err(Refused::Outbound));
         rig.comes(fixed, true, "/ip4/1.1.1.1/tcp/3").unwrap();

@@ -10,17 +10,9 @@ use libp2p::{
 use preconfirmation_types::{GetCommitmentsByNumber, GetHead, GetRawTxList, Rpc};
 
 use crate::{
-    admission::Admission,
-    codec::SszCodec,
-    config::NetworkConfig,
-    discovery::record,
-    error::NetworkError,
-    filter::Gossipsub,
-    gossip::{self, Topics},
-    half_open::HalfOpen,
-    transport,
-    twins::OwnKey,
-    unread::Connections,
+    admission::Admission, codec::SszCodec, config::NetworkConfig, discovery::record,
+    duplicate_identity::OwnKey, error::NetworkError, filter::Gossipsub, gossip::Topics, gossip_behaviour,
+    half_open::HalfOpen, slow_reader::SlowReaderMonitor, transport,
 };
 
 /// The protocol version that the deployed peers identify with.
@@ -63,7 +55,7 @@ type Requests<R> = request_response::Behaviour<SszCodec<R>>;
 pub(crate) fn swarm(
     config: &NetworkConfig,
     topics: &Topics,
-    connected: &Connections,
+    slow_readers: &SlowReaderMonitor,
     half_open: &HalfOpen,
     own_key: &OwnKey,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
@@ -86,13 +78,13 @@ pub(crate) fn swarm(
         head: rpc::<GetHead>(config)?,
         commitments: rpc::<GetCommitmentsByNumber>(config)?,
         txlist: rpc::<GetRawTxList>(config)?,
-        gossip: gossip::behaviour(config, topics)?,
+        gossip: gossip_behaviour::build(config, topics)?,
     };
     let swarm_config = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(connections.idle_timeout)
         .with_max_negotiating_inbound_streams(MAX_NEGOTIATING_STREAMS);
     let local = config.identity.public().to_peer_id();
-    let transport = transport::build(config, connected, half_open, own_key)?;
+    let transport = transport::build(config, slow_readers, half_open, own_key)?;
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
     // Where only discovery is reached, nobody dials.
     for address in config.advertise.iter().filter(|address| record::udp_port(address).is_none()) {

@@ -427,15 +427,15 @@ fn send<R: Spoken>(
 
 #[cfg(test)]
 mod tests {
+    use libp2p::swarm::ConnectionId;
+
     use super::*;
     use crate::{
-        config::{PacingConfig, PeersConfig, ServingConfig},
-        inbound::{InboundRequests, Kind},
+        config::{NetworkConfig, ServingConfig},
+        inbound::{Asker, InboundRequests, Kind},
         ip::Host,
-        rate_limiter::{OutboundRateLimiter, Outcome, Start},
-        rpc::InFlight,
-        serving::Asker,
-        watermarks::Standing,
+        peer_manager::{Connection, Outcome, PeerManager, Start},
+        request_queue::RequestQueue,
     };
 
     const PROTOCOLS: [&str; 3] = [GetHead::NAME, GetCommitmentsByNumber::NAME, GetRawTxList::NAME];
@@ -445,7 +445,8 @@ mod tests {
     struct Node {
         now: Instant,
         peer: PeerId,
-        limiter: OutboundRateLimiter<&'static str>,
+        peers: PeerManager,
+        queue: RequestQueue<&'static str>,
         /// Requests of the node, each with the time when its answer comes.
         ours: Vec<(Instant, &'static str)>,
         inbound: InboundRequests<u32>,
@@ -453,31 +454,53 @@ mod tests {
         theirs: HashMap<u32, Instant>,
         /// When the application answers, if ever.
         served: Vec<(Instant, u32)>,
-        in_flight: InFlight,
         next: u32,
         slowest: Duration,
     }
 
     impl Node {
         fn new(start: Start, now: Instant, peer: PeerId) -> Self {
-            Self {
+            let mut config = NetworkConfig::new(1, Keypair::generate_ed25519());
+            (config.peers.low, config.peers.high) = (0, 0);
+            let mut node = Self {
                 now,
                 peer,
-                limiter: OutboundRateLimiter::new(PacingConfig::default(), HashMap::new(), start, now),
+                peers: PeerManager::new(&config, start, now),
+                queue: RequestQueue::new(config.pacing.waiting),
                 ours: Vec::new(),
                 inbound: InboundRequests::new(&ServingConfig::default()),
                 theirs: HashMap::new(),
                 served: Vec::new(),
-                in_flight: InFlight::default(),
                 next: 0,
                 slowest: Duration::ZERO,
-            }
+            };
+            node.connect(now);
+            node
+        }
+
+        fn connect(&mut self, now: Instant) {
+            let (id, address) = (ConnectionId::new_unchecked(1), Multiaddr::empty());
+            self.peers.on_connected(self.peer, Connection { id, address, inbound: true }, now);
+        }
+
+        fn disconnect(&mut self) {
+            let id = ConnectionId::new_unchecked(1);
+            assert!(self.peers.on_disconnected(&self.peer, id, 0, self.now).is_some());
+            self.queue.remove(&self.peer);
+        }
+
+        fn begin(&mut self) {
+            self.peers.connection_mut(&self.peer).unwrap().in_flight.begin(self.now);
+        }
+
+        fn end(&mut self) {
+            self.peers.connection_mut(&self.peer).unwrap().in_flight.end(self.now);
         }
 
         fn answered(&mut self, key: u32) {
             if let Some(came) = self.theirs.remove(&key) {
                 self.slowest = self.slowest.max(self.now - came);
-                self.in_flight.ends(&self.peer, self.now);
+                self.end();
             }
             self.inbound.remove(key);
         }
@@ -486,56 +509,45 @@ mod tests {
             let asker = Asker { peer: self.peer, host: Host::or_unknown(None) };
             self.next += 1;
             self.theirs.insert(self.next, self.now);
-            self.in_flight.asked_by(self.peer, self.now);
+            self.peers.connection_mut(&self.peer).unwrap().in_flight.begin_inbound(self.now);
             if let Some(busy) = self.inbound.push(self.next, asker, kind, self.now) {
                 self.answered(busy);
             }
         }
 
         /// What happens at this time, while the node asks as fast as it may.
-        fn step(&mut self, ledger: &mut Ledger, dice: &mut fastrand::Rng, asks: bool) {
+        fn step(&mut self, ledger: &mut Ledger, rng: &mut fastrand::Rng, asks: bool) {
             let now = self.now;
-            for protocol in PROTOCOLS.iter().filter(|_| asks && dice.u8(..8) == 0) {
-                let _full = self.limiter.push((self.peer, protocol), protocol).is_err();
+            for protocol in PROTOCOLS.iter().filter(|_| asks && rng.u8(..8) == 0) {
+                let _full = self.queue.push((self.peer, protocol), protocol).is_err();
             }
-            while asks && let Some(protocol) = self.limiter.pop(now, |_| true) {
+            while asks && let Some(protocol) = self.queue.pop(&mut self.peers, now, |_| true) {
                 // On its way for up to a fifth of a second.
-                let arrives = now + Duration::from_millis(dice.u64(..200));
+                let arrives = now + Duration::from_millis(rng.u64(..200));
                 assert!(ledger.asked(self.peer, protocol, arrives), "a ninth request at {now:?}");
-                self.in_flight.begins(self.peer, now);
-                self.ours.push((arrives + Duration::from_millis(dice.u64(..9800)), protocol));
+                self.begin();
+                self.ours.push((arrives + Duration::from_millis(rng.u64(..9800)), protocol));
             }
             let ended: Vec<_> = self.ours.extract_if(.., |(at, _)| *at <= now).collect();
             for (_, protocol) in ended {
-                self.limiter.done((self.peer, protocol), Outcome::Answered(TICK), now);
-                self.in_flight.ends(&self.peer, now);
+                self.peers.on_request_done(&(self.peer, protocol), Outcome::Answered(TICK), now);
+                self.end();
             }
             let served: Vec<_> = self.served.extract_if(.., |(at, _)| *at <= now).collect();
             served.into_iter().for_each(|(_, key)| self.answered(key));
             while let Some(next) = self.inbound.next(now) {
                 // Sometimes the application forgets about it.
-                if dice.u8(..20) > 0 {
-                    self.served.push((now + Duration::from_millis(dice.u64(..7000)), next.serve));
+                if rng.u8(..20) > 0 {
+                    self.served.push((now + Duration::from_millis(rng.u64(..7000)), next.serve));
                 }
             }
         }
 
         /// What happens once a second. Whether the double is to be disconnected for the watermarks.
-        fn tick(&mut self, connected: Instant) -> bool {
+        fn tick(&mut self) -> bool {
             self.inbound.overdue(self.now).into_iter().for_each(|key| self.answered(key));
-            self.limiter.prune(self.now);
-            let standing = Standing {
-                peer: self.peer,
-                score: 0.0,
-                ready: true,
-                protected: false,
-                outbound: false,
-                in_flight: !self.in_flight.is_quiet(&self.peer, self.now),
-                used: true,
-                since: connected,
-            };
-            let config = PeersConfig { low: 0, high: 0, ..PeersConfig::default() };
-            !config.surplus(&[standing], self.now).is_empty()
+            self.peers.prune(self.now);
+            !self.peers.prune_candidates(|_| 0.0, self.now).is_empty()
         }
 
         fn is_idle(&self) -> bool {
@@ -547,19 +559,19 @@ mod tests {
     #[test]
     fn an_hour_beside_deployed_peers_earns_no_punishment() {
         for seed in 0..2 {
-            let (mut dice, start) = (fastrand::Rng::with_seed(seed), Instant::now());
+            let (mut rng, start) = (fastrand::Rng::with_seed(seed), Instant::now());
             let (mut ledger, peer) = (Ledger::default(), PeerId::random());
             let mut node = Node::new(Start::First, start, peer);
-            let (mut connected, mut away_until, mut tick) = (start, start, start);
+            let (mut away_until, mut tick) = (start, start);
             let (mut ends, mut pruned, mut restarts) = (start + Duration::from_secs(97), 0, 0);
             while node.now < start + Duration::from_secs(3600) {
                 node.now += TICK;
                 let now = node.now;
                 let (here, ending) = (now >= away_until, now >= ends);
-                if here && !ending && dice.u16(..400) == 0 {
+                if here && !ending && rng.u16(..400) == 0 {
                     // All that it misses, at once.
-                    for _ in 0..dice.u8(1..90) {
-                        node.asked(if dice.bool() { Kind::List } else { Kind::Small });
+                    for _ in 0..rng.u8(1..90) {
+                        node.asked(if rng.bool() { Kind::List } else { Kind::Small });
                     }
                 }
                 // A request that comes when the node is ending is answered as all that are open.
@@ -567,25 +579,24 @@ mod tests {
                     let open = node.inbound.drain();
                     open.into_iter().for_each(|key| node.answered(key));
                 }
-                node.step(&mut ledger, &mut dice, here && !ending);
+                node.step(&mut ledger, &mut rng, here && !ending);
                 if now >= tick {
                     tick = now + Duration::from_secs(1);
-                    if node.tick(connected) && here && !ending {
+                    if node.tick() && here && !ending {
                         assert!(node.is_idle(), "pruned with a request in flight");
                         pruned += 1;
-                        node.limiter.gone(&peer, now);
-                        node.in_flight.gone(&peer);
-                        away_until = now + Duration::from_millis(dice.u64(..20_000));
-                        connected = away_until;
+                        node.disconnect();
+                        away_until = now + Duration::from_millis(rng.u64(..20_000));
+                        node.connect(away_until);
                     }
                 }
-                if ending && node.in_flight.is_quiet(&peer, now) {
+                if ending && node.peers.is_quiet(&peer, now) {
                     assert!(node.is_idle(), "ended with a request in flight");
                     restarts += 1;
                     let slowest = node.slowest;
                     node = Node::new(Start::Restart, now, peer);
                     node.slowest = slowest;
-                    (connected, ends) = (now, now + Duration::from_secs(dice.u64(20..150)));
+                    ends = now + Duration::from_secs(rng.u64(20..150));
                 }
             }
             assert_eq!(ledger.punishments.get(&peer), None);

@@ -173,7 +173,7 @@ impl NetworkError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// No peer can be sent the message, and no more messages are kept until one can: `gossip.outbox`.
+    /// No peer can be sent the message, and no more messages are kept until one can: `gossip.publish_queue`.
     #[error(
         "no peer can be sent the message, and no more than {messages} messages of {bytes} bytes are kept"
     )]

@@ -10,7 +10,7 @@ use preconfirmation_types::{Bytes, Offence, RawTxListGossip, Topic, rate_limit::
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    inbox::{self, Lane},
+    inbox::{self, Priority},
     metrics,
     responder::InboundRequest,
 };
@@ -190,14 +190,14 @@ pub struct NetworkEvents {
     known: Ready,
     /// Differences not told yet: at most two for each peer that was or is ready.
     changes: VecDeque<NetworkEvent>,
-    gossip: inbox::Receiver,
+    gossip: inbox::Receiver<NetworkEvent>,
     requests: mpsc::Receiver<NetworkEvent>,
 }
 
 impl NetworkEvents {
     pub(crate) const fn new(
         ready: watch::Receiver<Ready>,
-        gossip: inbox::Receiver,
+        gossip: inbox::Receiver<NetworkEvent>,
         requests: mpsc::Receiver<NetworkEvent>,
     ) -> Self {
         Self { ready, ready_open: true, known: Ready::new(), changes: VecDeque::new(), gossip, requests }
@@ -216,7 +216,7 @@ impl NetworkEvents {
             let Self { ready, ready_open, gossip, requests, .. } = self;
             let fairly = async {
                 tokio::select! {
-                    Some(event) = gossip.next(Lane::First) => Some(event),
+                    Some(event) = gossip.next(Priority::Normal) => Some(event),
                     Some(event) = requests.recv() => Some(event),
                     else => None,
                 }
@@ -228,7 +228,7 @@ impl NetworkEvents {
                     self.compare();
                 }
                 Some(event) = fairly => return Some(event),
-                Some(event) = gossip.next(Lane::Last) => return Some(event),
+                Some(event) = gossip.next(Priority::Low) => return Some(event),
                 else => return None,
             }
         }

@@ -1,29 +1,13 @@
-//! What is particular about this network's gossip (§2): message ids, parameters, form of the messages.
+//! Gossip messages of this network (§2): their ids, their form, their topics.
 
-use std::collections::{HashMap, HashSet};
-
-use libp2p::{
-    gossipsub::{
-        self, IdentTopic, MessageAuthenticity, MessageId, PeerScoreParams, PeerScoreThresholds, TopicHash,
-        TopicScoreParams, ValidationMode, WhitelistSubscriptionFilter,
-    },
-    identity::Keypair,
-};
+use libp2p::gossipsub::{IdentTopic, MessageId, TopicHash};
 use preconfirmation_types::{
     Bytes, Container as _, DecodeError, DecodeErrorKind, MAX_GOSSIP_BYTES, Offence, RawTxListGossip,
     SIGNED_COMMITMENT_BYTES, SignedCommitment, TXLIST_HEADER_BYTES, Topic,
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    config::{NetworkConfig, ScoreConfig, TopicScoreConfig},
-    error::NetworkError,
-    event::GossipMessage,
-    filter::{Form, Gossipsub, Stack},
-};
-
-/// Most bytes around a message's data: author, number, topic, signature and key of the largest kinds, and their tags.
-const ENVELOPE: usize = 1024;
+use crate::{error::PublishError, event::GossipMessage};
 
 /// A raw snappy block expands at most to this: a copy of 3 bytes stands for 64.
 const MAX_SNAPPY_EXPANSION: usize = 64 / 3 + 1;
@@ -131,6 +115,16 @@ impl Malformed {
     }
 }
 
+/// Whether a message of ours is what peers accept: its size first, then its form.
+pub(crate) fn check(topic: Topic, ssz: &Bytes, max_txlist_bytes: usize) -> Result<(), PublishError> {
+    let (limit, actual) = (limit(topic, max_txlist_bytes), ssz.len());
+    if actual > limit {
+        return Err(PublishError::TooLarge { limit, actual });
+    }
+    decode(topic, ssz.clone(), max_txlist_bytes).map_err(|malformed| malformed.error)?;
+    Ok(())
+}
+
 /// Most bytes of a message on a topic.
 pub(crate) const fn limit(topic: Topic, max_txlist_bytes: usize) -> usize {
     match topic {
@@ -156,121 +150,17 @@ impl Topics {
         self.0.iter().find(|(_, _, of)| of == hash).map(|(topic, _, _)| *topic)
     }
 
+    pub(crate) fn idents(&self) -> impl Iterator<Item = &IdentTopic> {
+        self.0.iter().map(|(_, ident, _)| ident)
+    }
+
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = TopicHash> {
+        self.0.iter().map(|(_, _, hash)| hash.clone())
+    }
+
     pub(crate) fn hash(&self, topic: Topic) -> TopicHash {
         let [(first, _, of_first), (_, _, of_second)] = &self.0;
         if *first == topic { of_first.clone() } else { of_second.clone() }
-    }
-}
-
-/// Builds gossipsub, scores on and both topics subscribed.
-pub(crate) fn behaviour(config: &NetworkConfig, topics: &Topics) -> Result<Gossipsub, NetworkError> {
-    let hashes: HashSet<_> = topics.0.iter().map(|(_, _, hash)| hash.clone()).collect();
-    let form = Form::new(topics.clone(), config.max_txlist_bytes);
-    let mut behaviour = Stack::new_with_subscription_filter_and_transform(
-        MessageAuthenticity::Signed(Keypair::clone(&config.identity)),
-        parameters(config, topics)?,
-        WhitelistSubscriptionFilter(hashes),
-        form.clone(),
-    )
-    .map_err(|error| NetworkError::Stack(error.into()))?;
-    behaviour
-        .with_peer_score(score_parameters(&config.score, topics), thresholds(&config.score))
-        .map_err(|error| NetworkError::Stack(error.into()))?;
-    for (_, topic, _) in &topics.0 {
-        behaviour.subscribe(topic).map_err(|error| NetworkError::Stack(error.into()))?;
-    }
-    Ok(Gossipsub::new(behaviour, form))
-}
-
-fn parameters(network: &NetworkConfig, topics: &Topics) -> Result<gossipsub::Config, NetworkError> {
-    let config = &network.gossip;
-    let commitments = topics.hash(Topic::Commitments);
-    let frame = |topic| limit(topic, network.max_txlist_bytes) + ENVELOPE;
-    let mesh = &config.mesh;
-    let txlists = &config.txlist_mesh;
-    gossipsub::ConfigBuilder::default()
-        .validation_mode(ValidationMode::Strict)
-        .validate_messages()
-        .message_id_fn(move |message| {
-            let topic = if message.topic == commitments { Topic::Commitments } else { Topic::RawTxLists };
-            MessageId::new(&id_on(topic, &message.data))
-        })
-        // Over this, not even the signature is checked.
-        .max_transmit_size_for_topic(frame(Topic::Commitments), topics.hash(Topic::Commitments))
-        .max_transmit_size_for_topic(frame(Topic::RawTxLists), topics.hash(Topic::RawTxLists))
-        .support_floodsub()
-        .max_transmit_size(config.max_frame_bytes)
-        .mesh_n(mesh.size)
-        .mesh_n_low(mesh.low)
-        .mesh_n_high(mesh.high)
-        .mesh_outbound_min(mesh.outbound_min)
-        .mesh_n_for_topic(txlists.size, topics.hash(Topic::RawTxLists))
-        .mesh_n_low_for_topic(txlists.low, topics.hash(Topic::RawTxLists))
-        .mesh_n_high_for_topic(txlists.high, topics.hash(Topic::RawTxLists))
-        .mesh_outbound_min_for_topic(txlists.outbound_min, topics.hash(Topic::RawTxLists))
-        .gossip_lazy(config.lazy)
-        .idontwant_message_size_threshold(config.idontwant_threshold)
-        .heartbeat_interval(config.heartbeat)
-        // The mesh forms at the first heartbeat; before it nothing is forwarded.
-        .heartbeat_initial_delay(std::time::Duration::ZERO)
-        .history_length(config.history.get())
-        .history_gossip(config.history_gossip)
-        .fanout_ttl(config.fanout_ttl)
-        .duplicate_cache_time(config.duplicate_cache)
-        .connection_handler_queue_len(config.send_queue.get())
-        .publish_queue_duration(config.queue_time)
-        .forward_queue_duration(config.queue_time)
-        // A peer that asks for a message twice pins it twice.
-        .gossip_retransimission(1)
-        .flood_publish(false)
-        // Without this gossipsub itself punishes whoever brings back what we published before a restart.
-        // Our own messages come through to the service instead, which ignores them.
-        .allow_self_origin(true)
-        .build()
-        .map_err(|error| NetworkError::Stack(error.into()))
-}
-
-fn score_parameters(config: &ScoreConfig, topics: &Topics) -> PeerScoreParams {
-    let topic = topic_parameters(&config.topic);
-    PeerScoreParams {
-        topics: topics.0.iter().map(|(_, _, hash)| (hash.clone(), topic.clone())).collect::<HashMap<_, _>>(),
-        // The parts have caps of their own.
-        topic_score_cap: 0.0,
-        app_specific_weight: 1.0,
-        ip_colocation_factor_weight: 0.0,
-        behaviour_penalty_weight: 0.0,
-        slow_peer_weight: 0.0,
-        retain_score: config.retain,
-        ..PeerScoreParams::default()
-    }
-}
-
-fn topic_parameters(config: &TopicScoreConfig) -> TopicScoreParams {
-    TopicScoreParams {
-        topic_weight: config.weight,
-        time_in_mesh_weight: config.time_in_mesh,
-        time_in_mesh_quantum: config.time_in_mesh_quantum,
-        time_in_mesh_cap: config.time_in_mesh_cap,
-        first_message_deliveries_weight: config.first_deliveries,
-        first_message_deliveries_decay: config.first_deliveries_decay,
-        first_message_deliveries_cap: config.first_deliveries_cap,
-        mesh_message_deliveries_weight: 0.0,
-        mesh_failure_penalty_weight: 0.0,
-        invalid_message_deliveries_weight: config.invalid_deliveries,
-        invalid_message_deliveries_decay: config.invalid_deliveries_decay,
-        ..TopicScoreParams::default()
-    }
-}
-
-fn thresholds(config: &ScoreConfig) -> PeerScoreThresholds {
-    PeerScoreThresholds {
-        gossip_threshold: config.gossip_threshold,
-        publish_threshold: config.publish_threshold,
-        graylist_threshold: config.graylist_threshold,
-        // Better peers are looked for when the median of a mesh is negative; the default of 20 is of another
-        // scale and would do so at all times.
-        opportunistic_graft_threshold: 0.0,
-        ..PeerScoreThresholds::default()
     }
 }
 
@@ -348,37 +238,5 @@ mod tests {
             let malformed = decode(Topic::Commitments, bad.into(), 100).unwrap_err();
             assert_eq!(malformed.offence(), Offence::Malformed);
         }
-    }
-
-    #[test]
-    fn gossipsub_accepts_the_default_scores_and_refuses_no_part_of_them() {
-        let topics = Topics::new(167_000);
-        let config = NetworkConfig::new(167_000, Keypair::generate_ed25519());
-        let behaviour = behaviour(&config, &topics).unwrap();
-        assert_eq!(behaviour.topics().count(), 2);
-        for topic in Topic::ALL {
-            let score = behaviour.get_topic_params(&IdentTopic::new(topic.on_chain(167_000))).unwrap();
-            assert_eq!((score.topic_weight, score.invalid_message_deliveries_weight), (1.0, -2.0));
-            assert_eq!(score.mesh_message_deliveries_weight, 0.0);
-            assert_eq!(topics.topic(&topics.hash(topic)), Some(topic));
-        }
-        let score = score_parameters(&config.score, &topics);
-        for off in [score.ip_colocation_factor_weight, score.behaviour_penalty_weight, score.slow_peer_weight]
-        {
-            assert_eq!(off, 0.0);
-        }
-        let parameters = parameters(&config, &topics).unwrap();
-        assert_eq!(
-            (
-                parameters.mesh_n(),
-                parameters.mesh_n_low(),
-                parameters.mesh_n_high(),
-                parameters.gossip_lazy()
-            ),
-            (8, 6, 12, 6)
-        );
-        assert_eq!((parameters.history_length(), parameters.history_gossip()), (12, 3));
-        assert!(parameters.validate_messages() && !parameters.flood_publish());
-        assert!(parameters.allow_self_origin() && parameters.support_floodsub());
     }
 }

@@ -111,7 +111,7 @@ impl HalfOpen {
     }
 
     /// A place for one more connection, in place of another one where all are taken; none if this one is the least worth it.
-    fn enter(&self, address: &Multiaddr, now: Instant) -> Option<Place> {
+    fn enter(&self, address: &Multiaddr, now: Instant) -> Option<Slot> {
         let host = Host::at(address);
         let source = if is_quic(address) { None } else { Source::at(address) };
         let mut state = self.lock();
@@ -136,7 +136,7 @@ impl HalfOpen {
             state.evict(worst, now);
         }
         let has_place = state.open.contains_key(&id);
-        has_place.then(|| Place { id, given_up, is_done: false, state: Arc::clone(&self.state) })
+        has_place.then(|| Slot { id, given_up, is_done: false, state: Arc::clone(&self.state) })
     }
 }
 
@@ -208,7 +208,7 @@ impl fmt::Debug for State {
 
 /// The place of one negotiation, given back when it is dropped.
 #[derive(Debug)]
-struct Place {
+struct Slot {
     id: u64,
     given_up: oneshot::Receiver<()>,
     /// Whether the negotiation has succeeded.
@@ -216,14 +216,14 @@ struct Place {
     state: Arc<Mutex<State>>,
 }
 
-impl Place {
+impl Slot {
     /// The connection stands.
     fn succeeded(mut self) {
         self.is_done = true;
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
         if self.is_done {
@@ -305,7 +305,7 @@ impl Transport for Guarded {
 /// Negotiates for as long as there is a place and time.
 async fn negotiate(
     upgrade: impl Future<Output = io::Result<Output>>,
-    mut place: Place,
+    mut place: Slot,
     deadline: Option<Duration>,
 ) -> io::Result<Output> {
     let upgraded = tokio::select! {
@@ -356,18 +356,18 @@ mod tests {
             Self { half_open, now: Instant::now(), port: 0 }
         }
 
-        fn enter(&mut self, host: u8) -> Place {
+        fn enter(&mut self, host: u8) -> Slot {
             self.port += 1;
             self.half_open.enter(&address(host, self.port), self.now).unwrap()
         }
 
         /// As [`enter`](Self::enter), and the peer sends something.
-        fn speaks(&mut self, host: u8) -> Place {
+        fn speaks(&mut self, host: u8) -> Slot {
             self.tries(host).unwrap()
         }
 
         /// As [`speaks`](Self::speaks), where there may be no place.
-        fn tries(&mut self, host: u8) -> Option<Place> {
+        fn tries(&mut self, host: u8) -> Option<Slot> {
             self.port += 1;
             let place = self.half_open.enter(&address(host, self.port), self.now);
             self.half_open.has_sent(&address(host, self.port));
@@ -375,7 +375,7 @@ mod tests {
         }
     }
 
-    fn is_evicted(place: &mut Place) -> bool {
+    fn is_evicted(place: &mut Slot) -> bool {
         matches!(place.given_up.try_recv(), Err(oneshot::error::TryRecvError::Closed))
     }
 

@@ -3,15 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
-use preconfirmation_types::{Bytes, Offence, Rpc, Topic, rate_limit::RateLimit};
+use preconfirmation_types::{Bytes, Offence, Topic, rate_limit::RateLimit};
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::{
+    duplicate_identity::DuplicateIdentity,
     error::{NetworkError, PublishError, RequestError},
     metrics,
-    rpc::{Ask, Outgoing},
-    twins::DuplicateIdentity,
+    rpc::{OutboundRequest, Outgoing, Protocol},
 };
 
 /// What became of a message that was published.
@@ -24,7 +24,7 @@ pub enum Published {
         peers: usize,
     },
     /// No peer could take it: none subscribes to the topic, or the send queues of all are full. It is kept
-    /// and sent once as soon as a peer can, unless it is stale by then (`gossip.outbox`).
+    /// and sent once as soon as a peer can, unless it is stale by then (`gossip.publish_queue`).
     Queued,
     /// The same bytes were published or received before, within the time of the duplicate cache, or are kept
     /// already until a peer can take them; nothing was done.
@@ -39,11 +39,11 @@ pub struct PeerInfo {
     pub peer: PeerId,
     /// The addresses of its connections, oldest first, or the one of its last connection if it is banned.
     pub addresses: Vec<Multiaddr>,
-    /// What it calls itself, once it has identified. Text from a stranger.
+    /// What it calls itself, once it has identified. Text from an untrusted peer.
     pub agent: Option<String>,
     /// Whether it opened its oldest connection.
     pub inbound: bool,
-    /// The protocols that it says it speaks. Text from a stranger.
+    /// The protocols that it says it speaks. Text from an untrusted peer.
     pub protocols: Vec<String>,
     /// The topics of this chain that it subscribes to.
     pub topics: Vec<Topic>,
@@ -148,16 +148,14 @@ impl NetworkHandle {
     ///
     /// # Errors
     /// [`RequestError`] tells why there is no answer.
-    pub async fn request<R: Rpc>(
+    pub async fn request<R: Protocol>(
         &self,
         peer: PeerId,
         request: R::Request,
     ) -> Result<R::Response, RequestError> {
         let (reply, response) = oneshot::channel();
-        let protocol = R::NAME;
-        let ask = Ask::<R> { peer, request, reply };
-        let outgoing = Outgoing::new(ask).ok_or(RequestError::Unsupported { protocol })?;
-        self.command(Command::Request(outgoing)).await.map_err(|()| RequestError::Closed)?;
+        let request = OutboundRequest { peer, request, reply };
+        self.command(Command::Request(R::outgoing(request))).await.map_err(|()| RequestError::Closed)?;
         response.await.unwrap_or(Err(RequestError::Closed))
     }
 

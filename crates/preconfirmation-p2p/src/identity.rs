@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use enr::CombinedKey;
 use libp2p::identity::{DecodingError, Keypair, ed25519, secp256k1};
 use zeroize::Zeroizing;
 
@@ -209,6 +210,13 @@ fn bytes(digits: &str) -> Result<Zeroizing<[u8; SECRET_BYTES]>, KeyError> {
         *byte = (*byte << 4) | value;
     }
     Ok(bytes)
+}
+
+/// The key that signs the node's record (ENR), if the identity is a secp256k1 key.
+pub(crate) fn enr_key(identity: &Keypair) -> Option<CombinedKey> {
+    let secret = identity.clone().try_into_secp256k1().ok()?;
+    let mut secret = Zeroizing::new(secret.secret().to_bytes());
+    CombinedKey::secp256k1_from_bytes(secret.as_mut_slice()).ok()
 }
 
 #[cfg(test)]

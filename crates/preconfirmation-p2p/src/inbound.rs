@@ -1,8 +1,8 @@
 //! Whose request is served next, and who gives way. No clock: every call says what time it is.
 //!
-//! Lists have places of their own, apart from heads and pages, so that nobody who fetches lists, or leaves them unread,
-//! keeps others from asking where the chain is. Within each kind a peer and a host have at most a share of the places.
-//! What finds no place waits; peers take turns. Where all places are taken, the oldest request of whoever holds most
+//! Lists have slots of their own, apart from heads and pages, so that nobody who fetches lists, or leaves them unread,
+//! keeps others from asking where the chain is. Within each kind a peer and a host have at most a share of the slots.
+//! What finds no slot waits; peers take turns. Where all slots are taken, the oldest request of whoever holds most
 //! gives way to one who holds less, if its answer is not on its way, or is not being read.
 //!
 //! A request that has no answer on its way [`ANSWER_WITHIN`] after it came is *overdue*: it is answered without one.
@@ -16,24 +16,31 @@ use std::{
 
 use libp2p::PeerId;
 
-use crate::{config::ServingConfig, ip::Host, serving::Asker};
+use crate::{config::ServingConfig, ip::Host};
 
 /// When a request is answered without an answer of the application. Deployed peers wait for 10 s; half of that is left
 /// for the way.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// An answer that takes so long to write is not being read: 2 MiB in this time are 6 Mbit/s. Whoever is slower is only
-/// interrupted where others need its place.
+/// interrupted where others need its slot.
 const STALLED_AFTER: Duration = Duration::from_secs(3);
 
 /// Most requests that wait, of all peers. Each takes some hundred bytes.
 const MAX_WAITING: usize = 2048;
 
-/// Most requests of one peer that wait, of each kind. With those in work they are fewer than the hundred streams of a
+/// Most requests of one peer that wait, of each kind. With those in flight they are fewer than the hundred streams of a
 /// protocol that deployed peers have on a connection: what they ask beyond fails at their end, and they ban us for it.
 const MAX_WAITING_PER_PEER: usize = 80;
 
-/// What a request asks for, as far as it takes another place.
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asker {
+    pub(crate) peer: PeerId,
+    pub(crate) host: Host,
+}
+
+/// What a request asks for, as far as it takes another slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A head or a page.
@@ -42,10 +49,10 @@ pub(crate) enum Kind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum InboundState {
     Waiting,
     /// The application has it.
-    Asked,
+    WithApplication,
     /// The answer is there, and waits until it is paid for.
     Unpaid,
     /// The answer is being written.
@@ -59,7 +66,7 @@ struct Request {
     asker: Asker,
     kind: Kind,
     came: Instant,
-    state: State,
+    state: InboundState,
 }
 
 /// What to do next.
@@ -72,15 +79,15 @@ pub(crate) struct Next<K> {
 }
 
 /// Where a waiting request goes.
-enum Place<K> {
+enum Slot<K> {
     Free,
-    /// The place of another, which gives way.
+    /// The slot of another, which gives way.
     Of(K),
     None,
 }
 
 #[derive(Debug)]
-struct Places<K> {
+struct Slots<K> {
     all: usize,
     /// Peers of which something waits, whose turn it is first; with what waits, oldest first.
     turns: VecDeque<PeerId>,
@@ -88,7 +95,7 @@ struct Places<K> {
     active: Vec<K>,
 }
 
-impl<K> Places<K> {
+impl<K> Slots<K> {
     fn new(all: usize) -> Self {
         Self { all: all.max(1), turns: VecDeque::new(), waiting: HashMap::new(), active: Vec::new() }
     }
@@ -99,31 +106,31 @@ impl<K> Places<K> {
 pub(crate) struct InboundRequests<K> {
     per_peer: usize,
     requests: HashMap<K, Request>,
-    small: Places<K>,
-    lists: Places<K>,
+    small: Slots<K>,
+    lists: Slots<K>,
     waiting: usize,
 }
 
 impl<K: Copy + Eq + Hash> InboundRequests<K> {
     pub(crate) fn new(config: &ServingConfig) -> Self {
-        let all = config.in_work.get();
+        let all = config.in_flight.get();
         Self {
-            per_peer: config.in_work_per_peer.get(),
+            per_peer: config.in_flight_per_peer.get(),
             requests: HashMap::new(),
-            small: Places::new(all - all / 2),
-            lists: Places::new(all / 2),
+            small: Slots::new(all - all / 2),
+            lists: Slots::new(all / 2),
             waiting: 0,
         }
     }
 
-    const fn places(&self, kind: Kind) -> &Places<K> {
+    const fn slots(&self, kind: Kind) -> &Slots<K> {
         match kind {
             Kind::Small => &self.small,
             Kind::List => &self.lists,
         }
     }
 
-    const fn places_mut(&mut self, kind: Kind) -> &mut Places<K> {
+    const fn slots_mut(&mut self, kind: Kind) -> &mut Slots<K> {
         match kind {
             Kind::Small => &mut self.small,
             Kind::List => &mut self.lists,
@@ -134,12 +141,12 @@ impl<K: Copy + Eq + Hash> InboundRequests<K> {
     /// oldest of whoever has most of them: it is to be answered at once.
     #[must_use]
     pub(crate) fn push(&mut self, key: K, asker: Asker, kind: Kind, now: Instant) -> Option<K> {
-        let request = Request { asker, kind, came: now, state: State::Waiting };
+        let request = Request { asker, kind, came: now, state: InboundState::Waiting };
         self.requests.insert(key, request);
-        let places = self.places_mut(kind);
-        let queue = places.waiting.entry(asker.peer).or_default();
+        let slots = self.slots_mut(kind);
+        let queue = slots.waiting.entry(asker.peer).or_default();
         if queue.is_empty() {
-            places.turns.push_back(asker.peer);
+            slots.turns.push_back(asker.peer);
         }
         queue.push_back(key);
         let of_peer = queue.front().copied().filter(|_| queue.len() > MAX_WAITING_PER_PEER);
@@ -155,42 +162,42 @@ impl<K: Copy + Eq + Hash> InboundRequests<K> {
         goes.inspect(|key| self.remove(*key))
     }
 
-    /// The next request that has a place, at least if somebody gives way.
+    /// The next request that has a slot, at least if somebody gives way.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Next<K>> {
         let small = self.next_of(Kind::Small, now);
         small.or_else(|| self.next_of(Kind::List, now))
     }
 
     fn next_of(&mut self, kind: Kind, now: Instant) -> Option<Next<K>> {
-        let places = self.places(kind);
-        if places.turns.is_empty() {
+        let slots = self.slots(kind);
+        if slots.turns.is_empty() {
             return None;
         }
         let held = self.held(kind);
-        for _ in 0..self.places(kind).turns.len() {
-            let peer = self.places_mut(kind).turns.pop_front()?;
-            let oldest = self.places(kind).waiting.get(&peer).and_then(|queue| queue.front().copied());
+        for _ in 0..self.slots(kind).turns.len() {
+            let peer = self.slots_mut(kind).turns.pop_front()?;
+            let oldest = self.slots(kind).waiting.get(&peer).and_then(|queue| queue.front().copied());
             let Some(serve) = oldest else { continue };
-            let instead_of = match self.place_for(serve, kind, &held, now) {
-                Place::Free => None,
-                Place::Of(other) => Some(other),
-                Place::None => {
-                    self.places_mut(kind).turns.push_back(peer);
+            let instead_of = match self.slot_for(serve, kind, &held, now) {
+                Slot::Free => None,
+                Slot::Of(other) => Some(other),
+                Slot::None => {
+                    self.slots_mut(kind).turns.push_back(peer);
                     continue;
                 }
             };
-            let places = self.places_mut(kind);
-            if let Some(queue) = places.waiting.get_mut(&peer) {
+            let slots = self.slots_mut(kind);
+            if let Some(queue) = slots.waiting.get_mut(&peer) {
                 queue.pop_front();
                 if queue.is_empty() {
-                    places.waiting.remove(&peer);
+                    slots.waiting.remove(&peer);
                 } else {
-                    places.turns.push_back(peer);
+                    slots.turns.push_back(peer);
                 }
             }
-            places.active.push(serve);
+            slots.active.push(serve);
             self.waiting -= 1;
-            self.set(serve, State::Asked);
+            self.set(serve, InboundState::WithApplication);
             if let Some(other) = instead_of {
                 self.remove(other);
             }
@@ -199,23 +206,23 @@ impl<K: Copy + Eq + Hash> InboundRequests<K> {
         None
     }
 
-    /// Whether there is a place for a waiting request.
-    fn place_for(&self, key: K, kind: Kind, held: &Held, now: Instant) -> Place<K> {
-        let Some(asker) = self.requests.get(&key).map(|request| request.asker) else { return Place::None };
-        let (places, mine) = (self.places(kind), held.of(&asker));
+    /// Whether there is a slot for a waiting request.
+    fn slot_for(&self, key: K, kind: Kind, held: &Held, now: Instant) -> Slot<K> {
+        let Some(asker) = self.requests.get(&key).map(|request| request.asker) else { return Slot::None };
+        let (slots, mine) = (self.slots(kind), held.of(&asker));
         if mine.peer >= self.per_peer {
-            return Place::None;
+            return Slot::None;
         }
         // Three quarters: a host leaves something for others.
-        let host_is_full = mine.host >= (places.all - places.all / 4).max(1);
-        if places.active.len() < places.all && !host_is_full {
-            return Place::Free;
+        let host_is_full = mine.host >= (slots.all - slots.all / 4).max(1);
+        if slots.active.len() < slots.all && !host_is_full {
+            return Slot::Free;
         }
-        let can = |state: State| match state {
-            State::Unpaid => true,
-            State::Writing { since } => now.saturating_duration_since(since) >= STALLED_AFTER,
+        let can = |state: InboundState| match state {
+            InboundState::Unpaid => true,
+            InboundState::Writing { since } => now.saturating_duration_since(since) >= STALLED_AFTER,
             // The application is what is slow, and it goes on with it in any case.
-            State::Waiting | State::Asked => false,
+            InboundState::Waiting | InboundState::WithApplication => false,
         };
         let holds_more = |other: &Asker| {
             let theirs = held.of(other);
@@ -225,7 +232,7 @@ impl<K: Copy + Eq + Hash> InboundRequests<K> {
                 !host_is_full && mine.host < theirs.host
             }
         };
-        let candidates = places.active.iter().filter_map(|key| {
+        let candidates = slots.active.iter().filter_map(|key| {
             let request = self.requests.get(key)?;
             (can(request.state) && holds_more(&request.asker)).then_some((*key, request))
         });
@@ -233,12 +240,12 @@ impl<K: Copy + Eq + Hash> InboundRequests<K> {
             let theirs = held.of(&request.asker);
             (Reverse(theirs.host), Reverse(theirs.peer), request.came)
         });
-        most.map_or(Place::None, |(key, _)| Place::Of(key))
+        most.map_or(Slot::None, |(key, _)| Slot::Of(key))
     }
 
     fn held(&self, kind: Kind) -> Held {
         let mut held = Held::default();
-        for request in self.places(kind).active.iter().filter_map(|key| self.requests.get(key)) {
+        for request in self.slots(kind).active.iter().filter_map(|key| self.requests.get(key)) {
             *held.peers.entry(request.asker.peer).or_default() += 1;
             *held.hosts.entry(request.asker.host).or_default() += 1;
         }
@@ -247,33 +254,33 @@ impl<K: Copy + Eq + Hash> InboundRequests<K> {
 
     /// The answer is there and waits until it is paid for.
     pub(crate) fn unpaid(&mut self, key: K) {
-        self.set(key, State::Unpaid);
+        self.set(key, InboundState::Unpaid);
     }
 
     /// The answer is being written.
     pub(crate) fn writing(&mut self, key: K, now: Instant) {
-        self.set(key, State::Writing { since: now });
+        self.set(key, InboundState::Writing { since: now });
     }
 
-    fn set(&mut self, key: K, state: State) {
+    fn set(&mut self, key: K, state: InboundState) {
         if let Some(request) = self.requests.get_mut(&key) {
             request.state = state;
         }
     }
 
-    /// A request has ended, or is answered without the application: it holds no place any more.
+    /// A request has ended, or is answered without the application: it holds no slot any more.
     pub(crate) fn remove(&mut self, key: K) {
         let Some(request) = self.requests.remove(&key) else { return };
-        let places = self.places_mut(request.kind);
-        if request.state != State::Waiting {
-            places.active.retain(|of| *of != key);
+        let slots = self.slots_mut(request.kind);
+        if request.state != InboundState::Waiting {
+            slots.active.retain(|of| *of != key);
             return;
         }
-        if let Some(queue) = places.waiting.get_mut(&request.asker.peer) {
+        if let Some(queue) = slots.waiting.get_mut(&request.asker.peer) {
             queue.retain(|of| *of != key);
             if queue.is_empty() {
-                places.waiting.remove(&request.asker.peer);
-                places.turns.retain(|of| *of != request.asker.peer);
+                slots.waiting.remove(&request.asker.peer);
+                slots.turns.retain(|of| *of != request.asker.peer);
             }
         }
         self.waiting -= 1;
@@ -293,19 +300,20 @@ impl<K: Copy + Eq + Hash> InboundRequests<K> {
     }
 
     fn unanswered(&mut self, which: impl Fn(&Request) -> bool) -> Vec<K> {
-        let open = |request: &Request| !matches!(request.state, State::Writing { .. }) && which(request);
+        let open =
+            |request: &Request| !matches!(request.state, InboundState::Writing { .. }) && which(request);
         let keys: Vec<_> = self.requests.iter().filter(|(_, of)| open(of)).map(|(key, _)| *key).collect();
         keys.iter().for_each(|key| self.remove(*key));
         keys
     }
 
-    /// How many wait for a place.
+    /// How many wait for a slot.
     pub(crate) const fn waiting(&self) -> usize {
         self.waiting
     }
 }
 
-/// How many places are held, by peer and by host.
+/// How many slots are held, by peer and by host.
 #[derive(Debug, Default)]
 struct Held {
     peers: HashMap<PeerId, usize>,
@@ -334,11 +342,11 @@ mod tests {
         Asker { peer: PeerId::random(), host: Host::or_unknown(Some(&address)) }
     }
 
-    /// Eight places for lists, eight for the rest; four for a peer, six for a host.
+    /// Eight slots for lists, eight for the rest; four for a peer, six for a host.
     fn requests() -> InboundRequests<u32> {
         InboundRequests::new(&ServingConfig {
-            in_work: 16.try_into().unwrap(),
-            in_work_per_peer: 4.try_into().unwrap(),
+            in_flight: 16.try_into().unwrap(),
+            in_flight_per_peer: 4.try_into().unwrap(),
             ..ServingConfig::default()
         })
     }
@@ -347,7 +355,7 @@ mod tests {
         std::iter::from_fn(|| requests.next(now)).map(|next| next.serve).collect()
     }
 
-    /// Asks for these and has as many in work as can be.
+    /// Asks for these and has as many in flight as can be.
     fn ask(
         requests: &mut InboundRequests<u32>,
         asker: Asker,
@@ -424,7 +432,7 @@ mod tests {
         let held: Vec<_> = requests.lists.active.clone();
         assert_eq!(held.len(), 6);
         assert_eq!(ask(&mut requests, asker(2), 90..91, now), [90]);
-        // An honest neighbour at the same address has a place as soon as one of theirs is stalled.
+        // An honest neighbour at the same address has a slot as soon as one of theirs is stalled.
         let neighbour = asker(1);
         requests = self::requests();
         for index in 0..2 {
@@ -456,7 +464,7 @@ mod tests {
         assert!(requests.overdue(now + ANSWER_WITHIN - Duration::from_millis(1)).is_empty());
         let mut overdue = requests.overdue(now + ANSWER_WITHIN);
         overdue.sort_unstable();
-        // Asked, not paid for, waiting: all but what is being written.
+        // WithApplication, not paid for, waiting: all but what is being written.
         assert_eq!(overdue, [1, 2, 3, 4, 5]);
         assert_eq!((requests.waiting(), requests.lists.active.len()), (0, 1));
     }

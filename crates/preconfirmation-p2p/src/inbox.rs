@@ -1,6 +1,6 @@
-//! Gossip that the application has not read yet.
+//! The queue of gossip that the application has not read yet.
 //!
-//! Two lanes, each in the order of arrival: what comes in the last one is read when there is nothing else to read. As
+//! Two priorities, each in the order of arrival: low is read when there is nothing else to read. As
 //! each message has an open verdict, they are bounded by those ([`Verdicts`](crate::verdicts::Verdicts)); when a verdict is
 //! given up, its message leaves with it.
 
@@ -11,107 +11,107 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::event::NetworkEvent;
-
 /// When a message is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lane {
-    First,
+pub(crate) enum Priority {
+    Normal,
     /// After everybody else's.
-    Last,
+    Low,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    lanes: Mutex<Lanes>,
-    first: Notify,
-    last: Notify,
+#[derive(Debug)]
+struct Shared<T> {
+    messages: Mutex<Messages<T>>,
+    normal: Notify,
+    low: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Lanes {
-    first: BTreeMap<u64, NetworkEvent>,
-    last: BTreeMap<u64, NetworkEvent>,
+#[derive(Debug)]
+struct Messages<T> {
+    normal: BTreeMap<u64, T>,
+    low: BTreeMap<u64, T>,
     closed: bool,
 }
 
-impl Lanes {
-    const fn of(&mut self, lane: Lane) -> &mut BTreeMap<u64, NetworkEvent> {
-        match lane {
-            Lane::First => &mut self.first,
-            Lane::Last => &mut self.last,
+impl<T> Messages<T> {
+    const fn of(&mut self, priority: Priority) -> &mut BTreeMap<u64, T> {
+        match priority {
+            Priority::Normal => &mut self.normal,
+            Priority::Low => &mut self.low,
         }
     }
 }
 
-impl Shared {
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+impl<T> Shared<T> {
+    fn messages(&self) -> MutexGuard<'_, Messages<T>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    const fn news(&self, lane: Lane) -> &Notify {
-        match lane {
-            Lane::First => &self.first,
-            Lane::Last => &self.last,
+    const fn notify(&self, priority: Priority) -> &Notify {
+        match priority {
+            Priority::Normal => &self.normal,
+            Priority::Low => &self.low,
         }
     }
 }
 
 /// The end where messages go in. The other learns when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Sender(Arc<Shared>);
+pub(crate) struct Sender<T>(Arc<Shared<T>>);
 
 /// The end where they are read.
 #[derive(Debug)]
-pub(crate) struct Receiver(Arc<Shared>);
+pub(crate) struct Receiver<T>(Arc<Shared<T>>);
 
-pub(crate) fn inbox() -> (Sender, Receiver) {
-    let shared = Arc::<Shared>::default();
+pub(crate) fn inbox<T>() -> (Sender<T>, Receiver<T>) {
+    let messages = Messages { normal: BTreeMap::new(), low: BTreeMap::new(), closed: false };
+    let shared = Shared { messages: Mutex::new(messages), normal: Notify::new(), low: Notify::new() };
+    let shared = Arc::new(shared);
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
 
-impl Sender {
-    /// Puts a message behind the others of its lane. `key`: the number of its verdict.
-    pub(crate) fn push(&self, key: u64, lane: Lane, event: NetworkEvent) {
-        self.0.lanes().of(lane).insert(key, event);
-        self.0.news(lane).notify_one();
+impl<T> Sender<T> {
+    /// Puts a message behind the others of its priority. `key`: the number of its verdict.
+    pub(crate) fn push(&self, key: u64, priority: Priority, message: T) {
+        self.0.messages().of(priority).insert(key, message);
+        self.0.notify(priority).notify_one();
     }
 
     /// Whether a message has not been read.
     pub(crate) fn contains(&self, key: u64) -> bool {
-        let lanes = self.0.lanes();
-        lanes.first.contains_key(&key) || lanes.last.contains_key(&key)
+        let messages = self.0.messages();
+        messages.normal.contains_key(&key) || messages.low.contains_key(&key)
     }
 
     /// Takes a message back, if it has not been read.
-    pub(crate) fn take(&self, key: u64) -> Option<NetworkEvent> {
-        let mut lanes = self.0.lanes();
-        lanes.first.remove(&key).or_else(|| lanes.last.remove(&key))
+    pub(crate) fn take(&self, key: u64) -> Option<T> {
+        let mut messages = self.0.messages();
+        messages.normal.remove(&key).or_else(|| messages.low.remove(&key))
     }
 }
 
-impl Drop for Sender {
+impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        self.0.lanes().closed = true;
-        self.0.first.notify_one();
-        self.0.last.notify_one();
+        self.0.messages().closed = true;
+        self.0.normal.notify_one();
+        self.0.low.notify_one();
     }
 }
 
-impl Receiver {
-    /// The next message of a lane; `None` when there will be none. Cancel-safe.
-    pub(crate) async fn next(&self, lane: Lane) -> Option<NetworkEvent> {
+impl<T> Receiver<T> {
+    /// The next message of a priority; `None` when there will be none. Cancel-safe.
+    pub(crate) async fn next(&self, priority: Priority) -> Option<T> {
         loop {
             {
-                let mut lanes = self.0.lanes();
-                if let Some((_, event)) = lanes.of(lane).pop_first() {
-                    return Some(event);
+                let mut messages = self.0.messages();
+                if let Some((_, message)) = messages.of(priority).pop_first() {
+                    return Some(message);
                 }
-                if lanes.closed {
+                if messages.closed {
                     return None;
                 }
             }
-            self.0.news(lane).notified().await;
+            self.0.notify(priority).notified().await;
         }
     }
 }

@@ -1,8 +1,8 @@
-//! IP addresses, grouped by who can have many of them.
+//! What multiaddresses say: their peer, their IP, and IPs grouped by who can have many of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 /// The IP that an address begins with; an IPv4 address mapped into IPv6 is that IPv4 address.
 pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
@@ -11,6 +11,22 @@ pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
         Some(Protocol::Ip6(ip)) => Some(IpAddr::V6(ip).to_canonical()),
         _ => None,
     }
+}
+
+/// The peer that an address ends in.
+pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    }
+}
+
+/// An address without the peer that it may end in.
+pub(crate) fn without_peer(mut address: Multiaddr) -> Multiaddr {
+    if peer_of(&address).is_some() {
+        address.pop();
+    }
+    address
 }
 
 /// What one host has at least: an IPv4 address, or a /64 of IPv6.

@@ -60,10 +60,10 @@
 //! | gossip of a peer beyond `gossip.unelected_per_minute` | read after everybody else's, within the same bounds |
 //! | requests of peers that wait for a place (of one peer, in all) | the oldest of whoever has most is answered without the application |
 //! | requests of peers over their rate | the same, at the next second |
-//! | request events | bounded by the requests in work |
+//! | request events | bounded by the requests in flight |
 //! | peers coming and going | cannot be full: a set of at most all peers, turned into events when read |
 //! | settlements, answers | cannot be full: the permit of what is open travels with it |
-//! | answers that are not paid for (bounded by the requests in work) | the peer waits, 5 s at most, or gives way to another |
+//! | answers that are not paid for (bounded by the requests in flight) | the peer waits, 5 s at most, or gives way to another |
 //! | commands | the caller waits |
 //! | reports | dropped |
 //! | finds of discovery | dropped; a later query finds them again |
@@ -89,32 +89,32 @@
 //! | what was accepted in `history` heartbeats | what elected signers sign, and the application lets pass of lists | – |
 //! | begun frames | 160 connections of `max_frame_bytes`, 3 MiB | 480 |
 //! | what waits to be sent | 32 MiB for each peer that does not read, 8 s long | – |
-//! | messages of ours that wait | `outbox.bytes` | 64 |
+//! | messages of ours that wait | `publish_queue.bytes` | 64 |
 //!
 //! Ids take some 300 bytes each for the time of the duplicate cache, and each has cost the check of a signature.
 //!
 //! # Metrics
 //! They go to the recorder of the [`metrics`](https://docs.rs/metrics) crate that is installed, if any.
 //!
-//! | metric | labels | counts |
+//! | metric | labels | meaning |
 //! |---|---|---|
-//! | `p2p_gossip_received_total` | `topic`, `outcome` | messages: `accepted`, `forwarded`, `ignored`, `rejected`, `author_rejected`, `twin`, `late`, `dropped`, `own`, `unknown_topic` (of topic `unknown`), or their offence |
-//! | `p2p_gossip_publish_total` | `topic`, `outcome` | `sent`, `queued`, `sent_late`, `stale`, `duplicate`, `queue_full`, `refused` |
-//! | `p2p_reqresp_requests_total` | `protocol`, `direction`, `outcome` | requests of ours (`outbound`) and of peers (`inbound`): `answered`, without the application `busy`, `overdue`, `rate_limited`, `no_response`, `malformed`, `closing`, or `not_read`, `timed_out`, `disconnected`, `io` |
-//! | `p2p_reqresp_latency_seconds` | `protocol` | from sending a request to its answer |
-//! | `p2p_peer_score_gauge` | `bound` | `least`, `mean` and `most` total of the connected peers |
+//! | `p2p_gossip_received_total` | `topic`, `outcome` | gossip messages received, by outcome: `accepted`, `forwarded`, `ignored`, `rejected`, `author_rejected`, `twin`, `late`, `dropped`, `own`, `unknown_topic` (of topic `unknown`), or their offence |
+//! | `p2p_gossip_publish_total` | `topic`, `outcome` | gossip messages published, by outcome: `sent`, `queued`, `sent_late`, `stale`, `duplicate`, `queue_full`, `refused` |
+//! | `p2p_reqresp_requests_total` | `protocol`, `direction`, `outcome` | requests that have ended, by outcome; ours (`outbound`) and those of peers (`inbound`): `answered`, without the application `busy`, `overdue`, `rate_limited`, `no_response`, `malformed`, `closing`, or `not_read`, `timed_out`, `disconnected`, `io` |
+//! | `p2p_reqresp_latency_seconds` | `protocol` | time from sending a request to its answer |
+//! | `p2p_peer_score_gauge` | `bound` | total score of the connected peers: `least`, `mean` and `most` |
 //! | `p2p_offences_total` | `offence` | offences that peers were charged with |
-//! | `p2p_bans_total` | `reason` | bans: `application`, as gossipsub's own counters ban nobody |
+//! | `p2p_bans_total` | `reason` | peers banned: `application`, as gossipsub's own counters ban nobody |
 //! | `p2p_own_schedule_suspected` | | 1 while this node suspects its own lookahead or clock |
-//! | `p2p_queue_length` | `queue` | what waits: `outbox`, `pacing`, `inbound_requests`, `answers`, `open_verdicts` |
-//! | `p2p_queue_dropped_total` | `queue` | what was dropped, and peers cut off because they do not read |
-//! | `p2p_peers` | `direction` | connected peers |
-//! | `p2p_dials_total` | `source`, `outcome` | dials |
-//! | `p2p_connections_refused_total` | `limit` | connections refused: `inbound`, `outbound`, `dials`, `peer`, `address`, `subnet`, `banned` |
-//! | `p2p_service_tick_seconds` | | what the network's task does once a second: scores, bans, whom to dial, whom to let go |
-//! | `p2p_identity_used_twice_total` | `sign` | signs that two nodes use one key: ours (`dialled`, `answered`, `published`) or a peer's (`two_addresses`) |
+//! | `p2p_queue_length` | `queue` | entries in a queue: `outbox`, `pacing`, `inbound_requests`, `answers`, `open_verdicts` |
+//! | `p2p_queue_dropped_total` | `queue` | entries dropped from a full queue, and peers disconnected because they do not read |
+//! | `p2p_peers` | `direction` | connected peers, by who opened the oldest connection |
+//! | `p2p_dials_total` | `source`, `outcome` | dials, by where the address came from and by outcome |
+//! | `p2p_connections_refused_total` | `limit` | connections refused, by the limit that was reached: `inbound`, `outbound`, `dials`, `peer`, `address`, `subnet`, `banned` |
+//! | `p2p_service_tick_seconds` | | time of the service's housekeeping, once a second: scores, bans, whom to dial, whom to disconnect |
+//! | `p2p_identity_used_twice_total` | `sign` | signs that two nodes use one identity key: ours (`dialled`, `answered`, `published`) or a peer's (`two_addresses`) |
 //! | `p2p_peers_pruned_total` | | peers disconnected because there were too many |
-//! | `p2p_discovery_records_total` | `outcome` | node records that discovery has seen |
+//! | `p2p_discovery_records_total` | `outcome` | node records (ENR) seen by discovery, by outcome |
 
 #![allow(
     clippy::disallowed_methods,
@@ -122,19 +122,21 @@
 )]
 
 mod admission;
-mod bans;
 mod behaviour;
+mod bootnode;
 mod codec;
 mod config;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod deployed;
 mod discovery;
 mod disk;
+mod duplicate_identity;
 mod error;
 mod event;
 mod filter;
 mod frames;
 mod gossip;
+mod gossip_behaviour;
 mod half_open;
 mod handle;
 pub mod identity;
@@ -143,41 +145,38 @@ mod inbox;
 mod ip;
 mod metrics;
 mod names;
-mod outbox;
-mod peer_book;
-mod rate_limiter;
-mod redial;
-mod relays;
+mod peer_manager;
+mod publish_queue;
+mod request_queue;
 mod responder;
 mod rpc;
-mod score;
 mod service;
 mod serving;
 #[cfg(feature = "test-utils")]
 pub mod sim;
+mod slow_reader;
 mod suspicion;
 mod transport;
-mod twins;
-mod unread;
+mod validation;
 mod verdicts;
-mod watermarks;
 
 pub use bytes::Bytes;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use preconfirmation_types::rate_limit::RateLimit;
 
+pub use bootnode::{Bootnode, BootnodeError, EnodePart};
 pub use config::{
-    ConnectionConfig, DiscoveryConfig, GossipConfig, MeshConfig, NetworkConfig, OutboxConfig, PacingConfig,
-    PeersConfig, QueueConfig, RedialConfig, ScoreConfig, ServingConfig, TopicScoreConfig,
+    ConnectionConfig, DiscoveryConfig, GossipConfig, MeshConfig, NetworkConfig, PacingConfig, PeersConfig,
+    PublishQueueConfig, QueueConfig, RedialConfig, ScoreConfig, ServingConfig, TopicScoreConfig,
 };
-pub use discovery::{Bootnode, BootnodeError, EnodePart};
+pub use duplicate_identity::{DuplicateIdentity, DuplicateSign};
 pub use error::{ConfigError, DiscoveryError, NetworkError, PublishError, RequestError};
 pub use event::{GossipMessage, NetworkEvent, NetworkEvents, Verdict, VerdictToken};
 pub use gossip::gossip_id;
 pub use handle::{NetworkHandle, PeerInfo, Published};
 pub use responder::{InboundRequest, Responder};
+pub use rpc::Protocol;
 pub use service::{Network, NetworkService};
-pub use twins::{DuplicateIdentity, DuplicateSign};
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

@@ -1,11 +1,9 @@
-//! What is counted. Few labels with few values; no peer is ever a label.
+//! The metrics of this crate. Labels have few values; no peer is ever a label.
 
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use preconfirmation_types::{Offence, Topic};
-
-use crate::peer_book::Source;
 
 const GOSSIP_RECEIVED: &str = "p2p_gossip_received_total";
 const GOSSIP_PUBLISH: &str = "p2p_gossip_publish_total";
@@ -19,32 +17,72 @@ const DIALS: &str = "p2p_dials_total";
 const PRUNED: &str = "p2p_peers_pruned_total";
 const REFUSED: &str = "p2p_connections_refused_total";
 const TICK: &str = "p2p_service_tick_seconds";
-const TWINS: &str = "p2p_identity_used_twice_total";
+const DUPLICATE_IDENTITY: &str = "p2p_identity_used_twice_total";
 const RECORDS: &str = "p2p_discovery_records_total";
 const SCORE: &str = "p2p_peer_score_gauge";
 const SUSPECTED: &str = "p2p_own_schedule_suspected";
 const WAITING: &str = "p2p_queue_length";
 
-/// Tells the recorder what the metrics mean.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// What a metric means.
+struct Description {
+    name: &'static str,
+    kind: Kind,
+    unit: Unit,
+    labels: &'static [&'static str],
+    help: &'static str,
+}
+
+const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Description {
+    Description { name, kind: Kind::Counter, unit: Unit::Count, labels, help }
+}
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Description {
+    Description { name, kind: Kind::Gauge, unit: Unit::Count, labels, help }
+}
+
+const fn seconds(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Description {
+    Description { name, kind: Kind::Histogram, unit: Unit::Seconds, labels, help }
+}
+
+/// All metrics: the source of their descriptions. The table in the crate's documentation is checked against it.
+const METRICS: &[Description] = &[
+    counter(GOSSIP_RECEIVED, &["topic", "outcome"], "gossip messages received, by outcome"),
+    counter(GOSSIP_PUBLISH, &["topic", "outcome"], "gossip messages published, by outcome"),
+    counter(REQUESTS, &["protocol", "direction", "outcome"], "requests that have ended, by outcome"),
+    seconds(LATENCY, &["protocol"], "time from sending a request to its answer"),
+    gauge(SCORE, &["bound"], "total score of the connected peers"),
+    counter(OFFENCES, &["offence"], "offences that peers were charged with"),
+    counter(BANS, &["reason"], "peers banned"),
+    gauge(SUSPECTED, &[], "1 while this node suspects its own lookahead or clock"),
+    gauge(WAITING, &["queue"], "entries in a queue"),
+    counter(DROPPED, &["queue"], "entries dropped from a full queue"),
+    gauge(PEERS, &["direction"], "connected peers, by who opened the oldest connection"),
+    counter(DIALS, &["source", "outcome"], "dials, by where the address came from and by outcome"),
+    counter(REFUSED, &["limit"], "connections refused, by the limit that was reached"),
+    seconds(TICK, &[], "time of the service's housekeeping, once a second"),
+    counter(DUPLICATE_IDENTITY, &["sign"], "signs that two nodes use one identity key"),
+    counter(PRUNED, &[], "peers disconnected because there were too many"),
+    counter(RECORDS, &["outcome"], "node records (ENR) seen by discovery, by outcome"),
+];
+
+/// Describes all metrics to the recorder.
 pub(crate) fn describe() {
-    let count = Unit::Count;
-    describe_counter!(GOSSIP_RECEIVED, count, "Gossip messages received, by topic and what became of them");
-    describe_counter!(GOSSIP_PUBLISH, count, "Gossip messages published, by topic and outcome");
-    describe_counter!(REQUESTS, count, "Requests, by protocol, direction and outcome");
-    describe_histogram!(LATENCY, Unit::Seconds, "From sending a request to its answer");
-    describe_counter!(OFFENCES, count, "Offences that peers were charged with, by kind");
-    describe_gauge!(PEERS, count, "Connected peers, by who opened the oldest connection");
-    describe_counter!(DROPPED, count, "What a full queue dropped, by queue");
-    describe_counter!(DIALS, count, "Dials, by where the address came from and what became of them");
-    describe_counter!(PRUNED, count, "Peers disconnected because there were too many");
-    describe_counter!(REFUSED, count, "Connections refused, by the limit that was reached");
-    describe_histogram!(TICK, Unit::Seconds, "What the network's task does once a second");
-    describe_counter!(TWINS, count, "Signs that two nodes use one key, by sign");
-    describe_counter!(RECORDS, count, "Node records that discovery has seen, by what they are good for");
-    describe_counter!(BANS, count, "Peers banned, by why");
-    describe_gauge!(SCORE, count, "Least, mean and most total score of the connected peers");
-    describe_gauge!(SUSPECTED, count, "1 while several authors offend alike and no commitment passes");
-    describe_gauge!(WAITING, count, "What waits in a queue, by queue");
+    for Description { name, kind, unit, labels, help } in METRICS {
+        let help =
+            if labels.is_empty() { (*help).to_owned() } else { format!("{help} ({})", labels.join(", ")) };
+        match kind {
+            Kind::Counter => describe_counter!(*name, *unit, help),
+            Kind::Gauge => describe_gauge!(*name, *unit, help),
+            Kind::Histogram => describe_histogram!(*name, *unit, help),
+        }
+    }
 }
 
 pub(crate) fn received(topic: Topic, outcome: &'static str) {
@@ -88,8 +126,8 @@ pub(crate) fn banned(reason: &'static str) {
     counter!(BANS, "reason" => reason).increment(1);
 }
 
-pub(crate) fn dialled(source: Source, outcome: &'static str) {
-    counter!(DIALS, "source" => source.label(), "outcome" => outcome).increment(1);
+pub(crate) fn dialled(source: &'static str, outcome: &'static str) {
+    counter!(DIALS, "source" => source, "outcome" => outcome).increment(1);
 }
 
 pub(crate) fn pruned() {
@@ -104,8 +142,8 @@ pub(crate) fn ticked(took: Duration) {
     histogram!(TICK).record(took.as_secs_f64());
 }
 
-pub(crate) fn twin(sign: &'static str) {
-    counter!(TWINS, "sign" => sign).increment(1);
+pub(crate) fn duplicate_identity(sign: &'static str) {
+    counter!(DUPLICATE_IDENTITY, "sign" => sign).increment(1);
 }
 
 pub(crate) fn record_seen(outcome: &'static str) {
@@ -135,4 +173,25 @@ pub(crate) fn scores(scores: &[f64]) {
 
 pub(crate) fn dropped(queue: &'static str) {
     counter!(DROPPED, "queue" => queue).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_each_metric_with_labels_and_help() {
+        let rows: Vec<Vec<&str>> = include_str!("lib.rs")
+            .lines()
+            .filter(|line| line.starts_with("//! | `p2p_"))
+            .map(|line| line.split('|').map(str::trim).collect())
+            .collect();
+        assert_eq!(rows.len(), METRICS.len());
+        for (row, metric) in rows.iter().zip(METRICS) {
+            assert_eq!(row[1], format!("`{}`", metric.name));
+            let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            assert_eq!(row[2], labels.join(", "), "{}", metric.name);
+            assert!(row[3].starts_with(metric.help), "{}: {}", metric.name, row[3]);
+        }
+    }
 }

@@ -1,12 +1,7 @@
-//! The three protocols as the swarm has them, told apart by type, and what the service remembers of each.
+//! The three request/response protocols, told apart by type: requests in flight of either side, and what the service needs
+//! to know of each protocol.
 
-use std::{
-    any::Any,
-    collections::HashMap,
-    num::NonZeroUsize,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Instant};
 
 use futures::future::AbortHandle;
 use libp2p::{
@@ -23,46 +18,65 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     behaviour::Behaviour,
     codec::{Response, SszCodec},
-    config::after,
     error::RequestError,
-    inbound::Kind,
+    inbound::{Asker, Kind},
     responder::{Answer, InboundRequest, Responder},
-    serving::{Asker, WritePermit},
+    serving::WritePermit,
 };
 
-/// A request on its way to the service.
-pub(crate) struct Ask<R: Rpc> {
+/// One of the three request/response protocols (§10, §11): [`GetHead`], [`GetCommitmentsByNumber`], [`GetRawTxList`]. Sealed.
+pub trait Protocol: sealed::Sealed {}
+
+impl<R: sealed::Sealed> Protocol for R {}
+
+mod sealed {
+    use preconfirmation_types::Rpc;
+
+    use super::{OutboundRequest, Outgoing};
+
+    pub trait Sealed: Rpc + Sized {
+        fn outgoing(request: OutboundRequest<Self>) -> Outgoing;
+    }
+}
+
+/// A request of the application on its way to the service.
+pub struct OutboundRequest<R: Rpc> {
     pub(crate) peer: PeerId,
     pub(crate) request: R::Request,
     pub(crate) reply: oneshot::Sender<Result<R::Response, RequestError>>,
 }
 
 /// A request of any protocol.
-pub(crate) enum Outgoing {
-    Head(Ask<GetHead>),
-    Commitments(Ask<GetCommitmentsByNumber>),
-    TxList(Ask<GetRawTxList>),
+pub enum Outgoing {
+    Head(OutboundRequest<GetHead>),
+    Commitments(OutboundRequest<GetCommitmentsByNumber>),
+    TxList(OutboundRequest<GetRawTxList>),
+}
+
+impl sealed::Sealed for GetHead {
+    fn outgoing(request: OutboundRequest<Self>) -> Outgoing {
+        Outgoing::Head(request)
+    }
+}
+
+impl sealed::Sealed for GetCommitmentsByNumber {
+    fn outgoing(request: OutboundRequest<Self>) -> Outgoing {
+        Outgoing::Commitments(request)
+    }
+}
+
+impl sealed::Sealed for GetRawTxList {
+    fn outgoing(request: OutboundRequest<Self>) -> Outgoing {
+        Outgoing::TxList(request)
+    }
 }
 
 impl Outgoing {
-    /// Finds out which protocol this is. `None` if it is one that this crate does not know.
-    pub(crate) fn new<R: Rpc>(ask: Ask<R>) -> Option<Self> {
-        let mut ask = Some(ask);
-        let any: &mut dyn Any = &mut ask;
-        if let Some(ask) = any.downcast_mut::<Option<Ask<GetHead>>>() {
-            return ask.take().map(Self::Head);
-        }
-        if let Some(ask) = any.downcast_mut::<Option<Ask<GetCommitmentsByNumber>>>() {
-            return ask.take().map(Self::Commitments);
-        }
-        any.downcast_mut::<Option<Ask<GetRawTxList>>>().and_then(Option::take).map(Self::TxList)
-    }
-
     pub(crate) const fn peer(&self) -> PeerId {
         match self {
-            Self::Head(ask) => ask.peer,
-            Self::Commitments(ask) => ask.peer,
-            Self::TxList(ask) => ask.peer,
+            Self::Head(request) => request.peer,
+            Self::Commitments(request) => request.peer,
+            Self::TxList(request) => request.peer,
         }
     }
 
@@ -77,18 +91,18 @@ impl Outgoing {
     /// Whether somebody still waits for the answer.
     pub(crate) fn is_wanted(&self) -> bool {
         match self {
-            Self::Head(ask) => !ask.reply.is_closed(),
-            Self::Commitments(ask) => !ask.reply.is_closed(),
-            Self::TxList(ask) => !ask.reply.is_closed(),
+            Self::Head(request) => !request.reply.is_closed(),
+            Self::Commitments(request) => !request.reply.is_closed(),
+            Self::TxList(request) => !request.reply.is_closed(),
         }
     }
 
     /// Answers with an error. Nobody may be waiting any more.
     pub(crate) fn fail(self, error: RequestError) {
         let _gone = match self {
-            Self::Head(ask) => ask.reply.send(Err(error)).is_err(),
-            Self::Commitments(ask) => ask.reply.send(Err(error)).is_err(),
-            Self::TxList(ask) => ask.reply.send(Err(error)).is_err(),
+            Self::Head(request) => request.reply.send(Err(error)).is_err(),
+            Self::Commitments(request) => request.reply.send(Err(error)).is_err(),
+            Self::TxList(request) => request.reply.send(Err(error)).is_err(),
         };
     }
 }
@@ -127,8 +141,8 @@ pub(crate) struct Writing {
     pub(crate) _permit: WritePermit,
 }
 
-/// What the service remembers of one protocol.
-pub(crate) struct Protocol<R: Rpc> {
+/// The requests of one protocol.
+pub(crate) struct ProtocolState<R: Rpc> {
     /// Requests of ours without an answer yet. Bounded by `pacing.in_flight` for each peer.
     pub(crate) pending: HashMap<OutboundRequestId, Pending<R>>,
     /// Requests of peers without an answer yet. Bounded by the streams of each connection.
@@ -139,7 +153,7 @@ pub(crate) struct Protocol<R: Rpc> {
     pub(crate) answered: mpsc::Receiver<Answer<R>>,
 }
 
-impl<R: Rpc> Protocol<R> {
+impl<R: Rpc> ProtocolState<R> {
     fn new(in_hand: NonZeroUsize) -> Self {
         let (answers, answered) = mpsc::channel(in_hand.get());
         Self { pending: HashMap::new(), inbound: HashMap::new(), writing: HashMap::new(), answers, answered }
@@ -148,17 +162,17 @@ impl<R: Rpc> Protocol<R> {
 
 /// The state of all protocols.
 pub(crate) struct Protocols {
-    pub(crate) head: Protocol<GetHead>,
-    pub(crate) commitments: Protocol<GetCommitmentsByNumber>,
-    pub(crate) txlist: Protocol<GetRawTxList>,
+    pub(crate) head: ProtocolState<GetHead>,
+    pub(crate) commitments: ProtocolState<GetCommitmentsByNumber>,
+    pub(crate) txlist: ProtocolState<GetRawTxList>,
 }
 
 impl Protocols {
     pub(crate) fn new(in_hand: NonZeroUsize) -> Self {
         Self {
-            head: Protocol::new(in_hand),
-            commitments: Protocol::new(in_hand),
-            txlist: Protocol::new(in_hand),
+            head: ProtocolState::new(in_hand),
+            commitments: ProtocolState::new(in_hand),
+            txlist: ProtocolState::new(in_hand),
         }
     }
 }
@@ -166,78 +180,11 @@ impl Protocols {
 /// A request of a peer by protocol and id: each protocol counts for itself.
 pub(crate) type InboundKey = (&'static str, InboundRequestId);
 
-/// How long a connection must have been without a request before it may be closed: an answer may be followed at once by
-/// the next question, which must not meet the end of its connection.
-pub(crate) const QUIET: Duration = Duration::from_millis(500);
-
-/// How many requests are in flight with each peer, of either side, and when a peer that asks at regular intervals will ask
-/// again: a request that is on its way when its connection closes has failed for it.
-#[derive(Debug, Default)]
-pub(crate) struct InFlight(HashMap<PeerId, Traffic>);
-
-#[derive(Debug)]
-struct Traffic {
-    requests: usize,
-    /// When one began or ended last.
-    last: Instant,
-    /// When the peer asked last.
-    asked: Option<Instant>,
-    /// When its last burst of requests began, and how long after the one before.
-    burst: Option<Instant>,
-    interval: Option<Duration>,
-}
-
-impl InFlight {
-    /// A request of ours.
-    pub(crate) fn begins(&mut self, peer: PeerId, now: Instant) {
-        let idle = Traffic { requests: 0, last: now, asked: None, burst: None, interval: None };
-        let traffic = self.0.entry(peer).or_insert(idle);
-        (traffic.requests, traffic.last) = (traffic.requests + 1, now);
-    }
-
-    /// A request of the peer.
-    pub(crate) fn asked_by(&mut self, peer: PeerId, now: Instant) {
-        self.begins(peer, now);
-        let Some(traffic) = self.0.get_mut(&peer) else { return };
-        let before = traffic.asked.replace(now);
-        if before.is_none_or(|before| now.saturating_duration_since(before) >= QUIET) {
-            let burst = traffic.burst.replace(now);
-            traffic.interval = burst.map(|burst| now.saturating_duration_since(burst));
-        }
-    }
-
-    pub(crate) fn ends(&mut self, peer: &PeerId, now: Instant) {
-        if let Some(traffic) = self.0.get_mut(peer) {
-            (traffic.requests, traffic.last) = (traffic.requests.saturating_sub(1), now);
-        }
-    }
-
-    /// Whether a connection may be closed without failing a request.
-    pub(crate) fn is_quiet(&self, peer: &PeerId, now: Instant) -> bool {
-        self.0.get(peer).is_none_or(|traffic| {
-            let is_idle = traffic.requests == 0 && now.saturating_duration_since(traffic.last) >= QUIET;
-            is_idle && !traffic.is_due(now)
-        })
-    }
-
-    pub(crate) fn gone(&mut self, peer: &PeerId) {
-        self.0.remove(peer);
-    }
-}
-
-impl Traffic {
-    /// Whether the peer's next request comes now, if it keeps to its interval.
-    fn is_due(&self, now: Instant) -> bool {
-        let next = self.burst.zip(self.interval).map(|(burst, interval)| after(burst, interval));
-        next.is_some_and(|next| after(now, QUIET) >= next && now < after(next, QUIET))
-    }
-}
-
-/// A protocol that has a state here and a behaviour in the swarm.
+/// A protocol as the service needs it.
 pub(crate) trait Served: Rpc + Sized {
     const KIND: Kind;
     fn behaviour(behaviour: &mut Behaviour) -> &mut request_response::Behaviour<SszCodec<Self>>;
-    fn protocol_mut(protocols: &mut Protocols) -> &mut Protocol<Self>;
+    fn protocol_mut(protocols: &mut Protocols) -> &mut ProtocolState<Self>;
     fn inbound(request: Self::Request, responder: Responder<Self>) -> InboundRequest;
     /// The bytes of an answer, and what had to be looked up for it.
     fn size(response: &Self::Response) -> (usize, usize);
@@ -261,7 +208,7 @@ impl Served for GetHead {
         &mut behaviour.head
     }
 
-    fn protocol_mut(protocols: &mut Protocols) -> &mut Protocol<Self> {
+    fn protocol_mut(protocols: &mut Protocols) -> &mut ProtocolState<Self> {
         &mut protocols.head
     }
 
@@ -289,7 +236,7 @@ impl Served for GetCommitmentsByNumber {
         &mut behaviour.commitments
     }
 
-    fn protocol_mut(protocols: &mut Protocols) -> &mut Protocol<Self> {
+    fn protocol_mut(protocols: &mut Protocols) -> &mut ProtocolState<Self> {
         &mut protocols.commitments
     }
 
@@ -318,7 +265,7 @@ impl Served for GetRawTxList {
         &mut behaviour.txlist
     }
 
-    fn protocol_mut(protocols: &mut Protocols) -> &mut Protocol<Self> {
+    fn protocol_mut(protocols: &mut Protocols) -> &mut ProtocolState<Self> {
         &mut protocols.txlist
     }
 
@@ -332,29 +279,5 @@ impl Served for GetRawTxList {
 
     fn fallback(request: Option<&GetRawTxListRequest>, _: PreconfHead) -> GetRawTxListResponse {
         GetRawTxListResponse::not_found(request.map_or(B256::ZERO, |request| request.raw_tx_list_hash))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_stays_when_its_peer_is_about_to_ask_again() {
-        let (mut in_flight, peer, start) = (InFlight::default(), PeerId::random(), Instant::now());
-        let at = |millis| start + Duration::from_millis(millis);
-        assert!(in_flight.is_quiet(&peer, start));
-        // Three at once, every three seconds.
-        for begun in [0, 3000] {
-            for millis in [0, 20, 400] {
-                in_flight.asked_by(peer, at(begun + millis));
-                assert!(!in_flight.is_quiet(&peer, at(begun + millis)));
-                in_flight.ends(&peer, at(begun + millis));
-            }
-            assert!(!in_flight.is_quiet(&peer, at(begun + 899)));
-            assert!(in_flight.is_quiet(&peer, at(begun + 900)));
-        }
-        let quiet = [5499, 5500, 6000, 6499, 6500].map(|millis| in_flight.is_quiet(&peer, at(millis)));
-        assert_eq!(quiet, [true, false, false, false, true]);
     }
 }

@@ -18,17 +18,12 @@ use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLim
 use libp2p::PeerId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{config::ServingConfig, error::ConfigError, ip::Host, rate_limiter::PeerProtocol};
+use crate::{
+    config::ServingConfig, error::ConfigError, inbound::Asker, ip::Host, peer_manager::PeerProtocol,
+};
 
 /// Unit of the limits on bytes.
 const UNIT: usize = 1024;
-
-/// Who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Asker {
-    pub(crate) peer: PeerId,
-    pub(crate) host: Host,
-}
 
 struct Limiters {
     requests: DefaultKeyedRateLimiter<PeerProtocol>,

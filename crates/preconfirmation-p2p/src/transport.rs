@@ -10,11 +10,11 @@ use tokio::{
 
 use crate::{
     config::NetworkConfig,
+    duplicate_identity::OwnKey,
     error::NetworkError,
     half_open::{Guarded, HalfOpen},
     names::{Names, Sockets},
-    twins::OwnKey,
-    unread::Connections,
+    slow_reader::SlowReaderMonitor,
 };
 
 /// From the first packet to an authenticated connection.
@@ -27,23 +27,23 @@ const OWN_KEY_TOLD: Duration = Duration::from_secs(2);
 /// Every transport that a node speaks, with its connections watched.
 pub(crate) fn build(
     config: &NetworkConfig,
-    connections: &Connections,
+    slow_readers: &SlowReaderMonitor,
     half_open: &HalfOpen,
     own_key: &OwnKey,
 ) -> Result<Sockets, NetworkError> {
-    let guarded = Guarded::new(sockets(config, connections, half_open, own_key)?, half_open.clone());
+    let guarded = Guarded::new(sockets(config, slow_readers, half_open, own_key)?, half_open.clone());
     Ok(Names::new(guarded.boxed()).boxed())
 }
 
 fn sockets(
     config: &NetworkConfig,
-    connections: &Connections,
+    slow_readers: &SlowReaderMonitor,
     half_open: &HalfOpen,
     own_key: &OwnKey,
 ) -> Result<Sockets, NetworkError> {
     let identity = &config.identity;
     let noise = noise::Config::new(identity).map_err(|error| NetworkError::Stack(error.into()))?;
-    let over_tcp = connections.clone();
+    let over_tcp = slow_readers.clone();
     let turns = Turns::new(config.connections.handshake_interval);
     let first_bytes = config.connections.first_bytes;
     let half_open = half_open.clone();
@@ -70,18 +70,18 @@ fn sockets(
         .timeout(HANDSHAKE)
         .map(move |(peer, muxer), _| (peer, over_tcp.watch(peer, muxer)));
     #[cfg(feature = "quic")]
-    let tcp = quic(identity, connections, own_key).or_transport(tcp).map(|either, _| either.into_inner());
+    let tcp = quic(identity, slow_readers, own_key).or_transport(tcp).map(|either, _| either.into_inner());
     Ok(tcp.boxed())
 }
 
 #[cfg(feature = "quic")]
-fn quic(identity: &libp2p::identity::Keypair, connections: &Connections, own_key: &OwnKey) -> Sockets {
+fn quic(identity: &libp2p::identity::Keypair, slow_readers: &SlowReaderMonitor, own_key: &OwnKey) -> Sockets {
     use libp2p::{
         core::muxing::StreamMuxerExt as _,
         quic::{Config, tokio::Transport},
     };
 
-    let (connections, own_key) = (connections.clone(), own_key.clone());
+    let (slow_readers, own_key) = (slow_readers.clone(), own_key.clone());
     let mut config = Config::new(identity);
     config.handshake_timeout = HANDSHAKE;
     Transport::new(config)
@@ -94,13 +94,13 @@ fn quic(identity: &libp2p::identity::Keypair, connections: &Connections, own_key
                         timeout(OWN_KEY_TOLD, std::future::poll_fn(|cx| muxer.poll_inbound_unpin(cx))).await,
                     );
                 }
-                Ok::<_, io::Error>((peer, connections.watch(peer, muxer)))
+                Ok::<_, io::Error>((peer, slow_readers.watch(peer, muxer)))
             }
         })
         .boxed()
 }
 
-/// Spreads inbound handshakes over time: each costs more than any message, and strangers decide how many come
+/// Spreads inbound handshakes over time: each costs more than any message, and untrusted peers decide how many come
 /// at once. Whoever waits waits in order, and gives up its turn by being dropped; as connections in negotiation are
 /// bounded, so is the time that one waits.
 #[derive(Clone)]

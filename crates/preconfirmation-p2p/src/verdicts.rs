@@ -46,7 +46,7 @@ pub(crate) enum Opened {
     /// Ask the application; its answer is for this number.
     Ask(u64),
     /// Its twin has been judged so.
-    Judged(Verdict),
+    Settled(Verdict),
     /// Its twin is being judged; it has the same verdict.
     WaitsForTwin,
     /// There is no room for it.
@@ -130,7 +130,7 @@ impl Verdicts {
     pub(crate) fn open(&mut self, received: Received, now: Instant) -> (Opened, Vec<GivenUp>) {
         let twin = self.twins.get(&received.id).copied();
         if let Some(Twin::Accepted(verdict)) = twin {
-            return (Opened::Judged(verdict), Vec::new());
+            return (Opened::Settled(verdict), Vec::new());
         }
         let bytes = received.bytes.min(self.most_bytes);
         let mut given_up = Vec::new();
@@ -339,7 +339,7 @@ mod tests {
     fn the_verdict_on_a_twin_is_the_one_on_the_genuine_message_for_as_long_as_it_may_come() {
         let (carrier, honest) = (PeerId::random(), PeerId::random());
         for (verdict, remembered) in [
-            (Verdict::Accept, Some(Opened::Judged(Verdict::Accept))),
+            (Verdict::Accept, Some(Opened::Settled(Verdict::Accept))),
             (Verdict::Ignore, None),
             (Verdict::Reject(preconfirmation_types::Offence::WrongSigner), None),
         ] {

@@ -118,7 +118,7 @@ async fn a_late_verdict_does_not_forward() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_published_alone_goes_out_once_when_a_peer_comes() {
+async fn what_is_published_alone_is_sent_once_when_a_peer_comes() {
     let network = SimNetwork::new(1);
     let (a, mut b) = (Node::join(&network, 1), Node::join(&network, 2));
     assert_eq!(a.publish(1).await, Ok(Published::Queued));

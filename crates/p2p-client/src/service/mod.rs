@@ -88,7 +88,7 @@ pub(crate) struct Service {
     txlists: FuturesOrdered<Prepared>,
     /// Catch-up's requests; each in a task of its own, where small lists are hashed.
     requests: FuturesUnordered<BoxFuture<'static, (RequestId, PeerId, Reply)>>,
-    /// Requests of peers that wait for a thread to serve them. Bounded by the network's `serving.in_work`.
+    /// Requests of peers that wait for a thread to serve them. Bounded by the network's `serving.in_flight`.
     inbound_requests: Vec<(PeerId, InboundRequest)>,
     serving: FuturesUnordered<JoinHandle<()>>,
 }

@@ -103,7 +103,7 @@ async fn what_the_network_could_not_keep_is_sent_when_it_is_published_again() {
     let network = SimNetwork::new(1);
     let block = Block::after(None, 0);
     let node = Node::start_with(&network, 1, |config| {
-        config.network.gossip.outbox.messages = NonZeroUsize::MIN;
+        config.network.gossip.publish_queue.messages = NonZeroUsize::MIN;
     })
     .await;
     // There is room for the list alone.

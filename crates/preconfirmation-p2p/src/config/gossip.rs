@@ -86,7 +86,7 @@ pub struct GossipConfig {
     /// A message that has waited this long to be written to a peer is not sent to it any more.
     pub queue_time: Duration,
     /// Messages of ours that no peer could be sent yet.
-    pub outbox: OutboxConfig,
+    pub publish_queue: PublishQueueConfig,
     /// Commitments of signers whom nobody has elected that a peer may pass on in a minute; more, and for the rest of the
     /// minute its messages are read after everybody else's.
     pub unelected_per_minute: u32,
@@ -96,7 +96,7 @@ pub struct GossipConfig {
 /// [`PublishError::QueueFull`](crate::PublishError::QueueFull).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct OutboxConfig {
+pub struct PublishQueueConfig {
     /// Most messages.
     pub messages: NonZeroUsize,
     /// Most bytes of them together.
@@ -106,7 +106,7 @@ pub struct OutboxConfig {
     pub stale_after: Duration,
 }
 
-impl Default for OutboxConfig {
+impl Default for PublishQueueConfig {
     fn default() -> Self {
         Self {
             // A thousand blocks and their transaction lists, twice.
@@ -144,7 +144,7 @@ impl Default for GossipConfig {
             send_stall: Duration::from_secs(8),
             frame_time: Duration::from_secs(10),
             queue_time: Duration::from_secs(5),
-            outbox: OutboxConfig::default(),
+            publish_queue: PublishQueueConfig::default(),
             unelected_per_minute: 64,
         }
     }

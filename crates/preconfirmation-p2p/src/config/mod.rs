@@ -16,13 +16,9 @@ use std::{
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use preconfirmation_types::{MAX_TXLIST_BYTES, TXLIST_HEADER_BYTES, rate_limit::RateLimit};
 
-use crate::{
-    discovery::{Bootnode, record},
-    error::ConfigError,
-    ip::ip_of,
-};
+use crate::{bootnode::Bootnode, error::ConfigError, identity::enr_key, ip::ip_of};
 pub use connections::ConnectionConfig;
-pub use gossip::{GossipConfig, MeshConfig, OutboxConfig};
+pub use gossip::{GossipConfig, MeshConfig, PublishQueueConfig};
 pub use peers::{DiscoveryConfig, PeersConfig, RedialConfig};
 pub use requests::{PacingConfig, ServingConfig};
 pub use score::{ScoreConfig, TopicScoreConfig};
@@ -36,8 +32,8 @@ const fn size(value: usize) -> NonZeroUsize {
 
 /// An instant that much later; for a duration that no clock can express, thirty years later.
 pub(crate) fn after(instant: Instant, duration: Duration) -> Instant {
-    const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-    instant.checked_add(duration).or_else(|| instant.checked_add(FOR_EVER)).unwrap_or(instant)
+    const THIRTY_YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    instant.checked_add(duration).or_else(|| instant.checked_add(THIRTY_YEARS)).unwrap_or(instant)
 }
 
 /// How a node takes part in the network of one chain.
@@ -211,7 +207,7 @@ impl NetworkConfig {
             ("pacing.least_timeout", self.pacing.least_timeout),
             ("serving.requests_per", self.serving.requests_per),
             ("serving.bytes_per", self.serving.bytes_per),
-            ("gossip.outbox.stale_after", self.gossip.outbox.stale_after),
+            ("gossip.publish_queue.stale_after", self.gossip.publish_queue.stale_after),
         ] {
             if duration.is_zero() {
                 return Err(ConfigError::ZeroDuration { setting });
@@ -262,7 +258,7 @@ impl NetworkConfig {
         if discovery.advertise_ip.is_some_and(|ip| ip.is_unspecified()) {
             return Err(ConfigError::AdvertiseIp);
         }
-        if record::key(&self.identity).is_none() {
+        if enr_key(&self.identity).is_none() {
             return Err(ConfigError::DiscoveryIdentity);
         }
         Ok(())

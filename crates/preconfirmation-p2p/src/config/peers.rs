@@ -31,7 +31,7 @@ pub struct PeersConfig {
     /// Of these, most in one subnet.
     pub known_per_subnet: NonZeroUsize,
     /// Whether peers that discovery finds at private addresses are dialled although this node's own address is not
-    /// one, or not known: strangers could send the node into the operator's network.
+    /// one, or not known: untrusted peers could send the node into the operator's network.
     pub dial_private: bool,
     /// Pause before a peer that failed or left is dialled again, plus up to as much at random. Each further
     /// failure doubles it.

@@ -34,7 +34,7 @@ pub struct PacingConfig {
     /// nothing is sent.
     pub cooldown: Duration,
     /// Most requests without an answer per peer and protocol. Heads and pages together stay within the share that a
-    /// peer like us has for one asker, `serving.in_work_per_peer`.
+    /// peer like us has for one asker, `serving.in_flight_per_peer`.
     pub in_flight: NonZeroUsize,
     /// Most requests that wait for their turn per peer and protocol.
     pub waiting: NonZeroUsize,
@@ -105,12 +105,12 @@ pub struct ServingConfig {
     /// Most bytes of answers that are being written to one peer at a time, or one answer; others wait for their turn. A
     /// peer waits 10 s for an answer, and half of that is for its turn: these bytes take the other half at 6.7 Mbit/s.
     pub write_bytes_per_peer: NonZeroUsize,
-    /// Most requests of one peer for lists in work, and as many for heads and pages: from their event to the last byte
+    /// Most requests of one peer for lists in flight, and as many for heads and pages: from their event to the last byte
     /// of their answer.
-    pub in_work_per_peer: NonZeroUsize,
-    /// Most requests in work: half of them for lists, the others for heads and pages. One host has at most three
+    pub in_flight_per_peer: NonZeroUsize,
+    /// Most requests in flight: half of them for lists, the others for heads and pages. One host has at most three
     /// quarters of each half. As a list has 2 MiB, they hold so many MiB at most.
-    pub in_work: NonZeroUsize,
+    pub in_flight: NonZeroUsize,
 }
 
 impl Default for ServingConfig {
@@ -126,8 +126,8 @@ impl Default for ServingConfig {
             peers_per_host: rate(4),
             peers_in_all: rate(8),
             write_bytes_per_peer: size(4 * 1024 * 1024),
-            in_work_per_peer: size(16),
-            in_work: size(64),
+            in_flight_per_peer: size(16),
+            in_flight: size(64),
         }
     }
 }

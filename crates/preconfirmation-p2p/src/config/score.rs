@@ -38,7 +38,7 @@ pub struct ScoreConfig {
     /// Most application scores remembered; the one closest to zero makes room.
     pub max_scores: NonZeroUsize,
     /// How long gossipsub remembers what it counted of a peer that has gone, unless it is positive. A kilobyte or two
-    /// for each, and a hundred strangers a second shake hands with a node: 60 * 100 * 2 KiB = 12 MiB. By then half of
+    /// for each, and a hundred untrusted peers a second shake hands with a node: 60 * 100 * 2 KiB = 12 MiB. By then half of
     /// what was below zero would have decayed.
     pub retain: Duration,
     /// gossipsub's own score, the same for both topics.

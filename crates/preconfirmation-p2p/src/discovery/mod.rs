@@ -1,7 +1,6 @@
 //! Finding unknown peers by discv5. One task drives it and ends with the service; what it finds comes through
 //! a bounded channel.
 
-mod bootnode;
 pub(crate) mod record;
 
 use std::{
@@ -28,8 +27,6 @@ use tokio::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{config::DiscoveryConfig, error::DiscoveryError, ip::ip_of, metrics};
-pub(crate) use bootnode::Kind;
-pub use bootnode::{Bootnode, BootnodeError, EnodePart};
 
 /// Finds that wait to be read. When it is full, a find is dropped: a later query finds it again.
 const FINDS: usize = 64;
@@ -49,7 +46,7 @@ const VOTES_LAST: u32 = 2 * PING_EVERY;
 const DEAF_FOR: Duration = Duration::from_secs(60);
 
 /// Known nodes that are pinged at a time.
-const GREETED: usize = 16;
+const PINGED: usize = 16;
 
 /// What discovery tells the service.
 #[derive(Debug)]
@@ -149,7 +146,7 @@ async fn run(
             }
             event = events.recv() => driver.event(event.ok_or(DiscoveryError::Ended)?),
             Some(answer) = driver.asked.next() => driver.answer(answer),
-            Some(answered) = driver.greeted.next() => {
+            Some(answered) = driver.pinged.next() => {
                 if answered {
                     // Somebody to ask, perhaps the first one.
                     next_query = Instant::now();
@@ -178,12 +175,12 @@ struct Driver {
     contacts: Vec<Multiaddr>,
     /// At most one question to each contact.
     asked: FuturesUnordered<BoxFuture<'static, Answer>>,
-    /// Pings of known nodes, at most [`GREETED`]: whether they were answered.
-    greeted: FuturesUnordered<BoxFuture<'static, bool>>,
+    /// Pings of known nodes, at most [`PINGED`]: whether they were answered.
+    pinged: FuturesUnordered<BoxFuture<'static, bool>>,
     /// At most one query.
     query: Option<Query>,
     finds: mpsc::Sender<Found>,
-    dice: fastrand::Rng,
+    rng: fastrand::Rng,
 }
 
 impl Driver {
@@ -229,24 +226,24 @@ impl Driver {
             records: setup.records,
             contacts: setup.contacts,
             asked: FuturesUnordered::new(),
-            greeted: FuturesUnordered::new(),
+            pinged: FuturesUnordered::new(),
             query: None,
             finds,
-            dice: fastrand::Rng::with_seed(setup.seed),
+            rng: fastrand::Rng::with_seed(setup.seed),
         };
         driver.tell(Found::Own(Box::new(record)));
         Ok(driver)
     }
 
-    /// Asks the network for nodes close to a place by chance, and contacts for their record.
+    /// Asks the network for nodes close to a place randomly, and contacts for their record.
     fn look(&mut self) {
-        self.greet();
+        self.ping_known();
         for contact in self.contacts.drain(..) {
             let answer = self.discv5.request_enr(contact.clone());
             self.asked.push(answer.map(|answer| (contact, answer)).boxed());
         }
         let mut target = [0; 32];
-        self.dice.fill(&mut target);
+        self.rng.fill(&mut target);
         let chain_id = self.chain_id;
         let of_this_chain = Box::new(move |record: &Enr| record::chain(record) == Some(chain_id));
         self.query =
@@ -256,18 +253,18 @@ impl Driver {
     /// Pings known nodes that are not in the routing table, a few at a time, so that they get there. To put them there
     /// would make the table take them for nodes that have contacted this one, and not count what they say of its
     /// address.
-    fn greet(&mut self) {
-        if !self.greeted.is_empty() {
+    fn ping_known(&mut self) {
+        if !self.pinged.is_empty() {
             return;
         }
         let is_v4 = self.is_v4;
         self.records.retain(|record| {
             if is_v4 { record.udp4_socket().is_some() } else { record.udp6_socket().is_some() }
         });
-        self.dice.shuffle(&mut self.records);
+        self.rng.shuffle(&mut self.records);
         let absent = self.records.iter().filter(|known| self.discv5.find_enr(&known.node_id()).is_none());
-        for record in absent.take(GREETED) {
-            self.greeted.push(self.discv5.send_ping(record.clone()).map(|pong| pong.is_ok()).boxed());
+        for record in absent.take(PINGED) {
+            self.pinged.push(self.discv5.send_ping(record.clone()).map(|pong| pong.is_ok()).boxed());
         }
     }
 

@@ -17,7 +17,7 @@ use discv5::Enr;
 use enr::{Builder, CombinedKey, CombinedPublicKey, EnrPublicKey as _, Error};
 use libp2p::{
     Multiaddr, PeerId,
-    identity::{Keypair, PublicKey, secp256k1},
+    identity::{PublicKey, secp256k1},
     multiaddr::Protocol,
 };
 
@@ -62,13 +62,6 @@ impl Reach {
     pub(crate) const fn is_unknown(&self) -> bool {
         self.ip.is_none()
     }
-}
-
-/// The key of records, if the identity is one.
-pub(crate) fn key(identity: &Keypair) -> Option<CombinedKey> {
-    let secret = identity.clone().try_into_secp256k1().ok()?;
-    let mut secret = zeroize::Zeroizing::new(secret.secret().to_bytes());
-    CombinedKey::secp256k1_from_bytes(secret.as_mut_slice()).ok()
 }
 
 /// The node's record. As long as it says the same, `previous` stays what it is, sequence number included; a
@@ -176,7 +169,10 @@ fn quic_port(address: &Multiaddr) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::identity::Keypair;
+
     use super::*;
+    use crate::identity::enr_key;
 
     const TCP: &str = "/ip4/192.0.2.1/tcp/9222";
     const QUIC: &str = "/ip4/192.0.2.1/udp/9223/quic-v1";
@@ -195,7 +191,7 @@ mod tests {
     fn a_record_says_who_and_where_the_node_is_and_of_which_chain() {
         let identity = Keypair::generate_secp256k1();
         let reach = reach("192.0.2.1:9000", &[], &[TCP, QUIC]);
-        let record = build(&key(&identity).unwrap(), 167_000, reach, None, 7).unwrap();
+        let record = build(&enr_key(&identity).unwrap(), 167_000, reach, None, 7).unwrap();
         assert_eq!(record.seq(), 7);
         assert_eq!(record.udp4_socket(), Some("192.0.2.1:9000".parse().unwrap()));
         // Through its text, as others get it.
@@ -209,14 +205,14 @@ mod tests {
     fn advertised_ports_stand_in_the_place_of_the_bound_ones() {
         let advertise = ["/ip4/192.0.2.7/tcp/30303", "/ip4/192.0.2.7/udp/30304"];
         let reach = reach("0.0.0.0:9000", &advertise, &[TCP]);
-        let record = build(&key(&Keypair::generate_secp256k1()).unwrap(), 1, reach, None, 1).unwrap();
+        let record = build(&enr_key(&Keypair::generate_secp256k1()).unwrap(), 1, reach, None, 1).unwrap();
         assert_eq!(record.udp4_socket(), Some("192.0.2.7:30304".parse().unwrap()));
         assert_eq!(addresses(&record), addresses_of(&advertise[..1]));
     }
 
     #[test]
     fn version_six_has_its_own_keys() {
-        let key = key(&Keypair::generate_secp256k1()).unwrap();
+        let key = enr_key(&Keypair::generate_secp256k1()).unwrap();
         let bound = ["/ip6/2001:db8::1/tcp/1", "/ip6/2001:db8::1/udp/2/quic-v1", TCP];
         let record = build(&key, 1, reach("[2001:db8::1]:9000", &[], &bound), None, 1).unwrap();
         assert_eq!(addresses(&record), addresses_of(&bound[..2]));
@@ -225,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_sequence_number_is_kept_until_something_changes() {
-        let key = key(&Keypair::generate_secp256k1()).unwrap();
+        let key = enr_key(&Keypair::generate_secp256k1()).unwrap();
         let first = reach("192.0.2.1:9000", &[], &[TCP]);
         let record = build(&key, 1, first, None, 100).unwrap();
         let again = build(&key, 1, first, Some(&record), 200).unwrap();
@@ -239,13 +235,13 @@ mod tests {
         // What is gone from the node is gone from its record.
         assert_eq!(addresses(&other_chain).len(), 1);
         // The record of another identity is none of ours.
-        let stranger = super::key(&Keypair::generate_secp256k1()).unwrap();
-        assert_eq!(build(&stranger, 1, first, Some(&record), 200).unwrap().seq(), 200);
+        let untrusted = enr_key(&Keypair::generate_secp256k1()).unwrap();
+        assert_eq!(build(&untrusted, 1, first, Some(&record), 200).unwrap().seq(), 200);
     }
 
     #[test]
     fn what_others_told_is_kept_as_long_as_the_node_itself_does_not_know() {
-        let key = key(&Keypair::generate_secp256k1()).unwrap();
+        let key = enr_key(&Keypair::generate_secp256k1()).unwrap();
         let unknown = reach("0.0.0.0:9000", &[], &["/ip4/10.0.0.1/tcp/9222"]);
         assert!(unknown.is_unknown());
         let mut told = build(&key, 1, unknown, None, 1).unwrap();
@@ -279,7 +275,7 @@ mod tests {
 
     #[test]
     fn other_keys_have_no_record() {
-        assert!(key(&Keypair::generate_ed25519()).is_none());
+        assert!(enr_key(&Keypair::generate_ed25519()).is_none());
         let key = CombinedKey::generate_ed25519();
         let record = Enr::builder().build(&key).unwrap();
         assert_eq!(peer_id(&record), None);

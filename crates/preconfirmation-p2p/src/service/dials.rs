@@ -1,6 +1,9 @@
-//! Dials: of static peers, of known ones, and of what the application asks for.
+//! Dials of static peers, of known peers, and of what the application asks for.
 
-use std::{collections::HashSet, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
 
 use libp2p::{
     Multiaddr, PeerId,
@@ -14,24 +17,39 @@ use tokio::sync::oneshot;
 use super::NetworkService;
 use crate::{
     error::NetworkError,
+    ip::{peer_of, without_peer},
     metrics,
-    peer_book::{Crowd, Source, bare},
-    redial::{Target, peer_of},
+    peer_manager::{AddressSource, DialCandidate, StaticPeerId},
 };
 
+/// Dials under way.
+#[derive(Default)]
+pub(super) struct Dials {
+    /// At most `connections.max_pending` and as many as there are static peers.
+    pending: HashMap<ConnectionId, Dial>,
+    /// Who answered last at the address of a static peer with another key; at most as many as there are of these.
+    other_keys: HashMap<Multiaddr, PeerId>,
+}
+
+impl Dials {
+    pub(super) fn clear(&mut self) {
+        self.pending.clear();
+    }
+}
+
 /// A dial under way.
-pub(super) struct Dialling {
-    source: Source,
+struct Dial {
+    source: AddressSource,
     peer: Option<PeerId>,
     address: Multiaddr,
-    target: Option<Target>,
+    static_peer: Option<StaticPeerId>,
     reply: Option<oneshot::Sender<Result<(), NetworkError>>>,
 }
 
 impl NetworkService {
     /// Dials the static peers that are due.
     pub(super) fn dial_static(&mut self, now: Instant) {
-        while let Some((target, dial)) = self.keeping.redial.due(now) {
+        while let Some((id, dial)) = self.peers.static_peers.next_dial(now) {
             let Some(address) = dial.addresses.first().cloned() else { continue };
             let options = match dial.peer {
                 // A second connection does no harm, a dial left out would end nothing.
@@ -40,16 +58,16 @@ impl NetworkService {
                 }
                 None => DialOpts::unknown_peer_id().address(address.clone()).build(),
             };
-            let (source, target) = (Source::Static, Some(target));
-            self.start_dial(options, Dialling { source, peer: dial.peer, address, target, reply: None });
+            let (source, static_peer) = (AddressSource::Static, Some(id));
+            self.start_dial(options, Dial { source, peer: dial.peer, address, static_peer, reply: None });
         }
     }
 
     /// Dials an address that is said to be this node's. If it is, both ends of the connection are seen here.
-    pub(super) fn dial_own_name(&mut self, address: Multiaddr) {
-        let options = DialOpts::unknown_peer_id().address(bare(address.clone())).build();
-        let source = Source::Static;
-        self.start_dial(options, Dialling { source, peer: None, address, target: None, reply: None });
+    pub(super) fn dial_own_address(&mut self, address: Multiaddr) {
+        let options = DialOpts::unknown_peer_id().address(without_peer(address.clone())).build();
+        let source = AddressSource::Static;
+        self.start_dial(options, Dial { source, peer: None, address, static_peer: None, reply: None });
     }
 
     /// Dials what the application asks for.
@@ -60,42 +78,42 @@ impl NetworkService {
             return;
         }
         let options = DialOpts::from(address.clone());
-        let source = Source::Application;
-        self.start_dial(options, Dialling { source, peer, address, target: None, reply: Some(reply) });
+        let (source, reply) = (AddressSource::Application, Some(reply));
+        self.start_dial(options, Dial { source, peer, address, static_peer: None, reply });
     }
 
-    fn start_dial(&mut self, options: DialOpts, dialling: Dialling) {
+    fn start_dial(&mut self, options: DialOpts, dial: Dial) {
         let connection = options.connection_id();
-        self.keeping.dialling.insert(connection, dialling);
+        self.dials.pending.insert(connection, dial);
         if let Err(error) = self.swarm.dial(options) {
             self.dial_failed(connection, error);
         }
     }
 
     pub(super) fn dial_failed(&mut self, connection: ConnectionId, error: DialError) {
-        let Some(dialling) = self.keeping.dialling.remove(&connection) else {
+        let Some(dial) = self.dials.pending.remove(&connection) else {
             return;
         };
-        let Dialling { source, peer, address, target, reply } = dialling;
-        metrics::dialled(source, outcome(&error));
+        let Dial { source, peer, address, static_peer, reply } = dial;
+        metrics::dialled(source.label(), outcome(&error));
         tracing::debug!(?peer, %address, source = source.label(), %error, "dial failed");
         let now = Instant::now();
         // The stack does not dial what this node listens on.
         if matches!(error, DialError::LocalPeerId { .. } | DialError::NoAddresses) {
-            self.met_ourselves(target, &address);
+            self.on_local_peer(static_peer, &address);
         }
-        if let (Some(_), DialError::WrongPeerId { obtained, address }) = (target, &error) {
-            self.another_key(peer, *obtained, address);
+        if let (Some(_), DialError::WrongPeerId { obtained, address }) = (static_peer, &error) {
+            self.on_other_key(peer, *obtained, address);
         }
         match (peer, &error) {
             (Some(peer), DialError::Transport(_) | DialError::WrongPeerId { .. }) => {
-                self.keeping.book.failed(&peer, now);
+                self.peers.on_dial_failed(&peer, now);
             }
-            (Some(peer), _) => self.keeping.book.postpone(&peer, now),
+            (Some(peer), _) => self.peers.postpone_dial(&peer, now),
             (None, _) => {}
         }
-        if let Some(target) = target
-            && self.keeping.redial.failed(target, now)
+        if let Some(id) = static_peer
+            && self.peers.static_peers.on_dial_failed(id, now)
         {
             tracing::warn!(%address, %error, "static peer cannot be reached: it is dialled until it can");
         }
@@ -107,13 +125,12 @@ impl NetworkService {
 
     /// A connection stands, whoever made it.
     pub(super) fn dial_succeeded(&mut self, connection: ConnectionId, peer: PeerId) {
-        if let Some(Dialling { source, target, reply, address, .. }) =
-            self.keeping.dialling.remove(&connection)
+        if let Some(Dial { source, static_peer, reply, address, .. }) = self.dials.pending.remove(&connection)
         {
-            metrics::dialled(source, "connected");
-            if let Some(target) = target {
-                if let Some(before) = self.keeping.redial.reached(target, peer) {
-                    self.another_key(Some(before), peer, &address);
+            metrics::dialled(source.label(), "connected");
+            if let Some(id) = static_peer {
+                if let Some(before) = self.peers.static_peers.on_dialled(id, peer) {
+                    self.on_other_key(Some(before), peer, &address);
                 }
                 self.swarm.behaviour_mut().limits.protect(peer);
             }
@@ -121,57 +138,46 @@ impl NetworkService {
                 drop(reply.send(Ok(())));
             }
         }
-        self.keeping.redial.connected(&peer);
     }
 
     /// Where a static peer should be is this node itself, or another one with its key.
-    fn met_ourselves(&mut self, target: Option<Target>, address: &Multiaddr) {
-        if let Some(target) = target {
-            self.keeping.redial.reached_ourselves(target);
-            tracing::warn!(%address, "a static peer is this node itself: it is not dialled again");
+    fn on_local_peer(&mut self, static_peer: Option<StaticPeerId>, address: &Multiaddr) {
+        if let Some(id) = static_peer {
+            self.peers.static_peers.on_local_peer(id);
+            tracing::warn!(%address, "a static peer is this node itself and is not dialled again");
         }
     }
 
-    /// Somebody answers at the address of a static peer with another key than before, or than configured. Said once
+    /// Somebody answers at the address of a static peer with another key than before, or than configured. Logged once
     /// for each key.
-    fn another_key(&mut self, expected: Option<PeerId>, found: PeerId, address: &Multiaddr) {
-        if self.keeping.other_keys.insert(address.clone(), found) == Some(found) {
+    fn on_other_key(&mut self, expected: Option<PeerId>, found: PeerId, address: &Multiaddr) {
+        if self.dials.other_keys.insert(address.clone(), found) == Some(found) {
             return;
         }
         let expected = expected.map(tracing::field::display);
         tracing::warn!(%address, expected, %found, "a static peer answers with another key");
     }
 
-    /// Dials peers of the book while there are too few, and lets discovery look for more.
+    /// Dials known peers while there are too few, and lets discovery look for more.
     pub(super) fn dial_known(&mut self, now: Instant) {
-        let config = self.config.peers;
-        let useful = || self.peers.values().filter(|peer| !peer.is_foreign());
-        let outbound = useful().filter(|peer| peer.is_outbound()).count();
-        let under_way = self.keeping.dialling.values().filter(|dialling| dialling.target.is_none()).count();
-        let missing = config.missing(useful().count(), outbound);
-        if let Some(discovery) = &self.keeping.discovery {
-            discovery.want(missing > 0);
-        }
-        let room = config.dials.get().saturating_sub(under_way);
-        let count = missing.saturating_sub(under_way).min(room);
+        let pending = self.dials.pending.values().filter(|dial| dial.static_peer.is_none()).count();
+        let missing = self.peers.missing_peers();
+        self.discovery.want(missing > 0);
+        let room = self.config.peers.dials.get().saturating_sub(pending);
+        let count = missing.saturating_sub(pending).min(room);
         if count == 0 {
             return;
         }
-        let (keeping, peers, bans, local) = (&mut self.keeping, &self.peers, &self.bans, self.local);
-        let mut crowd = Crowd::new(&config, self.config.connections);
-        let made =
-            peers.values().filter(|peer| peer.is_outbound()).filter_map(|peer| peer.addresses().next());
-        made.chain(keeping.dialling.values().map(|dialling| &dialling.address)).for_each(|at| crowd.add(at));
-        let under_way: HashSet<_> = keeping.dialling.values().filter_map(|dialling| dialling.peer).collect();
-        let skip = |peer: &PeerId| {
-            *peer == local || peers.contains_key(peer) || under_way.contains(peer) || bans.contains(peer)
-        };
-        for (peer, addresses, source) in keeping.book.due(count, now, crowd, skip) {
+        let dialled = self.dials.pending.values().map(|dial| &dial.address);
+        let peers: HashSet<_> = self.dials.pending.values().filter_map(|dial| dial.peer).collect();
+        let skip = |peer: &PeerId| *peer == self.local || peers.contains(peer);
+        for DialCandidate { peer, addresses, source } in self.peers.dial_candidates(count, dialled, skip, now)
+        {
             let Some(address) = addresses.first().cloned() else { continue };
             let options = DialOpts::peer_id(peer).addresses(addresses).build();
             self.start_dial(
                 options,
-                Dialling { source, peer: Some(peer), address, target: None, reply: None },
+                Dial { source, peer: Some(peer), address, static_peer: None, reply: None },
             );
         }
     }

@@ -11,18 +11,18 @@ use libp2p::{
 };
 use preconfirmation_types::{Bytes, Topic};
 
-use super::{NetworkService, Slow};
+use super::NetworkService;
 use crate::{
     config::after,
     error::PublishError,
-    event::{NetworkEvent, Open, Settlement, Verdict, VerdictToken},
+    event::{Settlement, Verdict},
     filter::{self, Refusal},
     gossip,
     handle::Published,
-    inbox::Lane,
     metrics,
-    outbox::{Attempt, Kept, Outbox, State},
-    verdicts::{GivenUp, Opened, Received},
+    publish_queue::{Attempt, PublishQueue, PublishState, Waiting},
+    validation::{Action, ScoreChange},
+    verdicts::Received,
 };
 
 /// Between two looks whether peers have room for what waits for it.
@@ -38,7 +38,7 @@ impl NetworkService {
             filter::Event::Refused(refusal) => self.refused(refusal),
             filter::Event::GivenUp { peer, connection } => {
                 // It may have been closed meanwhile.
-                if self.peers.get(&peer).is_some_and(|peer| peer.has(connection)) {
+                if self.peers.connection(&peer).is_some_and(|peer| peer.connection(connection).is_some()) {
                     self.given_up.insert(connection, peer);
                     self.close_given_up();
                 }
@@ -54,7 +54,7 @@ impl NetworkService {
             Event::Subscribed { topic, peer_id } => {
                 self.close_given_up();
                 if let Some(topic) = self.topics.topic(&topic) {
-                    self.uses(&peer_id);
+                    self.on_connection_used(&peer_id);
                     self.retry(&[topic], Instant::now());
                 }
             }
@@ -90,7 +90,7 @@ impl NetworkService {
         metrics::refused(topic, outcome, messages);
         for _ in 0..messages.min(MOST_CHARGES) {
             if topic.is_none() {
-                self.scores.invalid_delivery(peer, Instant::now());
+                self.peers.invalid_delivery(peer, Instant::now());
             }
             self.charge(peer, offence);
         }
@@ -115,25 +115,12 @@ impl NetworkService {
             self.judge(&id, &from, MessageAcceptance::Ignore);
             return;
         };
-        let (now, is_twin) = (Instant::now(), twin_of.is_some());
         let received = Received { id, from, author, topic, bytes, twin_of };
-        let (opened, given_up) = self.verdicts.open(received.clone(), now);
-        for GivenUp { key, received } in given_up {
-            drop(self.inbox.take(key));
-            if let Some(received) = received {
-                self.drop_message(&received);
+        for action in self.validation.ask(received, message, &self.peers, Instant::now()) {
+            match action {
+                Action::Apply(received, verdict) => self.apply(&received, verdict),
+                Action::Drop(received) => self.drop_message(&received),
             }
-        }
-        match opened {
-            Opened::Ask(key) => {
-                let open = Open { key, from, by_author: author == Some(from), is_twin };
-                let verdict = VerdictToken::new(open, self.settlements.clone());
-                let lane = if self.relays.is_over(&from, now) { Lane::Last } else { Lane::First };
-                self.inbox.push(key, lane, NetworkEvent::Gossip { from, message, verdict });
-            }
-            Opened::Judged(verdict) => self.apply(&received, verdict),
-            Opened::WaitsForTwin => {}
-            Opened::Refused => self.drop_message(&received),
         }
     }
 
@@ -145,8 +132,9 @@ impl NetworkService {
     }
 
     /// Gives gossip the application's verdict and keeps the score.
-    pub(super) fn settle(&mut self, Settlement { open, verdict }: Settlement) {
-        let settled = self.verdicts.settle(open.key, verdict, Instant::now());
+    pub(super) fn settle(&mut self, settlement: Settlement) {
+        let Settlement { open, verdict } = settlement;
+        let settled = self.validation.settle(&settlement, Instant::now());
         if settled.is_empty() && !open.is_twin {
             // Too late to be forwarded; what it says about the sender holds.
             self.score(open.from, open.by_author, verdict);
@@ -168,68 +156,31 @@ impl NetworkService {
             Verdict::Reject(_) => (MessageAcceptance::Reject, verdict.label()),
         };
         if let MessageAcceptance::Accept = acceptance {
-            self.given(*bytes);
+            self.on_enqueued(*bytes);
         }
         let in_time = self.judge(id, from, acceptance);
         if twin_of.is_none() {
             self.score(*from, *author == Some(*from), verdict);
         }
         if (*topic, verdict) == (Topic::Commitments, Verdict::Accept) {
-            self.suspicion.accepted();
-            self.tell_suspicion();
+            self.validation.on_accepted_commitment();
         }
         metrics::received(*topic, if in_time { label } else { "late" });
         tracing::trace!(verdict = verdict.label(), in_time, "settled");
     }
 
-    /// What a verdict means for the score of whoever has sent the message.
     fn score(&mut self, from: PeerId, by_author: bool, verdict: Verdict) {
         let now = Instant::now();
-        match verdict {
-            Verdict::Accept => {
-                self.scores.accepted(from, now);
-                self.mirror(&from, now);
-            }
-            Verdict::Forward | Verdict::Ignore => {}
-            Verdict::Reject(offence) => self.charge(from, offence),
-            Verdict::RejectAuthor(offence) if by_author && self.may_charge(from, now) => {
-                metrics::offence(offence);
-                let score = self.scores.author_offence(from, offence, now);
-                self.charged(from, offence, score, now);
-            }
-            // A relay, or an author who may be right.
-            Verdict::RejectAuthor(_) => self.relays.passed_on(from, now),
-        }
-    }
-
-    /// Whether a peer is to be charged with what only our schedule, clock or configuration says.
-    pub(super) fn may_charge(&mut self, peer: PeerId, now: Instant) -> bool {
-        let may = self.suspicion.offended(peer, now);
-        self.tell_suspicion();
-        may
-    }
-
-    /// Tells when we begin and cease to suspect ourselves.
-    pub(super) fn tell_suspicion(&self) {
-        let suspected = self.suspicion.is_suspected();
-        let changed = self.suspected.send_if_modified(|told| std::mem::replace(told, suspected) != suspected);
-        if !changed {
-            return;
-        }
-        metrics::suspected(suspected);
-        if suspected {
-            tracing::error!(
-                "several peers sign what our lookahead does not expect, and no commitment passes: is the \
-                 lookahead, the clock or the slasher of this node wrong? Nobody is charged for such commitments meanwhile"
-            );
-        } else {
-            tracing::info!("lookahead and clock are no longer in doubt");
+        match self.validation.score(&mut self.peers, from, by_author, verdict, now) {
+            ScoreChange::None => {}
+            ScoreChange::Credited => self.update_gossip_score(&from, now),
+            ScoreChange::Charged(offence, score) => self.charged(from, offence, score, now),
         }
     }
 
     /// Settles what gossipsub is about to forget.
     pub(super) fn expire_verdicts(&mut self, now: Instant) {
-        for received in self.verdicts.expired(now, |key| self.inbox.contains(key)) {
+        for received in self.validation.expire(now) {
             self.judge(&received.id, &received.from, MessageAcceptance::Ignore);
             metrics::received(received.topic, "late");
         }
@@ -254,32 +205,28 @@ impl NetworkService {
     }
 
     fn try_publish(&mut self, topic: Topic, ssz: Bytes) -> Result<Published, PublishError> {
-        let (limit, actual) = (gossip::limit(topic, self.config.max_txlist_bytes), ssz.len());
-        if actual > limit {
-            return Err(PublishError::TooLarge { limit, actual });
-        }
-        gossip::decode(topic, ssz.clone(), self.config.max_txlist_bytes)
-            .map_err(|malformed| malformed.error)?;
-        if self.outbox.contains(topic, &ssz) {
+        gossip::check(topic, &ssz, self.config.max_txlist_bytes)?;
+        let actual = ssz.len();
+        if self.publish_queue.contains(topic, &ssz) {
             return Ok(Published::Duplicate);
         }
         let now = Instant::now();
-        if self.outbox.is_ahead(topic) || !self.has_room(topic, actual, now) {
-            if !self.outbox.waits_for_room() {
+        if self.publish_queue.is_ahead(topic) || !self.has_room(topic, actual, now) {
+            if !self.publish_queue.waits_for_room() {
                 tracing::info!(
                     "published faster than peers take it; the rest follows in order as fast as they do"
                 );
                 self.drain = Some(after(now, DRAIN));
             }
-            self.outbox.keep(topic, ssz, State::Behind, now)?;
-            metrics::waiting("outbox", self.outbox.len());
+            self.publish_queue.keep(topic, ssz, PublishState::Behind, now)?;
+            metrics::waiting("outbox", self.publish_queue.len());
             return Ok(Published::Queued);
         }
         let state = match self.give_to_gossip(topic, ssz.clone()) {
             Ok(()) => return Ok(Published::Sent { peers: self.addressed(topic) }),
             Err(StackError::Duplicate) => return Ok(Published::Duplicate),
-            Err(StackError::NoPeersSubscribedToTopic) => State::Unheard,
-            Err(StackError::AllQueuesFull(_)) => remembered(topic, &ssz, now),
+            Err(StackError::NoPeersSubscribedToTopic) => PublishState::NoSubscribers,
+            Err(StackError::AllQueuesFull(_)) => queues_full(topic, &ssz, now),
             Err(StackError::MessageTooLarge) => {
                 return Err(PublishError::TooLarge { limit: self.config.gossip.max_frame_bytes, actual });
             }
@@ -288,15 +235,15 @@ impl NetworkService {
                 return Err(PublishError::Unsigned);
             }
         };
-        self.outbox.keep(topic, ssz, state, now)?;
-        metrics::waiting("outbox", self.outbox.len());
+        self.publish_queue.keep(topic, ssz, state, now)?;
+        metrics::waiting("outbox", self.publish_queue.len());
         Ok(Published::Queued)
     }
 
     fn give_to_gossip(&mut self, topic: Topic, ssz: Bytes) -> Result<(), StackError> {
         let (hash, bytes) = (self.topics.hash(topic), ssz.len());
         self.swarm.behaviour_mut().gossip.publish(hash, ssz)?;
-        self.given(bytes);
+        self.on_enqueued(bytes);
         Ok(())
     }
 
@@ -309,13 +256,13 @@ impl NetworkService {
             let subscribed = gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash));
             peers.extend(subscribed.map(|(peer, _)| *peer));
         }
-        let with_room = self.connections.with_room(&peers, bytes, &self.unread);
+        let with_room = self.slow_readers.with_room(&peers, bytes, &self.outbound_queue);
         if with_room.saturating_mul(2) >= peers.len() {
             self.without_room = None;
             return true;
         }
         let since = *self.without_room.get_or_insert(now);
-        with_room > 0 && now.saturating_duration_since(since) >= self.told_of_full_queues()
+        with_room > 0 && now.saturating_duration_since(since) >= self.queue_report_delay()
     }
 
     /// How many peers gossipsub addresses a message of ours to: the mesh, filled up with other subscribers to
@@ -338,30 +285,26 @@ impl NetworkService {
         in_mesh + self.config.gossip.mesh_of(topic).size.saturating_sub(in_mesh).min(others)
     }
 
-    /// Takes note of what gossip was given to send, and cuts off who holds too much of it.
-    fn given(&mut self, bytes: usize) {
+    /// Gossip has enqueued a message: cuts off who holds too much.
+    fn on_enqueued(&mut self, bytes: usize) {
         let now = Instant::now();
-        self.unread.given(bytes, now);
-        self.cut_unread(now);
+        self.outbound_queue.enqueued(bytes, now);
+        self.cut_slow_readers(now);
     }
 
     /// Cuts the connections whose other ends do not read.
-    pub(super) fn cut_unread(&mut self, now: Instant) {
-        for (peer, why) in self.connections.cut(&self.unread, now) {
-            metrics::dropped(why.label());
-            tracing::debug!(%peer, why = why.label(), "peer does not read what it is sent, disconnected");
+    pub(super) fn cut_slow_readers(&mut self, now: Instant) {
+        for (peer, reason) in self.slow_readers.cut(&self.outbound_queue, now) {
+            metrics::dropped(reason.label());
+            tracing::debug!(%peer, reason = reason.label(), "peer does not read what it is sent, disconnected");
         }
-        let lately = self.told_of_full_queues().saturating_mul(2);
-        self.slow.retain(|_, slow| now.saturating_duration_since(slow.last) <= lately);
     }
 
     /// Takes note of a send queue that was full or where messages grew old. A peer of which that is told for
     /// three times `send_stall` without a break is of no use to gossip.
     fn slow_peer(&mut self, peer: PeerId, now: Instant) {
-        let slow = self.slow.entry(peer).or_insert(Slow { since: now, last: now });
-        slow.last = now;
-        if now.saturating_duration_since(slow.since) >= self.config.gossip.send_stall.saturating_mul(3) {
-            self.slow.remove(&peer);
+        let memory = self.queue_report_delay().saturating_mul(2);
+        if self.peers.on_slow(&peer, memory, now) >= self.config.gossip.send_stall.saturating_mul(3) {
             self.cut_off(peer, "gossip_slow");
         }
     }
@@ -373,54 +316,55 @@ impl NetworkService {
         let _connected = self.swarm.disconnect_peer_id(peer).is_ok();
     }
 
-    /// Within this time gossipsub tells of a send queue that was full, at a heartbeat.
-    fn told_of_full_queues(&self) -> Duration {
+    /// Within this time gossipsub reports a send queue that was full, at a heartbeat.
+    fn queue_report_delay(&self) -> Duration {
         self.config.gossip.heartbeat.saturating_mul(2)
     }
 
     /// Attempts to send what is kept for these topics, but for what is stale.
     pub(super) fn retry(&mut self, topics: &[Topic], now: Instant) {
         let mut stale = 0;
-        for topic in self.outbox.stale(now) {
+        for topic in self.publish_queue.stale(now) {
             metrics::published(topic, "stale");
             metrics::dropped("outbox");
-            tracing::debug!(%topic, "a message found no peer in time");
+            tracing::debug!(%topic, "a message could not be sent to any peer in time");
             stale += 1;
         }
         if stale > 0 {
-            tracing::warn!(messages = stale, "messages of ours found no peer in time");
+            tracing::warn!(messages = stale, "own messages could not be sent to any peer in time");
         }
-        if self.outbox.len() == 0 {
+        if self.publish_queue.len() == 0 {
             self.drain = None;
             return;
         }
         // Out of `self` for as long as each message is tried; that reads nothing of it.
-        let mut outbox = std::mem::replace(&mut self.outbox, Outbox::new(self.config.gossip.outbox));
+        let mut publish_queue =
+            std::mem::replace(&mut self.publish_queue, PublishQueue::new(self.config.gossip.publish_queue));
         let mut full = false;
-        outbox.retry(topics, |kept| {
+        publish_queue.retry(topics, |kept| {
             if full {
                 return Attempt::Waits;
             }
             let attempt = self.attempt(kept, now);
-            full = attempt == Attempt::Waits && kept.state == State::Behind;
+            full = attempt == Attempt::Waits && kept.state == PublishState::Behind;
             if attempt == Attempt::Sent {
                 metrics::published(kept.topic, "sent_late");
             }
             attempt
         });
-        self.outbox = outbox;
-        self.drain = self.outbox.waits_for_room().then(|| after(now, DRAIN));
-        metrics::waiting("outbox", self.outbox.len());
+        self.publish_queue = publish_queue;
+        self.drain = self.publish_queue.waits_for_room().then(|| after(now, DRAIN));
+        metrics::waiting("outbox", self.publish_queue.len());
     }
 
-    fn attempt(&mut self, kept: &mut Kept, now: Instant) -> Attempt {
-        if let State::Remembered { id, tried, to } = &mut kept.state {
-            if now.saturating_duration_since(*tried) < self.told_of_full_queues() {
+    fn attempt(&mut self, kept: &mut Waiting, now: Instant) -> Attempt {
+        if let PublishState::QueuesFull { id, tried, to } = &mut kept.state {
+            if now.saturating_duration_since(*tried) < self.queue_report_delay() {
                 return Attempt::Waits;
             }
             // A peer that was in the mesh then, and whose queue has not been found full since, has taken it.
             let (hash, gossip) = (self.topics.hash(kept.topic), &mut self.swarm.behaviour_mut().gossip);
-            let slow = |peer: &PeerId| self.slow.get(peer).is_some_and(|slow| slow.last >= *tried);
+            let slow = |peer: &PeerId| self.peers.was_slow_since(peer, *tried);
             if gossip.mesh_peers(&hash).any(|peer| to.contains(peer) && !slow(peer)) {
                 return Attempt::Sent;
             }
@@ -431,32 +375,32 @@ impl NetworkService {
                 return Attempt::Waits;
             }
             // The message cache has forgotten it. As soon as the duplicate cache has, too, it is published.
-            kept.state = State::Forgotten { until: after(now, self.config.gossip.duplicate_cache) };
+            kept.state = PublishState::Forgotten { until: after(now, self.config.gossip.duplicate_cache) };
         }
         match kept.state {
-            State::Forgotten { until } if now < until => return Attempt::WaitsAlone,
+            PublishState::Forgotten { until } if now < until => return Attempt::WaitsAlone,
             _ => {}
         }
         if !self.has_room(kept.topic, kept.ssz.len(), now) {
-            kept.state = State::Behind;
+            kept.state = PublishState::Behind;
             return Attempt::Waits;
         }
         match self.give_to_gossip(kept.topic, kept.ssz.clone()) {
             Ok(()) => Attempt::Sent,
             Err(StackError::AllQueuesFull(_)) => {
-                kept.state = remembered(kept.topic, &kept.ssz, now);
+                kept.state = queues_full(kept.topic, &kept.ssz, now);
                 Attempt::Waits
             }
             // Somebody else has brought these very bytes, so peers have them.
             Err(StackError::Duplicate) => Attempt::Sent,
             Err(_) => {
-                kept.state = State::Unheard;
+                kept.state = PublishState::NoSubscribers;
                 Attempt::Waits
             }
         }
     }
 }
 
-fn remembered(topic: Topic, ssz: &[u8], now: Instant) -> State {
-    State::Remembered { id: MessageId::new(&gossip::id_on(topic, ssz)), tried: now, to: Vec::new() }
+fn queues_full(topic: Topic, ssz: &[u8], now: Instant) -> PublishState {
+    PublishState::QueuesFull { id: MessageId::new(&gossip::id_on(topic, ssz)), tried: now, to: Vec::new() }
 }

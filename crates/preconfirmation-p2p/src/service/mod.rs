@@ -1,19 +1,20 @@
-//! The one task that owns the swarm. Nothing slow happens in it: signatures of gossip frames are checked
+//! The network service: the one task that owns the swarm. Nothing slow happens in it: signatures of gossip frames are checked
 //! and frames decoded in the connections' tasks, messages are judged by the application.
 
 mod addresses;
 mod dials;
+mod discovery;
 mod files;
 mod gossip;
-mod keeping;
 mod peers;
 mod requests;
+mod shutdown;
 
 use std::{
     collections::HashMap,
     fmt,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use futures::StreamExt as _;
@@ -28,33 +29,31 @@ use tokio::{
 };
 
 use crate::{
-    bans::Bans,
     behaviour::{self, Behaviour, BehaviourEvent},
     config::NetworkConfig,
     discovery::Found,
+    duplicate_identity::{DuplicateIdentity, DuplicateMonitor, OwnKey},
     error::{DiscoveryError, NetworkError},
     event::{NetworkEvent, NetworkEvents, Ready, Settlement},
     gossip::Topics,
     half_open::HalfOpen,
     handle::{Command, NetworkHandle},
-    inbox, metrics,
-    outbox::Outbox,
-    relays::Relays,
+    metrics,
+    peer_manager::PeerManager,
+    publish_queue::PublishQueue,
     responder::Answer,
     rpc::InboundKey,
-    score::Scores,
     serving::WritePermit,
-    suspicion::Suspicion,
-    twins::OwnKey,
-    unread::{Connections, Unread},
-    verdicts::Verdicts,
+    slow_reader::{OutboundQueue, SlowReaderMonitor},
+    validation::{Outputs, Validation},
 };
 use addresses::Listener;
-use keeping::Keeping;
-use peers::Peer;
+use dials::Dials;
+use discovery::DiscoveryState;
+use files::{Files, Saved};
 use requests::Requests;
 
-/// Between two looks at scores and bans.
+/// Between two ticks: scores, bans, peers to dial and to disconnect.
 const TICK: Duration = Duration::from_secs(1);
 
 /// After so long without an error, accepting connections works again.
@@ -81,30 +80,31 @@ impl Network {
         metrics::describe();
 
         let topics = Topics::new(config.chain_id);
-        let connections = Connections::default();
+        let slow_readers = SlowReaderMonitor::default();
         let half_open = HalfOpen::new(config.connections);
         let local = config.identity.public().to_peer_id();
         let own_key = OwnKey::new(local);
-        let swarm = behaviour::swarm(&config, &topics, &connections, &half_open, &own_key)?;
+        let swarm = behaviour::swarm(&config, &topics, &slow_readers, &half_open, &own_key)?;
 
         let queues = config.queues;
         let (commands, commands_receiver) = mpsc::channel(queues.commands.get());
         let (reports, reports_receiver) = mpsc::channel(queues.reports.get());
-        let (inbox, gossip_receiver) = inbox::inbox();
         let (request_events, requests_receiver) = mpsc::channel(queues.request_events.get());
-        let (settlements, settled) = mpsc::channel(queues.open_verdicts.get());
+        let (validation, Outputs { inbox, suspected }) = Validation::new(&config, TICK);
         let (ready, ready_receiver) = watch::channel(Ready::new());
         let (listening, listening_receiver) = watch::channel(None);
-        let (record, record_receiver) = watch::channel(None);
+        let (enr, enr_receiver) = watch::channel(None);
         let shutdown = Arc::new(Notify::new());
         let now = Instant::now();
+        let saved = Saved::load(&config)?;
+        let requests = Requests::new(&config)?;
+        let mut peers = PeerManager::new(&config, saved.start, now);
+        peers.restore(saved.peers.clone(), now);
+        let discovery = DiscoveryState::new(&config, &saved.peers, saved.enr, &mut peers, enr, now)?;
         let (duplicate, duplicate_receiver) = watch::channel(None);
-        let keeping = Keeping::new(&config, record, duplicate, own_key, now)?;
-        let requests = Requests::new(&config, keeping.start, now)?;
 
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (suspected, suspected_receiver) = watch::channel(false);
         let mut service = NetworkService {
             local,
             topics,
@@ -117,27 +117,22 @@ impl Network {
             commands: commands_receiver,
             reports: reports_receiver,
             shutdown: Arc::clone(&shutdown),
-            inbox,
             request_events,
-            verdicts: Verdicts::new(&config, TICK),
-            relays: Relays::new(config.gossip.unelected_per_minute),
-            suspicion: Suspicion::default(),
-            suspected,
-            settlements,
-            settled,
+            validation,
             ready,
             sessions: 0,
             listeners: Vec::new(),
             listening,
             half_open,
-            keeping,
-            peers: HashMap::new(),
-            scores: Scores::new(config.score),
-            bans: Bans::new(config.score.max_bans),
-            outbox: Outbox::new(config.gossip.outbox),
-            connections,
-            unread: Unread::new(config.gossip),
-            slow: HashMap::new(),
+            peers,
+            dials: Dials::default(),
+            discovery,
+            files: saved.files,
+            duplicates: DuplicateMonitor::new(now, unix_nanos(), own_key),
+            duplicate,
+            publish_queue: PublishQueue::new(config.gossip.publish_queue),
+            slow_readers,
+            outbound_queue: OutboundQueue::new(config.gossip),
             given_up: HashMap::new(),
             accept_failed: None,
             drain: None,
@@ -146,16 +141,15 @@ impl Network {
             tick,
             config,
         };
-        for peer in service.keeping.protected() {
+        for peer in service.peers.protected() {
             service.swarm.behaviour_mut().limits.protect(peer);
         }
         service.reserve_places();
         service.listen()?;
-        let (listening, record) = (listening_receiver, record_receiver);
-        let (suspected, duplicate) = (suspected_receiver, duplicate_receiver);
+        let (listening, record, duplicate) = (listening_receiver, enr_receiver, duplicate_receiver);
         let handle =
             NetworkHandle { local, commands, reports, listening, record, suspected, duplicate, shutdown };
-        let events = NetworkEvents::new(ready_receiver, gossip_receiver, requests_receiver);
+        let events = NetworkEvents::new(ready_receiver, inbox, requests_receiver);
         Ok((handle, events, service))
     }
 }
@@ -173,30 +167,25 @@ pub struct NetworkService {
     reports: mpsc::Receiver<(PeerId, Offence)>,
     shutdown: Arc<Notify>,
 
-    inbox: inbox::Sender,
     request_events: mpsc::Sender<NetworkEvent>,
-    verdicts: Verdicts,
-    relays: Relays,
-    suspicion: Suspicion,
-    suspected: watch::Sender<bool>,
-    settlements: mpsc::Sender<Settlement>,
-    settled: mpsc::Receiver<Settlement>,
+    validation: Validation,
 
     ready: watch::Sender<Ready>,
     sessions: u64,
     listeners: Vec<Listener>,
     listening: watch::Sender<Option<Vec<Multiaddr>>>,
     half_open: HalfOpen,
-    keeping: Keeping,
 
-    peers: HashMap<PeerId, Peer>,
-    scores: Scores,
-    bans: Bans,
-    outbox: Outbox,
-    connections: Connections,
-    unread: Unread,
-    /// The peers that gossip told to be slow of late.
-    slow: HashMap<PeerId, Slow>,
+    peers: PeerManager,
+    dials: Dials,
+    discovery: DiscoveryState,
+    files: Option<Files>,
+    duplicates: DuplicateMonitor,
+    duplicate: watch::Sender<Option<DuplicateIdentity>>,
+
+    publish_queue: PublishQueue,
+    slow_readers: SlowReaderMonitor,
+    outbound_queue: OutboundQueue,
     /// The connections that gossipsub's handlers have given up.
     given_up: HashMap<ConnectionId, PeerId>,
     /// When accepting a connection failed last.
@@ -207,13 +196,6 @@ pub struct NetworkService {
     without_room: Option<Instant>,
     requests: Requests,
     tick: Interval,
-}
-
-/// A peer whose send queue was full, or whose messages waited there for too long.
-#[derive(Debug, Clone, Copy)]
-struct Slow {
-    since: Instant,
-    last: Instant,
 }
 
 /// One thing for the service to do.
@@ -229,7 +211,7 @@ enum Input {
     SendRequests,
     Redial,
     Drain,
-    Found(Result<Found, DiscoveryError>),
+    Discovered(Result<Found, DiscoveryError>),
     Tick,
     Swarm(SwarmEvent<BehaviourEvent>),
     /// All handles are gone.
@@ -265,14 +247,14 @@ impl NetworkService {
 
     /// Waits for the next input. Cancel-safe, as all its parts are.
     async fn input(&mut self) -> Input {
-        let allowed = self.requests.limiter.next_allowed(Instant::now());
-        let redial = self.keeping.redial.next_deadline();
+        let allowed = self.requests.queue.next_allowed(&self.peers, Instant::now());
+        let redial = self.peers.static_peers.next_deadline();
         let drain = self.drain;
-        let Self { settled, requests, reports, commands, tick, .. } = self;
+        let Self { validation, requests, reports, commands, tick, .. } = self;
         let Requests { protocols, throttle, .. } = requests;
         tokio::select! {
+            settlement = validation.next() => Input::Settled(settlement),
             // The service holds senders of these, so they never end.
-            Some(settlement) = settled.recv() => Input::Settled(settlement),
             Some(answer) = protocols.head.answered.recv() => Input::HeadAnswer(answer),
             Some(answer) = protocols.commitments.answered.recv() => Input::CommitmentsAnswer(answer),
             Some(answer) = protocols.txlist.answered.recv() => Input::TxListAnswer(answer),
@@ -284,7 +266,7 @@ impl NetworkService {
             () = until(allowed), if allowed.is_some() => Input::SendRequests,
             () = until(drain), if drain.is_some() => Input::Drain,
             () = until(redial), if redial.is_some() => Input::Redial,
-            found = Keeping::found(&mut self.keeping.discovery) => Input::Found(found),
+            found = self.discovery.next() => Input::Discovered(found),
             event = self.swarm.select_next_some() => Input::Swarm(event),
         }
     }
@@ -302,8 +284,8 @@ impl NetworkService {
             Input::SendRequests => self.send_requests(),
             Input::Drain => self.retry(&Topic::ALL, Instant::now()),
             Input::Redial => self.dial_static(Instant::now()),
-            Input::Found(Ok(found)) => self.on_found(found),
-            Input::Found(Err(error)) => self.discovery_ended(&error, Instant::now()),
+            Input::Discovered(Ok(found)) => self.on_discovered(found),
+            Input::Discovered(Err(error)) => self.on_discovery_ended(&error, Instant::now()),
             Input::Tick => self.on_tick(),
             Input::Swarm(event) => self.swarm_event(event)?,
             Input::Abandoned => return Ok(false),
@@ -391,13 +373,26 @@ impl NetworkService {
     async fn end(mut self) {
         self.commands.close();
         self.ready.send_modify(Ready::clear);
-        self.end_keeping().await;
+        self.discovery.end().await;
+        self.save_all().await;
+        self.dials.clear();
         for listener in std::mem::take(&mut self.listeners) {
             self.swarm.remove_listener(listener.id);
         }
         self.say_goodbye().await;
         metrics::peers(0, 0);
     }
+}
+
+/// Seconds since the epoch; zero for a clock before it.
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Nanoseconds since the epoch, as gossipsub numbers its messages.
+fn unix_nanos() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Sleeps until an instant, which may be past.
@@ -412,7 +407,7 @@ impl fmt::Debug for NetworkService {
         f.debug_struct("NetworkService")
             .field("local", &self.local)
             .field("chain_id", &self.config.chain_id)
-            .field("peers", &self.peers.len())
+            .field("peers", &self.peers.connected().count())
             .finish_non_exhaustive()
     }
 }

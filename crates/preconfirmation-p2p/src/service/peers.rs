@@ -1,82 +1,101 @@
-//! Peers coming, going, offending.
+//! Peers that connect, identify themselves, disconnect and offend; scores and bans.
 
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
-use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, identify, ping, swarm::ConnectionId};
+use libp2p::{PeerId, core::ConnectedPoint, identify, ping, swarm::ConnectionId};
 use preconfirmation_types::{Offence, Topic, rate_limit::RateLimit};
 
-use super::NetworkService;
-use crate::{bans::Ban, config::after, event::Session, handle::PeerInfo, metrics, score::Standing};
-
-/// A connected peer.
-pub(super) struct Peer {
-    /// At least one, oldest first.
-    connections: Vec<Connection>,
-    since: Instant,
-    agent: Option<String>,
-    protocols: Vec<String>,
-    round_trip: Option<Duration>,
-    ready: bool,
-    /// It has subscribed to a topic of ours, or asked for something.
-    used: bool,
-}
-
-struct Connection {
-    id: ConnectionId,
-    address: Multiaddr,
-    inbound: bool,
-}
+use super::{NetworkService, unix_now};
+use crate::{
+    duplicate_identity::{DuplicateIdentity, DuplicateSign},
+    event::Session,
+    handle::PeerInfo,
+    ip::{Host, ip_of},
+    metrics,
+    peer_manager::{Connection, Identity, ScoreState},
+};
 
 impl NetworkService {
     pub(super) fn connected(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
-        let record = self.peers.entry(peer).or_insert_with(|| Peer {
-            connections: Vec::new(),
-            since: Instant::now(),
-            agent: None,
-            protocols: Vec::new(),
-            round_trip: None,
-            ready: false,
-            used: false,
-        });
-        record.connections.push(Connection {
-            id,
-            address: endpoint.get_remote_address().clone(),
-            inbound: endpoint.is_listener(),
-        });
+        let now = Instant::now();
         self.dial_succeeded(id, peer);
-        self.arrived(peer);
+        let address = endpoint.get_remote_address().clone();
+        tracing::debug!(%peer, %address, "connected");
+        self.peers.on_connected(peer, Connection { id, address, inbound: endpoint.is_listener() }, now);
+        if self.peers.is_protected(&peer) {
+            self.reserve_places();
+        }
+        self.check_addresses(peer, now);
         self.count_peers();
         // A peer that returns finds its score where it was.
+        self.update_gossip_score(&peer, now);
+        self.gate_reads(&peer, self.total_score(&peer, now));
+    }
+
+    /// Reports a peer that is connected from two addresses. One of each IP version is one node.
+    fn check_addresses(&mut self, peer: PeerId, now: Instant) {
+        let connected = self.peers.connection(&peer).into_iter();
+        let mut ips: Vec<_> =
+            connected.flat_map(|connected| connected.addresses()).filter_map(ip_of).collect();
+        ips.dedup();
+        if let [.., one, other] = ips.as_slice()
+            && one.is_ipv4() == other.is_ipv4()
+        {
+            metrics::duplicate_identity("two_addresses");
+            if self.duplicates.should_report(now) {
+                tracing::warn!(%peer, %one, %other, "a peer is connected from two addresses: two nodes may use its key");
+            }
+        }
+    }
+
+    /// Another node uses this node's key.
+    pub(super) fn on_duplicate_identity(&mut self, sign: DuplicateSign, now: Instant) {
+        metrics::duplicate_identity(sign.label());
+        self.duplicate.send_replace(Some(DuplicateIdentity { sign, at: now }));
+        if self.duplicates.should_report(now) {
+            tracing::error!(
+                sign = sign.label(),
+                "another node uses the key of this one: give each node a key of its own"
+            );
+        }
+    }
+
+    /// A message under this node's name has come from a peer.
+    pub(super) fn own_message(&mut self, sequence_number: Option<u64>) {
         let now = Instant::now();
-        self.mirror(&peer, now);
-        self.silence(&peer, self.total_score(&peer, now));
-        tracing::debug!(%peer, address = %endpoint.get_remote_address(), "connected");
+        if self.duplicates.has_published(sequence_number, now) {
+            self.on_duplicate_identity(DuplicateSign::Published, now);
+        }
+    }
+
+    /// Tells the half-open connections which hosts have places of their own: those of the addresses of static peers,
+    /// and those at which static and trusted peers are connected.
+    pub(super) fn reserve_places(&mut self) {
+        let named = self.config.static_peers.iter().filter_map(Host::at);
+        let connected = self.swarm.behaviour().limits.protected_hosts();
+        self.half_open.reserve(named.chain(connected).collect());
     }
 
     pub(super) fn disconnected(&mut self, peer: PeerId, id: ConnectionId) {
         self.given_up.remove(&id);
-        let Some(record) = self.peers.get_mut(&peer) else {
+        let Some(disconnected) = self.peers.on_disconnected(&peer, id, unix_now(), Instant::now()) else {
             return;
         };
-        record.connections.retain(|connection| connection.id != id);
-        if !record.connections.is_empty() {
-            return;
+        if disconnected.outage_begins {
+            tracing::warn!(%peer, "static peer has disconnected: it is dialled until it is connected again");
         }
-        self.peers.remove(&peer);
-        self.scores.left(&peer);
-        self.lost(&peer);
         self.ready.send_if_modified(|ready| ready.remove(&peer).is_some());
         self.forget_requests(&peer);
         self.count_peers();
     }
 
     /// A peer has subscribed, or asks for something.
-    pub(super) fn uses(&mut self, peer: &PeerId) {
-        if let Some(record) = self.peers.get_mut(peer) {
-            record.used = true;
+    pub(super) fn on_connection_used(&mut self, peer: &PeerId) {
+        if let Some(connected) = self.peers.connection_mut(peer) {
+            connected.used = true;
         }
     }
 
@@ -84,30 +103,23 @@ impl NetworkService {
         let identify::Event::Received { peer_id: peer, connection_id, info } = event else {
             return;
         };
-        let speaks = self.protocols.iter().all(|protocol| info.protocols.contains(protocol));
-        let Some(record) = self.peers.get(&peer) else {
+        if !self.peers.is_connected(&peer) {
             return;
-        };
-        if let Some(connection) = record.connections.iter().find(|connection| connection.id == connection_id)
-        {
-            let (address, inbound) = (connection.address.clone(), connection.inbound);
-            self.identified(peer, speaks, info.listen_addrs, &address, inbound);
         }
         let limit = RateLimit::from_agent(&info.agent_version, &self.config.pacing.bounds());
-        self.requests.limiter.learn(peer, limit);
-        let Some(record) = self.peers.get_mut(&peer) else {
-            return;
+        self.peers.on_advertised(peer, limit);
+        let identity = Identity {
+            ready: self.protocols.iter().all(|protocol| info.protocols.contains(protocol)),
+            agent: info.agent_version,
+            protocols: info.protocols.iter().map(ToString::to_string).collect(),
+            listen: info.listen_addrs,
         };
-        record.agent = Some(info.agent_version);
-        record.protocols = info.protocols.iter().map(ToString::to_string).collect();
-        if speaks == record.ready {
-            return;
-        }
-        record.ready = speaks;
-        tracing::debug!(%peer, agent = ?record.agent, ready = speaks, "identified");
-        if speaks {
+        let changed = self.peers.on_identified(peer, connection_id, identity, unix_now(), Instant::now());
+        let Some(ready) = changed else { return };
+        tracing::debug!(%peer, ready, "identified");
+        if ready {
             self.sessions += 1;
-            let rate_limit = self.requests.limiter.known_limit(&peer);
+            let rate_limit = self.peers.rate_limit(&peer);
             let session = Session { number: self.sessions, rate_limit };
             self.ready.send_if_modified(|ready| ready.insert(peer, session) != Some(session));
         } else {
@@ -118,8 +130,8 @@ impl NetworkService {
     pub(super) fn ping_event(&mut self, event: ping::Event) {
         match event.result {
             Ok(round_trip) => {
-                if let Some(record) = self.peers.get_mut(&event.peer) {
-                    record.round_trip = Some(round_trip);
+                if let Some(connected) = self.peers.connection_mut(&event.peer) {
+                    connected.round_trip = Some(round_trip);
                 }
             }
             Err(ping::Failure::Unsupported) => {}
@@ -134,106 +146,114 @@ impl NetworkService {
     pub(super) fn charge(&mut self, peer: PeerId, offence: Offence) {
         metrics::offence(offence);
         let now = Instant::now();
-        let score = self.scores.offence(peer, offence, now);
+        let score = self.peers.charge(peer, offence, now);
         self.charged(peer, offence, score, now);
     }
 
-    /// Charges a peer with what the application reports. What only our schedule says may be our own mistake.
+    /// Charges a peer with what the application reports.
     pub(super) fn report(&mut self, peer: PeerId, offence: Offence) {
-        if offence != Offence::WrongSigner || self.may_charge(peer, Instant::now()) {
+        if self.validation.may_report(peer, offence, Instant::now()) {
             self.charge(peer, offence);
         }
     }
 
     pub(super) fn charged(&mut self, peer: PeerId, offence: Offence, score: f64, now: Instant) {
-        self.mirror(&peer, now);
-        self.silence(&peer, self.total_score(&peer, now));
+        self.update_gossip_score(&peer, now);
+        self.gate_reads(&peer, self.total_score(&peer, now));
         tracing::debug!(%peer, offence = offence.label(), score, "offence");
     }
 
     fn count_peers(&self) {
-        let inbound = self.peers.values().filter(|peer| peer.is_inbound()).count();
-        metrics::peers(inbound, self.peers.len() - inbound);
+        let (mut inbound, mut outbound) = (0, 0);
+        for (_, connected) in self.peers.connected() {
+            *if connected.is_inbound() { &mut inbound } else { &mut outbound } += 1;
+        }
+        metrics::peers(inbound, outbound);
     }
 
     /// gossipsub's total of a peer; where there is none, the application's part.
     pub(super) fn total_score(&self, peer: &PeerId, now: Instant) -> f64 {
         let gossip = self.swarm.behaviour().gossip.peer_score(peer);
-        gossip.unwrap_or_else(|| self.scores.mirrored(peer, now))
+        gossip.unwrap_or_else(|| self.peers.score_for_gossipsub(peer, now))
     }
 
     /// Leaves gossip of a graylisted peer unread: it would be dropped, but only after its signature was
     /// checked.
-    fn silence(&self, peer: &PeerId, total: f64) {
+    fn gate_reads(&self, peer: &PeerId, total: f64) {
         let graylisted = total < self.config.score.graylist_threshold;
-        self.connections.silence(peer, graylisted && !self.keeping.is_protected(peer));
+        self.slow_readers.set_read_gate(peer, graylisted && !self.peers.is_protected(peer));
     }
 
     /// Makes the application score part of gossipsub's.
-    pub(super) fn mirror(&mut self, peer: &PeerId, now: Instant) {
+    pub(super) fn update_gossip_score(&mut self, peer: &PeerId, now: Instant) {
         // One that is about to be disconnected for its ban has been forgotten.
-        if !self.bans.contains(peer) {
-            let score = self.scores.mirrored(peer, now);
+        if !self.peers.is_banned(peer) {
+            let score = self.peers.score_for_gossipsub(peer, now);
             self.swarm.behaviour_mut().gossip.set_application_score(peer, score);
         }
     }
 
-    /// Lets time pass: scores decay, bans begin and end, what is over is forgotten.
+    /// Once a second: scores decay, bans begin and end, too many peers become fewer, too few are dialled, what is over is
+    /// forgotten.
     pub(super) fn on_tick(&mut self) {
         let now = Instant::now();
-        let (mut banned, mut totals) = (Vec::new(), Vec::new());
-        let present = self.peers.keys().filter(|peer| !self.bans.contains(peer));
-        for peer in present.copied().collect::<Vec<_>>() {
-            self.mirror(&peer, now);
-            let total = self.total_score(&peer, now);
-            totals.push(total);
-            self.silence(&peer, total);
-            let application = self.scores.of(&peer, now);
-            // What gossipsub counts of its own silences a peer, but does not ban it.
-            if self.scores.observe(peer, application, now) == Standing::Banned
-                && !self.keeping.is_protected(&peer)
-            {
-                banned.push((peer, application));
-            }
-        }
-        metrics::scores(&totals);
+        self.update_scores(now);
         self.expire_verdicts(now);
-        self.relays.prune(now);
-        self.suspicion.expire(now);
-        self.tell_suspicion();
-        metrics::waiting("open_verdicts", self.verdicts.len());
-        for (peer, score) in banned {
-            tracing::warn!(%peer, score, "banned");
-            metrics::banned("application");
-            self.ban(peer, now);
-        }
-        let over = self.bans.expired(now);
-        for peer in &over {
-            tracing::info!(%peer, "ban is over");
-            self.swarm.behaviour_mut().banned.unblock_peer(*peer);
-        }
-        if !over.is_empty() {
-            self.refuse_hosts();
-        }
-        self.scores.prune(now);
+        metrics::waiting("open_verdicts", self.validation.len());
+        self.expire_bans(now);
+        self.peers.prune(now);
         self.tick_requests(now);
-        self.cut_unread(now);
+        self.cut_slow_readers(now);
         self.retry(&Topic::ALL, now);
-        self.keep(now);
+        if let Some(sign) = self.duplicates.settle(now) {
+            self.on_duplicate_identity(sign, now);
+        }
+        self.watch_discovery(now);
+        self.prune_peers(now);
+        for address in self.peers.take_own_addresses() {
+            self.dial_own_address(address);
+        }
+        self.dial_known(now);
+        self.save_changes(now);
         metrics::ticked(now.elapsed());
     }
 
+    /// Tells gossipsub the scores of connected peers, and bans those whose application score was too low for too long.
+    fn update_scores(&mut self, now: Instant) {
+        let connected = self.peers.connected().map(|(peer, _)| *peer);
+        let connected: Vec<_> = connected.filter(|peer| !self.peers.is_banned(peer)).collect();
+        let mut totals = Vec::with_capacity(connected.len());
+        for peer in connected {
+            self.update_gossip_score(&peer, now);
+            let total = self.total_score(&peer, now);
+            totals.push(total);
+            self.gate_reads(&peer, total);
+            // What gossipsub counts of its own silences a peer, but does not ban it.
+            let score = self.peers.application_score(&peer, now);
+            if self.peers.observe_score(peer, score, now) == ScoreState::Banned
+                && !self.peers.is_protected(&peer)
+            {
+                tracing::warn!(%peer, score, "banned");
+                metrics::banned("application");
+                self.ban(peer, now);
+            }
+        }
+        metrics::scores(&totals);
+    }
+
+    fn prune_peers(&mut self, now: Instant) {
+        for peer in self.peers.prune_candidates(|peer| self.total_score(peer, now), now) {
+            tracing::debug!(%peer, "too many peers: this one is disconnected");
+            metrics::pruned();
+            // It is connected, so it can be disconnected.
+            let _connected = self.swarm.disconnect_peer_id(peer).is_ok();
+        }
+    }
+
     fn ban(&mut self, peer: PeerId, now: Instant) {
-        let record = self.peers.get(&peer);
-        let ban = Ban {
-            until: after(now, self.config.score.ban_for),
-            address: record.and_then(Peer::address).unwrap_or_else(Multiaddr::empty),
-            agent: record.and_then(|record| record.agent.clone()),
-        };
-        if let Some(freed) = self.bans.add(peer, ban) {
+        if let Some(freed) = self.peers.ban(peer, now) {
             self.swarm.behaviour_mut().banned.unblock_peer(freed);
         }
-        self.keeping.book.forget(&peer);
         // gossipsub keeps what it counted of a peer that leaves, as it was, unless its score is positive. A ban is
         // punishment enough, and to lift it is to forgive.
         self.swarm.behaviour_mut().gossip.set_application_score(&peer, f64::MAX);
@@ -242,21 +262,31 @@ impl NetworkService {
         self.refuse_hosts();
     }
 
+    fn expire_bans(&mut self, now: Instant) {
+        let expired = self.peers.expire_bans(now);
+        for peer in &expired {
+            tracing::info!(%peer, "ban has expired");
+            self.swarm.behaviour_mut().banned.unblock_peer(*peer);
+        }
+        if !expired.is_empty() {
+            self.refuse_hosts();
+        }
+    }
+
     /// Refuses the hosts of several banned peers, but for those of static and trusted ones and those whose address
     /// says nothing about who is there.
     fn refuse_hosts(&mut self) {
         let limits = self.config.connections;
-        let mut hosts = self.bans.hosts(limits.bans_per_ip);
+        let mut hosts = self.peers.banned_hosts(limits.bans_per_ip);
         hosts.retain(|host| limits.tells_apart(*host) && !self.half_open.is_reserved(*host));
         self.swarm.behaviour_mut().limits.refuse(hosts);
     }
 
     /// Ends a ban before its time and forgives what led to it. Whether the peer was banned.
     pub(super) fn unban(&mut self, peer: PeerId) -> bool {
-        let banned = self.bans.remove(&peer);
+        let banned = self.peers.unban(&peer);
         if banned {
             tracing::info!(%peer, "ban is lifted");
-            self.scores.forgive(&peer);
             self.swarm.behaviour_mut().banned.unblock_peer(peer);
             self.refuse_hosts();
         }
@@ -274,30 +304,30 @@ impl NetworkService {
             })
             .collect();
         let score = |peer: &PeerId| {
-            let application = self.scores.of(peer, now);
+            let application = self.peers.application_score(peer, now);
             (gossip.peer_score(peer).unwrap_or(application), application)
         };
-        let connected = self.peers.iter().map(|(peer, record)| {
+        let connected = self.peers.connected().map(|(peer, connected)| {
             let (score, application_score) = score(peer);
             PeerInfo {
                 peer: *peer,
-                addresses: record.connections.iter().map(|connection| connection.address.clone()).collect(),
-                agent: record.agent.clone(),
-                inbound: record.is_inbound(),
-                protocols: record.protocols.clone(),
+                addresses: connected.addresses().cloned().collect(),
+                agent: connected.agent.clone(),
+                inbound: connected.is_inbound(),
+                protocols: connected.protocols.clone(),
                 topics: subscribed.remove(peer).unwrap_or_default(),
-                round_trip: record.round_trip,
-                rate_limit: self.requests.limiter.known_limit(peer),
+                round_trip: connected.round_trip,
+                rate_limit: self.peers.rate_limit(peer),
                 score,
                 application_score,
-                protected: self.keeping.is_protected(peer),
-                ready: record.ready,
-                connected_for: now.saturating_duration_since(record.since),
+                protected: self.peers.is_protected(peer),
+                ready: connected.ready,
+                connected_for: now.saturating_duration_since(connected.since),
                 banned_for: None,
             }
         });
         let mut statuses: Vec<_> = connected.collect();
-        let banned = self.bans.iter().filter(|(peer, _)| !self.peers.contains_key(peer));
+        let banned = self.peers.bans().filter(|(peer, _)| !self.peers.is_connected(peer));
         statuses.extend(banned.map(|(peer, ban)| {
             let (score, application_score) = score(peer);
             PeerInfo {
@@ -318,49 +348,5 @@ impl NetworkService {
             }
         }));
         statuses
-    }
-}
-
-impl Peer {
-    pub(super) fn address(&self) -> Option<Multiaddr> {
-        self.connections.first().map(|connection| connection.address.clone())
-    }
-
-    fn is_inbound(&self) -> bool {
-        self.connections.first().is_some_and(|connection| connection.inbound)
-    }
-
-    /// Whether this is a connection with it.
-    pub(super) fn has(&self, id: ConnectionId) -> bool {
-        self.connections.iter().any(|connection| connection.id == id)
-    }
-
-    /// Whether we opened one of its connections: nobody chooses these but ourselves.
-    pub(super) fn is_outbound(&self) -> bool {
-        self.connections.iter().any(|connection| !connection.inbound)
-    }
-
-    /// The addresses of its connections.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = &Multiaddr> {
-        self.connections.iter().map(|connection| &connection.address)
-    }
-
-    /// Whether it has used its connection for anything but being connected.
-    pub(super) const fn is_used(&self) -> bool {
-        self.used
-    }
-
-    /// Whether it speaks the protocols of this chain.
-    pub(super) const fn is_ready(&self) -> bool {
-        self.ready
-    }
-
-    /// Whether it has said what it speaks, and that is another network.
-    pub(super) const fn is_foreign(&self) -> bool {
-        self.agent.is_some() && !self.ready
-    }
-
-    pub(super) const fn since(&self) -> Instant {
-        self.since
     }
 }

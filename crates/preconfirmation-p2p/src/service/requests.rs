@@ -1,17 +1,10 @@
 //! Requests out, requests in.
 
-use std::{
-    collections::HashSet,
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, time::Instant};
 
-use futures::StreamExt as _;
 use libp2p::{
     PeerId,
     request_response::{Event, InboundFailure, InboundRequestId, Message, OutboundFailure, ResponseChannel},
-    swarm::SwarmEvent,
 };
 use preconfirmation_types::{
     FrameError, GetCommitmentsByNumber, GetHead, GetRawTxList, Offence, PreconfHead, Rpc,
@@ -20,58 +13,46 @@ use tokio::sync::Semaphore;
 
 use super::NetworkService;
 use crate::{
-    behaviour::BehaviourEvent,
     codec::{self, Response},
     config::{NetworkConfig, after},
     error::{NetworkError, RequestError},
     event::NetworkEvent,
-    inbound::{InboundRequests, Kind},
+    inbound::{Asker, InboundRequests, Kind},
     ip::Host,
     metrics,
-    rate_limiter::{OutboundRateLimiter, Outcome, Start},
+    peer_manager::Outcome,
+    request_queue::RequestQueue,
     responder::{Answer, Responder},
-    rpc::{Ask, InFlight, Inbound, InboundKey, Outgoing, Pending, Protocols, Served, Writing},
-    serving::{Asker, Payment, Throttle, WritePermit},
+    rpc::{Inbound, InboundKey, OutboundRequest, Outgoing, Pending, Protocols, Served, Writing},
+    serving::{Payment, Throttle, WritePermit},
 };
-
-/// How long requests of either side may take to end when the service ends: as long as a deployed peer waits for an
-/// answer. Those of ours end when they are answered, those of peers are answered at once.
-const GOODBYE: Duration = Duration::from_secs(10);
-
-/// How long the connections may take to close once nothing is in flight on them.
-const CLOSE: Duration = Duration::from_millis(500);
-
-/// Between two looks at who may be left, at the end.
-const GOODBYE_STEP: Duration = Duration::from_millis(50);
 
 /// What the service knows about requests.
 pub(super) struct Requests {
-    pub(super) limiter: OutboundRateLimiter<Outgoing>,
+    pub(super) queue: RequestQueue<Outgoing>,
     pub(super) protocols: Protocols,
     pub(super) inbound: InboundRequests<InboundKey>,
     pub(super) throttle: Throttle<InboundKey>,
-    pub(super) in_flight: InFlight,
     /// Most requests that the application has in hand.
     in_hand: Arc<Semaphore>,
     /// Requests over their rate limit. Answered at the next tick: so whoever floods waits, for as many streams as a
     /// connection has.
-    excess: Vec<InboundKey>,
+    pub(super) excess: Vec<InboundKey>,
     /// The last head that the application has answered.
     head: PreconfHead,
     /// The service ends: nothing more is asked of the application.
-    closing: bool,
+    pub(super) closing: bool,
 }
 
 impl Requests {
-    pub(super) fn new(config: &NetworkConfig, start: Start, now: Instant) -> Result<Self, NetworkError> {
-        let in_work = config.serving.in_work;
+    pub(super) fn new(config: &NetworkConfig) -> Result<Self, NetworkError> {
+        let in_flight = config.serving.in_flight;
         Ok(Self {
-            limiter: OutboundRateLimiter::new(config.pacing, config.rate_limits.clone(), start, now),
-            protocols: Protocols::new(in_work),
+            queue: RequestQueue::new(config.pacing.waiting),
+            protocols: Protocols::new(in_flight),
             inbound: InboundRequests::new(&config.serving),
             throttle: Throttle::new(&config.serving)?,
-            in_flight: InFlight::default(),
-            in_hand: Arc::new(Semaphore::new(in_work.get().min(Semaphore::MAX_PERMITS))),
+            in_hand: Arc::new(Semaphore::new(in_flight.get().min(Semaphore::MAX_PERMITS))),
             excess: Vec::new(),
             head: PreconfHead::default(),
             closing: false,
@@ -90,6 +71,7 @@ macro_rules! by_protocol {
         }
     }};
 }
+pub(super) use by_protocol;
 
 impl NetworkService {
     /// Puts a request of the application into its queue.
@@ -101,7 +83,7 @@ impl NetworkService {
             outgoing.fail(error);
             return;
         }
-        if let Err(outgoing) = self.requests.limiter.push((peer, protocol), outgoing) {
+        if let Err(outgoing) = self.requests.queue.push((peer, protocol), outgoing) {
             let limit = self.config.pacing.waiting.get();
             let error = RequestError::QueueFull { limit };
             metrics::asked(protocol, error.label());
@@ -115,32 +97,33 @@ impl NetworkService {
     /// Sends all requests that may be sent.
     pub(super) fn send_requests(&mut self) {
         let now = Instant::now();
-        while let Some(outgoing) = self.requests.limiter.pop(now, Outgoing::is_wanted) {
+        while let Some(outgoing) = self.requests.queue.pop(&mut self.peers, now, Outgoing::is_wanted) {
             match outgoing {
-                Outgoing::Head(ask) => self.send_request(ask, now),
-                Outgoing::Commitments(ask) => self.send_request(ask, now),
-                Outgoing::TxList(ask) => self.send_request(ask, now),
+                Outgoing::Head(request) => self.send_request(request, now),
+                Outgoing::Commitments(request) => self.send_request(request, now),
+                Outgoing::TxList(request) => self.send_request(request, now),
             }
         }
-        metrics::waiting("pacing", self.requests.limiter.waiting());
+        metrics::waiting("pacing", self.requests.queue.waiting());
     }
 
-    fn send_request<R: Served>(&mut self, Ask { peer, request, reply }: Ask<R>, at: Instant) {
-        let until = after(at, self.requests.limiter.timeout((peer, R::NAME)));
+    fn send_request<R: Served>(&mut self, request: OutboundRequest<R>, at: Instant) {
+        let OutboundRequest { peer, request, reply } = request;
+        let until = after(at, self.peers.request_timeout(&(peer, R::NAME)));
         let id = R::behaviour(self.swarm.behaviour_mut()).send_request(&peer, Ok(request.clone()));
         let pending = Pending { peer, request, reply: Some(reply), at, until };
         R::protocol_mut(&mut self.requests.protocols).pending.insert(id, pending);
-        self.requests.in_flight.begins(peer, at);
+        self.on_request_began(&peer, at);
     }
 
     /// Tells whoever asked that its answer takes too long for what this peer's answers have taken. The request itself
     /// goes on.
     fn give_up<R: Served>(&mut self, now: Instant) {
-        let Requests { protocols, limiter, .. } = &mut self.requests;
+        let (protocols, peers) = (&mut self.requests.protocols, &mut self.peers);
         for pending in R::protocol_mut(protocols).pending.values_mut().filter(|pending| pending.until <= now)
         {
             if let Some(reply) = pending.reply.take() {
-                limiter.late((pending.peer, R::NAME));
+                peers.on_request_late(&(pending.peer, R::NAME));
                 metrics::asked(R::NAME, RequestError::TimedOut.label());
                 // Whoever has stopped waiting does not get it.
                 drop(reply.send(Err(RequestError::TimedOut)));
@@ -195,8 +178,8 @@ impl NetworkService {
             Err(RequestError::NoAnswer) => Outcome::Refused,
             Err(_) => Outcome::Failed,
         };
-        self.requests.limiter.done((peer, R::NAME), ended, now);
-        self.requests.in_flight.ends(&peer, now);
+        self.peers.on_request_done(&(peer, R::NAME), ended, now);
+        self.on_request_ended(&peer, now);
         if let Err(error) = &answer {
             tracing::debug!(%peer, protocol = R::NAME, %error, "request failed");
             match error {
@@ -223,10 +206,12 @@ impl NetworkService {
         channel: ResponseChannel<Response<R::Response>>,
     ) {
         let now = Instant::now();
-        self.requests.in_flight.asked_by(peer, now);
-        self.uses(&peer);
-        let address = self.peers.get(&peer).and_then(super::peers::Peer::address);
-        let asker = Asker { peer, host: Host::or_unknown(address.as_ref()) };
+        if let Some(connected) = self.peers.connection_mut(&peer) {
+            connected.in_flight.begin_inbound(now);
+        }
+        self.on_connection_used(&peer);
+        let address = self.peers.connection(&peer).and_then(|connected| connected.addresses().next());
+        let asker = Asker { peer, host: Host::or_unknown(address) };
         let malformed = request.as_ref().err().copied();
         let inbound =
             Inbound::<R> { asker, request: request.ok(), channel, unpaid: None, open: Arc::new(()) };
@@ -340,7 +325,7 @@ impl NetworkService {
     }
 
     /// Answers without the application. The request must not hold a place any more.
-    fn fall_back<R: Served>(&mut self, id: InboundRequestId, why: &'static str) {
+    pub(super) fn fall_back<R: Served>(&mut self, id: InboundRequestId, why: &'static str) {
         let inbound = R::protocol_mut(&mut self.requests.protocols).inbound.get(&id);
         let Some(inbound) = inbound else { return };
         tracing::debug!(peer = %inbound.asker.peer, protocol = R::NAME, why, "answered without the application");
@@ -368,7 +353,7 @@ impl NetworkService {
         if let Some((_, wait)) = protocol.inbound.remove(&id).and_then(|inbound| inbound.unpaid) {
             wait.abort();
         }
-        self.requests.in_flight.ends(peer, now);
+        self.on_request_ended(peer, now);
         self.requests.inbound.remove((R::NAME, id));
         metrics::served(R::NAME, outcome.unwrap_or("answered"));
         self.serve_next(now);
@@ -386,69 +371,27 @@ impl NetworkService {
             by_protocol!(key, |id| self.fall_back(id, "overdue"));
         }
         self.serve_next(now);
-        self.requests.limiter.prune(now);
         self.requests.throttle.prune();
     }
 
-    /// A peer has gone: what waits for it does not any more.
+    /// A request of either side is in flight.
+    pub(super) fn on_request_began(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(connected) = self.peers.connection_mut(peer) {
+            connected.in_flight.begin(now);
+        }
+    }
+
+    pub(super) fn on_request_ended(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(connected) = self.peers.connection_mut(peer) {
+            connected.in_flight.end(now);
+        }
+    }
+
+    /// A peer has disconnected: what waits for it does not any more.
     pub(super) fn forget_requests(&mut self, peer: &PeerId) {
-        for outgoing in self.requests.limiter.gone(peer, Instant::now()) {
+        for outgoing in self.requests.queue.remove(peer) {
             metrics::asked(outgoing.protocol(), RequestError::Disconnected.label());
             outgoing.fail(RequestError::Disconnected);
-        }
-        self.requests.in_flight.gone(peer);
-    }
-
-    /// The end of all requests: those of peers are answered at once, and so are those that still come; ours are waited
-    /// for. A connection is closed when nothing has been asked on it for a moment, and all of them after [`GOODBYE`].
-    pub(super) async fn say_goodbye(&mut self) {
-        self.requests.closing = true;
-        let peers: Vec<_> = self.peers.keys().copied().collect();
-        for peer in &peers {
-            for outgoing in self.requests.limiter.gone(peer, Instant::now()) {
-                outgoing.fail(RequestError::Closed);
-            }
-        }
-        let open = self.requests.inbound.drain().into_iter();
-        for key in open.chain(std::mem::take(&mut self.requests.excess)).collect::<Vec<_>>() {
-            by_protocol!(key, |id| self.fall_back(id, "closing"));
-        }
-        let mut step = tokio::time::interval(GOODBYE_STEP);
-        let mut end = after(Instant::now(), GOODBYE);
-        let mut left = HashSet::new();
-        loop {
-            let now = Instant::now();
-            let mut peers: Vec<_> = self.swarm.connected_peers().copied().collect();
-            if peers.is_empty() || now >= end {
-                break;
-            }
-            peers.retain(|peer| !left.contains(peer));
-            for peer in &peers {
-                if self.requests.in_flight.is_quiet(peer, now) {
-                    left.insert(*peer);
-                    // It is connected, so it can be disconnected.
-                    let _connected = self.swarm.disconnect_peer_id(*peer).is_ok();
-                }
-            }
-            if peers.iter().all(|peer| left.contains(peer)) {
-                end = end.min(after(now, CLOSE));
-            }
-            tokio::select! {
-                event = self.swarm.select_next_some() => self.goodbye_event(event),
-                _ = step.tick() => {}
-            }
-        }
-    }
-
-    /// Of what happens at the end, only requests count.
-    fn goodbye_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
-        match event {
-            SwarmEvent::Behaviour(BehaviourEvent::Head(event)) => self.rpc_event::<GetHead>(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Commitments(event)) => {
-                self.rpc_event::<GetCommitmentsByNumber>(event)
-            }
-            SwarmEvent::Behaviour(BehaviourEvent::Txlist(event)) => self.rpc_event::<GetRawTxList>(event),
-            _ => {}
         }
     }
 }

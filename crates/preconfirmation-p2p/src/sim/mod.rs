@@ -3,7 +3,7 @@
 //! A [`SimNetwork`] hands out the same [`NetworkHandle`] and [`NetworkEvents`] as
 //! [`Network::new`](crate::Network::new), with a [`SimService`] in the place of the service, so that whatever
 //! runs over the real network runs over this one unchanged. Each link has a delay, and may lose, double and
-//! reorder what travels over it; a partition cuts connections, and healing brings them back. All dice are cast
+//! reorder what travels over it; a partition cuts connections, and healing brings them back. All rng are cast
 //! from one seed, and all time is Tokio's: where that is paused, an hour of trouble takes a moment and every
 //! deadline is exact.
 //!
@@ -39,12 +39,13 @@
 //!   [`gossip_id`](crate::gossip_id) for the time of the duplicate cache, and never comes back to its author.
 //! - Requests wait for their pace as they do in the real network, fail when the connection closes and time
 //!   out when a frame is lost. The server's rate limits, which follow a clock of their own, are left out.
-//! - Scores are the application's and gossipsub's count of invalid deliveries, which a rejection adds to for everybody
+//! - Scores are the application's and gossipsub's count of invalid deliveries, which a rejection adds to indefinitelyybody
 //!   who has brought the message; what gossipsub grants is left out. Thresholds, bans and their end are those of the
 //!   configuration. Topics are the two that there are: what is on others is tried over sockets only, and so are the limits of
 //!   connections.
 //! - A frame is lost where a real connection would be slow or gossip would fail; no connection closes for it.
 
+mod gossip;
 mod node;
 mod requests;
 mod wire;

@@ -7,20 +7,21 @@ use tokio::sync::oneshot;
 use crate::{
     error::RequestError,
     responder::{InboundRequest, Responder},
-    rpc::{Ask, Served},
+    rpc::{OutboundRequest, Served},
 };
 
 /// Ends a request with the bytes of its answer, or without; tells what the peer is to be charged with.
 pub(super) type Finish = Box<dyn FnOnce(Result<Bytes, RequestError>) -> Option<Offence> + Send>;
 
 /// The bytes of a request, and what to do with the answer.
-pub(super) fn ask<R: Served>(ask: Ask<R>) -> (Bytes, Finish) {
-    let ssz = ask.request.to_ssz().into();
+pub(super) fn encode<R: Served>(request: OutboundRequest<R>) -> (Bytes, Finish) {
+    let OutboundRequest { request, reply, .. } = request;
+    let ssz = request.to_ssz().into();
     let finish = move |answer: Result<Bytes, RequestError>| {
         let answer = answer.and_then(|ssz| {
             let response =
                 R::Response::from_ssz(&ssz).map_err(|error| RequestError::Malformed(error.into()))?;
-            R::matches(&ask.request, &response).map_err(RequestError::Mismatch)?;
+            R::matches(&request, &response).map_err(RequestError::Mismatch)?;
             Ok(R::normalised(response))
         });
         let offence = match &answer {
@@ -29,14 +30,14 @@ pub(super) fn ask<R: Served>(ask: Ask<R>) -> (Bytes, Finish) {
             _ => None,
         };
         // Whoever has stopped waiting does not get it.
-        drop(ask.reply.send(answer));
+        drop(reply.send(answer));
         offence
     };
     (ssz, Box::new(finish))
 }
 
 /// A request of a peer.
-pub(super) struct Asked {
+pub(super) struct Incoming {
     /// What the application is asked.
     pub(super) request: InboundRequest,
     /// The bytes that it answers; none if it drops the request.
@@ -46,12 +47,12 @@ pub(super) struct Asked {
 }
 
 /// The request in these bytes; none if they are malformed.
-pub(super) fn asked<R: Served>(ssz: &Bytes, head: PreconfHead) -> Option<Asked> {
+pub(super) fn decode<R: Served>(ssz: &Bytes, head: PreconfHead) -> Option<Incoming> {
     let request = R::Request::from_ssz(ssz).ok()?;
     let fallback = R::fallback(Some(&request), head).to_ssz().into();
     let (answer, answered) = oneshot::channel::<R::Response>();
     let bytes = answered.map(|answer| answer.ok().map(|response| response.to_ssz().into()));
-    Some(Asked {
+    Some(Incoming {
         request: R::inbound(request, Responder::simulated(answer)),
         answer: bytes.boxed(),
         fallback,

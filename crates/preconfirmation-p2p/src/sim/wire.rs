@@ -130,24 +130,24 @@ impl PartialEq for Arrival {
 
 impl Eq for Arrival {}
 
-/// One direction of a link, with dice of its own, so that what happens on another moves none of its.
+/// One direction of a link, with a random number generator of its own, so that what happens on another changes nothing here.
 #[derive(Debug)]
-struct Lane {
+struct Direction {
     link: Link,
-    dice: fastrand::Rng,
+    rng: fastrand::Rng,
     /// When the last frame that keeps the order arrives.
     last: Instant,
     frames: u64,
 }
 
-impl Lane {
+impl Direction {
     /// When a frame arrives: not at all, once, or twice.
     fn fate(&mut self, counts: &mut SimCounts) -> [Option<Instant>; 2] {
         let Link { delay, jitter, loss, duplicate, reorder } = self.link;
-        // All dice are cast each time, so that changing one share moves nothing else.
-        let [lost, twice, late] = [loss, duplicate, reorder].map(|share| self.dice.f64() < share);
-        let travel = delay + jitter.mul_f64(self.dice.f64());
-        let held_up = (travel * (REORDERED - 1)).mul_f64(self.dice.f64());
+        // All numbers are drawn each time, so that changing one share moves nothing else.
+        let [lost, twice, late] = [loss, duplicate, reorder].map(|share| self.rng.f64() < share);
+        let travel = delay + jitter.mul_f64(self.rng.f64());
+        let held_up = (travel * (REORDERED - 1)).mul_f64(self.rng.f64());
         counts.sent += 1;
         if lost {
             counts.lost += 1;
@@ -172,7 +172,7 @@ struct State {
     /// All that have ever been here.
     known: HashSet<PeerId>,
     links: Link,
-    lanes: HashMap<(PeerId, PeerId), Lane>,
+    directions: HashMap<(PeerId, PeerId), Direction>,
     connected: BTreeSet<(PeerId, PeerId)>,
     /// One side of the partition, if there is one.
     side: BTreeSet<PeerId>,
@@ -268,17 +268,17 @@ impl Hub {
     pub(super) fn set_links(&self, link: Link) {
         let mut state = self.state();
         state.links = link;
-        state.lanes.values_mut().for_each(|lane| lane.link = link);
+        state.directions.values_mut().for_each(|direction| direction.link = link);
     }
 
     pub(super) fn set_link(&self, from: PeerId, to: PeerId, link: Link) {
-        self.lane(&mut self.state(), from, to).link = link;
+        self.direction(&mut self.state(), from, to).link = link;
     }
 
     /// The time that a question and its answer are on their way at least.
     pub(super) fn round_trip(&self, one: PeerId, other: PeerId) -> Duration {
         let state = &mut *self.state();
-        self.lane(state, one, other).link.delay + self.lane(state, other, one).link.delay
+        self.direction(state, one, other).link.delay + self.direction(state, other, one).link.delay
     }
 
     pub(super) fn counts(&self) -> SimCounts {
@@ -296,7 +296,7 @@ impl Hub {
             return;
         }
         let mut counts = state.counts;
-        let times = self.lane(state, from, to).fate(&mut counts);
+        let times = self.direction(state, from, to).fate(&mut counts);
         state.counts = counts;
         for at in times.into_iter().flatten() {
             self.arrive(state, from, to, at, frame.clone());
@@ -305,16 +305,16 @@ impl Hub {
 
     /// Tells of a connection: late as everything, but never lost.
     fn tell(&self, state: &mut State, from: PeerId, to: PeerId, frame: &Frame) {
-        let lane = self.lane(state, from, to);
-        lane.last = lane.last.max(now() + lane.link.delay);
-        let at = lane.last;
+        let direction = self.direction(state, from, to);
+        direction.last = direction.last.max(now() + direction.link.delay);
+        let at = direction.last;
         self.arrive(state, from, to, at, frame.clone());
     }
 
     fn arrive(&self, state: &mut State, from: PeerId, to: PeerId, at: Instant, frame: Frame) {
-        let lane = self.lane(state, from, to);
-        lane.frames += 1;
-        let arrival = Arrival { at, from, number: lane.frames, frame };
+        let direction = self.direction(state, from, to);
+        direction.frames += 1;
+        let arrival = Arrival { at, from, number: direction.frames, frame };
         if let Some(inbox) = state.nodes.get(&to)
             && let Err(mpsc::error::TrySendError::Full(_)) = inbox.try_send(arrival)
         {
@@ -331,12 +331,12 @@ impl Hub {
         state.trace = state.trace.wrapping_add(hasher.finish());
     }
 
-    fn lane<'a>(&self, state: &'a mut State, from: PeerId, to: PeerId) -> &'a mut Lane {
+    fn direction<'a>(&self, state: &'a mut State, from: PeerId, to: PeerId) -> &'a mut Direction {
         let (link, seed) = (state.links, self.seed);
-        state.lanes.entry((from, to)).or_insert_with(|| {
+        state.directions.entry((from, to)).or_insert_with(|| {
             let mut hasher = DefaultHasher::new();
             (seed, from, to).hash(&mut hasher);
-            Lane { link, dice: fastrand::Rng::with_seed(hasher.finish()), last: now(), frames: 0 }
+            Direction { link, rng: fastrand::Rng::with_seed(hasher.finish()), last: now(), frames: 0 }
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What strangers cannot take from a node: its places, its search for peers, its time.
+//! What untrusted peers cannot take from a node: its places, its search for peers, its time.
 
 use std::{
     io::Read as _,
@@ -99,8 +99,8 @@ async fn who_is_trusted_comes_from_a_host_that_has_no_more_places() {
     let mut node = Node::start(node);
     Node::start(on_host(2)).meet(&mut node).await;
     node.peer_disconnected().await;
-    let mut stranger = Node::start(on_host(2));
-    stranger.meet(&mut node).await;
+    let mut untrusted = Node::start(on_host(2));
+    untrusted.meet(&mut node).await;
     is_refused(&Node::start(on_host(2)), &node).await;
     trusted.meet(&mut node).await;
 }
@@ -136,8 +136,8 @@ async fn several_bans_of_one_address_ban_the_address() {
 }
 
 #[tokio::test]
-async fn inbound_strangers_do_not_end_the_search_for_peers() {
-    let mut strangers = [Node::local(), Node::local()];
+async fn inbound_untrusted_peers_do_not_end_the_search_for_peers() {
+    let mut untrusted = [Node::local(), Node::local()];
     // A place where an honest peer will be.
     let mut place = config();
     let honest = Node::start(place.clone());
@@ -150,8 +150,8 @@ async fn inbound_strangers_do_not_end_the_search_for_peers() {
     config.peers.max_retry = Duration::from_millis(200);
     config.bootnodes = vec![at.to_string().parse().unwrap()];
     let mut node = Node::start(config);
-    for stranger in &mut strangers {
-        stranger.meet(&mut node).await;
+    for untrusted in &mut untrusted {
+        untrusted.meet(&mut node).await;
     }
     let honest = Node::of(eventually(|| async { Network::new(place.clone()).ok() }).await);
     assert_eq!(node.peer_connected().await, honest.id());

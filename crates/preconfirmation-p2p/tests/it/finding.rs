@@ -79,7 +79,7 @@ async fn who_answers_at_a_static_address_without_a_name_is_dialled_again_too() {
 
 #[tokio::test]
 async fn static_and_trusted_peers_are_not_banned() {
-    let (mut fixed, mut trusted, mut stranger) = (Node::local(), Node::local(), Node::local());
+    let (mut fixed, mut trusted, mut untrusted) = (Node::local(), Node::local(), Node::local());
     let mut harsh = config();
     harsh.static_peers = vec![address(&fixed).await];
     harsh.trusted_peers = vec![trusted.id()];
@@ -90,14 +90,14 @@ async fn static_and_trusted_peers_are_not_banned() {
     assert_eq!(judge.peer_connected().await, fixed.id());
     fixed.peer_connected().await;
     trusted.meet(&mut judge).await;
-    stranger.meet(&mut judge).await;
-    for offender in [fixed.id(), trusted.id(), stranger.id()] {
+    untrusted.meet(&mut judge).await;
+    for offender in [fixed.id(), trusted.id(), untrusted.id()] {
         for _ in 0..5 {
             judge.handle.report(offender, Offence::HashMismatch);
         }
     }
-    // All have been as bad for as long when the stranger goes.
-    assert_eq!(judge.peer_disconnected().await, stranger.id());
+    // All have been as bad for as long when the untrusted peer goes.
+    assert_eq!(judge.peer_disconnected().await, untrusted.id());
     for offender in [fixed.id(), trusted.id()] {
         let status = judge.status(offender).await.unwrap();
         assert!(
@@ -105,7 +105,7 @@ async fn static_and_trusted_peers_are_not_banned() {
             "{status:?}"
         );
     }
-    assert!(judge.status(stranger.id()).await.unwrap().banned_for.is_some());
+    assert!(judge.status(untrusted.id()).await.unwrap().banned_for.is_some());
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use preconfirmation_p2p::{Bytes, GossipMessage, Keypair, NetworkConfig, NetworkE
 use preconfirmation_types::{B256, Container as _, Offence, RawTxListGossip, SignedCommitment, Topic, U256};
 
 use crate::rig::{CHAIN, COMMITMENTS, Metrics, Node, commitment, config, eventually, soon, ssz};
-use crate::stranger::{Stranger, Streams, publish};
+use crate::untrusted::{Streams, Untrusted, publish};
 
 const MIB: usize = 1024 * 1024;
 
@@ -30,9 +30,9 @@ async fn a_copy_on_an_unknown_topic_suppresses_nothing_and_is_charged() {
     let metrics = Metrics::install();
     let (mut author, mut node) = (Node::local(), Node::local());
     author.meet(&mut node).await;
-    let stranger = Stranger::join(&node, Streams::Read).await;
-    stranger.publish("any other topic", 1, &ssz(1)).await;
-    node.charged(stranger.id, -0.9).await;
+    let untrusted = Untrusted::join(&node, Streams::Read).await;
+    untrusted.publish("any other topic", 1, &ssz(1)).await;
+    node.charged(untrusted.id, -0.9).await;
     assert_eq!(metrics.count("p2p_gossip_received_total", "unknown unknown_topic"), 1);
     assert_eq!(soon(author.handle.publish(COMMITMENTS, ssz(1))).await, Ok(Published::Sent { peers: 1 }));
     assert_eq!(node.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(1)));
@@ -42,15 +42,15 @@ async fn a_copy_on_an_unknown_topic_suppresses_nothing_and_is_charged() {
 async fn a_copy_on_the_other_topic_suppresses_nothing_and_costs_only_its_sender() {
     let (mut author, mut node) = (Node::local(), Node::local());
     author.meet(&mut node).await;
-    let stranger = Stranger::join(&node, Streams::Read).await;
+    let untrusted = Untrusted::join(&node, Streams::Read).await;
     let (lists, commitments) = (Topic::RawTxLists.on_chain(CHAIN), COMMITMENTS.on_chain(CHAIN));
-    stranger.publish(&lists, 1, &ssz(1)).await;
+    untrusted.publish(&lists, 1, &ssz(1)).await;
     // 382 bytes that have both forms: a list of which the hash begins as a bool.
     let mut hash = B256::repeat_byte(7);
     hash[0] = 1;
     let both = RawTxListGossip { raw_tx_list_hash: hash, txlist: vec![3; 382 - 36].into() };
     assert!(SignedCommitment::from_ssz(&both.to_ssz().into()).is_ok());
-    stranger.publish(&commitments, 2, &both.to_ssz()).await;
+    untrusted.publish(&commitments, 2, &both.to_ssz()).await;
     // As a commitment it is the application's to judge.
     assert_eq!(node.judge(Verdict::Ignore).await, GossipMessage::Commitment(both.to_ssz().into()));
     let sent = Ok(Published::Sent { peers: 1 });
@@ -58,7 +58,7 @@ async fn a_copy_on_the_other_topic_suppresses_nothing_and_costs_only_its_sender(
     assert_eq!(node.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(1)));
     assert_eq!(soon(author.handle.publish(Topic::RawTxLists, both.to_ssz().into())).await, sent);
     assert_eq!(node.judge(Verdict::Accept).await, GossipMessage::TxList(both));
-    node.charged(stranger.id, -0.9).await;
+    node.charged(untrusted.id, -0.9).await;
     let honest = node.status(author.id()).await.unwrap();
     assert!(honest.score >= 0.0 && honest.application_score > 0.0, "{honest:?}");
 }
@@ -67,13 +67,13 @@ async fn a_copy_on_the_other_topic_suppresses_nothing_and_costs_only_its_sender(
 async fn a_flood_on_unknown_topics_ends_in_silence_and_is_not_kept() {
     let metrics = Metrics::install();
     let node = Node::local();
-    let stranger = Stranger::join(&node, Streams::Read).await;
-    let id = stranger.id;
+    let untrusted = Untrusted::join(&node, Streams::Read).await;
+    let id = untrusted.id;
     let sending = tokio::spawn(async move {
         for number in 0..200_u64 {
-            stranger.publish("any", number, &vec![7; MIB]).await;
+            untrusted.publish("any", number, &vec![7; MIB]).await;
         }
-        stranger
+        untrusted
     });
     // Two are as bad as on a topic that we know.
     eventually(|| async { (node.status(id).await?.score < -5.0).then_some(()) }).await;
@@ -85,12 +85,12 @@ async fn a_flood_on_unknown_topics_ends_in_silence_and_is_not_kept() {
 #[tokio::test]
 async fn a_message_over_the_limit_of_its_topic_costs_its_sender_before_it_is_hashed() {
     let node = Node::local();
-    let stranger = Stranger::join(&node, Streams::Read).await;
+    let untrusted = Untrusted::join(&node, Streams::Read).await;
     for number in 0..2 {
-        stranger.publish(&COMMITMENTS.on_chain(CHAIN), number, &vec![0; 2 * MIB]).await;
+        untrusted.publish(&COMMITMENTS.on_chain(CHAIN), number, &vec![0; 2 * MIB]).await;
     }
     // gossipsub's count of invalid deliveries: twice the square of two.
-    eventually(|| async { (node.status(stranger.id).await?.score < -7.0).then_some(()) }).await;
+    eventually(|| async { (node.status(untrusted.id).await?.score < -7.0).then_some(()) }).await;
 }
 
 #[tokio::test]
@@ -99,12 +99,12 @@ async fn a_twin_is_judged_as_the_genuine_message_which_still_goes_on() {
     let (mut author, mut middle, mut far) = (Node::local(), Node::local(), Node::local());
     author.meet(&mut middle).await;
     far.meet(&mut middle).await;
-    let stranger = Stranger::join(&middle, Streams::Read).await;
+    let untrusted = Untrusted::join(&middle, Streams::Read).await;
     let topic = COMMITMENTS.on_chain(CHAIN);
     // First the twin: the application sees the genuine form.
-    stranger.publish(&topic, 1, &twin(1)).await;
+    untrusted.publish(&topic, 1, &twin(1)).await;
     let (from, message, token) = middle.gossip().await;
-    assert_eq!((from, message), (stranger.id, GossipMessage::Commitment(ssz(1))));
+    assert_eq!((from, message), (untrusted.id, GossipMessage::Commitment(ssz(1))));
     // The genuine one while the verdict is owed, and nobody is asked about it.
     assert_eq!(soon(author.handle.publish(COMMITMENTS, ssz(1))).await, Ok(Published::Sent { peers: 1 }));
     assert_eq!(soon(author.handle.publish(COMMITMENTS, ssz(2))).await, Ok(Published::Sent { peers: 1 }));
@@ -115,12 +115,12 @@ async fn a_twin_is_judged_as_the_genuine_message_which_still_goes_on() {
     second.settle(Verdict::Accept);
     assert_eq!(far.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(2)));
     // The genuine one after the verdict.
-    stranger.publish(&topic, 2, &twin(3)).await;
+    untrusted.publish(&topic, 2, &twin(3)).await;
     assert_eq!(middle.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(3)));
     metrics.reaches("p2p_gossip_received_total", "twin", 2).await;
     assert_eq!(soon(author.handle.publish(COMMITMENTS, ssz(3))).await, Ok(Published::Sent { peers: 1 }));
     assert_eq!(far.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(3)));
-    let carrier = middle.status(stranger.id).await.unwrap();
+    let carrier = middle.status(untrusted.id).await.unwrap();
     assert!(carrier.application_score == 0.0 && carrier.score >= 0.0, "{carrier:?}");
 }
 
@@ -128,14 +128,14 @@ async fn a_twin_is_judged_as_the_genuine_message_which_still_goes_on() {
 async fn a_twin_costs_nobody_whatever_its_verdict() {
     let metrics = Metrics::install();
     let mut node = Node::local();
-    let stranger = Stranger::join(&node, Streams::Read).await;
+    let untrusted = Untrusted::join(&node, Streams::Read).await;
     let verdicts = [Verdict::Reject(Offence::WrongSigner), Verdict::RejectAuthor(Offence::WrongSigner)];
     for (number, verdict) in (1..).zip(verdicts) {
-        stranger.publish(&COMMITMENTS.on_chain(CHAIN), number, &twin(number)).await;
+        untrusted.publish(&COMMITMENTS.on_chain(CHAIN), number, &twin(number)).await;
         assert_eq!(node.judge(verdict).await, GossipMessage::Commitment(ssz(number)));
     }
     metrics.reaches("p2p_gossip_received_total", "twin", 2).await;
-    let carrier = node.status(stranger.id).await.unwrap();
+    let carrier = node.status(untrusted.id).await.unwrap();
     assert!(carrier.application_score == 0.0 && carrier.score >= 0.0, "{carrier:?}");
 }
 
@@ -144,7 +144,7 @@ async fn what_only_its_author_can_know_costs_the_author_and_never_a_relay() {
     let metrics = Metrics::install();
     let mut node = Node::local();
     let (author, relay) =
-        (Stranger::join(&node, Streams::Read).await, Stranger::join(&node, Streams::Read).await);
+        (Untrusted::join(&node, Streams::Read).await, Untrusted::join(&node, Streams::Read).await);
     let topic = COMMITMENTS.on_chain(CHAIN);
     let verdict = Verdict::RejectAuthor(Offence::WrongSigner);
     // By a relay first, then by its author: only the first copy is judged, nobody pays.
@@ -174,7 +174,7 @@ async fn what_only_its_author_can_know_costs_the_author_and_never_a_relay() {
 async fn a_flood_by_its_author_ends_at_the_graylist() {
     let metrics = Metrics::install();
     let mut node = Node::local();
-    let author = Stranger::join(&node, Streams::Read).await;
+    let author = Untrusted::join(&node, Streams::Read).await;
     for number in 0..500 {
         author.publish(&COMMITMENTS.on_chain(CHAIN), number, &ssz(number)).await;
     }
@@ -200,7 +200,7 @@ async fn who_passes_on_too_much_of_the_unelected_is_read_after_everybody_else() 
     strict.gossip.unelected_per_minute = 2;
     let (mut author, mut node) = (Node::local(), Node::start(strict));
     author.meet(&mut node).await;
-    let relay = Stranger::join(&node, Streams::Read).await;
+    let relay = Untrusted::join(&node, Streams::Read).await;
     let (nobody, topic) = (Keypair::generate_ed25519(), COMMITMENTS.on_chain(CHAIN));
     for number in 0..3 {
         relay.send(publish(&nobody, &topic, number, &ssz(number))).await;
@@ -238,7 +238,7 @@ async fn when_several_authors_offend_alike_the_node_suspects_itself() {
     let topic = COMMITMENTS.on_chain(CHAIN);
     let mut authors = Vec::new();
     for number in 0..4 {
-        let author = Stranger::join(&node, Streams::Read).await;
+        let author = Untrusted::join(&node, Streams::Read).await;
         author.publish(&topic, number, &ssz(number)).await;
         assert_eq!(node.judge(verdict).await, GossipMessage::Commitment(ssz(number)));
         metrics.reaches("p2p_gossip_received_total", "author_rejected", number + 1).await;
@@ -250,7 +250,7 @@ async fn when_several_authors_offend_alike_the_node_suspects_itself() {
         let score = node.status(author.id).await.unwrap().application_score;
         assert_eq!(score < 0.0, charged, "{score}");
     }
-    // A commitment that is accepted ends the doubt, and the next offence is one again.
+    // A commitment that is accepted ends the suspicion, and the next offence is one again.
     assert!(soon(honest.handle.publish(COMMITMENTS, ssz(10))).await.is_ok());
     assert_eq!(node.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(10)));
     metrics.reaches("p2p_gossip_received_total", "accepted", 1).await;
@@ -278,7 +278,7 @@ async fn who_takes_most_gives_way_to_others() {
     few.queues.open_verdicts = 4.try_into().unwrap();
     let (mut author, mut node) = (Node::local(), Node::start(few));
     author.meet(&mut node).await;
-    let greedy = Stranger::join(&node, Streams::Read).await;
+    let greedy = Untrusted::join(&node, Streams::Read).await;
     for number in 0..10 {
         greedy.publish(&COMMITMENTS.on_chain(CHAIN), number, &ssz(number)).await;
     }
@@ -298,9 +298,9 @@ async fn who_takes_most_gives_way_to_others() {
 async fn a_peer_that_resets_its_gossip_streams_is_disconnected() {
     let metrics = Metrics::install();
     let mut author = Node::local();
-    let stranger = Stranger::join(&author, Streams::Reset).await;
+    let untrusted = Untrusted::join(&author, Streams::Reset).await;
     let mut block = 0;
-    while author.status(stranger.id).await.is_some() {
+    while author.status(untrusted.id).await.is_some() {
         block += 1;
         assert!(block < 3000, "it still takes what it does not read");
         assert!(soon(author.handle.publish(COMMITMENTS, ssz(block))).await.is_ok());
@@ -319,16 +319,16 @@ async fn what_gossipsub_counts_alone_bans_nobody() {
     let mut harsh = local();
     harsh.score.ban_after = Duration::from_millis(100);
     let node = Node::start(harsh);
-    let stranger = Stranger::join(&node, Streams::Read).await;
+    let untrusted = Untrusted::join(&node, Streams::Read).await;
     // Two invalid messages are eight points by gossipsub's count, and two by ours.
     for number in 0..2 {
-        stranger.publish(&COMMITMENTS.on_chain(CHAIN), number, &[2; 382]).await;
+        untrusted.publish(&COMMITMENTS.on_chain(CHAIN), number, &[2; 382]).await;
     }
-    eventually(|| async { (node.status(stranger.id).await?.score < -8.0).then_some(()) }).await;
+    eventually(|| async { (node.status(untrusted.id).await?.score < -8.0).then_some(()) }).await;
     // Some looks at the scores later it is still there.
     let start = std::time::Instant::now();
     eventually(|| async { (start.elapsed() > Duration::from_secs(3)).then_some(()) }).await;
-    let status = node.status(stranger.id).await.unwrap();
+    let status = node.status(untrusted.id).await.unwrap();
     assert!(status.banned_for.is_none() && status.score < -5.0, "{status:?}");
 }
 
@@ -361,10 +361,10 @@ async fn who_does_not_end_a_frame_is_disconnected_and_not_charged() {
     hasty.gossip.frame_time = Duration::from_secs(1);
     let (mut honest, mut node) = (Node::local(), Node::start(hasty));
     honest.meet(&mut node).await;
-    let stranger = Stranger::join(&node, Streams::Read).await;
-    let frame = publish(&stranger.key, &COMMITMENTS.on_chain(CHAIN), 1, &ssz(1));
-    stranger.send(frame[..100].to_vec()).await;
-    eventually(|| async { node.status(stranger.id).await.is_none().then_some(()) }).await;
+    let untrusted = Untrusted::join(&node, Streams::Read).await;
+    let frame = publish(&untrusted.key, &COMMITMENTS.on_chain(CHAIN), 1, &ssz(1));
+    untrusted.send(frame[..100].to_vec()).await;
+    eventually(|| async { node.status(untrusted.id).await.is_none().then_some(()) }).await;
     assert_eq!(metrics.count("p2p_queue_dropped_total", "half_frame"), 1);
     assert_eq!(metrics.count("p2p_offences_total", ""), 0);
     assert!(node.status(honest.id()).await.is_some());
@@ -377,7 +377,7 @@ async fn a_relay_of_twins_and_of_the_unelected_is_never_charged_and_every_block_
     let metrics = Metrics::install();
     let (mut near, mut far) = (Node::local(), Node::local());
     near.meet(&mut far).await;
-    let relay = Stranger::join(&near, Streams::Read).await;
+    let relay = Untrusted::join(&near, Streams::Read).await;
     let (preconfer, nobody) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
     let topic = COMMITMENTS.on_chain(CHAIN);
     let attack = async {

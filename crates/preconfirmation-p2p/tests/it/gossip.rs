@@ -89,7 +89,7 @@ async fn what_is_ignored_dropped_or_rejected_goes_no_further() {
 async fn publishing_says_what_became_of_the_message() {
     let metrics = Metrics::install();
     let mut lone = config();
-    lone.gossip.outbox.messages = 2.try_into().unwrap();
+    lone.gossip.publish_queue.messages = 2.try_into().unwrap();
     let mut alone = Node::start(lone);
     // Nobody is there: kept, once, as far as there is room.
     for (block, outcome) in [
@@ -126,11 +126,11 @@ async fn publishing_says_what_became_of_the_message() {
 async fn what_finds_no_peer_in_time_is_dropped_and_counted() {
     let metrics = Metrics::install();
     let mut hasty = config();
-    hasty.gossip.outbox.stale_after = std::time::Duration::from_millis(1);
+    hasty.gossip.publish_queue.stale_after = std::time::Duration::from_millis(1);
     let mut alone = Node::start(hasty);
     assert_eq!(soon(alone.handle.publish(COMMITMENTS, ssz(1))).await, Ok(Published::Queued));
     metrics.reaches("p2p_gossip_publish_total", "stale", 1).await;
-    assert_eq!(metrics.count("p2p_queue_dropped_total", "outbox"), 1);
+    assert_eq!(metrics.count("p2p_queue_dropped_total", "publish_queue"), 1);
     // It was not sent to anybody, so it can be published anew.
     let mut other = Node::local();
     alone.meet(&mut other).await;

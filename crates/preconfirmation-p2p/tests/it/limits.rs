@@ -54,7 +54,7 @@ async fn asking_too_fast_is_answered_without_the_application_and_costs_nothing()
 #[tokio::test]
 async fn what_finds_no_place_waits_for_one() {
     let mut busy = config();
-    busy.serving.in_work_per_peer = 1.try_into().unwrap();
+    busy.serving.in_flight_per_peer = 1.try_into().unwrap();
     let (mut asker, mut server) = (Node::local(), Node::start(busy));
     asker.meet(&mut server).await;
     let peer = server.id();

@@ -14,7 +14,7 @@ mod lives;
 mod raw;
 mod requests;
 mod rig;
-mod stranger;
 mod transports;
 mod twins;
 mod unread;
+mod untrusted;

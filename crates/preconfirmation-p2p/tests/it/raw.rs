@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::rig::{CHAIN, Node, soon};
 
-const FOR_EVER: Duration = Duration::from_secs(3600);
+const NEVER: Duration = Duration::from_secs(3600);
 
 /// Writes to the stream that it opens, and tells of the bytes on the other's.
 #[derive(Clone)]
@@ -74,14 +74,14 @@ impl Raw {
     pub(crate) async fn join(node: &Node) -> Self {
         let (tells, hears) = mpsc::channel(64);
         let protocols = [(StreamProtocol::new("/meshsub/1.2.0"), ProtocolSupport::Full)];
-        let config = request_response::Config::default().with_request_timeout(FOR_EVER);
+        let config = request_response::Config::default().with_request_timeout(NEVER);
         let mut swarm = SwarmBuilder::with_new_identity()
             .with_tokio()
             .with_tcp(tcp::Config::new(), noise::Config::new, yamux::Config::default)
             .unwrap()
             .with_behaviour(|_| request_response::Behaviour::with_codec(Codec(tells), protocols, config))
             .unwrap()
-            .with_swarm_config(|config| config.with_idle_connection_timeout(FOR_EVER))
+            .with_swarm_config(|config| config.with_idle_connection_timeout(NEVER))
             .build();
         let id: PeerId = *swarm.local_peer_id();
         swarm.dial(soon(node.handle.listen_addrs()).await.unwrap().remove(0)).unwrap();

@@ -272,10 +272,10 @@ async fn a_page_comes_with_low_s_whatever_was_sent() {
 }
 
 #[tokio::test]
-async fn strangers_cannot_be_asked() {
-    let (asker, stranger) = (Node::local(), PeerId::random());
-    let error = soon(asker.handle.request::<GetHead>(stranger, GetHeadRequest {})).await.unwrap_err();
-    assert!(matches!(error, RequestError::NotConnected { peer } if peer == stranger), "{error:?}");
+async fn untrusted_peers_cannot_be_asked() {
+    let (asker, untrusted) = (Node::local(), PeerId::random());
+    let error = soon(asker.handle.request::<GetHead>(untrusted, GetHeadRequest {})).await.unwrap_err();
+    assert!(matches!(error, RequestError::NotConnected { peer } if peer == untrusted), "{error:?}");
 }
 
 #[tokio::test]

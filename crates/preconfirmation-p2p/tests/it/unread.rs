@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::rig::{CHAIN, Metrics, Node, commitment, config, eventually, soon};
 
-const FOR_EVER: Duration = Duration::from_secs(3600);
+const NEVER: Duration = Duration::from_secs(3600);
 
 /// Larger than the window of a stream, so that it cannot be written unread.
 const LIST: usize = 600 * 1024;
@@ -70,7 +70,7 @@ async fn unread(server: &NetworkHandle, streams: usize, request: &[u8]) -> JoinH
     let protocol =
         StreamProtocol::try_from_owned(format!("/taiko/{CHAIN}/preconf/1/get_raw_txlist")).unwrap();
     let parameters =
-        request_response::Config::default().with_request_timeout(FOR_EVER).with_max_concurrent_streams(512);
+        request_response::Config::default().with_request_timeout(NEVER).with_max_concurrent_streams(512);
     let mut swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(tcp::Config::new(), noise::Config::new, yamux::Config::default)
@@ -79,7 +79,7 @@ async fn unread(server: &NetworkHandle, streams: usize, request: &[u8]) -> JoinH
             request_response::Behaviour::with_codec(Codec, [(protocol, ProtocolSupport::Full)], parameters)
         })
         .unwrap()
-        .with_swarm_config(|config| config.with_idle_connection_timeout(FOR_EVER))
+        .with_swarm_config(|config| config.with_idle_connection_timeout(NEVER))
         .build();
     swarm.dial(soon(server.listen_addrs()).await.unwrap().remove(0)).unwrap();
     for _ in 0..streams {
@@ -92,7 +92,7 @@ async fn unread(server: &NetworkHandle, streams: usize, request: &[u8]) -> JoinH
     })
 }
 
-/// A server, with a list for every hash.
+/// A server, with a list indefinitelyy hash.
 fn server() -> NetworkHandle {
     let Node { handle, events, .. } = Node::local();
     tokio::spawn(serve(events));

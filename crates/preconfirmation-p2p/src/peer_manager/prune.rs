@@ -1,4 +1,5 @@
-//! How many peers are enough, and who goes when there are too many. No clock: every call says what time it is.
+//! Watermarks: how many peers to keep, and whom to disconnect when there are too many. No clock: every call is given the
+//! time.
 
 use std::{
     cmp::Reverse,
@@ -9,13 +10,13 @@ use libp2p::PeerId;
 
 use crate::config::PeersConfig;
 
-/// How long an inbound peer that uses its connection for nothing stays where places run out. Whoever wants something subscribes or
-/// asks within two round trips; where there is room, `connections.idle_timeout` is what ends it.
+/// How long an inbound peer that does not use its connection stays where places run out. Whoever wants something subscribes
+/// or asks within two round trips; where there is room, `connections.idle_timeout` ends it.
 const UNUSED_FOR: Duration = Duration::from_secs(2);
 
-/// A connected peer, as far as it matters for staying.
+/// A connected peer, as far as pruning is concerned.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing {
+pub(crate) struct Candidate {
     pub(crate) peer: PeerId,
     /// gossipsub's total.
     pub(crate) score: f64,
@@ -48,13 +49,13 @@ impl PeersConfig {
     /// these. So a newcomer above the mark has time to show that it is better than somebody. With a request in
     /// flight nobody goes, and nobody better in its place: its time comes a second later.
     #[must_use]
-    pub(crate) fn surplus(&self, peers: &[Standing], now: Instant) -> Vec<PeerId> {
-        let surplus = peers.len().saturating_sub(self.high);
-        if surplus == 0 {
+    pub(crate) fn prune_candidates(&self, peers: &[Candidate], now: Instant) -> Vec<PeerId> {
+        let excess = peers.len().saturating_sub(self.high);
+        if excess == 0 {
             return Vec::new();
         }
         let may_go =
-            |peer: &&Standing| !peer.protected && now.saturating_duration_since(peer.since) >= self.grace;
+            |peer: &&Candidate| !peer.protected && now.saturating_duration_since(peer.since) >= self.grace;
         let mut leaving: Vec<_> = peers.iter().filter(may_go).collect();
         leaving.sort_by(|one, other| {
             let order = one.ready.cmp(&other.ready).then(one.score.total_cmp(&other.score));
@@ -68,7 +69,7 @@ impl PeersConfig {
             spare -= usize::from(counts && goes);
             goes
         });
-        leaving.into_iter().take(surplus).filter(|peer| !peer.in_flight).map(|peer| peer.peer).collect()
+        leaving.into_iter().take(excess).filter(|peer| !peer.in_flight).map(|peer| peer.peer).collect()
     }
 }
 
@@ -76,12 +77,12 @@ impl PeersConfig {
 /// their connection for nothing since. So a flood of connections keeps newcomers out for two seconds, not for as long as an
 /// idle connection may last.
 #[must_use]
-pub(crate) fn unused(peers: &[Standing], places: usize, now: Instant) -> Vec<PeerId> {
+pub(crate) fn unused(peers: &[Candidate], places: usize, now: Instant) -> Vec<PeerId> {
     let came = || peers.iter().filter(|peer| !peer.outbound && !peer.protected);
     if came().count() < places.saturating_sub(places / 8) {
         return Vec::new();
     }
-    let idle = |peer: &&Standing| {
+    let idle = |peer: &&Candidate| {
         !peer.used && !peer.in_flight && now.saturating_duration_since(peer.since) >= UNUSED_FOR
     };
     came().filter(idle).map(|peer| peer.peer).collect()
@@ -95,8 +96,8 @@ mod tests {
         PeersConfig { low, high, ..PeersConfig::default() }
     }
 
-    fn standing(score: f64, since: Instant) -> Standing {
-        Standing {
+    fn candidate(score: f64, since: Instant) -> Candidate {
+        Candidate {
             peer: PeerId::random(),
             score,
             ready: true,
@@ -129,11 +130,11 @@ mod tests {
         let start = Instant::now();
         let later = start + Duration::from_secs(60);
         let dialled: Vec<_> =
-            (0..3).map(|score| Standing { outbound: true, ..standing(score.into(), start) }).collect();
-        let came: Vec<_> = (10..13).map(|score| standing(score.into(), start)).collect();
+            (0..3).map(|score| Candidate { outbound: true, ..candidate(score.into(), start) }).collect();
+        let came: Vec<_> = (10..13).map(|score| candidate(score.into(), start)).collect();
         let all: Vec<_> = dialled.iter().chain(&came).copied().collect();
         // Two of them are half of the low mark: one may go, then those that came by themselves.
-        let gone = config(4, 2).surplus(&all, later);
+        let gone = config(4, 2).prune_candidates(&all, later);
         assert_eq!(gone, [dialled[0].peer, came[0].peer, came[1].peer, came[2].peer]);
     }
 
@@ -141,63 +142,63 @@ mod tests {
     fn nobody_goes_with_a_request_in_flight() {
         let start = Instant::now();
         let later = start + Duration::from_secs(60);
-        let busy = Standing { in_flight: true, ..standing(-1.0, start) };
-        let peers = [busy, standing(0.0, start), standing(1.0, start)];
-        assert_eq!(config(0, 2).surplus(&peers, later), []);
-        assert_eq!(config(0, 1).surplus(&peers, later), [peers[1].peer]);
+        let busy = Candidate { in_flight: true, ..candidate(-1.0, start) };
+        let peers = [busy, candidate(0.0, start), candidate(1.0, start)];
+        assert_eq!(config(0, 2).prune_candidates(&peers, later), []);
+        assert_eq!(config(0, 1).prune_candidates(&peers, later), [peers[1].peer]);
     }
 
     #[test]
     fn only_what_is_above_the_high_mark_goes_and_the_worst_first() {
         let start = Instant::now();
-        let peers: Vec<_> = [3.0, -1.0, 0.0, -4.0, 2.0].map(|score| standing(score, start)).into();
+        let peers: Vec<_> = [3.0, -1.0, 0.0, -4.0, 2.0].map(|score| candidate(score, start)).into();
         let later = start + Duration::from_secs(30);
-        assert_eq!(config(0, 3).surplus(&peers, later), [peers[3].peer, peers[1].peer]);
-        assert_eq!(config(0, 4).surplus(&peers, later), [peers[3].peer]);
-        assert!(config(0, 5).surplus(&peers, later).is_empty());
+        assert_eq!(config(0, 3).prune_candidates(&peers, later), [peers[3].peer, peers[1].peer]);
+        assert_eq!(config(0, 4).prune_candidates(&peers, later), [peers[3].peer]);
+        assert!(config(0, 5).prune_candidates(&peers, later).is_empty());
     }
 
     #[test]
     fn nobody_goes_before_its_grace_is_over() {
         let start = Instant::now();
         let young = start + Duration::from_secs(10);
-        let peers = [standing(-9.0, young), standing(1.0, start)];
-        assert!(config(0, 0).surplus(&peers, start + Duration::from_millis(29_999)).is_empty());
+        let peers = [candidate(-9.0, young), candidate(1.0, start)];
+        assert!(config(0, 0).prune_candidates(&peers, start + Duration::from_millis(29_999)).is_empty());
         // The better one, because the worse one still has its grace.
-        assert_eq!(config(0, 1).surplus(&peers, start + Duration::from_secs(30)), [peers[1].peer]);
-        assert_eq!(config(0, 1).surplus(&peers, young + Duration::from_secs(30)), [peers[0].peer]);
+        assert_eq!(config(0, 1).prune_candidates(&peers, start + Duration::from_secs(30)), [peers[1].peer]);
+        assert_eq!(config(0, 1).prune_candidates(&peers, young + Duration::from_secs(30)), [peers[0].peer]);
     }
 
     #[test]
     fn static_and_trusted_peers_stay_whatever_their_score() {
         let start = Instant::now();
-        let worst = Standing { protected: true, ..standing(-100.0, start) };
-        let peers = [worst, standing(5.0, start)];
-        assert_eq!(config(0, 0).surplus(&peers, start + Duration::from_secs(60)), [peers[1].peer]);
+        let worst = Candidate { protected: true, ..candidate(-100.0, start) };
+        let peers = [worst, candidate(5.0, start)];
+        assert_eq!(config(0, 0).prune_candidates(&peers, start + Duration::from_secs(60)), [peers[1].peer]);
     }
 
     #[test]
-    fn strangers_to_the_chain_go_first_and_among_equals_the_youngest() {
+    fn untrusted_peers_to_the_chain_go_first_and_among_equals_the_youngest() {
         let start = Instant::now();
-        let foreign = Standing { ready: false, ..standing(9.0, start) };
-        let (old, young) = (standing(0.0, start), standing(0.0, start + Duration::from_secs(1)));
+        let foreign = Candidate { ready: false, ..candidate(9.0, start) };
+        let (old, young) = (candidate(0.0, start), candidate(0.0, start + Duration::from_secs(1)));
         let peers = [old, young, foreign];
         let later = start + Duration::from_secs(60);
-        assert_eq!(config(0, 1).surplus(&peers, later), [foreign.peer, young.peer]);
+        assert_eq!(config(0, 1).prune_candidates(&peers, later), [foreign.peer, young.peer]);
     }
 
     #[test]
     fn where_inbound_places_run_out_peers_that_do_nothing_leave() {
         let start = Instant::now();
         let later = start + UNUSED_FOR;
-        let idle = || Standing { used: false, ..standing(0.0, start) };
+        let idle = || Candidate { used: false, ..candidate(0.0, start) };
         let idle = [idle(), idle()];
         let kept = [
-            standing(0.0, start),
-            Standing { in_flight: true, ..idle[0] },
-            Standing { outbound: true, ..idle[0] },
-            Standing { protected: true, ..idle[0] },
-            Standing { since: later, ..idle[0] },
+            candidate(0.0, start),
+            Candidate { in_flight: true, ..idle[0] },
+            Candidate { outbound: true, ..idle[0] },
+            Candidate { protected: true, ..idle[0] },
+            Candidate { since: later, ..idle[0] },
         ];
         let all = [&idle[..], &kept].concat();
         // Five of them have come by themselves; one of eight places stays free.

@@ -1,4 +1,4 @@
-//! The peers of an earlier run, as a JSON file.
+//! The peer store's file: the peers of an earlier run, as JSON.
 
 use std::{io, path::Path};
 
@@ -15,7 +15,7 @@ const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Why a file of peers was not used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BookError {
+pub(crate) enum PeersFileError {
     #[error("cannot read or write it")]
     Io(#[from] io::Error),
     #[error("not the JSON that is expected")]
@@ -37,7 +37,7 @@ pub(crate) struct KnownPeer {
     /// The one that worked last comes first.
     pub(crate) addresses: Vec<Multiaddr>,
     /// Its node record (ENR), for discovery to begin with.
-    pub(crate) record: Option<String>,
+    pub(crate) enr: Option<String>,
     /// Unix seconds.
     pub(crate) last_seen: u64,
 }
@@ -59,23 +59,23 @@ struct Line {
 }
 
 /// Reads the file; no file knows nobody. Blocks on the disk.
-pub(crate) fn load(path: &Path, chain_id: u64) -> Result<Vec<KnownPeer>, BookError> {
+pub(crate) fn load(path: &Path, chain_id: u64) -> Result<Vec<KnownPeer>, PeersFileError> {
     let Some(text) = disk::read(path, MAX_FILE_BYTES)? else {
         return Ok(Vec::new());
     };
     let document: Document = serde_json::from_str(&text)?;
     if document.version != VERSION {
-        return Err(BookError::Version { found: document.version });
+        return Err(PeersFileError::Version { found: document.version });
     }
     if document.chain_id != chain_id {
-        return Err(BookError::Chain { found: document.chain_id, expected: chain_id });
+        return Err(PeersFileError::Chain { found: document.chain_id, expected: chain_id });
     }
     let peers = document.peers.into_iter().map(|line| {
         let addresses = line.addresses.iter().map(|address| address.parse());
         Ok(KnownPeer {
             peer: line.peer.parse()?,
             addresses: addresses.collect::<Result<_, libp2p::multiaddr::Error>>()?,
-            record: line.record,
+            enr: line.record,
             last_seen: line.last_seen,
         })
     });
@@ -83,11 +83,11 @@ pub(crate) fn load(path: &Path, chain_id: u64) -> Result<Vec<KnownPeer>, BookErr
 }
 
 /// Writes the file anew. Blocks on the disk.
-pub(crate) fn save(path: &Path, chain_id: u64, known: &[KnownPeer]) -> Result<(), BookError> {
+pub(crate) fn save(path: &Path, chain_id: u64, known: &[KnownPeer]) -> Result<(), PeersFileError> {
     let lines = known.iter().map(|known| Line {
         peer: known.peer.to_string(),
         addresses: known.addresses.iter().map(ToString::to_string).collect(),
-        record: known.record.clone(),
+        record: known.enr.clone(),
         last_seen: known.last_seen,
     });
     let document = Document { version: VERSION, chain_id, peers: lines.collect() };
@@ -113,13 +113,13 @@ mod tests {
                 "/ip4/192.0.2.1/tcp/1".parse().unwrap(),
                 "/dns4/a/udp/2/quic-v1".parse().unwrap(),
             ],
-            record: record.map(str::to_owned),
+            enr: record.map(str::to_owned),
             last_seen,
         };
         let known = [peer(2, Some("enr:-x")), peer(1, None)];
         save(&path, 7, &known).unwrap();
         assert_eq!(load(&path, 7).unwrap(), known);
-        assert!(matches!(load(&path, 8), Err(BookError::Chain { found: 7, expected: 8 })));
+        assert!(matches!(load(&path, 8), Err(PeersFileError::Chain { found: 7, expected: 8 })));
     }
 
     #[test]
@@ -130,20 +130,20 @@ mod tests {
             fs::write(&path, text).unwrap();
             load(&path, 7).unwrap_err()
         };
-        assert!(matches!(refused(""), BookError::Json(_)));
-        assert!(matches!(refused("{\"version\":1,"), BookError::Json(_)));
+        assert!(matches!(refused(""), PeersFileError::Json(_)));
+        assert!(matches!(refused("{\"version\":1,"), PeersFileError::Json(_)));
         let with = |version: u32, peer: &str, address: &str| {
             format!(
                 r#"{{"version":{version},"chain_id":7,"peers":[{{"peer":"{peer}","addresses":["{address}"],"last_seen":1}}]}}"#
             )
         };
         let (peer, address) = (PeerId::random().to_string(), "/ip4/192.0.2.1/tcp/1");
-        assert!(matches!(refused(&with(2, &peer, address)), BookError::Version { found: 2 }));
-        assert!(matches!(refused(&with(1, "nobody", address)), BookError::Peer(_)));
-        assert!(matches!(refused(&with(1, &peer, "nowhere")), BookError::Address(_)));
+        assert!(matches!(refused(&with(2, &peer, address)), PeersFileError::Version { found: 2 }));
+        assert!(matches!(refused(&with(1, "nobody", address)), PeersFileError::Peer(_)));
+        assert!(matches!(refused(&with(1, &peer, "nowhere")), PeersFileError::Address(_)));
         fs::write(&path, with(1, &peer, address)).unwrap();
         assert_eq!(load(&path, 7).unwrap().len(), 1);
         fs::write(&path, vec![b' '; 4 * 1024 * 1024 + 1]).unwrap();
-        assert!(matches!(load(&path, 7), Err(BookError::Io(_))));
+        assert!(matches!(load(&path, 7), Err(PeersFileError::Io(_))));
     }
 }

@@ -1,5 +1,4 @@
-//! The outbound rate limiter: requests of ours wait until the peer's rate limit allows them, so that no peer has a reason
-//! to punish the requester (§10). No clock: every call says what time it is.
+//! Outbound requests in the record of a peer: its rate limit, what was sent to it, and how long its answers take.
 //!
 //! A peer that advertises in its agent string how much it answers, or that the operator names, is asked at that rate,
 //! until it refuses once. Nobody else is asked faster than the deployed peers allow: trying costs a ban there. Which
@@ -9,42 +8,46 @@
 //! remembered for a while after it has disconnected, and after a restart the windows of all peers whose limit is not known
 //! count as full.
 
-use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
-use preconfirmation_types::rate_limit::{MAX_ADVERTISED_WINDOW, RateLimit, RateLimitPolicy, SentRequests};
-use schnellru::{ByLength, LruMap};
+use preconfirmation_types::rate_limit::{MAX_ADVERTISED_WINDOW, RateLimit, SentRequests};
 
+use super::PeerManager;
 use crate::config::PacingConfig;
 
 /// A peer and one of its protocols.
 pub(crate) type PeerProtocol = (PeerId, &'static str);
 
-/// Most disconnected peers whose windows are remembered. A hundred strangers a second shake hands with us, and one is
+/// Most disconnected peers whose sent requests are remembered. A hundred untrusted peers a second shake hands with us, and one is
 /// remembered for a minute: 100 * 60, and some room. In the worst case 3 protocols with `most_requests` instants each;
 /// but for that each must have been sent so many.
-const MAX_ABSENT: u32 = 8192;
+pub(super) const MAX_DEPARTED: usize = 8192;
+
+/// The requests of ours to one peer.
+#[derive(Debug, Default)]
+pub(super) struct Outbound {
+    /// What it says of itself, while it is connected.
+    advertised: Option<RateLimit>,
+    /// By protocol, of which there are three.
+    protocols: Vec<(&'static str, OutboundProtocol)>,
+}
 
 /// The requests of ours to one peer on one protocol.
-#[derive(Debug)]
-struct Queue<T> {
+#[derive(Debug, Default)]
+struct OutboundProtocol {
     sent: SentRequests,
-    waiting: VecDeque<T>,
     in_flight: usize,
     answers: RoundTrips,
 }
 
-impl<T> Default for Queue<T> {
-    fn default() -> Self {
-        Self {
-            sent: SentRequests::default(),
-            waiting: VecDeque::new(),
-            in_flight: 0,
-            answers: RoundTrips::default(),
-        }
+impl Outbound {
+    fn protocol(&self, protocol: &'static str) -> Option<&OutboundProtocol> {
+        self.protocols.iter().find(|(of, _)| *of == protocol).map(|(_, state)| state)
+    }
+
+    fn protocol_mut(&mut self, protocol: &'static str) -> Option<&mut OutboundProtocol> {
+        self.protocols.iter_mut().find(|(of, _)| *of == protocol).map(|(_, state)| state)
     }
 }
 
@@ -74,28 +77,6 @@ impl RoundTrips {
     }
 }
 
-/// What is known of a peer.
-#[derive(Debug)]
-struct Peer<T> {
-    advertised: Option<RateLimit>,
-    /// By protocol, of which there are three.
-    queues: Vec<(&'static str, Queue<T>)>,
-}
-
-impl<T> Peer<T> {
-    const fn new() -> Self {
-        Self { advertised: None, queues: Vec::new() }
-    }
-
-    fn queue(&self, protocol: &'static str) -> Option<&Queue<T>> {
-        self.queues.iter().find(|(of, _)| *of == protocol).map(|(_, queue)| queue)
-    }
-
-    fn queue_mut(&mut self, protocol: &'static str) -> Option<&mut Queue<T>> {
-        self.queues.iter_mut().find(|(of, _)| *of == protocol).map(|(_, queue)| queue)
-    }
-}
-
 /// Whether an earlier run of this node may have sent requests that still count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
@@ -105,198 +86,136 @@ pub(crate) enum Start {
     Restart,
 }
 
-/// The requests to all peers. Of each peer and protocol, at most as many as the rate limit allows leave in any window, and at
-/// most `in_flight` are unanswered, in the order in which they came.
-pub(crate) struct OutboundRateLimiter<T> {
-    config: PacingConfig,
-    policy: RateLimitPolicy,
-    /// What the operator says of peers.
-    named: HashMap<PeerId, RateLimit>,
-    /// As many as there are connections.
-    connected: HashMap<PeerId, Peer<T>>,
-    /// Disconnected peers, each with the time when it went, oldest first. Nothing of theirs waits.
-    absent: LruMap<PeerId, (Instant, Peer<T>), ByLength>,
-    /// Where something waits.
-    active: BTreeSet<PeerProtocol>,
-    waiting: usize,
-}
-
-impl<T> OutboundRateLimiter<T> {
-    pub(crate) fn new(
-        config: PacingConfig,
-        named: HashMap<PeerId, RateLimit>,
-        start: Start,
-        now: Instant,
-    ) -> Self {
-        Self {
-            config,
-            policy: config.policy(start == Start::Restart, now),
-            named,
-            connected: HashMap::new(),
-            absent: LruMap::new(ByLength::new(MAX_ABSENT)),
-            active: BTreeSet::new(),
-            waiting: 0,
-        }
-    }
-
-    /// Takes note of what a connected peer says of itself.
-    pub(crate) fn learn(&mut self, peer: PeerId, advertised: Option<RateLimit>) {
-        self.peer(peer).advertised = advertised;
-    }
-
-    /// The limit that a peer is asked at: what the operator says, what it says itself, or nothing but the deployed one.
-    pub(crate) fn known_limit(&self, peer: &PeerId) -> Option<RateLimit> {
-        let advertised = || self.connected.get(peer).and_then(|peer| peer.advertised);
-        self.named.get(peer).copied().or_else(advertised)
-    }
-
-    fn peer(&mut self, peer: PeerId) -> &mut Peer<T> {
-        let absent = &mut self.absent;
-        self.connected
-            .entry(peer)
-            .or_insert_with(|| absent.remove(&peer).map_or_else(Peer::new, |(_, known)| known))
-    }
-
-    /// Puts a request to a connected peer at the end of its queue, or gives it back if the queue is full.
-    pub(crate) fn push(&mut self, key: PeerProtocol, item: T) -> Result<(), T> {
-        let (limit, protocol) = (self.config.waiting.get(), key.1);
-        let peer = self.peer(key.0);
-        if peer.queue(protocol).is_none() {
-            peer.queues.push((protocol, Queue::default()));
-        }
-        let Some(queue) = peer.queue_mut(protocol).filter(|queue| queue.waiting.len() < limit) else {
-            return Err(item);
-        };
-        queue.waiting.push_back(item);
-        self.active.insert(key);
-        self.waiting += 1;
-        Ok(())
-    }
-
-    /// Takes the next request that may be sent and that somebody still wants. The caller sends it at once, and says
-    /// when it is [`done`](Self::done): it counts from `now` on. What nobody wants any more costs nothing.
-    pub(crate) fn pop(&mut self, now: Instant, wanted: impl Fn(&T) -> bool) -> Option<T> {
-        let mut emptied = Vec::new();
-        let mut next = None;
-        for key @ (peer, protocol) in &self.active {
-            let Some(Peer { advertised, queues }) = self.connected.get_mut(peer) else {
-                continue;
-            };
-            let known = self.named.get(peer).copied().or(*advertised);
-            let Some((_, queue)) = queues.iter_mut().find(|(of, _)| of == protocol) else {
-                continue;
-            };
-            while queue.waiting.front().is_some_and(|item| !wanted(item)) {
-                queue.waiting.pop_front();
-                self.waiting -= 1;
-            }
-            let allowed = self.policy.next_allowed(known, &queue.sent, now);
-            if !queue.waiting.is_empty()
-                && queue.in_flight < self.config.in_flight.get()
-                && allowed.is_none_or(|allowed| allowed <= now)
-            {
-                next = queue.waiting.pop_front();
-                self.waiting -= 1;
-                queue.in_flight += 1;
-                queue.sent.record(self.policy.limit(known, &queue.sent, now), now);
-            }
-            if queue.waiting.is_empty() {
-                emptied.push(*key);
-            }
-            if next.is_some() {
-                break;
-            }
-        }
-        for key in emptied {
-            self.active.remove(&key);
-        }
-        next
-    }
-
-    /// When the next waiting request may be sent; an instant in the past if one may be now. `None` if none waits, or
-    /// all that do wait for an answer.
-    pub(crate) fn next_allowed(&self, now: Instant) -> Option<Instant> {
-        let allowed = self.active.iter().filter_map(|(peer, protocol)| {
-            let queue = self.connected.get(peer)?.queue(protocol)?;
-            let waits = !queue.waiting.is_empty() && queue.in_flight < self.config.in_flight.get();
-            let known = self.known_limit(peer);
-            waits.then(|| self.policy.next_allowed(known, &queue.sent, now).unwrap_or(now))
-        });
-        allowed.min()
-    }
-
-    /// A request that had been sent has ended.
-    pub(crate) fn done(&mut self, (peer, protocol): PeerProtocol, outcome: Outcome, now: Instant) {
-        let policy = self.policy;
-        let Some(queue) = self.connected.get_mut(&peer).and_then(|peer| peer.queue_mut(protocol)) else {
-            return;
-        };
-        queue.in_flight = queue.in_flight.saturating_sub(1);
-        match outcome {
-            Outcome::Answered(took) => queue.answers.add(took),
-            Outcome::Refused => queue.sent.refused(&policy, now),
-            Outcome::Failed => {}
-        }
-    }
-
-    /// An answer has taken longer than answers of this peer should: what is known about them is not worth much any
-    /// more. The request stays in flight until it is [`done`](Self::done).
-    pub(crate) fn late(&mut self, (peer, protocol): PeerProtocol) {
-        if let Some(queue) = self.connected.get_mut(&peer).and_then(|peer| peer.queue_mut(protocol)) {
-            queue.answers = RoundTrips::default();
-        }
-    }
-
-    /// How long an answer may take until its asker hears that it is late.
-    pub(crate) fn timeout(&self, (peer, protocol): PeerProtocol) -> Duration {
-        let queue = self.connected.get(&peer).and_then(|peer| peer.queue(protocol));
-        queue.map(|queue| queue.answers).unwrap_or_default().timeout(self.config)
-    }
-
-    /// How many requests wait.
-    pub(crate) const fn waiting(&self) -> usize {
-        self.waiting
-    }
-
-    /// Takes all that waits for a peer that has gone, and forgets what it has said of itself. What was sent to it
-    /// still counts, should it return.
-    pub(crate) fn gone(&mut self, peer: &PeerId, now: Instant) -> Vec<T> {
-        let Some(mut known) = self.connected.remove(peer) else {
-            return Vec::new();
-        };
-        let mut items = Vec::new();
-        for (protocol, queue) in &mut known.queues {
-            self.active.remove(&(*peer, *protocol));
-            self.waiting -= queue.waiting.len();
-            items.extend(queue.waiting.drain(..));
-            queue.waiting = VecDeque::new();
-            queue.in_flight = 0;
-        }
-        known.advertised = None;
-        if known.queues.iter().any(|(_, queue)| !queue.sent.is_empty()) {
-            self.absent.insert(*peer, (now, known));
-        }
-        items
-    }
-
-    /// Forgets peers that have gone and whose windows are over. Work for those only that are forgotten.
-    pub(crate) fn prune(&mut self, now: Instant) {
-        let memory = MAX_ADVERTISED_WINDOW.max(self.policy.default.window).max(self.policy.cooldown);
-        let over = |gone: Instant| now.saturating_duration_since(gone) >= memory;
-        while self.absent.peek_oldest().is_some_and(|(_, (gone, _))| over(*gone)) {
-            self.absent.pop_oldest();
-        }
-    }
-}
-
 /// How a request that had been sent has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// After so long.
     Answered(Duration),
-    /// The stream was closed without a byte: it was asked too often.
+    /// The stream was closed without a byte: the peer was asked too often.
     Refused,
     Failed,
+}
+
+impl PeerManager {
+    /// Takes note of the limit that a connected peer advertises.
+    pub(crate) fn on_advertised(&mut self, peer: PeerId, limit: Option<RateLimit>) {
+        self.outbound_mut(peer).advertised = limit;
+    }
+
+    /// The limit of a peer, as the operator or the peer itself says; `None` if neither does.
+    pub(crate) fn rate_limit(&self, peer: &PeerId) -> Option<RateLimit> {
+        self.named.get(peer).copied().or_else(|| self.outbound(peer)?.advertised)
+    }
+
+    /// When the next request may be sent; an instant in the past or `now` if one may be sent now. `None` while too many are
+    /// in flight.
+    pub(crate) fn next_request_allowed(
+        &self,
+        (peer, protocol): &PeerProtocol,
+        now: Instant,
+    ) -> Option<Instant> {
+        let Some(state) = self.outbound(peer).and_then(|outbound| outbound.protocol(protocol)) else {
+            let nothing = SentRequests::default();
+            return Some(self.policy.next_allowed(self.rate_limit(peer), &nothing, now).unwrap_or(now));
+        };
+        let allowed = || self.policy.next_allowed(self.rate_limit(peer), &state.sent, now).unwrap_or(now);
+        (state.in_flight < self.config.pacing.in_flight.get()).then(allowed)
+    }
+
+    /// A request is sent.
+    pub(crate) fn on_request_sent(&mut self, (peer, protocol): &PeerProtocol, now: Instant) {
+        let (policy, known) = (self.policy, self.rate_limit(peer));
+        let outbound = self.outbound_mut(*peer);
+        if outbound.protocol(protocol).is_none() {
+            outbound.protocols.push((*protocol, OutboundProtocol::default()));
+        }
+        if let Some(state) = outbound.protocol_mut(protocol) {
+            state.in_flight += 1;
+            state.sent.record(policy.limit(known, &state.sent, now), now);
+        }
+    }
+
+    /// A request that had been sent has ended.
+    pub(crate) fn on_request_done(
+        &mut self,
+        (peer, protocol): &PeerProtocol,
+        outcome: Outcome,
+        now: Instant,
+    ) {
+        let policy = self.policy;
+        let Some(state) = self.sent_mut(peer, protocol) else { return };
+        state.in_flight = state.in_flight.saturating_sub(1);
+        match outcome {
+            Outcome::Answered(took) => state.answers.add(took),
+            Outcome::Refused => state.sent.refused(&policy, now),
+            Outcome::Failed => {}
+        }
+    }
+
+    /// An answer has taken longer than answers of this peer should: what is known about them is not worth much any
+    /// more. The request stays in flight until it is [done](Self::on_request_done).
+    pub(crate) fn on_request_late(&mut self, (peer, protocol): &PeerProtocol) {
+        if let Some(state) = self.sent_mut(peer, protocol) {
+            state.answers = RoundTrips::default();
+        }
+    }
+
+    /// How long an answer may take until the requester is told that it is late.
+    pub(crate) fn request_timeout(&self, (peer, protocol): &PeerProtocol) -> Duration {
+        let state = self.outbound(peer).and_then(|outbound| outbound.protocol(protocol));
+        state.map(|state| state.answers).unwrap_or_default().timeout(self.config.pacing)
+    }
+
+    /// A peer has disconnected: forgets what it has advertised. What was sent to it still counts, should it return.
+    pub(super) fn close_outbound(&mut self, peer: &PeerId, now: Instant) {
+        let Some(record) = self.peers.get_mut(peer) else { return };
+        let Some(outbound) = record.outbound.as_deref_mut() else { return };
+        outbound.advertised = None;
+        outbound.protocols.iter_mut().for_each(|(_, state)| state.in_flight = 0);
+        if outbound.protocols.iter().all(|(_, state)| state.sent.is_empty()) {
+            record.outbound = None;
+            return;
+        }
+        if self.departed.len() >= MAX_DEPARTED
+            && let Some((oldest, _)) = self.departed.pop_oldest()
+        {
+            self.forget_outbound(&oldest);
+        }
+        self.departed.insert(*peer, now);
+    }
+
+    /// Forgets what was sent to peers that have disconnected so long ago that it does not count any more. Work for those
+    /// only that are forgotten.
+    pub(super) fn prune_departed(&mut self, now: Instant) {
+        let memory = MAX_ADVERTISED_WINDOW.max(self.policy.default.window).max(self.policy.cooldown);
+        let is_over = |left: Instant| now.saturating_duration_since(left) >= memory;
+        while self.departed.peek_oldest().is_some_and(|(_, left)| is_over(*left))
+            && let Some((peer, _)) = self.departed.pop_oldest()
+        {
+            self.forget_outbound(&peer);
+        }
+    }
+
+    fn forget_outbound(&mut self, peer: &PeerId) {
+        if let Some(record) = self.peers.get_mut(peer) {
+            record.outbound = None;
+        }
+        self.drop_if_empty(peer);
+    }
+
+    fn outbound(&self, peer: &PeerId) -> Option<&Outbound> {
+        self.peers.get(peer)?.outbound.as_deref()
+    }
+
+    /// Of a peer that is, or is about to be, connected.
+    fn outbound_mut(&mut self, peer: PeerId) -> &mut Outbound {
+        self.departed.remove(&peer);
+        self.peers.entry(peer).or_default().outbound.get_or_insert_default()
+    }
+
+    fn sent_mut(&mut self, peer: &PeerId, protocol: &'static str) -> Option<&mut OutboundProtocol> {
+        self.peers.get_mut(peer)?.outbound.as_deref_mut()?.protocol_mut(protocol)
+    }
 }
 
 #[cfg(test)]
@@ -305,8 +224,15 @@ mod tests {
 
     use governor::{Quota, RateLimiter, clock::FakeRelativeClock};
 
+    use std::collections::HashMap;
+
+    use libp2p::identity::Keypair;
+
     use super::*;
-    use crate::config::ServingConfig;
+    use crate::{
+        config::{NetworkConfig, ServingConfig},
+        request_queue::RequestQueue,
+    };
 
     const WINDOW: Duration = Duration::from_millis(10_500);
 
@@ -314,17 +240,49 @@ mod tests {
         (PeerId::random(), "get_head")
     }
 
-    fn limiter<T>(config: PacingConfig) -> OutboundRateLimiter<T> {
-        OutboundRateLimiter::new(config, HashMap::new(), Start::First, Instant::now())
+    fn limiter<T>(config: PacingConfig) -> Limiter<T> {
+        Limiter::new(config, HashMap::new(), Start::First, Instant::now())
     }
 
-    fn answered<T>(limiter: &mut OutboundRateLimiter<T>) {
-        let queues = limiter.connected.values_mut().flat_map(|peer| &mut peer.queues);
-        queues.for_each(|(_, queue)| queue.in_flight = 0);
+    /// A queue and the records of its peers.
+    struct Limiter<T> {
+        peers: PeerManager,
+        queue: RequestQueue<T>,
+    }
+
+    impl<T> Limiter<T> {
+        fn new(pacing: PacingConfig, named: HashMap<PeerId, RateLimit>, start: Start, now: Instant) -> Self {
+            let mut config = NetworkConfig::new(1, Keypair::generate_ed25519());
+            (config.pacing, config.rate_limits) = (pacing, named);
+            Self { peers: PeerManager::new(&config, start, now), queue: RequestQueue::new(pacing.waiting) }
+        }
+
+        fn push(&mut self, key: PeerProtocol, item: T) -> Result<(), T> {
+            self.queue.push(key, item)
+        }
+
+        fn pop(&mut self, now: Instant, wanted: impl Fn(&T) -> bool) -> Option<T> {
+            self.queue.pop(&mut self.peers, now, wanted)
+        }
+
+        fn next_allowed(&self, now: Instant) -> Option<Instant> {
+            self.queue.next_allowed(&self.peers, now)
+        }
+
+        fn gone(&mut self, peer: &PeerId, now: Instant) -> Vec<T> {
+            self.peers.close_outbound(peer, now);
+            self.peers.drop_if_empty(peer);
+            self.queue.remove(peer)
+        }
+    }
+
+    fn answered<T>(limiter: &mut Limiter<T>) {
+        let outbound = limiter.peers.peers.values_mut().filter_map(|peer| peer.outbound.as_deref_mut());
+        outbound.flat_map(|of| &mut of.protocols).for_each(|(_, state)| state.in_flight = 0);
     }
 
     /// Takes all that may be sent; each is answered at once.
-    fn drain(limiter: &mut OutboundRateLimiter<u32>, now: Instant) -> Vec<u32> {
+    fn drain(limiter: &mut Limiter<u32>, now: Instant) -> Vec<u32> {
         let taken = std::iter::from_fn(|| {
             let item = limiter.pop(now, |_| true)?;
             answered(limiter);
@@ -395,31 +353,31 @@ mod tests {
     }
 
     #[test]
-    fn strangers_that_have_gone_are_forgotten_after_a_minute() {
+    fn untrusted_peers_that_have_gone_are_forgotten_after_a_minute() {
         let (mut limiter, start) = (limiter(PacingConfig::default()), Instant::now());
         for _ in 0..100 {
             let key = key();
-            limiter.learn(key.0, advertised("raw requests=1/4294967295ms"));
+            limiter.peers.on_advertised(key.0, advertised("raw requests=1/4294967295ms"));
             limiter.push(key, 1).unwrap();
             assert_eq!(limiter.pop(start, |_| true), Some(1));
             assert!(limiter.gone(&key.0, start).is_empty());
         }
-        assert_eq!((limiter.connected.len(), limiter.absent.len()), (0, 100));
-        limiter.prune(start + MAX_ADVERTISED_WINDOW - Duration::from_millis(1));
-        assert_eq!(limiter.absent.len(), 100);
-        limiter.prune(start + MAX_ADVERTISED_WINDOW);
-        assert_eq!(limiter.absent.len(), 0);
+        assert_eq!((limiter.peers.peers.len(), limiter.peers.departed.len()), (100, 100));
+        limiter.peers.prune(start + MAX_ADVERTISED_WINDOW - Duration::from_millis(1));
+        assert_eq!(limiter.peers.departed.len(), 100);
+        limiter.peers.prune(start + MAX_ADVERTISED_WINDOW);
+        assert_eq!((limiter.peers.peers.len(), limiter.peers.departed.len()), (0, 0));
         // Who was never asked is not remembered at all.
-        limiter.learn(PeerId::random(), advertised("requests=100/1000ms"));
-        let silent = *limiter.connected.keys().next().unwrap();
+        let silent = PeerId::random();
+        limiter.peers.on_advertised(silent, advertised("requests=100/1000ms"));
         limiter.gone(&silent, start);
-        assert_eq!(limiter.absent.len(), 0);
+        assert_eq!((limiter.peers.peers.len(), limiter.peers.departed.len()), (0, 0));
     }
 
     #[test]
-    fn a_flood_of_strangers_takes_bounded_memory_and_the_last_are_kept() {
+    fn a_flood_of_untrusted_peers_takes_bounded_memory_and_the_last_are_kept() {
         let (mut limiter, start) = (limiter(PacingConfig::default()), Instant::now());
-        let last = (0..MAX_ABSENT + 10).map(|item| {
+        let last = (0..u32::try_from(MAX_DEPARTED).unwrap() + 10).map(|item| {
             let key = key();
             limiter.push(key, item).unwrap();
             assert_eq!(limiter.pop(start, |_| true), Some(item));
@@ -427,7 +385,7 @@ mod tests {
             key
         });
         let last = last.last().unwrap();
-        assert_eq!(limiter.absent.len(), MAX_ABSENT as usize);
+        assert_eq!((limiter.peers.peers.len(), limiter.peers.departed.len()), (MAX_DEPARTED, MAX_DEPARTED));
         for item in 0..9 {
             limiter.push(last, item).unwrap();
         }
@@ -440,8 +398,8 @@ mod tests {
         let (told, named, deployed) = (key(), key(), key());
         let fast = RateLimit { requests: NonZeroUsize::new(100).unwrap(), window: Duration::from_secs(1) };
         let names = HashMap::from([(named.0, fast)]);
-        let mut limiter = OutboundRateLimiter::new(PacingConfig::default(), names, Start::Restart, start);
-        limiter.learn(told.0, Some(fast));
+        let mut limiter = Limiter::new(PacingConfig::default(), names, Start::Restart, start);
+        limiter.peers.on_advertised(told.0, Some(fast));
         for key in [told, named, deployed] {
             for item in 0..20 {
                 limiter.push(key, item).unwrap();
@@ -459,7 +417,7 @@ mod tests {
         limiter.push(key, 0).unwrap();
         assert_eq!(drain(&mut limiter, start), [0]);
         let refused = start + Duration::from_secs(3);
-        limiter.done(key, Outcome::Refused, refused);
+        limiter.peers.on_request_done(&key, Outcome::Refused, refused);
         limiter.push(key, 1).unwrap();
         limiter.push((key.0, "get_raw_txlist"), 2).unwrap();
         assert_eq!(drain(&mut limiter, refused), [2]);
@@ -475,9 +433,9 @@ mod tests {
         let (start, key) = (Instant::now(), key());
         let limit = RateLimit { requests: NonZeroUsize::new(30).unwrap(), window: Duration::from_secs(1) };
         let names = HashMap::from([(key.0, limit)]);
-        let mut limiter = OutboundRateLimiter::new(PacingConfig::default(), names, Start::First, start);
-        limiter.learn(key.0, advertised("requests=2/1000ms"));
-        assert_eq!(limiter.known_limit(&key.0), Some(limit));
+        let mut limiter = Limiter::new(PacingConfig::default(), names, Start::First, start);
+        limiter.peers.on_advertised(key.0, advertised("requests=2/1000ms"));
+        assert_eq!(limiter.peers.rate_limit(&key.0), Some(limit));
         for item in 0..100 {
             limiter.push(key, item).unwrap();
         }
@@ -491,7 +449,7 @@ mod tests {
     #[test]
     fn a_peer_that_tells_more_is_asked_more_until_it_refuses() {
         let (mut limiter, start, key) = (limiter(PacingConfig::default()), Instant::now(), key());
-        limiter.learn(key.0, advertised("requests=100/1000ms"));
+        limiter.peers.on_advertised(key.0, advertised("requests=100/1000ms"));
         for item in 0..300 {
             limiter.push(key, item).unwrap();
         }
@@ -499,9 +457,9 @@ mod tests {
         assert_eq!(drain(&mut limiter, start).len(), 100);
         assert_eq!(drain(&mut limiter, start + second).len(), 100);
         // One refusal: the deployed limit, and what was sent within its window counts.
-        limiter.done(key, Outcome::Refused, start + second);
+        limiter.peers.on_request_done(&key, Outcome::Refused, start + second);
         assert_eq!(limiter.next_allowed(start + second), Some(start + second + WINDOW));
-        limiter.learn(key.0, advertised("requests=100/1000ms"));
+        limiter.peers.on_advertised(key.0, advertised("requests=100/1000ms"));
         assert!(drain(&mut limiter, start + second + WINDOW - Duration::from_millis(1)).is_empty());
         assert_eq!(drain(&mut limiter, start + second + WINDOW).len(), 8);
         // A minute later it is believed again.
@@ -511,8 +469,8 @@ mod tests {
     #[test]
     fn a_peer_that_tells_nothing_any_more_is_asked_at_the_deployed_limit() {
         let (mut limiter, start, key) = (limiter(PacingConfig::default()), Instant::now(), key());
-        limiter.learn(key.0, advertised("requests=100/1000ms"));
-        limiter.learn(key.0, None);
+        limiter.peers.on_advertised(key.0, advertised("requests=100/1000ms"));
+        limiter.peers.on_advertised(key.0, None);
         for item in 0..20 {
             limiter.push(key, item).unwrap();
         }
@@ -526,10 +484,10 @@ mod tests {
         for item in 0..8 {
             limiter.push(key, item).unwrap();
         }
-        let pop = |limiter: &mut OutboundRateLimiter<i32>| limiter.pop(start, |_| true);
+        let pop = |limiter: &mut Limiter<i32>| limiter.pop(start, |_| true);
         assert_eq!([pop(&mut limiter), pop(&mut limiter), pop(&mut limiter)], [Some(0), Some(1), Some(2)]);
         assert_eq!((pop(&mut limiter), limiter.next_allowed(start)), (None, None));
-        limiter.done(key, Outcome::Failed, start);
+        limiter.peers.on_request_done(&key, Outcome::Failed, start);
         assert_eq!(limiter.next_allowed(start), Some(start));
         assert_eq!((pop(&mut limiter), pop(&mut limiter)), (Some(3), None));
     }
@@ -538,28 +496,29 @@ mod tests {
     fn the_timeout_follows_what_answers_take() {
         let (mut limiter, start, key) = (limiter::<u32>(PacingConfig::default()), Instant::now(), key());
         limiter.push(key, 0).unwrap();
-        let took = |limiter: &mut OutboundRateLimiter<u32>, millis| {
-            limiter.done(key, Outcome::Answered(Duration::from_millis(millis)), start);
-            limiter.timeout(key)
+        assert_eq!(limiter.pop(start, |_| true), Some(0));
+        let took = |limiter: &mut Limiter<u32>, millis| {
+            limiter.peers.on_request_done(&key, Outcome::Answered(Duration::from_millis(millis)), start);
+            limiter.peers.request_timeout(&key)
         };
         let seconds = Duration::from_secs;
-        assert_eq!(limiter.timeout(key), seconds(10), "nothing is known");
+        assert_eq!(limiter.peers.request_timeout(&key), seconds(10), "nothing is known");
         // 1 s, and four times half a second.
         assert_eq!(took(&mut limiter, 1000), seconds(3));
         // Never below two seconds, however fast, and never above ten, however slow.
         for _ in 0..100 {
             took(&mut limiter, 1);
         }
-        assert_eq!(limiter.timeout(key), seconds(2));
+        assert_eq!(limiter.peers.request_timeout(&key), seconds(2));
         for _ in 0..100 {
             took(&mut limiter, 60_000);
         }
-        assert_eq!(limiter.timeout(key), seconds(10));
+        assert_eq!(limiter.peers.request_timeout(&key), seconds(10));
         for _ in 0..100 {
             took(&mut limiter, 1);
         }
-        limiter.late(key);
-        assert_eq!(limiter.timeout(key), seconds(10));
+        limiter.peers.on_request_late(&key);
+        assert_eq!(limiter.peers.request_timeout(&key), seconds(10));
     }
 
     /// Asks for so many at once from a server with these limits. How many were refused, and when the last was
@@ -571,7 +530,7 @@ mod tests {
         let server = RateLimiter::direct_with_clock(quota, clock.clone());
         let (mut limiter, start, key) = (limiter(PacingConfig::default()), Instant::now(), key());
         let limit = advertised(&serving.agent(""));
-        limiter.learn(key.0, limit.filter(|_| told));
+        limiter.peers.on_advertised(key.0, limit.filter(|_| told));
         for item in 0..count {
             limiter.push(key, item).unwrap();
         }
@@ -582,8 +541,8 @@ mod tests {
             while limiter.pop(start + now, |_| true).is_some() {
                 refused += usize::from(server.check().is_err());
             }
-            (0..8).for_each(|_| limiter.done(key, Outcome::Answered(step), start + now));
-            if limiter.waiting() == 0 {
+            (0..8).for_each(|_| limiter.peers.on_request_done(&key, Outcome::Answered(step), start + now));
+            if limiter.queue.waiting() == 0 {
                 return (refused, now);
             }
             now += step;

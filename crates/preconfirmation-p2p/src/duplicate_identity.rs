@@ -1,4 +1,4 @@
-//! Signs that a second node uses this node's key. No clock: every call says what time it is.
+//! Detects a second node that uses this node's identity key. No clock: every call is given the time.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use libp2p::{PeerId, core::ConnectedPoint};
 /// Both ends of a connection to oneself are seen within this time, or only one of them ever is.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// How often the same is said at most.
+/// Least time between two reports of the same.
 const REPEAT: Duration = Duration::from_secs(10 * 60);
 
 /// gossipsub numbers the messages of a run from the time in nanoseconds at which it was made; no run publishes a
@@ -83,17 +83,17 @@ impl OwnKey {
     }
 }
 
-/// Watches for twins. A node that dials itself sees its own key at both ends, the inbound one and the outbound one;
-/// one that sees a single end has met a twin.
+/// A node that dials itself sees its own key at both ends, the inbound one and the outbound one; one that sees a single
+/// end has met another node with its key.
 #[derive(Debug)]
-pub(crate) struct Twins {
+pub(crate) struct DuplicateMonitor {
     started: Instant,
     /// The same in nanoseconds since the epoch.
     numbered_from: u64,
     own_key: OwnKey,
     dialled: Ends,
     answered: Ends,
-    told: Option<Instant>,
+    reported: Option<Instant>,
 }
 
 /// Ends of connections on which the other side had our own key: how many, and since when one waits for its match.
@@ -112,11 +112,11 @@ impl Ends {
     }
 }
 
-impl Twins {
+impl DuplicateMonitor {
     /// This run begins: `nanos` is the time since the epoch, read just before gossip is made.
     pub(crate) fn new(started: Instant, nanos: u64, own_key: OwnKey) -> Self {
         let (dialled, answered) = (Ends::default(), Ends::default());
-        Self { started, numbered_from: nanos, own_key, dialled, answered, told: None }
+        Self { started, numbered_from: nanos, own_key, dialled, answered, reported: None }
     }
 
     /// A message under our name with this number has come from elsewhere. Whether this run cannot have published it;
@@ -145,11 +145,11 @@ impl Twins {
         }
     }
 
-    /// Whether it is time to say so again.
-    pub(crate) fn should_tell(&mut self, now: Instant) -> bool {
-        let due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= REPEAT);
+    /// Whether it is time to report it again.
+    pub(crate) fn should_report(&mut self, now: Instant) -> bool {
+        let due = self.reported.is_none_or(|reported| now.saturating_duration_since(reported) >= REPEAT);
         if due {
-            self.told = Some(now);
+            self.reported = Some(now);
         }
         due
     }
@@ -161,8 +161,8 @@ mod tests {
 
     use super::*;
 
-    fn twins() -> Twins {
-        Twins::new(Instant::now(), 1_000_000_000_000, OwnKey::new(PeerId::random()))
+    fn monitor() -> DuplicateMonitor {
+        DuplicateMonitor::new(Instant::now(), 1_000_000_000_000, OwnKey::new(PeerId::random()))
     }
 
     fn inbound() -> ConnectedPoint {
@@ -174,7 +174,7 @@ mod tests {
         ConnectedPoint::Dialer { address: Multiaddr::empty(), role_override, port_use }
     }
 
-    impl Twins {
+    impl DuplicateMonitor {
         /// Our own key is at the other end.
         fn meets(&self, endpoint: &ConnectedPoint) {
             assert!(self.own_key.authenticated(self.own_key.local, endpoint));
@@ -182,52 +182,52 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_no_run_of_ours_is_a_twins() {
-        let twins = twins();
-        let (own, start) = (twins.numbered_from, twins.started);
-        assert!(!twins.has_published(Some(own + 1), start + ECHO * 2));
-        assert!(twins.has_published(Some(own + RUN), start));
+    fn a_message_of_no_run_of_ours_is_another_nodes() {
+        let monitor = monitor();
+        let (own, start) = (monitor.numbered_from, monitor.started);
+        assert!(!monitor.has_published(Some(own + 1), start + ECHO * 2));
+        assert!(monitor.has_published(Some(own + RUN), start));
         // An echo of an earlier run, until there can be none any more.
-        assert!(!twins.has_published(Some(own - 1), start));
-        assert!(twins.has_published(Some(own - 1), start + ECHO));
+        assert!(!monitor.has_published(Some(own - 1), start));
+        assert!(monitor.has_published(Some(own - 1), start + ECHO));
     }
 
     #[test]
-    fn who_dials_itself_has_no_twin() {
-        let (mut twins, start) = (twins(), Instant::now());
-        twins.meets(&outbound());
-        assert_eq!(twins.settle(start), None);
-        twins.meets(&inbound());
-        assert_eq!(twins.settle(start + SETTLED), None);
-        assert_eq!(twins.settle(start + SETTLED * 2), None);
-        assert_eq!(twins.settle(start + SETTLED * 3), None);
+    fn who_dials_itself_has_no_duplicate() {
+        let (mut monitor, start) = (monitor(), Instant::now());
+        monitor.meets(&outbound());
+        assert_eq!(monitor.settle(start), None);
+        monitor.meets(&inbound());
+        assert_eq!(monitor.settle(start + SETTLED), None);
+        assert_eq!(monitor.settle(start + SETTLED * 2), None);
+        assert_eq!(monitor.settle(start + SETTLED * 3), None);
     }
 
     #[test]
-    fn one_end_alone_is_a_twin_once_the_other_cannot_come_any_more() {
-        let (mut twins, start) = (twins(), Instant::now());
+    fn one_end_alone_is_another_node_once_the_other_is_late() {
+        let (mut monitor, start) = (monitor(), Instant::now());
         for (endpoint, sign) in [(inbound(), DuplicateSign::Dialled), (outbound(), DuplicateSign::Answered)] {
-            twins.meets(&endpoint);
-            assert_eq!(twins.settle(start), None);
-            assert_eq!(twins.settle(start + SETTLED - Duration::from_nanos(1)), None);
-            assert_eq!(twins.settle(start + SETTLED), Some(sign));
-            assert_eq!(twins.settle(start + SETTLED * 2), None);
+            monitor.meets(&endpoint);
+            assert_eq!(monitor.settle(start), None);
+            assert_eq!(monitor.settle(start + SETTLED - Duration::from_nanos(1)), None);
+            assert_eq!(monitor.settle(start + SETTLED), Some(sign));
+            assert_eq!(monitor.settle(start + SETTLED * 2), None);
         }
     }
 
     #[test]
-    fn peers_with_keys_of_their_own_are_no_twins() {
-        let (mut twins, start) = (twins(), Instant::now());
-        assert!(!twins.own_key.authenticated(PeerId::random(), &inbound()));
-        assert_eq!(twins.settle(start), None);
-        assert_eq!(twins.settle(start + SETTLED), None);
+    fn peers_with_keys_of_their_own_are_no_duplicates() {
+        let (mut monitor, start) = (monitor(), Instant::now());
+        assert!(!monitor.own_key.authenticated(PeerId::random(), &inbound()));
+        assert_eq!(monitor.settle(start), None);
+        assert_eq!(monitor.settle(start + SETTLED), None);
     }
 
     #[test]
-    fn the_same_is_not_said_again_and_again() {
-        let (mut twins, start) = (twins(), Instant::now());
-        assert!(twins.should_tell(start));
-        assert!(!twins.should_tell(start + REPEAT - Duration::from_nanos(1)));
-        assert!(twins.should_tell(start + REPEAT));
+    fn the_same_is_not_reported_again_and_again() {
+        let (mut monitor, start) = (monitor(), Instant::now());
+        assert!(monitor.should_report(start));
+        assert!(!monitor.should_report(start + REPEAT - Duration::from_nanos(1)));
+        assert!(monitor.should_report(start + REPEAT));
     }
 }

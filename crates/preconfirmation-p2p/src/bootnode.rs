@@ -9,7 +9,7 @@ use libp2p::{
     multiaddr::Protocol,
 };
 
-use crate::redial::peer_of;
+use crate::ip::peer_of;
 
 /// A node that is asked, or dialled, first. Parsed from
 ///
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn an_enode_becomes_the_contact_of_the_same_key() {
         let Kind::Record(record) = parse(RECORD).unwrap().0 else { panic!("no record") };
-        let peer = super::super::record::peer_id(&record).unwrap();
+        let peer = crate::discovery::record::peer_id(&record).unwrap();
         let uncompressed = enr::EnrPublicKey::encode_uncompressed(&record.public_key());
         let key: String = uncompressed.iter().map(|byte| format!("{byte:02x}")).collect();
         let contact =

@@ -14,7 +14,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::rig::{CHAIN, Node, soon};
 
-const FOR_EVER: Duration = Duration::from_secs(3600);
+const NEVER: Duration = Duration::from_secs(3600);
 
 /// Whether it reads what is written to it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,33 +72,33 @@ impl request_response::Codec for Codec {
     }
 }
 
-pub(crate) struct Stranger {
+pub(crate) struct Untrusted {
     pub(crate) id: PeerId,
     pub(crate) key: Keypair,
     frames: mpsc::Sender<Vec<u8>>,
     running: JoinHandle<()>,
 }
 
-impl Drop for Stranger {
+impl Drop for Untrusted {
     fn drop(&mut self) {
         self.running.abort();
     }
 }
 
-impl Stranger {
+impl Untrusted {
     /// Connects to a node, which knows it as a subscriber of both topics when this returns.
     pub(crate) async fn join(node: &Node, streams: Streams) -> Self {
         let key = Keypair::generate_ed25519();
         let (frames, written) = mpsc::channel(64);
         let protocols = [(StreamProtocol::new("/meshsub/1.2.0"), ProtocolSupport::Full)];
-        let config = request_response::Config::default().with_request_timeout(FOR_EVER);
+        let config = request_response::Config::default().with_request_timeout(NEVER);
         let mut swarm = SwarmBuilder::with_existing_identity(key.clone())
             .with_tokio()
             .with_tcp(tcp::Config::new(), noise::Config::new, yamux::Config::default)
             .unwrap()
             .with_behaviour(|_| request_response::Behaviour::with_codec(Codec(streams), protocols, config))
             .unwrap()
-            .with_swarm_config(|config| config.with_idle_connection_timeout(FOR_EVER))
+            .with_swarm_config(|config| config.with_idle_connection_timeout(NEVER))
             .build();
         let id = *swarm.local_peer_id();
         swarm.dial(soon(node.handle.listen_addrs()).await.unwrap().remove(0)).unwrap();
@@ -108,10 +108,10 @@ impl Stranger {
                 swarm.select_next_some().await;
             }
         });
-        let stranger = Self { id, key, frames, running };
-        stranger.send(joining()).await;
+        let untrusted = Self { id, key, frames, running };
+        untrusted.send(joining()).await;
         node.subscribed(id).await;
-        stranger
+        untrusted
     }
 
     pub(crate) async fn send(&self, frame: Vec<u8>) {
