@@ -106,7 +106,7 @@
 //! | `p2p_offences_total` | `offence` | offences that peers were charged with |
 //! | `p2p_bans_total` | `reason` | peers banned: `application`, as gossipsub's own counters ban nobody |
 //! | `p2p_own_schedule_suspected` | | 1 while this node suspects its own lookahead or clock |
-//! | `p2p_queue_length` | `queue` | entries in a queue: `outbox`, `pacing`, `inbound_requests`, `answers`, `open_verdicts` |
+//! | `p2p_queue_length` | `queue` | entries in a queue: `publish_queue`, `pacing`, `inbound_requests`, `answers`, `open_verdicts` |
 //! | `p2p_queue_dropped_total` | `queue` | entries dropped from a full queue, and peers disconnected because they do not read |
 //! | `p2p_peers` | `direction` | connected peers, by who opened the oldest connection |
 //! | `p2p_dials_total` | `source`, `outcome` | dials, by where the address came from and by outcome |

@@ -33,7 +33,7 @@ impl AddressSource {
     pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Static => "static",
-            Self::Store => "book",
+            Self::Store => "store",
             Self::Inbound => "inbound",
             Self::Bootnode => "bootnode",
             Self::Discovery => "discovery",

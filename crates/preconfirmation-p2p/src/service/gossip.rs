@@ -219,7 +219,7 @@ impl NetworkService {
                 self.drain = Some(after(now, DRAIN));
             }
             self.publish_queue.keep(topic, ssz, PublishState::Behind, now)?;
-            metrics::waiting("outbox", self.publish_queue.len());
+            metrics::waiting("publish_queue", self.publish_queue.len());
             return Ok(Published::Queued);
         }
         let state = match self.give_to_gossip(topic, ssz.clone()) {
@@ -236,7 +236,7 @@ impl NetworkService {
             }
         };
         self.publish_queue.keep(topic, ssz, state, now)?;
-        metrics::waiting("outbox", self.publish_queue.len());
+        metrics::waiting("publish_queue", self.publish_queue.len());
         Ok(Published::Queued)
     }
 
@@ -326,7 +326,7 @@ impl NetworkService {
         let mut stale = 0;
         for topic in self.publish_queue.stale(now) {
             metrics::published(topic, "stale");
-            metrics::dropped("outbox");
+            metrics::dropped("publish_queue");
             tracing::debug!(%topic, "a message could not be sent to any peer in time");
             stale += 1;
         }
@@ -354,7 +354,7 @@ impl NetworkService {
         });
         self.publish_queue = publish_queue;
         self.drain = self.publish_queue.waits_for_room().then(|| after(now, DRAIN));
-        metrics::waiting("outbox", self.publish_queue.len());
+        metrics::waiting("publish_queue", self.publish_queue.len());
     }
 
     fn attempt(&mut self, kept: &mut Waiting, now: Instant) -> Attempt {

@@ -130,7 +130,7 @@ async fn what_finds_no_peer_in_time_is_dropped_and_counted() {
     let mut alone = Node::start(hasty);
     assert_eq!(soon(alone.handle.publish(COMMITMENTS, ssz(1))).await, Ok(Published::Queued));
     metrics.reaches("p2p_gossip_publish_total", "stale", 1).await;
-    assert_eq!(metrics.count("p2p_queue_dropped_total", "outbox"), 1);
+    assert_eq!(metrics.count("p2p_queue_dropped_total", "publish_queue"), 1);
     // It was not sent to anybody, so it can be published anew.
     let mut other = Node::local();
     alone.meet(&mut other).await;
