@@ -13,10 +13,6 @@ use syn::{Attribute, Item, ItemMod, UseTree, Visibility, visit::Visit};
 
 use crate::{error::Error, shell::root, source};
 
-/// How many files of a crate may be part of a circle while the known circles are being removed. A number only shrinks.
-const KNOWN: &[(&str, usize)] =
-    &[("p2p-client", 3), ("preconfirmation-p2p", 9), ("preconfirmation-types", 2)];
-
 /// The path of a module, from the root of its crate.
 type ModulePath = Vec<String>;
 
@@ -241,41 +237,29 @@ fn reach<'a>(imports: &'a Imports, from: &PathBuf) -> BTreeSet<&'a PathBuf> {
     reached
 }
 
-/// What is wrong with a crate that has these circles and may have this many files in circles.
-fn problem(name: &str, circles: &[BTreeSet<PathBuf>], known: usize) -> Option<String> {
-    let files: usize = circles.iter().map(BTreeSet::len).sum();
-    let shown = |circle: &BTreeSet<PathBuf>| {
-        let names: Vec<_> = circle.iter().map(|file| file.display().to_string()).collect();
-        format!("\n    {}", names.join(", "))
-    };
-    match files {
-        _ if files > known => {
-            let circles: String = circles.iter().map(shown).collect();
-            Some(format!("{name}: {files} files import each other in a circle, {known} may:{circles}"))
-        }
-        _ if files < known => Some(format!("{name}: {files} files in circles and not {known}: write that")),
-        _ => None,
-    }
+/// What is wrong with a crate that has this circle.
+fn problem(name: &str, circle: &BTreeSet<PathBuf>) -> String {
+    let files: Vec<_> = circle.iter().map(|file| file.display().to_string()).collect();
+    format!("{name}: these files import each other in a circle: {}", files.join(", "))
 }
 
 /// Checks every crate.
 pub(crate) fn check_workspace() -> Result<(), Error> {
     let mut found = Vec::new();
     for (name, folder) in source::crates()? {
-        let mut all = Vec::new();
         for entry in ["src/lib.rs", "src/main.rs"] {
             let entry = folder.join(entry);
             let read = |path: &Path| std::fs::read_to_string(root().join(path)).ok();
             if read(&entry).is_some() {
                 let mut modules = Modules::default();
                 match modules.read(ModulePath::new(), entry, &read) {
-                    Ok(()) => all.extend(circles(&modules.imports())),
+                    Ok(()) => {
+                        found.extend(circles(&modules.imports()).iter().map(|circle| problem(&name, circle)));
+                    }
                     Err(problem) => found.push(problem),
                 }
             }
         }
-        let known = KNOWN.iter().find(|(known, _)| *known == name).map_or(0, |(_, files)| *files);
-        found.extend(problem(&name, &all, known));
     }
     Error::unless_empty(found)
 }
@@ -364,15 +348,6 @@ mod tests {
             ),
         ]);
         assert!(found.is_empty(), "{found:?}");
-    }
-
-    #[test]
-    fn more_or_fewer_files_in_circles_than_are_known_fail() {
-        let circle = BTreeSet::from([PathBuf::from("a.rs"), PathBuf::from("b.rs")]);
-        assert_eq!(problem("ours", std::slice::from_ref(&circle), 2), None);
-        let more = problem("ours", std::slice::from_ref(&circle), 0).unwrap();
-        assert!(more.contains("a.rs, b.rs"), "{more}");
-        assert!(problem("ours", std::slice::from_ref(&circle), 3).is_some());
     }
 
     #[test]

@@ -81,13 +81,6 @@ const RETIRED: &[(&str, Form, &str)] = &[
     ("of late", Phrase, "recently"),
 ];
 
-/// Lines that may have a retired word, because there it has the meaning of the field: a part of the path and of the
-/// line, and why.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[];
-
-/// How many retired words a crate has while they are being replaced. A number only shrinks.
-const KNOWN: &[(&str, usize)] = &[("p2p-client", 2), ("preconfirmation-p2p", 5)];
-
 /// A line, as it is searched.
 struct Line<'a> {
     tokens: Vec<&'a str>,
@@ -146,9 +139,8 @@ fn retired(file: &Source) -> Vec<String> {
     let path = file.path.display().to_string();
     let mut found = Vec::new();
     for (number, line) in (1..).zip(file.text.lines()) {
-        let excepted = EXCEPTIONS.iter().any(|(place, part, _)| path.contains(place) && line.contains(part));
         let line = Line::new(line);
-        for (word, form, instead) in RETIRED.iter().filter(|_| !excepted) {
+        for (word, form, instead) in RETIRED {
             if line.has(word, *form) {
                 found.push(format!("{path}:{number}: {word} (say: {instead})"));
             }
@@ -157,29 +149,13 @@ fn retired(file: &Source) -> Vec<String> {
     found
 }
 
-/// What is wrong with a crate that has these retired words, where this many are known.
-fn problem(name: &str, found: &[String], known: usize) -> Option<String> {
-    match found.len() {
-        count if count > known => {
-            Some(format!("{name} has {count} retired words, {known} may:\n  {}", found.join("\n  ")))
-        }
-        count if count < known => {
-            Some(format!("{name} has {count} retired words and not {known}: write that"))
-        }
-        _ => None,
-    }
-}
-
 /// Checks the sources and tests of every crate.
 pub(crate) fn check_workspace() -> Result<(), Error> {
-    let mut problems = Vec::new();
-    for (name, folder) in source::crates()? {
-        let files = source::rust_files(Path::new(&folder))?;
-        let found: Vec<_> = files.iter().flat_map(retired).collect();
-        let known = KNOWN.iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| *count);
-        problems.extend(problem(&name, &found, known));
+    let mut found = Vec::new();
+    for (_, folder) in source::crates()? {
+        found.extend(source::rust_files(Path::new(&folder))?.iter().flat_map(retired));
     }
-    Error::unless_empty(problems)
+    Error::unless_empty(found)
 }
 
 #[cfg(test)]
@@ -220,13 +196,5 @@ mod tests {
     fn each_retired_word_of_a_file_is_named_with_its_line() {
         let file = Source { path: "a.rs".into(), text: "struct A;\nstruct Bell(Dice);\n".into() };
         assert_eq!(retired(&file), ["a.rs:2: bell (say: waker)", "a.rs:2: dice (say: RNG)"]);
-    }
-
-    #[test]
-    fn a_crate_with_more_or_fewer_retired_words_than_are_known_fails() {
-        let found = ["a.rs:1: bell (say: waker)".to_owned()];
-        assert_eq!(problem("ours", &found, 1), None);
-        assert_eq!(problem("ours", &[], 1).unwrap(), "ours has 0 retired words and not 1: write that");
-        assert!(problem("ours", &found, 0).unwrap().contains("a.rs:1"));
     }
 }

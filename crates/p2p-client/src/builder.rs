@@ -15,10 +15,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Component, ConfigError, P2pClient, P2pClientConfig, P2pClientError, Publishing, StorageChoice,
-    client::{Inner, State},
+    client::Inner,
     metrics::{self, Metrics},
     requests::Requester,
     service::{Service, ServiceParts},
+    state::State,
 };
 
 /// A network: its handle, its events, and the future that drives it.
@@ -30,6 +31,25 @@ pub struct P2pClientBuilder {
     config: P2pClientConfig,
     lookahead: Arc<dyn Lookahead>,
     network: Option<NetworkParts>,
+}
+
+impl P2pClient {
+    /// Starts a client on the current Tokio runtime, with the store and the network that `config` describes.
+    /// `lookahead` says who may sign.
+    ///
+    /// # Errors
+    /// As [`P2pClientBuilder::start`].
+    pub async fn start(
+        config: P2pClientConfig,
+        lookahead: Arc<dyn Lookahead>,
+    ) -> Result<Self, P2pClientError> {
+        Self::builder(config, lookahead).start().await
+    }
+
+    /// Prepares a client whose network is not the one that `config` describes.
+    pub fn builder(config: P2pClientConfig, lookahead: Arc<dyn Lookahead>) -> P2pClientBuilder {
+        P2pClientBuilder::new(config, lookahead)
+    }
 }
 
 impl P2pClientBuilder {

@@ -175,6 +175,7 @@ mod metrics;
 mod requests;
 mod service;
 mod skew;
+mod state;
 
 // The crates that this one is built on, for what is not re-exported here by name.
 pub use p2p_catchup as catchup;

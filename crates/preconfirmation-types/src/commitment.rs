@@ -7,11 +7,10 @@ use ssz::Encode as _;
 use ssz_derive::Encode;
 
 use crate::{
-    COMMITMENT_BYTES, PRECONFIRMATION_BYTES, Recovered, SIGNED_COMMITMENT_BYTES, SigningDomain, SigningKey,
-    Unrecovered,
+    COMMITMENT_BYTES, PRECONFIRMATION_BYTES, SIGNED_COMMITMENT_BYTES, SigningDomain, SigningKey,
     container::{Container, Fields, fixed, fixed_container, read_fields},
     decimal,
-    error::{DecodeError, SignatureError},
+    error::DecodeError,
     signing::low_s,
 };
 
@@ -159,15 +158,5 @@ impl SignedCommitment {
             self.signature = low;
         }
         self
-    }
-
-    /// Recovers who signed this under `domain`. Whoever holds wire bytes saves an encoding with
-    /// [`Recovered::from_ssz`].
-    ///
-    /// # Errors
-    /// [`SignatureError`] if v is not 0 or 1, s is high, r or s is out of range, or no key recovers.
-    pub fn recover(self, domain: &SigningDomain) -> Result<Recovered, SignatureError> {
-        let mut ssz = Vec::with_capacity(SIGNED_COMMITMENT_BYTES);
-        Unrecovered::from_signed(self, &mut ssz).recover(domain)
     }
 }

@@ -43,6 +43,7 @@ mod human;
 mod limits;
 mod offence;
 pub mod rate_limit;
+mod recovery;
 mod request;
 mod signing;
 mod topic;
@@ -64,10 +65,11 @@ pub use limits::{
     PRECONFIRMATION_BYTES, SIGNED_COMMITMENT_BYTES, TXLIST_HEADER_BYTES,
 };
 pub use offence::Offence;
+pub use recovery::{Recovered, Unrecovered};
 pub use request::{
     GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse, GetHead,
     GetHeadRequest, GetRawTxList, GetRawTxListRequest, Mismatch, PreconfHead, Rpc,
 };
-pub use signing::{Recovered, SigningDomain, SigningKey, Unrecovered};
+pub use signing::{SigningDomain, SigningKey};
 pub use topic::{LEGACY_TOPICS, Topic};
 pub use txlist::{GetRawTxListResponse, RawTxListGossip, TxList};

@@ -13,8 +13,8 @@ use std::{
 };
 
 use p2p_storage::{SdkStorage, StorageError};
-use p2p_types::{Clock, Head, HeadSyncStatus, PeerId, SdkCommand, SdkEvent, Stall, StorageTrouble};
-use p2p_validation::{Leniency, Lookahead};
+use p2p_types::{Clock, HeadSyncStatus, SdkCommand, SdkEvent, StorageTrouble};
+use p2p_validation::Leniency;
 use preconfirmation_p2p::NetworkHandle;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
@@ -23,8 +23,8 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    ClientCounts, ClockCheck, Component, P2pClientBuilder, P2pClientConfig, P2pClientError, Publishing,
-    chain::Command, command::ServiceCommand, requests::Requester,
+    ClientCounts, ClockCheck, Component, P2pClientError, Publishing, chain::Command, command::ServiceCommand,
+    requests::Requester, state::State,
 };
 
 pub use chain::ChainApi;
@@ -60,39 +60,7 @@ pub(crate) struct Inner {
     pub(crate) tasks: TaskTracker,
 }
 
-/// What a handle can read without asking the service.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct State {
-    pub(crate) head: Option<Head>,
-    pub(crate) status: HeadSyncStatus,
-    pub(crate) clock: ClockCheck,
-    pub(crate) peers: Vec<PeerId>,
-    /// Ingestion is paused because a handler is slow.
-    pub(crate) paused: bool,
-    /// What is wrong with the store.
-    pub(crate) storage: Option<StorageTrouble>,
-    /// How the client ended, once it has.
-    pub(crate) ended: Option<Result<(), P2pClientError>>,
-}
-
 impl P2pClient {
-    /// Starts a client on the current Tokio runtime, with the store and the network that `config` describes.
-    /// `lookahead` says who may sign.
-    ///
-    /// # Errors
-    /// As [`P2pClientBuilder::start`].
-    pub async fn start(
-        config: P2pClientConfig,
-        lookahead: Arc<dyn Lookahead>,
-    ) -> Result<Self, P2pClientError> {
-        Self::builder(config, lookahead).start().await
-    }
-
-    /// Prepares a client whose network is not the one that `config` describes.
-    pub fn builder(config: P2pClientConfig, lookahead: Arc<dyn Lookahead>) -> P2pClientBuilder {
-        P2pClientBuilder::new(config, lookahead)
-    }
-
     pub(crate) fn new(inner: Inner) -> Self {
         Self { inner: Arc::new(inner) }
     }
@@ -233,16 +201,6 @@ impl Inner {
         let mut state = self.state.clone();
         let state = state.wait_for(|state| state.ended.is_some() || holds(state)).await;
         state.ok().filter(|state| state.ended.is_none()).map(drop).ok_or(P2pClientError::Closed)
-    }
-}
-
-/// Whether the block that a new one would build on is the head, as far as can be known: the client is live, or has no
-/// peers and has seen nothing above its head.
-pub(crate) fn knows_its_parent(status: &HeadSyncStatus) -> bool {
-    match status {
-        HeadSyncStatus::Live { .. } => true,
-        HeadSyncStatus::Stalled { why: Stall::NoPeers, applied, target, .. } => target <= applied,
-        _ => false,
     }
 }
 

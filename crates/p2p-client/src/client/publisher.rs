@@ -14,11 +14,12 @@ use tokio::{
 };
 use tracing::{Instrument as _, Span, field::Empty};
 
-use super::{Inner, State, knows_its_parent};
+use super::Inner;
 use crate::{
     Component, Conflict, P2pClientError, Publishing,
     chain::{Command, PublishDecision, VerifiedTxList},
     command::ServiceCommand,
+    state::{State, knows_its_parent},
 };
 
 /// What became of a message that was published. It is stored in any case.

@@ -32,10 +32,10 @@ use tokio_util::task::TaskTracker;
 use crate::{
     Component, P2pClientConfig, P2pClientError,
     chain::{ChainProcessor, Command, PublishDecision, VerifiedTxList},
-    client::{State, knows_its_parent},
     command::ServiceCommand,
     requests::Requester,
     skew::Skew,
+    state::{State, knows_its_parent},
 };
 use reorg_coalescer::ReorgCoalescer;
 use subscribers::LosslessSubscribers;

@@ -1,0 +1,291 @@
+//! Who signed a commitment: [`Unrecovered`] before the signature is recovered, [`Recovered`] after.
+
+use alloy_primitives::{Address, B256, FixedBytes, keccak256};
+use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
+use serde::Serialize;
+use ssz::Encode as _;
+
+use crate::{
+    COMMITMENT_BYTES, PRECONFIRMATION_BYTES, SIGNED_COMMITMENT_BYTES, SigningDomain,
+    commitment::SignedCommitment,
+    container::fixed,
+    error::{DecodeError, RecoverError, SignatureError},
+    signing::{HALF_ORDER, ORDER, address_of},
+};
+
+impl SignedCommitment {
+    /// Recovers who signed this under `domain`. Whoever holds wire bytes saves an encoding with
+    /// [`Recovered::from_ssz`].
+    ///
+    /// # Errors
+    /// [`SignatureError`] if v is not 0 or 1, s is high, r or s is out of range, or no key recovers.
+    pub fn recover(self, domain: &SigningDomain) -> Result<Recovered, SignatureError> {
+        let mut ssz = Vec::with_capacity(SIGNED_COMMITMENT_BYTES);
+        Unrecovered::from_signed(self, &mut ssz).recover(domain)
+    }
+}
+
+/// A signed commitment together with its signer and its preconfirmation hash. Only recovery builds one:
+/// whoever holds it need not ask again whether the signature is good. (With the feature `trusted-store`, a
+/// store on disk can take up again what it was given recovered.)
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recovered {
+    #[serde(flatten)]
+    signed: SignedCommitment,
+    preconfirmation_hash: B256,
+    signing_hash: B256,
+    signer: Address,
+}
+
+impl Recovered {
+    /// Decodes and recovers in one go, hashing the bytes as they came and allocating nothing.
+    ///
+    /// # Errors
+    /// [`RecoverError`] if the bytes are not a `SignedCommitment` or its signature names nobody.
+    pub fn from_ssz(bytes: &[u8], domain: &SigningDomain) -> Result<Self, RecoverError> {
+        Ok(Unrecovered::from_ssz(bytes)?.recover(domain)?)
+    }
+
+    /// The commitment with its signature.
+    #[must_use]
+    pub const fn signed(&self) -> &SignedCommitment {
+        &self.signed
+    }
+
+    /// Takes up again what was recovered before and kept together with its signer: both hashes are computed
+    /// anew from the bytes, the signature is not recovered a second time (a twentieth of the cost).
+    ///
+    /// This is for stores that protect what they keep with a checksum of their own and were given a
+    /// `Recovered` in the first place. `signer` is believed: given bytes that nobody has recovered, what comes
+    /// back proves nothing. Anything that has been out of the caller's hands, be it a file from elsewhere or a
+    /// message, goes through [`from_ssz`](Self::from_ssz).
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are not a `SignedCommitment`.
+    #[cfg(feature = "trusted-store")]
+    pub fn from_trusted_store(
+        bytes: &[u8],
+        signer: Address,
+        domain: &SigningDomain,
+    ) -> Result<Self, DecodeError> {
+        let signed = fixed::<SignedCommitment>(bytes)?;
+        let signing_hash = domain.signing_hash(bytes.get(..COMMITMENT_BYTES).unwrap_or(bytes));
+        let preconfirmation_hash = keccak256(bytes.get(..PRECONFIRMATION_BYTES).unwrap_or(bytes));
+        Ok(Self { signed, preconfirmation_hash, signing_hash, signer })
+    }
+
+    /// The commitment with its signature, by value.
+    #[must_use]
+    pub fn into_signed(self) -> SignedCommitment {
+        self.signed
+    }
+
+    /// Who signed it.
+    #[must_use]
+    pub const fn signer(&self) -> Address {
+        self.signer
+    }
+
+    /// `keccak256(ssz(preconfirmation))`: the name by which a child calls this.
+    #[must_use]
+    pub const fn hash(&self) -> B256 {
+        self.preconfirmation_hash
+    }
+
+    /// `keccak256(domain ‖ ssz(commitment))`: what was signed.
+    #[must_use]
+    pub const fn signing_hash(&self) -> B256 {
+        self.signing_hash
+    }
+}
+
+/// A decoded commitment next to its encoding, whose signer nobody has asked for yet. What can be judged
+/// without the signer is judged here, before the recovery, which costs a hundred times as much as the rest.
+#[derive(Debug, Clone)]
+pub struct Unrecovered<'a> {
+    signed: SignedCommitment,
+    ssz: &'a [u8],
+}
+
+impl<'a> Unrecovered<'a> {
+    /// Decodes wire bytes, which are hashed as they came when the signer is recovered. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if they are not a `SignedCommitment`.
+    pub fn from_ssz(ssz: &'a [u8]) -> Result<Self, DecodeError> {
+        Ok(Self { signed: fixed(ssz)?, ssz })
+    }
+
+    /// For a commitment whose wire bytes are gone: encodes it into a buffer of the caller's, so that many
+    /// commitments cost one allocation.
+    #[must_use]
+    pub fn from_signed(signed: SignedCommitment, buffer: &'a mut Vec<u8>) -> Self {
+        buffer.clear();
+        signed.ssz_append(buffer);
+        Self { signed, ssz: buffer }
+    }
+
+    /// The commitment, of whoever signed it.
+    #[must_use]
+    pub const fn signed(&self) -> &SignedCommitment {
+        &self.signed
+    }
+
+    /// Recovers who signed it under `domain`. A signature that cannot be one is refused before anything is
+    /// hashed.
+    ///
+    /// # Errors
+    /// [`SignatureError`] if v is not 0 or 1, s is high, r or s is out of range, or no key recovers.
+    pub fn recover(self, domain: &SigningDomain) -> Result<Recovered, SignatureError> {
+        let Self { signed, ssz } = self;
+        let signature = well_formed(&signed.signature)?;
+        let signing_hash = domain.signing_hash(ssz.get(..COMMITMENT_BYTES).unwrap_or(ssz));
+        let signer = signature
+            .recover_ecdsa(secp256k1::Message::from_digest(signing_hash.0))
+            .map(|key| address_of(&key))
+            .map_err(|_| SignatureError::Unrecoverable)?;
+        let preconfirmation_hash = keccak256(ssz.get(..PRECONFIRMATION_BYTES).unwrap_or(ssz));
+        Ok(Recovered { signed, preconfirmation_hash, signing_hash, signer })
+    }
+}
+
+/// A signature that can be one: v, r and s are in range and s is in the lower half. No curve arithmetic.
+fn well_formed(signature: &FixedBytes<65>) -> Result<RecoverableSignature, SignatureError> {
+    let [rs @ .., v] = &signature.0;
+    let v = match *v {
+        0 => RecoveryId::Zero,
+        1 => RecoveryId::One,
+        other => return Err(SignatureError::RecoveryId(other)),
+    };
+    let (r, s) = rs.split_at(32);
+    if s > &HALF_ORDER[..] && s < &ORDER[..] {
+        return Err(SignatureError::HighS);
+    }
+    let zero = |half: &[u8]| half.iter().all(|&byte| byte == 0);
+    if zero(r) || zero(s) {
+        return Err(SignatureError::OutOfRange);
+    }
+    RecoverableSignature::from_compact(rs, v).map_err(|_| SignatureError::OutOfRange)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::U256;
+
+    use super::*;
+    use crate::{PreconfCommitment, SigningKey};
+
+    fn key(byte: u8) -> SigningKey {
+        SigningKey::from_bytes([byte; 32]).unwrap()
+    }
+
+    fn signed() -> SignedCommitment {
+        PreconfCommitment::default().sign(&key(7), &SigningDomain::PLACEHOLDER)
+    }
+
+    fn recover(signed: SignedCommitment) -> Result<Address, SignatureError> {
+        signed.recover(&SigningDomain::PLACEHOLDER).map(|r| r.signer())
+    }
+
+    #[test]
+    fn the_signer_is_recovered_and_another_domain_names_another() {
+        assert_eq!(recover(signed()), Ok(key(7).address()));
+        let other = SigningDomain::new(B256::repeat_byte(1));
+        assert_ne!(signed().recover(&other).map(|r| r.signer()), Ok(key(7).address()));
+    }
+
+    #[test]
+    #[cfg(feature = "trusted-store")]
+    fn what_a_store_kept_comes_back_as_it_was() {
+        use crate::Container;
+        let recovered = signed().recover(&SigningDomain::PLACEHOLDER).unwrap();
+        let ssz = signed().to_ssz();
+        let again =
+            Recovered::from_trusted_store(&ssz, recovered.signer(), &SigningDomain::PLACEHOLDER).unwrap();
+        assert_eq!(again, recovered);
+        let cut = &ssz[1..];
+        assert!(Recovered::from_trusted_store(cut, recovered.signer(), &SigningDomain::PLACEHOLDER).is_err());
+    }
+
+    #[test]
+    fn mirrored_s_with_flipped_v_is_refused() {
+        let mut twin = signed();
+        let s = U256::from_be_slice(&twin.signature[32..64]);
+        let mirrored = U256::from_be_bytes(ORDER) - s;
+        twin.signature[32..64].copy_from_slice(&mirrored.to_be_bytes::<32>());
+        twin.signature[64] ^= 1;
+        assert_eq!(recover(twin), Err(SignatureError::HighS));
+    }
+
+    #[test]
+    fn a_high_s_becomes_the_low_s_of_the_same_signer() {
+        let genuine = signed();
+        assert_eq!(genuine.clone().with_low_s(), genuine);
+        let mut twin = genuine.clone();
+        let s = U256::from_be_slice(&twin.signature[32..64]);
+        let mirrored = U256::from_be_bytes(ORDER) - s;
+        twin.signature[32..64].copy_from_slice(&mirrored.to_be_bytes::<32>());
+        twin.signature[64] ^= 1;
+        assert_eq!(twin.clone().with_low_s(), genuine);
+        // What can be no signature is left for recovery to refuse.
+        for v in [2, 27, 255] {
+            let mut other = twin.clone();
+            other.signature[64] = v;
+            assert_eq!(other.clone().with_low_s(), other);
+        }
+        for s in [[0; 32], HALF_ORDER, ORDER, [0xff; 32]] {
+            let mut other = twin.clone();
+            other.signature[32..64].copy_from_slice(&s);
+            assert_eq!(other.clone().with_low_s(), other);
+        }
+        // The borders of the upper half.
+        for (high, low) in [
+            (U256::from_be_bytes(HALF_ORDER) + U256::from(1), U256::from_be_bytes(HALF_ORDER)),
+            (U256::from_be_bytes(ORDER) - U256::from(1), U256::from(1)),
+        ] {
+            let mut other = twin.clone();
+            other.signature[32..64].copy_from_slice(&high.to_be_bytes::<32>());
+            assert_eq!(U256::from_be_slice(&other.with_low_s().signature[32..64]), low);
+        }
+    }
+
+    #[test]
+    fn half_order_is_the_last_low_s() {
+        let n = U256::from_be_bytes(ORDER);
+        assert_eq!(U256::from_be_bytes(HALF_ORDER), (n - U256::from(1)) / U256::from(2));
+        let mut at = signed();
+        at.signature[32..64].copy_from_slice(&HALF_ORDER);
+        assert!(!matches!(recover(at.clone()), Err(SignatureError::HighS)));
+        at.signature[63] += 1;
+        assert_eq!(recover(at), Err(SignatureError::HighS));
+    }
+
+    #[test]
+    fn v_other_than_0_and_1_is_refused() {
+        for v in (2..=255).chain([27, 28]) {
+            let mut bad = signed();
+            bad.signature[64] = v;
+            assert_eq!(recover(bad), Err(SignatureError::RecoveryId(v)));
+        }
+    }
+
+    #[test]
+    fn r_and_s_out_of_range_are_refused() {
+        for half in [0..32, 32..64] {
+            for value in [[0; 32], ORDER, [0xff; 32]] {
+                let mut bad = signed();
+                bad.signature[half.clone()].copy_from_slice(&value);
+                assert_eq!(recover(bad), Err(SignatureError::OutOfRange));
+            }
+        }
+    }
+
+    #[test]
+    fn an_r_that_is_no_x_coordinate_recovers_nobody() {
+        // x = 5 has no point on secp256k1.
+        let mut bad = signed();
+        bad.signature[..32].copy_from_slice(&U256::from(5).to_be_bytes::<32>());
+        assert_eq!(recover(bad), Err(SignatureError::Unrecoverable));
+    }
+}
