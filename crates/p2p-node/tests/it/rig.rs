@@ -33,10 +33,10 @@ pub(crate) struct Node {
 }
 
 /// Kills what has not ended in time, so that whoever reads its pipes does not wait indefinitely.
-fn watch(child: &Child) {
+fn watch(child: &Child, life: Duration) {
     let process = child.id().to_string();
     thread::spawn(move || {
-        thread::sleep(2 * DEADLINE);
+        thread::sleep(life);
         Command::new("kill").args(["-KILL", &process]).status()
     });
 }
@@ -44,6 +44,11 @@ fn watch(child: &Child) {
 impl Node {
     /// Starts a program with these options; stdin is what is given.
     pub(crate) fn spawn(program: &str, options: &[&str], stdin: Stdio) -> Self {
+        Self::spawn_for(2 * DEADLINE, program, options, stdin)
+    }
+
+    /// One that takes longer than others.
+    pub(crate) fn spawn_for(life: Duration, program: &str, options: &[&str], stdin: Stdio) -> Self {
         let mut child = Command::new(program)
             .args(options)
             .env_remove("RUST_LOG")
@@ -52,7 +57,7 @@ impl Node {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        watch(&child);
+        watch(&child, life);
         let stdout = Some(BufReader::new(child.stdout.take().unwrap()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (lines, log) = channel();
@@ -62,7 +67,12 @@ impl Node {
 
     /// A node on free ports of loopback, with these options more.
     pub(crate) fn run(options: &[&str]) -> Self {
-        Self::spawn(NODE, &[&CHAIN[..], &LOOPBACK, options].concat(), Stdio::null())
+        Self::run_for(2 * DEADLINE, options)
+    }
+
+    /// The same for one that takes longer than others.
+    pub(crate) fn run_for(life: Duration, options: &[&str]) -> Self {
+        Self::spawn_for(life, NODE, &[&CHAIN[..], &LOOPBACK, options].concat(), Stdio::null())
     }
 
     /// A node in a shell that does something before.
@@ -152,7 +162,7 @@ fn refused(program: &str, options: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(program);
     let command = command.args(options).env_remove("RUST_LOG").stdin(Stdio::null());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    watch(&child);
+    watch(&child, life);
     let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
