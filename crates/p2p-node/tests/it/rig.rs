@@ -162,7 +162,7 @@ fn refused(program: &str, options: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(program);
     let command = command.args(options).env_remove("RUST_LOG").stdin(Stdio::null());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    watch(&child, life);
+    watch(&child, 2 * DEADLINE);
     let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
