@@ -11,19 +11,20 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use p2p_storage::{
-    Applied, Batch, ChainUpdate, CommitmentStore, EvidenceStore, Inserted, MemoryStorage, Promise,
-    PromiseStore, PublishLog, SdkStorage, StorageError, StorageStats, StoredCommitment, StoredEvidence,
-    TxListStore,
+    MemoryStorage,
+    fixtures::{Call, Intercepted},
 };
-use p2p_types::{Address, B256, Base, BlockNumber, Head, PeerId, TxList, U256, UnixSeconds};
-use p2p_validation::{Evidence, Linked};
+use p2p_types::{PeerId, U256};
 use preconfirmation_p2p::{Network, NetworkConfig, NetworkEvent, NetworkHandle, RequestError};
 use preconfirmation_types::{
     Container as _, GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse,
@@ -157,139 +158,51 @@ async fn who_asks_the_same_again_and_again_gets_what_it_has_paid_for_and_costs_o
     node.stop().await;
 }
 
-/// A store that takes its time to give a range: until the gate is opened.
+/// Holds up a thread while it is closed.
 #[derive(Default)]
-struct Gated {
-    store: MemoryStorage,
-    /// How many wait, and whether the gate is open.
-    gate: Mutex<(usize, bool)>,
+struct Gate {
+    closed: Mutex<bool>,
     opened: Condvar,
+    /// Threads that are held up.
+    waiting: AtomicUsize,
 }
 
-impl CommitmentStore for Gated {
-    fn range(&self, from: BlockNumber, limit: usize) -> Result<Vec<StoredCommitment>, StorageError> {
-        let mut gate = self.gate.lock().unwrap();
-        gate.0 += 1;
-        // The client itself reads its first page when it is told of its base.
-        let _open = self.opened.wait_while(gate, |(_, open)| !*open && limit == 7).unwrap();
-        self.store.range(from, limit)
+impl Gate {
+    fn pass(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        drop(self.opened.wait_while(self.closed.lock().unwrap(), |closed| *closed).unwrap());
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn insert(&self, commitment: Linked) -> Result<Inserted, StorageError> {
-        self.store.insert(commitment)
-    }
-
-    fn by_block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, StorageError> {
-        self.store.by_block(block)
-    }
-
-    fn by_hash(&self, hash: &B256) -> Result<Option<StoredCommitment>, StorageError> {
-        self.store.by_hash(hash)
-    }
-
-    fn at(&self, block: BlockNumber) -> Result<Vec<StoredCommitment>, StorageError> {
-        self.store.at(block)
-    }
-
-    fn head(&self) -> Result<Option<Head>, StorageError> {
-        self.store.head()
-    }
-
-    fn base(&self) -> Result<Option<Base>, StorageError> {
-        self.store.base()
-    }
-
-    fn set_base(&self, base: Base) -> Result<ChainUpdate, StorageError> {
-        self.store.set_base(base)
-    }
-
-    fn withdraw(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError> {
-        self.store.withdraw(anchor)
-    }
-
-    fn reinstate(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError> {
-        self.store.reinstate(anchor)
-    }
-
-    fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
-        self.store.prune_below(block)
-    }
-}
-
-impl TxListStore for Gated {
-    fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError> {
-        self.store.put(block, txlist)
-    }
-
-    fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {
-        self.store.get(hash)
-    }
-
-    fn contains(&self, hash: &B256) -> Result<bool, StorageError> {
-        self.store.contains(hash)
-    }
-
-    fn discard(&self, hash: &B256) -> Result<bool, StorageError> {
-        self.store.discard(hash)
-    }
-}
-
-impl PromiseStore for Gated {
-    fn put_promise(&self, promise: Promise) -> Result<(), StorageError> {
-        self.store.put_promise(promise)
-    }
-
-    fn promises(&self, signer: &Address, window_end: UnixSeconds) -> Result<Vec<Promise>, StorageError> {
-        self.store.promises(signer, window_end)
-    }
-
-    fn prune_promises(&self, before: UnixSeconds) -> Result<usize, StorageError> {
-        self.store.prune_promises(before)
-    }
-
-    fn keeps_promises(&self) -> bool {
-        self.store.keeps_promises()
-    }
-}
-
-impl EvidenceStore for Gated {
-    fn put_evidence(&self, evidence: &Evidence) -> Result<bool, StorageError> {
-        self.store.put_evidence(evidence)
-    }
-
-    fn evidence(&self) -> Result<Vec<StoredEvidence>, StorageError> {
-        self.store.evidence()
-    }
-}
-
-impl PublishLog for Gated {}
-
-impl SdkStorage for Gated {
-    fn apply(&self, batch: Batch) -> Applied {
-        self.store.apply(batch)
-    }
-
-    fn stats(&self) -> Result<StorageStats, StorageError> {
-        self.store.stats()
+    fn close(&self, closed: bool) {
+        *self.closed.lock().unwrap() = closed;
+        self.opened.notify_all();
     }
 }
 
 /// All of a node's tasks are on one thread here: a read in one of them would stop everything.
 #[tokio::test]
 async fn while_the_store_takes_its_time_gossip_and_the_network_go_on() {
-    let store = Arc::new(Gated::default());
-    let mut node = Node::with_storage(&Tcp, 1, store.clone(), |_| ()).await;
+    let gate = Arc::new(Gate::default());
+    let at_gate = gate.clone();
+    let store = Intercepted::new(Arc::<MemoryStorage>::default(), move |call| {
+        if call == Call::Range {
+            at_gate.pass();
+        }
+        Ok(())
+    });
+    let mut node = Node::with_storage(&Tcp, 1, Arc::new(store), |_| ()).await;
     let author = Node::start(&Tcp, 4).await;
     node.dial(&author).await;
     let asker = asker(2, &node).await;
     let chain = Block::chain(8);
     author.publish(&chain[0]).await;
     node.has(&chain[..1]).await;
-    let before = store.gate.lock().unwrap().0;
+    gate.close(true);
     let page = ask(&asker, node.id(), U256::from(11), 7);
     tokio::pin!(page);
     let stuck = async {
-        while store.gate.lock().unwrap().0 == before {
+        while gate.waiting.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;
         }
     };
@@ -302,8 +215,7 @@ async fn while_the_store_takes_its_time_gossip_and_the_network_go_on() {
     }
     node.has(&chain).await;
     assert!(page.as_mut().now_or_never().is_none(), "the gate is closed");
-    store.gate.lock().unwrap().1 = true;
-    store.opened.notify_all();
+    gate.close(false);
     assert_eq!(page.await.unwrap().into_commitments().len(), 7);
     author.stop().await;
     node.stop().await;

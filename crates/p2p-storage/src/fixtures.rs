@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "fixtures of tests")]
 
-mod dying;
+mod intercepted;
 
 use std::{num::NonZeroU64, sync::Arc};
 
@@ -14,7 +14,7 @@ use p2p_validation::{
     ValidationOutcome, Validator,
 };
 
-pub use dying::Dying;
+pub use intercepted::{Call, Intercepted};
 
 use crate::{CommitmentStore, Inserted, StorageError};
 

@@ -1,6 +1,6 @@
 //! The signing guard against random lives of a publisher: whatever happens, it sends no second promise.
 
-use p2p_storage::{DiskConfig, DiskStorage, fixtures::Dying};
+use p2p_storage::{DiskConfig, DiskStorage, fixtures::Intercepted};
 
 use super::*;
 
@@ -54,7 +54,7 @@ impl<'a> Publisher<'a> {
         let store = (self.open)();
         self.store = Some(store.clone());
         let dies = self.rng.u8(0..3) == 0;
-        let store = if dies { Arc::new(Dying::after(self.rng.u64(0..8), store)) } else { store };
+        let store = if dies { Arc::new(Intercepted::dying_after(self.rng.u64(0..8), store)) } else { store };
         self.chain = processor(store, rotating(&[1, 2]));
         self.process(NOW, Command::WarmUp);
     }
