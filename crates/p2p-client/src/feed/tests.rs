@@ -1,8 +1,14 @@
 //! The cursor on a store, without a client.
 
-use std::num::NonZeroU64;
+use std::{
+    num::NonZeroU64,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use p2p_storage::MemoryStorage;
+use p2p_storage::{
+    MemoryStorage,
+    fixtures::{Call, Intercepted},
+};
 use p2p_types::{Address, PreconfCommitment, Preconfirmation, SigningDomain, SigningKey, U256, UnixSeconds};
 use p2p_validation::{
     Arrival, Facts, Parent, RotatingSchedule, ValidationConfig, ValidationOutcome, Validator,
@@ -42,13 +48,18 @@ impl Rig {
 
     /// Stores a block with the list `fill`, but not the list.
     fn block(&self, number: u64, parent: B256, fill: u8) -> B256 {
+        self.block_of(number, parent, u64::from(fill), list(fill).hash())
+    }
+
+    /// Stores a block with any list.
+    fn block_of(&self, number: u64, parent: B256, salt: u64, raw_tx_list_hash: B256) -> B256 {
         let preconf = Preconfirmation {
             block_number: U256::from(number),
-            // Of two blocks of a height, the one with the higher fill is later.
-            timestamp: U256::from(number * 100 + u64::from(fill)),
+            // Of two blocks of a height, the one with the higher salt is later.
+            timestamp: U256::from(number * 100 + salt),
             anchor_block_number: U256::from(number),
             submission_window_end: U256::from(99_999),
-            raw_tx_list_hash: list(fill).hash(),
+            raw_tx_list_hash,
             parent_preconfirmation_hash: parent,
             ..Default::default()
         };
@@ -186,6 +197,69 @@ fn settled_heights_that_nobody_has_are_skipped_and_named() {
     assert_eq!(rig.all(), ["10..20"]);
     rig.complete(21, blocks[0], 21);
     assert_eq!(rig.all(), ["21"]);
+}
+
+#[test]
+fn far_from_the_first_height_settled_ones_are_skipped_too() {
+    let mut rig = Rig::new(101);
+    rig.store.set_base(Base::at(100)).unwrap();
+    rig.chain(101..=109, B256::ZERO);
+    rig.store.set_base(Base::at(107)).unwrap();
+    rig.store.prune_below(105).unwrap();
+    assert_eq!(rig.all(), ["101..104", "105", "106", "107", "108", "109"]);
+}
+
+#[test]
+fn what_was_yielded_is_not_taken_back_when_it_is_pruned() {
+    let mut rig = Rig::new(1);
+    let blocks = rig.chain(1..=6, B256::ZERO);
+    rig.store.withdraw(4).unwrap();
+    assert_eq!(rig.all(), ["1", "2", "3"]);
+    rig.store.reinstate(4).unwrap();
+    rig.store.set_base(Base { number: 5, hash: Some(blocks[4]) }).unwrap();
+    rig.store.prune_below(5).unwrap();
+    assert_eq!(rig.all(), ["4..4", "5", "6"]);
+}
+
+#[test]
+fn a_read_takes_sixty_four_blocks_or_four_mebibytes() {
+    let mut rig = Rig::new(1);
+    let blocks = rig.chain(1..=70, B256::ZERO);
+    let read = |rig: &mut Rig| {
+        rig.cursor.fill(&*rig.store).unwrap();
+        std::mem::take(&mut rig.cursor.ready).len()
+    };
+    assert_eq!([read(&mut rig), read(&mut rig), read(&mut rig)], [64, 6, 0]);
+    let mut parent = blocks[69];
+    for number in 71..=80 {
+        let large = TxList::new(vec![number; 1024 * 1024].into(), 1024 * 1024).unwrap();
+        let number = u64::from(number);
+        rig.store.put(number, large.clone()).unwrap();
+        parent = rig.block_of(number, parent, number, large.hash());
+    }
+    assert_eq!([read(&mut rig), read(&mut rig), read(&mut rig)], [4, 4, 2]);
+}
+
+#[test]
+fn a_chain_that_changes_while_it_is_read_is_looked_at_again() {
+    let inner = Arc::new(MemoryStorage::default());
+    let other = Rig::with(inner.clone(), 1);
+    let two = other.chain(1..=3, B256::ZERO)[1];
+    let changes = Arc::new(AtomicBool::new(false));
+    let changed = changes.clone();
+    let store = Intercepted::new(inner, move |call| {
+        // After the look at what was yielded, and before the next blocks are read.
+        if call == Call::Range && changed.swap(false, Ordering::Relaxed) {
+            let three = other.complete(3, two, 33);
+            other.complete(4, three, 4);
+        }
+        Ok(())
+    });
+    let mut rig = Rig::with(Arc::new(store), 1);
+    assert_eq!(rig.all(), ["1", "2", "3"]);
+    changes.store(true, Ordering::Relaxed);
+    assert_eq!(rig.all(), [""; 0]);
+    assert_eq!(rig.all(), ["-1 from 3", "3", "4"]);
 }
 
 #[test]

@@ -138,11 +138,11 @@ impl Ledger {
 
     /// Stores what is staged, and reports what that has changed. Answers for each by its preconfirmation hash, in order.
     pub(super) fn commit(&mut self, out: &mut Effects) -> Result<Vec<(B256, Committed)>, StorageError> {
-        let staged = self.staging.take();
-        if staged.is_empty() {
+        if self.staging.is_empty() {
             return Ok(Vec::new());
         }
         let before = self.store.head()?;
+        let staged = self.staging.take();
         let own = |staged: &Staged| Some((staged.stored.block, staged.txlist.clone()?));
         let batch = Batch {
             commitments: staged.iter().map(|staged| staged.linked.clone().into()).collect(),
@@ -296,9 +296,6 @@ impl Ledger {
         self.store_failed(error, out);
         for Staged { stored, .. } in self.staging.take() {
             out.not_stored(stored.block);
-        }
-        for Applied { stored, .. } in std::mem::take(&mut self.applied) {
-            self.report_missing(&stored, false, out);
         }
     }
 

@@ -30,6 +30,10 @@ impl Staging {
         self.commitments.push(Staged { linked, stored, txlist, origin, span });
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.commitments.is_empty()
+    }
+
     /// Takes out everything, in order.
     pub(super) fn take(&mut self) -> Vec<Staged> {
         std::mem::take(self).commitments

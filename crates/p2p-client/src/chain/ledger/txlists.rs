@@ -67,7 +67,14 @@ impl Ledger {
             let place = match places.get(&hash) {
                 Some(place) => *place,
                 None => {
-                    let kept = self.readable(&hash, out)?.map(|txlist| (txlist, false));
+                    let kept = match self.readable(&hash, out) {
+                        // Fetched like one that is missing: the block is stored, and waits for nothing else.
+                        Err(error) if error.is_retryable() => {
+                            self.store_failed(&error, out);
+                            None
+                        }
+                        read => read?.map(|txlist| (txlist, false)),
+                    };
                     let found = kept.or_else(|| Some((self.orphans.take(&hash)?, is_news)));
                     let place = found.is_some().then_some(attachments.len());
                     let attach = |(txlist, is_news)| Attachment { block, txlist, is_news };

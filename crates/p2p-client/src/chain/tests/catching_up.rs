@@ -55,3 +55,17 @@ fn a_base_alone_does_not_open_the_gate() {
     let effects = rig.set_base(Base::at(BASE));
     assert_eq!(effects.inputs, [Input::Start { base: BASE, head: None }]);
 }
+
+#[test]
+fn a_page_brings_one_block_too_many_if_it_builds_on_that() {
+    let mut rig = Rig::new();
+    let sibling = |fill| block(BASE + 1, B256::ZERO, fill);
+    for fill in 1..=3 {
+        rig.gossip(&sibling(fill));
+    }
+    let child = block(BASE + 2, sibling(4).hash(), 5);
+    let page = [&sibling(4), &child].map(|next| sign_by(&key(1), next));
+    assert_eq!(rig.import(&page[..1]).0, ImportVerdict::Unusable { index: 0 }, "a signer has three");
+    assert_eq!(rig.import(&page).0, ImportVerdict::Linked);
+    assert_eq!(rig.head(), Some(BASE + 2));
+}

@@ -225,3 +225,63 @@ fn a_store_that_fills_up_is_told_once_until_it_has_room() {
     assert_eq!(rig.store.prune_below(BASE + 8).unwrap(), 4);
     assert_eq!(told(&mut rig, 11..15), [false, false, false, true]);
 }
+
+#[test]
+fn zero_parents_follow_the_heights_of_their_own_batch() {
+    let zero = |number, fill| arrived(&key(1), &block(BASE + number, B256::ZERO, fill));
+    // A handover is nothing to follow, and neither is a block of another height, however new.
+    let mut rig = Rig::following_height();
+    let batch = vec![zero(1, 1), zero(2, 0), zero(2, 2), zero(3, 3), zero(2, 4)];
+    let effects = rig.process(vec![Command::Gossip(batch)]);
+    let parent = |number: u64, fill| {
+        let hash = block(BASE + number, B256::ZERO, fill).hash();
+        rig.store.by_hash(&hash).unwrap().map(|stored| stored.parent)
+    };
+    let hash = |number: u64, fill| Some(block(BASE + number, B256::ZERO, fill).hash());
+    assert_eq!(shown(&effects)[0], BASE + 1);
+    assert_eq!([parent(2, 2), parent(2, 4)], [hash(1, 1); 2]);
+    assert_eq!(parent(3, 3), hash(2, 2));
+}
+
+#[test]
+fn a_block_on_another_than_the_settled_one_waits_for_that() {
+    let mut rig = Rig::new();
+    let blocks = chain(2);
+    rig.gossip(&blocks[0]);
+    rig.set_base(Base::at(BASE + 1));
+    let unknown = B256::repeat_byte(0xcc);
+    let effects = rig.gossip(&block(BASE + 2, unknown, 7));
+    let waits = Input::Orphan { block: BASE + 2, parent: unknown, signer: key(1).address() };
+    assert!(shown(&effects).is_empty() && effects.inputs.contains(&waits), "{:?}", effects.inputs);
+    assert_eq!(shown(&rig.gossip(&blocks[1])), [BASE + 2]);
+}
+
+#[test]
+fn unelected_signers_do_not_push_out_those_elected_before() {
+    let mut rig = Rig::new();
+    rig.short_schedule();
+    let late = UnixSeconds::new(WINDOW - 10);
+    let mut gossip = |signer: u8, preconf: &Preconfirmation| {
+        let mut one = arrived(&key(signer), preconf);
+        one.arrival = Arrival::Live(late);
+        rig.process_at(late, vec![Command::Gossip(vec![one])]);
+        let waiting = |signer: u8| {
+            let is_of =
+                |waiting: &&Candidate| waiting.commitment.recovered().signer() == key(signer).address();
+            rig.chain.pending.iter().filter(is_of).count()
+        };
+        [waiting(1), waiting(99)]
+    };
+    // For a window that nobody knows yet.
+    let waits = |n: u64| Preconfirmation {
+        submission_window_end: U256::from(WINDOW + n % 60),
+        timestamp: U256::from(late.get() - n),
+        ..block(BASE + 2 + n, B256::ZERO, 5)
+    };
+    gossip(1, &chain(1)[0]);
+    assert_eq!(gossip(1, &waits(0)), [1, 0]);
+    let share = p2p_storage::PendingLimits::default().untimed_per_peer.get();
+    let last = (1..=100).map(|n| gossip(99, &waits(n))).last();
+    assert_eq!(last, Some([1, share - 1]));
+    assert_eq!(gossip(1, &waits(101)), [2, share - 2], "it takes the place of one of theirs");
+}

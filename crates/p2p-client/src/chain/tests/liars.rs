@@ -1,6 +1,7 @@
 //! Unelected signers and elected preconfers who lie, against the chain processor alone.
 
 use p2p_storage::{DiskConfig, DiskStorage, PendingLimits, PromiseStore as _};
+use preconfirmation_p2p::Verdict;
 
 use super::*;
 
@@ -17,22 +18,10 @@ fn junk(n: u64) -> Preconfirmation {
     }
 }
 
-/// A schedule that ends with the first window.
-fn short_schedule(rig: &mut Rig) {
-    let slot = |byte: u8, start: u64, end: u64| p2p_validation::Slot {
-        signer: key(byte).address(),
-        window: p2p_validation::Window { start: UnixSeconds::new(start), end: UnixSeconds::new(end) },
-    };
-    let schedule = p2p_validation::StaticSchedule::new(vec![slot(1, 0, WINDOW - 1)]).unwrap();
-    let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(schedule));
-    rig.chain = processor(rig.store.clone(), validator);
-    rig.set_base(Base::at(BASE));
-}
-
 #[test]
 fn a_window_beyond_the_horizon_does_not_wait() {
     let mut rig = Rig::new();
-    short_schedule(&mut rig);
+    rig.short_schedule();
     for n in 0..600 {
         let effects = rig.gossip_by(&key(99), &junk(n));
         assert_eq!(effects.inputs, []);
@@ -43,7 +32,7 @@ fn a_window_beyond_the_horizon_does_not_wait() {
 #[test]
 fn heights_of_unelected_signers_are_not_seen() {
     let mut rig = Rig::new();
-    short_schedule(&mut rig);
+    rig.short_schedule();
     let blocks = chain(3);
     let late = UnixSeconds::new(WINDOW - 10);
     let gossip = |rig: &mut Rig, signer: u8, preconf: &Preconfirmation| {
@@ -111,6 +100,7 @@ fn an_early_block_waits_until_it_is_due_and_a_far_one_may_come_again() {
     let mut rig = Rig::new();
     let at = |ahead: u64| Preconfirmation { timestamp: U256::from(NOW.get() + ahead), ..chain(1).remove(0) };
     let far = rig.gossip(&at(14));
+    assert!(!rig.chain.waits_for_time());
     assert_eq!((shown(&far), far.unseen.len()), (vec![], 1), "it was not judged");
     assert_eq!(shown(&rig.gossip(&at(5))), [0; 0]);
     assert!(rig.chain.waits_for_time());
@@ -292,7 +282,7 @@ fn one_promise_is_forwarded_once_in_whatever_bytes() {
             span: Span::none(),
         };
         events += rig.process(vec![Command::Gossip(vec![one])]).events.len();
-        accepted += u32::from(settled.get().unwrap() == preconfirmation_p2p::Verdict::Accept);
+        accepted += u32::from(settled.get().unwrap() == Verdict::Accept);
     }
     assert_eq!((accepted, events), (1, 2), "one commitment, one head");
 }
@@ -335,20 +325,22 @@ fn lists_that_nothing_names_push_out_nobody_elses_and_earn_nothing() {
     };
     let (honest, mut told) = listed(1, 1, 10);
     rig.process(vec![Command::TxLists(vec![honest])]);
-    assert_eq!(told.get().unwrap(), preconfirmation_p2p::Verdict::Forward, "nobody's credit");
+    assert_eq!(told.get().unwrap(), Verdict::Forward, "nobody's credit");
     let mut ignored = 0;
     for fill in 0..30 {
         let (junk, mut told) = listed(2, 100 + fill, 1024 * 1024);
         rig.process(vec![Command::TxLists(vec![junk])]);
-        ignored += u32::from(told.get().unwrap() == preconfirmation_p2p::Verdict::Ignore);
+        ignored += u32::from(told.get().unwrap() == Verdict::Ignore);
     }
     assert_eq!(ignored, 23, "8 MiB of one sender go on");
     assert_eq!(ready(&rig.gossip(&chain(1)[0])), [11], "the honest list is still there");
     // One that an elected commitment names, waiting for its parent, has room whoever sent it.
     rig.gossip(&block(BASE + 9, B256::repeat_byte(9), 77));
-    let (named, mut told) = listed(2, 77, 10);
-    rig.process(vec![Command::TxLists(vec![named])]);
-    assert_eq!(told.get().unwrap(), preconfirmation_p2p::Verdict::Accept);
+    for (fill, verdict) in [(77, Verdict::Accept), (78, Verdict::Forward)] {
+        let (named, mut told) = listed(2, fill, 10);
+        rig.process(vec![Command::TxLists(vec![named])]);
+        assert_eq!(told.get().unwrap(), verdict, "{fill}");
+    }
 }
 
 #[test]
@@ -402,14 +394,7 @@ fn a_block_that_another_branch_beats_says_so() {
 
 #[test]
 fn a_zero_parent_costs_nobody_where_the_base_is_known() {
-    let mut rig = Rig::new();
-    let schedule =
-        RotatingSchedule::new(vec![key(1).address()], UnixSeconds::new(0), NonZeroU64::new(WINDOW).unwrap());
-    let zero_parent = p2p_validation::ZeroParent::FollowsHeight;
-    let rules = ValidationConfig { zero_parent, ..ValidationConfig::new(DOMAIN, SLASHER) };
-    let validator = Validator::new(rules, Arc::new(schedule.unwrap()));
-    rig.chain = processor(rig.store.clone(), validator);
-    rig.set_base(Base::at(BASE));
+    let mut rig = Rig::following_height();
     let zero: Vec<_> = (1..=4).map(|n| block(BASE + u64::from(n), B256::ZERO, n)).collect();
     assert_eq!(shown(&rig.gossip(&zero[0])), [11]);
     assert_eq!(shown(&rig.gossip(&zero[1])), [12]);

@@ -162,3 +162,18 @@ fn a_list_that_the_store_refuses_is_not_published_as_stored() {
     assert!(matches!(rig.local(&blocks[1], Some(list(2))).0, PublishDecision::Stored));
     assert_eq!(rig.store.get(&list(2).hash()).unwrap(), Some(list(2)));
 }
+
+#[test]
+fn a_list_stays_as_long_as_the_highest_block_that_lacked_it() {
+    let mut rig = Rig::without_base(StorageLimits { txlists: 1, ..StorageLimits::default() });
+    rig.set_base(Base::at(BASE));
+    let first = block(BASE + 1, B256::ZERO, 1);
+    let second = block(BASE + 2, first.hash(), 1);
+    rig.gossip(&first);
+    rig.gossip(&second);
+    assert_eq!(ready(&rig.txlist(1)), [BASE + 1, BASE + 2]);
+    rig.set_base(Base { number: BASE + 1, hash: Some(first.hash()) });
+    assert!(rig.store.put(BASE + 3, list(3)).unwrap_err().is_retryable(), "its place is taken");
+    rig.set_base(Base { number: BASE + 2, hash: Some(second.hash()) });
+    assert!(rig.store.put(BASE + 3, list(3)).unwrap());
+}

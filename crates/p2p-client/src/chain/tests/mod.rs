@@ -6,13 +6,19 @@ mod guard;
 mod judging;
 mod liars;
 mod lists;
+mod measures;
 mod publishing;
+mod refusals;
 
-use std::num::NonZeroU64;
+use std::{
+    num::NonZeroU64,
+    sync::{Mutex, PoisonError},
+};
 
 use p2p_catchup::{ImportVerdict, Input};
 use p2p_storage::{
     CommitmentStore, EvidenceStore, MemoryStorage, PublishLog, SdkStorage, StorageLimits, TxListStore,
+    fixtures::{Call, Intercepted},
 };
 use p2p_types::{
     Address, B256, Head, MessageId, Misbehaviour, PeerId, PreconfCommitment, Preconfirmation, SdkEvent,
@@ -110,6 +116,27 @@ fn processor(store: Arc<dyn SdkStorage>, validator: Validator) -> ChainProcessor
     ChainProcessor::new(store, validator, &MemoryConfig::default(), false, Arc::default())
 }
 
+/// The calls that a store has got, and those that it refuses.
+#[derive(Default)]
+struct Calls {
+    made: Vec<Call>,
+    refused: Option<(Call, StorageError)>,
+}
+
+impl Calls {
+    fn answer(&mut self, call: Call) -> Result<(), StorageError> {
+        self.made.push(call);
+        match &self.refused {
+            Some((refused, error)) if *refused == call => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn count(&self, call: Call) -> usize {
+        self.made.iter().filter(|made| **made == call).count()
+    }
+}
+
 struct Rig {
     chain: ChainProcessor,
     store: Arc<MemoryStorage>,
@@ -181,17 +208,22 @@ impl Rig {
         txlist: Option<TxList>,
         acknowledged: Option<Conflict>,
     ) -> (PublishDecision, Effects) {
-        let ((reply, judged), span) = (oneshot::channel(), Span::none());
-        let commitment = self.authenticated(sign_by(&key(1), preconf));
-        let effects = self.process(vec![Command::Publish {
-            commitment: Box::new(commitment),
-            txlist,
-            acknowledged: acknowledged.map(Box::new),
-            allow_behind: false,
-            reply,
-            span,
-        }]);
+        let (command, judged) = self.publication(&sign_by(&key(1), preconf), txlist, acknowledged);
+        let effects = self.process(vec![command]);
         (judged.blocking_recv().unwrap(), effects)
+    }
+
+    fn publication(
+        &self,
+        signed: &SignedCommitment,
+        txlist: Option<TxList>,
+        acknowledged: Option<Conflict>,
+    ) -> (Command, oneshot::Receiver<PublishDecision>) {
+        let ((reply, judged), span) = (oneshot::channel(), Span::none());
+        let commitment = Box::new(self.authenticated(signed.clone()));
+        let acknowledged = acknowledged.map(Box::new);
+        let allow_behind = false;
+        (Command::Publish { commitment, txlist, acknowledged, allow_behind, reply, span }, judged)
     }
 
     /// The conflict that publishing this meets.
@@ -228,6 +260,42 @@ impl Rig {
     /// Other preconfers take turns; what was judged so far is forgotten.
     fn elect(&mut self, keys: &[u8]) {
         self.chain = processor(self.store.clone(), rotating(keys));
+    }
+
+    /// A schedule that ends with the first window.
+    fn short_schedule(&mut self) {
+        let window = p2p_validation::Window { start: UnixSeconds::new(0), end: UnixSeconds::new(WINDOW - 1) };
+        let slot = p2p_validation::Slot { signer: key(1).address(), window };
+        let schedule = p2p_validation::StaticSchedule::new(vec![slot]).unwrap();
+        let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), Arc::new(schedule));
+        self.chain = processor(self.store.clone(), validator);
+        self.set_base(Base::at(BASE));
+    }
+
+    /// A zero parent hash stands for whatever block is below.
+    fn following_height() -> Self {
+        let mut rig = Self::new();
+        let window = NonZeroU64::new(WINDOW).unwrap();
+        let schedule = RotatingSchedule::new(vec![key(1).address()], UnixSeconds::new(0), window).unwrap();
+        let zero_parent = p2p_validation::ZeroParent::FollowsHeight;
+        let rules = ValidationConfig { zero_parent, ..ValidationConfig::new(DOMAIN, SLASHER) };
+        rig.chain = processor(rig.store.clone(), Validator::new(rules, Arc::new(schedule)));
+        rig.set_base(Base::at(BASE));
+        rig
+    }
+
+    /// From here on the calls of the store are seen, and can be refused. What was judged so far is forgotten.
+    fn intercepted(&mut self) -> Arc<Mutex<Calls>> {
+        let calls = Arc::<Mutex<Calls>>::default();
+        let seen = calls.clone();
+        let store = Intercepted::new(self.store.clone(), move |call| {
+            seen.lock().unwrap_or_else(PoisonError::into_inner).answer(call)
+        });
+        self.chain = processor(Arc::new(store), rotating(&[1]));
+        let base = self.store.base().unwrap().unwrap();
+        self.set_base(base);
+        calls.lock().unwrap().made.clear();
+        calls
     }
 
     /// Gossip in the window of key 2.

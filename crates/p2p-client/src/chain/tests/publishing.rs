@@ -155,3 +155,28 @@ fn what_has_not_gone_out_is_still_to_be_sent_while_that_is_of_use() {
     rig.store.record_published(&[over.hash()]).unwrap();
     assert!(matches!(rig.local(&over, None).0, PublishDecision::AlreadyStored));
 }
+
+#[test]
+fn a_stored_block_under_another_signature_is_judged_anew() {
+    let mut rig = Rig::new();
+    let first = chain(1).remove(0);
+    assert!(matches!(rig.local(&first, None).0, PublishDecision::Stored));
+    let (command, judged) = rig.publication(&sign_by(&key(2), &first), None, None);
+    rig.process(vec![command]);
+    let judged = judged.blocking_recv().unwrap();
+    let PublishDecision::Rejected(rejection) = judged else { panic!("{judged:?}") };
+    assert!(matches!(rejection, Rejection::WrongSigner { .. }), "{rejection}");
+}
+
+#[test]
+fn the_list_of_a_settled_block_is_not_stored() {
+    let mut rig = Rig::new();
+    let blocks = chain(2);
+    for next in &blocks {
+        assert!(matches!(rig.local(next, None).0, PublishDecision::Stored));
+    }
+    rig.set_base(Base::at(BASE + 1));
+    assert!(matches!(rig.local(&blocks[0], Some(list(1))).0, PublishDecision::AlreadyStored));
+    assert!(matches!(rig.local(&blocks[1], Some(list(2))).0, PublishDecision::Stored));
+    assert_eq!([1, 2].map(|fill| rig.store.contains(&list(fill).hash()).unwrap()), [false, true]);
+}
