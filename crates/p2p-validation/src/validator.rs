@@ -271,14 +271,6 @@ impl Validator {
         ValidationOutcome::Defer(Missing::Schedule(window_end))
     }
 
-    /// Whether the lookahead elects the signer of a commitment for the window that it claims, as far as is known.
-    #[must_use]
-    pub fn elects(&self, commitment: &Authenticated) -> bool {
-        let admission = self.lookahead.admissible(commitment.timestamp(), commitment.window_end());
-        matches!(admission, Ok(Admission::Open { signers, .. }) if signers.contains(commitment.recovered().signer()))
-            || self.lookahead.elects_anyone()
-    }
-
     /// Whether the lookahead knows the schedule at a moment: what waits for it can be judged again.
     #[must_use]
     pub fn knows(&self, moment: UnixSeconds) -> bool {

@@ -76,8 +76,6 @@ impl ChainProcessor {
         let grace = validator.config().executor_slot_grace;
         self.ledger.forget_promises(promises_over(at.unix, grace))?;
         let mut known = self.pending.take_scheduled(|end| validator.knows(end));
-        // Untrusted signers may have signed more for the same window than there is room for further on.
-        known.sort_by_key(|candidate| !validator.elects(&candidate.commitment));
         let mut due = self.pending.take_due(at.unix);
         for candidate in &mut due {
             candidate.arrival = match candidate.arrival {
