@@ -1,9 +1,10 @@
 //! Publishing that is cut off, and what publishing again makes of it.
 
-use std::{future::pending, num::NonZeroUsize, time::Duration};
+use std::{future::pending, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use p2p_client::{NetworkConfig, P2pClientError, PublishOutcome};
-use p2p_types::SdkEvent;
+use p2p_storage::{MemoryStorage, TxListStore as _};
+use p2p_types::{SdkEvent, TxList};
 use preconfirmation_p2p::sim::SimNetwork;
 use tokio::time::timeout;
 
@@ -113,4 +114,17 @@ async fn what_the_network_could_not_keep_is_sent_when_it_is_published_again() {
     assert_eq!(publish(&node, &block).await.unwrap(), PublishOutcome::Published { peers: 1 });
     peer.has(std::slice::from_ref(&block)).await;
     assert_eq!(publish(&node, &block).await.unwrap(), PublishOutcome::AlreadyPublished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_came_from_elsewhere_and_was_not_sent_is_sent() {
+    let (network, block) = (SimNetwork::new(1), Block::after(None, 0));
+    let storage = Arc::<MemoryStorage>::default();
+    let limit = block.txlist.len();
+    assert!(storage.put(block.number(), TxList::new(block.txlist.clone(), limit).unwrap()).unwrap());
+    let node = Node::with_storage(&network, 1, storage, |_| ()).await;
+    let publisher = node.client.publisher();
+    for outcome in [PublishOutcome::Queued, PublishOutcome::AlreadyPublished] {
+        assert_eq!(publisher.publish_raw_txlist(block.txlist.clone()).await.unwrap(), outcome);
+    }
 }
