@@ -2,8 +2,8 @@
 //!
 //! Whether a signer was elected is a question of our schedule and our clock, and which slasher is the chain's one of our
 //! configuration. When several authors offend against these within a minute and no commitment passes meanwhile, that is
-//! more likely our mistake than theirs. Then nobody is charged for such offences, until a commitment is accepted or a minute
-//! goes by without one.
+//! more likely our mistake than theirs. Then nobody is charged for such offences, but for more of them than a preconfer
+//! signs, until a commitment is accepted or a minute goes by without one.
 
 use std::time::{Duration, Instant};
 

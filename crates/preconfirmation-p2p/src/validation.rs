@@ -147,13 +147,18 @@ impl Validation {
                 metrics::offence(offence);
                 ScoreChange::Charged(offence, peers.charge(from, offence, now))
             }
-            Verdict::RejectAuthor(offence) if by_author && self.may_charge(from, now) => {
+            Verdict::RejectAuthor(offence)
+                if by_author && (self.may_charge(from, now) || peers.is_forgiven_enough(&from, now)) =>
+            {
                 metrics::offence(offence);
                 ScoreChange::Charged(offence, peers.charge_author(from, offence, now))
             }
             // A relay, or an author who may be right.
             Verdict::RejectAuthor(_) => {
                 peers.on_relayed_unelected(from, now);
+                if by_author {
+                    peers.on_forgiven(from, now);
+                }
                 ScoreChange::None
             }
         }
@@ -195,5 +200,41 @@ impl Validation {
         } else {
             tracing::info!("lookahead and clock are no longer suspected");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use libp2p::identity::Keypair;
+
+    use super::*;
+    use crate::peer_manager::Start;
+
+    #[test]
+    fn a_node_that_suspects_itself_forgives_no_flood() {
+        let mut config = NetworkConfig::local(1, Keypair::generate_ed25519());
+        config.gossip.unelected_per_minute = 3;
+        let start = Instant::now();
+        let (mut validation, _outputs) = Validation::new(&config, Duration::from_secs(1));
+        let mut peers = PeerManager::new(&config, Start::First, start);
+        let [one, two, three, relay] = std::array::from_fn(|_| PeerId::random());
+        let mut charged = |from: PeerId, by_author: bool, second| {
+            let (verdict, now) =
+                (Verdict::RejectAuthor(Offence::WrongSigner), start + Duration::from_secs(second));
+            validation.score(&mut peers, from, by_author, verdict, now) != ScoreChange::None
+        };
+        assert!(charged(one, true, 0) && charged(two, true, 0));
+        // It suspects itself now: four times may be its own mistake, more is not.
+        assert_eq!(
+            [1; 6].map(|second| charged(three, true, second)),
+            [false, false, false, false, true, true]
+        );
+        assert!((0..20).all(|_| !charged(relay, false, 2)), "who relays is never charged");
+        assert!(!charged(relay, true, 2), "what it has relayed does not count as its own");
+        assert!(!charged(one, true, 59), "each has a budget of its own");
+        assert!(charged(three, true, 60));
+        assert!(!charged(three, true, 61), "a minute later it is forgiven again");
     }
 }

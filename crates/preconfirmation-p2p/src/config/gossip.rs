@@ -88,7 +88,8 @@ pub struct GossipConfig {
     /// Messages of ours that no peer could be sent yet.
     pub publish_queue: PublishQueueConfig,
     /// Commitments of signers whom nobody has elected that a peer may pass on in a minute; more, and for the rest of the
-    /// minute its messages are read after everybody else's.
+    /// minute its messages are read after everybody else's. As many of its own it may publish uncharged while this node
+    /// suspects its own schedule: more than a preconfer signs in a minute.
     pub unelected_per_minute: u32,
 }
 

@@ -11,7 +11,7 @@
 //! | addresses | `peers.known`, and of each address and subnet | who was never reached makes room, then who was not seen for longest |
 //! | score | `score.max_scores` | the one closest to zero makes room |
 //! | ban | `score.max_bans` | the one that would end first makes room |
-//! | relayed commitments | [`MAX_RELAYS`] | one more is not counted |
+//! | relayed commitments | [`MAX_COUNTED`] | one more is not counted |
 //! | sent requests | the connections, and 8,192 disconnected peers | who disconnected first is forgotten |
 
 mod file;
@@ -46,13 +46,13 @@ pub(crate) use peer::{AddressSource, Ban, Connected, Connection, DialCandidate};
 pub(crate) use score::ScoreState;
 pub(crate) use static_peers::StaticPeerId;
 
-use peer::{Peer, Relayed, Slow};
+use peer::{MinuteCount, Peer, Slow};
 use prune::Candidate;
 use score::Score;
 use static_peers::{OutageEnd, StaticPeers};
 
-/// Most peers whose relayed commitments are counted. Fewer are ever connected.
-const MAX_RELAYS: usize = 4096;
+/// Most peers whose unelected commitments are counted. Fewer are ever connected.
+const MAX_COUNTED: usize = 4096;
 
 /// The settings that concern peers.
 #[derive(Debug, Clone, Copy)]
@@ -414,32 +414,56 @@ impl PeerManager {
         counts.into_iter().filter(|(_, count)| *count >= least.get()).map(|(host, _)| host).collect()
     }
 
-    // What is relayed.
+    // Commitments of unelected signers.
 
     /// A peer has relayed a commitment whose signer nobody has elected.
     pub(crate) fn on_relayed_unelected(&mut self, peer: PeerId, now: Instant) {
-        let is_counted = self.peers.get(&peer).is_some_and(|peer| peer.relayed.is_some());
-        if is_counted || self.count(|peer| peer.relayed.is_some()) < MAX_RELAYS {
-            self.peers.entry(peer).or_default().relayed.get_or_insert(Relayed::new(now)).add(now);
+        self.count_unelected(peer, |peer| &mut peer.relayed, now);
+    }
+
+    /// A peer has published a commitment whose signer nobody has elected, and was not charged for it.
+    pub(crate) fn on_forgiven(&mut self, peer: PeerId, now: Instant) {
+        self.count_unelected(peer, |peer| &mut peer.forgiven, now);
+    }
+
+    fn count_unelected(
+        &mut self,
+        peer: PeerId,
+        counts: impl Fn(&mut Peer) -> &mut Option<MinuteCount>,
+        now: Instant,
+    ) {
+        let is_counted = self.peers.get_mut(&peer).is_some_and(|peer| counts(peer).is_some());
+        if is_counted || self.peers.values_mut().filter_map(|peer| *counts(peer)).count() < MAX_COUNTED {
+            counts(self.peers.entry(peer).or_default()).get_or_insert(MinuteCount::new(now)).add(now);
         }
     }
 
     /// Whether a peer has relayed more of these within a minute than it may.
     pub(crate) fn is_over_relay_budget(&self, peer: &PeerId, now: Instant) -> bool {
-        let budget = self.config.unelected_per_minute;
-        let relayed = self.peers.get(peer).and_then(|peer| peer.relayed);
-        relayed.is_some_and(|relayed| relayed.exceeds(budget, now))
+        self.is_over_budget(self.peers.get(peer).and_then(|peer| peer.relayed), now)
+    }
+
+    /// Whether a peer was forgiven so many within a minute that what it publishes cannot be the commitments of a preconfer,
+    /// however wrong our schedule is.
+    pub(crate) fn is_forgiven_enough(&self, peer: &PeerId, now: Instant) -> bool {
+        self.is_over_budget(self.peers.get(peer).and_then(|peer| peer.forgiven), now)
+    }
+
+    fn is_over_budget(&self, count: Option<MinuteCount>, now: Instant) -> bool {
+        count.is_some_and(|count| count.exceeds(self.config.unelected_per_minute, now))
     }
 
     // Housekeeping.
 
-    /// Drops what is over: scores that have decayed to nothing, minutes of relayed commitments, empty records.
+    /// Drops what is over: scores that have decayed to nothing, counts of a minute, empty records.
     pub(crate) fn prune(&mut self, now: Instant) {
         self.prune_departed(now);
         let config = self.config.score;
         self.peers.retain(|_, peer| {
             peer.score.take_if(|score| score.is_negligible(&config, now));
-            peer.relayed.take_if(|relayed| relayed.is_over(now));
+            for count in [&mut peer.relayed, &mut peer.forgiven] {
+                count.take_if(|count| count.is_over(now));
+            }
             !peer.is_empty()
         });
     }
@@ -572,10 +596,10 @@ mod tests {
     #[test]
     fn relays_without_number_are_not_remembered() {
         let (mut relays, start) = manager(|_| ());
-        for _ in 0..2 * MAX_RELAYS {
+        for _ in 0..2 * MAX_COUNTED {
             relays.on_relayed_unelected(PeerId::random(), start);
         }
-        assert_eq!(relays.peers.len(), MAX_RELAYS);
+        assert_eq!(relays.peers.len(), MAX_COUNTED);
     }
 
     #[test]

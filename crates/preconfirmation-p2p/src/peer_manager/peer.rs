@@ -12,7 +12,7 @@ use crate::config::after;
 /// the next request, which must not meet the end of its connection.
 pub(crate) const QUIET: Duration = Duration::from_millis(500);
 
-/// The time of a peer's budget of unelected commitments.
+/// The time of a peer's budgets of unelected commitments.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Where an address came from.
@@ -51,7 +51,10 @@ pub(super) struct Peer {
     pub(super) known: Option<Box<Known>>,
     pub(super) score: Option<Box<Score>>,
     pub(super) ban: Option<Box<Ban>>,
-    pub(super) relayed: Option<Relayed>,
+    /// Commitments of unelected signers that it has relayed.
+    pub(super) relayed: Option<MinuteCount>,
+    /// Commitments of unelected signers that it has published itself and was not charged for.
+    pub(super) forgiven: Option<MinuteCount>,
     /// What was sent to it; remembered for a while after it has disconnected.
     pub(super) outbound: Option<Box<Outbound>>,
 }
@@ -63,6 +66,7 @@ impl Peer {
             && self.score.is_none()
             && self.ban.is_none()
             && self.relayed.is_none()
+            && self.forgiven.is_none()
             && self.outbound.is_none()
     }
 }
@@ -236,14 +240,14 @@ pub(crate) struct Ban {
     pub(crate) agent: Option<String>,
 }
 
-/// The commitments of unelected signers that a peer has relayed in the minute that began with the first of them.
+/// How often something has happened in the minute that began with the first time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Relayed {
+pub(super) struct MinuteCount {
     since: Instant,
     count: u32,
 }
 
-impl Relayed {
+impl MinuteCount {
     pub(super) const fn new(now: Instant) -> Self {
         Self { since: now, count: 0 }
     }
