@@ -66,6 +66,7 @@ fn a_wrong_signer_is_not_shown() {
     let mut rig = Rig::new();
     let effects = rig.gossip_by(&key(2), &chain(1)[0]);
     assert!(effects.events.is_empty() && rig.head().is_none());
+    assert_eq!(rig.chain.metrics.counts().rejected, 1);
 }
 
 #[test]

@@ -236,16 +236,8 @@ fn siblings_of_one_height_make_few_events_and_what_is_built_on_is_admitted() {
     one.arrival = Arrival::Live(third);
     rig.process_at(third, vec![Command::Gossip(vec![one])]);
     let page = [sign_by(&key(2), &named), sign_by(&key(1), &child)];
-    let page = page.map(|signed| rig.authenticated(signed)).to_vec();
-    rig.now += std::time::Duration::from_secs(1);
-    let mut machine = p2p_catchup::CatchUp::new(Default::default(), 0).unwrap();
-    machine.handle(rig.now, Input::Start { base: BASE, head: None });
-    machine.handle(rig.now, Input::PeerUp(peer(9)));
-    let id = std::iter::from_fn(|| machine.poll_output()).find_map(|output| match output {
-        p2p_catchup::Output::Send { id, .. } => Some(id),
-        _ => None,
-    });
-    rig.process_at(third, vec![Command::Import { id: id.unwrap(), from: peer(9), page }]);
+    let page = rig.page(&page);
+    rig.process_at(third, vec![page]);
     assert_eq!(rig.head(), Some(BASE + 12));
     assert!(rig.store.by_hash(&named.hash()).unwrap().is_some());
 }

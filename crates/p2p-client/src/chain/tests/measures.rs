@@ -98,6 +98,18 @@ fn what_is_stored_already_is_ignored_without_a_write() {
 }
 
 #[test]
+fn a_block_that_names_its_parent_costs_no_look_up_by_height() {
+    let mut rig = Rig::new();
+    let calls = rig.intercepted();
+    let blocks = chain(3);
+    for (next, looks) in blocks.iter().zip([1, 0, 0]) {
+        calls.lock().unwrap().made.clear();
+        rig.gossip(next);
+        assert_eq!(calls.lock().unwrap().count(Call::ByBlock), looks, "only on the base");
+    }
+}
+
+#[test]
 fn old_promises_are_pruned_once_for_each_moment() {
     let mut rig = Rig::new();
     let calls = rig.intercepted();

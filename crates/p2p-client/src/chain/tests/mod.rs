@@ -305,7 +305,8 @@ impl Rig {
         self.process_at(SECOND, vec![Command::Gossip(vec![one])])
     }
 
-    fn import(&mut self, page: &[SignedCommitment]) -> (ImportVerdict, Effects) {
+    /// A page of catch-up.
+    fn page(&self, page: &[SignedCommitment]) -> Command {
         let page = page.iter().map(|signed| self.authenticated(signed.clone())).collect();
         let mut machine = p2p_catchup::CatchUp::new(Default::default(), 0).unwrap();
         machine.handle(self.now, Input::Start { base: BASE, head: None });
@@ -314,7 +315,12 @@ impl Rig {
             p2p_catchup::Output::Send { id, .. } => Some(id),
             _ => None,
         });
-        let effects = self.process(vec![Command::Import { id: id.unwrap(), from: peer(9), page }]);
+        Command::Import { id: id.unwrap(), from: peer(9), page }
+    }
+
+    fn import(&mut self, page: &[SignedCommitment]) -> (ImportVerdict, Effects) {
+        let page = self.page(page);
+        let effects = self.process(vec![page]);
         let verdict = effects.inputs.iter().find_map(|input| match input {
             Input::Imported { verdict, .. } => Some(*verdict),
             _ => None,

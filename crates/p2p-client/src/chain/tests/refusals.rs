@@ -61,6 +61,7 @@ fn jobs() -> Vec<(Job, Vec<Call>)> {
             |rig| rig.publication(&sign_by(&key(1), &chain(2)[1]), Some(list(2)), None).0,
             vec![Call::IsPublished, Call::Contains, Call::Put],
         ),
+        (|rig| rig.page(&[sign_by(&key(1), &chain(3)[2])]), vec![Call::Base, Call::ByHash, Call::Apply]),
         (|_| txlists(1), vec![Call::ApplyTxLists]),
         (|_| txlists(9), vec![Call::Contains]),
         (
