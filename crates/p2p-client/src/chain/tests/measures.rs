@@ -98,6 +98,20 @@ fn what_is_stored_already_is_ignored_without_a_write() {
 }
 
 #[test]
+fn signatures_cost_most_and_a_tick_has_no_estimate() {
+    let gossip = |n| {
+        let arrived = |_| arrived(&key(1), &chain(1)[0]);
+        Command::Gossip((0..n).map(arrived).collect()).micros().unwrap()
+    };
+    let txlist = VerifiedTxList { txlist: list(1), origin: Origin::Local, verdict: None, span: Span::none() };
+    let status = Command::Status(p2p_types::HeadSyncStatus::Live { head: None });
+    let [txlist, status] = [Command::TxLists(vec![txlist]), status].map(|command| command.micros().unwrap());
+    assert!(gossip(1) > txlist && txlist > status && status > 0);
+    assert_eq!(gossip(4), 4 * gossip(1));
+    assert_eq!([Command::Tick.micros(), Command::WarmUp.micros()], [None; 2]);
+}
+
+#[test]
 fn a_block_that_names_its_parent_costs_no_look_up_by_height() {
     let mut rig = Rig::new();
     let calls = rig.intercepted();
