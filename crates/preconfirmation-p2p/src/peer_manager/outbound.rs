@@ -176,6 +176,10 @@ impl PeerManager {
             record.outbound = None;
             return;
         }
+        // A window that the operator names may be of any length, and there are no more of these than he names.
+        if self.named.contains_key(peer) {
+            return;
+        }
         if self.departed.len() >= MAX_DEPARTED
             && let Some((oldest, _)) = self.departed.pop_oldest()
         {
@@ -303,6 +307,70 @@ mod tests {
         assert_eq!(drain(&mut limiter, start + WINDOW), (8..16).collect::<Vec<_>>());
         assert_eq!(drain(&mut limiter, start + 2 * WINDOW), (16..20).collect::<Vec<_>>());
         assert_eq!(limiter.next_allowed(start), None);
+    }
+
+    #[test]
+    fn as_many_leave_in_a_window_as_are_set() {
+        let (requests, window) = (3.try_into().unwrap(), Duration::from_secs(7));
+        let config = PacingConfig { requests, window, ..PacingConfig::default() };
+        let (mut limiter, start, key) = (limiter(config), Instant::now(), key());
+        for item in 0..5 {
+            limiter.push(key, item).unwrap();
+        }
+        assert_eq!(drain(&mut limiter, start), [0, 1, 2]);
+        assert_eq!(limiter.next_allowed(start), Some(start + window));
+    }
+
+    #[test]
+    fn a_limit_is_believed_again_after_the_cooldown_set() {
+        let cooldown = Duration::from_secs(20);
+        let config = PacingConfig { cooldown, ..PacingConfig::default() };
+        let (mut limiter, start, key) = (limiter(config), Instant::now(), key());
+        limiter.peers.on_advertised(key.0, advertised("requests=100/1000ms"));
+        for item in 0..100 {
+            limiter.push(key, item).unwrap();
+        }
+        assert_eq!(limiter.pop(start, |_| true), Some(0));
+        limiter.peers.on_request_done(&key, Outcome::Refused, start);
+        assert_eq!(drain(&mut limiter, start + cooldown - Duration::from_millis(1)).len(), 8);
+        assert_eq!(drain(&mut limiter, start + cooldown).len(), 91);
+    }
+
+    #[test]
+    fn a_timeout_stays_within_what_is_set() {
+        let seconds = Duration::from_secs;
+        for (least, most, fast) in [(1, 5, 1), (8, 5, 5)] {
+            let config = PacingConfig {
+                timeout: seconds(most),
+                least_timeout: seconds(least),
+                ..PacingConfig::default()
+            };
+            let (mut limiter, start, key) = (limiter::<u32>(config), Instant::now(), key());
+            limiter.push(key, 0).unwrap();
+            assert_eq!(limiter.pop(start, |_| true), Some(0));
+            assert_eq!(limiter.peers.request_timeout(&key), seconds(most));
+            for (took, expected) in [(Duration::from_millis(1), fast), (seconds(60), most)] {
+                for _ in 0..100 {
+                    limiter.peers.on_request_done(&key, Outcome::Answered(took), start);
+                }
+                assert_eq!(limiter.peers.request_timeout(&key), seconds(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_sent_to_a_named_peer_counts_for_its_window() {
+        let (start, key, window) = (Instant::now(), key(), Duration::from_secs(600));
+        let names = HashMap::from([(key.0, RateLimit { requests: NonZeroUsize::MIN, window })]);
+        let mut limiter = Limiter::new(PacingConfig::default(), names, Start::First, start);
+        limiter.push(key, 0).unwrap();
+        assert_eq!(drain(&mut limiter, start), [0]);
+        assert!(limiter.gone(&key.0, start).is_empty());
+        let returns = start + window - Duration::from_millis(1);
+        limiter.peers.prune(returns);
+        limiter.push(key, 1).unwrap();
+        assert!(drain(&mut limiter, returns).is_empty());
+        assert_eq!(drain(&mut limiter, start + window), [1]);
     }
 
     #[test]
