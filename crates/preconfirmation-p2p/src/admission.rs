@@ -326,6 +326,41 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_has_no_more_connections_than_are_set() {
+        for most in [1, 3] {
+            let mut rig = Rig::new(|limits| limits.max_per_peer = most);
+            let peer = PeerId::random();
+            let comes = |rig: &mut Rig| rig.comes(peer, false, "/ip4/1.1.1.1/tcp/1");
+            assert!((0..most).all(|_| comes(&mut rig).is_ok()), "{most}");
+            assert_eq!(comes(&mut rig), Err(Refused::Peer));
+        }
+    }
+
+    #[test]
+    fn dials_under_way_are_bounded_but_for_protected_peers() {
+        let mut rig = Rig::new(|limits| limits.max_pending = 2);
+        let (fixed, address) = (PeerId::random(), "/ip4/1.1.1.1/tcp/1".parse().unwrap());
+        rig.admission.protect(fixed);
+        let dial = |rig: &mut Rig, id, peer| {
+            let id = ConnectionId::new_unchecked(id);
+            let dialler = Endpoint::Dialer;
+            rig.admission.handle_pending_outbound_connection(id, peer, &[], dialler).is_ok()
+        };
+        assert!(dial(&mut rig, 1, None) && dial(&mut rig, 2, Some(PeerId::random())));
+        assert!(!dial(&mut rig, 3, None) && dial(&mut rig, 4, Some(fixed)));
+        // One that has ended makes room.
+        let (id, port) = (ConnectionId::new_unchecked(2), PortUse::New);
+        let stands = rig.admission.handle_established_outbound_connection(
+            id,
+            PeerId::random(),
+            &address,
+            Endpoint::Dialer,
+            port,
+        );
+        assert!(stands.is_ok() && dial(&mut rig, 5, None) && !dial(&mut rig, 6, None));
+    }
+
+    #[test]
     fn a_banned_address_is_refused_until_it_is_not_named_any_more() {
         let mut rig = Rig::new(|_| ());
         let address: Multiaddr = "/ip4/1.1.1.1/tcp/1".parse().unwrap();

@@ -98,11 +98,32 @@ pub(crate) fn protocol<R: Rpc>(chain_id: u64) -> Result<StreamProtocol, NetworkE
     StreamProtocol::try_from_owned(R::protocol(chain_id)).map_err(|error| NetworkError::Stack(error.into()))
 }
 
+/// How long a request of either side may take, whether or not anybody still waits for its answer.
+fn stream_timeout(config: &NetworkConfig) -> Duration {
+    config.pacing.timeout.max(DEPLOYED_TIMEOUT).saturating_add(TIMEOUT_MARGIN)
+}
+
 fn rpc<R: Rpc>(config: &NetworkConfig) -> Result<Requests<R>, NetworkError> {
     let protocol = protocol::<R>(config.chain_id)?;
     let parameters = request_response::Config::default()
-        .with_request_timeout(config.pacing.timeout.max(DEPLOYED_TIMEOUT) + TIMEOUT_MARGIN)
+        .with_request_timeout(stream_timeout(config))
         .with_max_concurrent_streams(MAX_STREAMS);
     let protocols = [(protocol, ProtocolSupport::Full)];
     Ok(Requests::with_codec(SszCodec::new(), protocols, parameters))
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::identity::Keypair;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_let_run_for_eleven_seconds_or_longer() {
+        let mut config = NetworkConfig::new(1, Keypair::generate_ed25519());
+        for (timeout, run) in [(3, 11), (20, 21)] {
+            config.pacing.timeout = Duration::from_secs(timeout);
+            assert_eq!(stream_timeout(&config), Duration::from_secs(run));
+        }
+    }
 }

@@ -74,7 +74,6 @@ fn parameters(network: &NetworkConfig, topics: &Topics) -> Result<gossipsub::Con
         .heartbeat_initial_delay(std::time::Duration::ZERO)
         .history_length(config.history.get())
         .history_gossip(config.history_gossip)
-        .fanout_ttl(config.fanout_ttl)
         .duplicate_cache_time(config.duplicate_cache)
         .connection_handler_queue_len(config.send_queue.get())
         .publish_queue_duration(config.queue_time)
@@ -135,9 +134,12 @@ fn thresholds(config: &ScoreConfig) -> PeerScoreThresholds {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use libp2p::gossipsub::IdentTopic;
 
     use super::*;
+    use crate::config::{GossipConfig, MeshConfig};
 
     #[test]
     fn gossipsub_accepts_the_default_scores_and_refuses_no_part_of_them() {
@@ -169,5 +171,84 @@ mod tests {
         assert_eq!((parameters.history_length(), parameters.history_gossip()), (12, 3));
         assert!(parameters.validate_messages() && !parameters.flood_publish());
         assert!(parameters.allow_self_origin() && parameters.support_floodsub());
+    }
+    #[test]
+    fn gossipsub_has_the_settings_of_gossip() {
+        let (topics, seconds) = (Topics::new(1), Duration::from_secs);
+        let mut network = NetworkConfig::new(1, Keypair::generate_ed25519());
+        let mesh = |(size, low, high, outbound_min)| MeshConfig { size, low, high, outbound_min };
+        let meshes = [(20, 15, 31, 7), (10, 9, 17, 3)];
+        let gossip = GossipConfig {
+            mesh: mesh(meshes[0]),
+            txlist_mesh: mesh(meshes[1]),
+            lazy: 11,
+            idontwant_threshold: 77,
+            heartbeat: seconds(3),
+            history: 21.try_into().unwrap(),
+            history_gossip: 13,
+            duplicate_cache: seconds(456),
+            max_frame_bytes: 5_555_555,
+            send_queue: 66.try_into().unwrap(),
+            queue_time: seconds(7),
+            ..GossipConfig::default()
+        };
+        network.gossip = gossip;
+        let built = parameters(&network, &topics).unwrap();
+        for (topic, expected) in [Topic::Commitments, Topic::RawTxLists].into_iter().zip(meshes) {
+            let hash = topics.hash(topic);
+            let size = (built.mesh_n_for_topic(&hash), built.mesh_n_low_for_topic(&hash));
+            let bounds = (built.mesh_n_high_for_topic(&hash), built.mesh_outbound_min_for_topic(&hash));
+            assert_eq!((size.0, size.1, bounds.0, bounds.1), expected);
+        }
+        assert_eq!(built.gossip_lazy(), gossip.lazy);
+        assert_eq!(built.idontwant_message_size_threshold(), gossip.idontwant_threshold);
+        assert_eq!(built.heartbeat_interval(), gossip.heartbeat);
+        assert_eq!(built.history_length(), gossip.history.get());
+        assert_eq!(built.history_gossip(), gossip.history_gossip);
+        assert_eq!(built.duplicate_cache_time(), gossip.duplicate_cache);
+        assert_eq!(built.max_transmit_size(), gossip.max_frame_bytes);
+        assert_eq!(built.connection_handler_queue_len(), gossip.send_queue.get());
+        assert_eq!(built.publish_queue_duration(), gossip.queue_time);
+        assert_eq!(built.forward_queue_duration(), gossip.queue_time);
+    }
+
+    #[test]
+    fn gossipsub_has_the_settings_of_scores() {
+        let topic = TopicScoreConfig {
+            weight: 0.25,
+            time_in_mesh: 0.5,
+            time_in_mesh_quantum: Duration::from_secs(7),
+            time_in_mesh_cap: 70.0,
+            first_deliveries: 0.75,
+            first_deliveries_decay: 0.125,
+            first_deliveries_cap: 9.0,
+            invalid_deliveries: -3.5,
+            invalid_deliveries_decay: 0.375,
+        };
+        let score = ScoreConfig {
+            gossip_threshold: -10.0,
+            publish_threshold: -20.0,
+            graylist_threshold: -30.0,
+            retain: Duration::from_secs(77),
+            topic,
+            ..ScoreConfig::default()
+        };
+        let topics = Topics::new(1);
+        let built = score_parameters(&score, &topics);
+        assert_eq!((built.retain_score, built.topics.len()), (score.retain, 2));
+        for built in built.topics.values() {
+            assert_eq!(built.topic_weight, topic.weight);
+            assert_eq!(built.time_in_mesh_weight, topic.time_in_mesh);
+            assert_eq!(built.time_in_mesh_quantum, topic.time_in_mesh_quantum);
+            assert_eq!(built.time_in_mesh_cap, topic.time_in_mesh_cap);
+            assert_eq!(built.first_message_deliveries_weight, topic.first_deliveries);
+            assert_eq!(built.first_message_deliveries_decay, topic.first_deliveries_decay);
+            assert_eq!(built.first_message_deliveries_cap, topic.first_deliveries_cap);
+            assert_eq!(built.invalid_message_deliveries_weight, topic.invalid_deliveries);
+            assert_eq!(built.invalid_message_deliveries_decay, topic.invalid_deliveries_decay);
+        }
+        let built = thresholds(&score);
+        let built = [built.gossip_threshold, built.publish_threshold, built.graylist_threshold];
+        assert_eq!(built, [-10.0, -20.0, -30.0]);
     }
 }

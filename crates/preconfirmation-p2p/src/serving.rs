@@ -33,6 +33,32 @@ struct Limiters {
     all_bytes: DefaultDirectRateLimiter,
 }
 
+/// The budgets as they are configured.
+#[derive(Debug, PartialEq, Eq)]
+struct Quotas {
+    requests: Quota,
+    host_requests: Quota,
+    bytes: Quota,
+    host_bytes: Quota,
+    all_bytes: Quota,
+}
+
+impl Quotas {
+    fn new(config: &ServingConfig) -> Result<Self, ConfigError> {
+        let (one, units) = (NonZeroU32::MIN, units(config.bytes.get()));
+        let requests =
+            |times| quota(config.requests.saturating_mul(times), config.requests_per, "serving.requests_per");
+        let bytes = |times| quota(units.saturating_mul(times), config.bytes_per, "serving.bytes_per");
+        Ok(Self {
+            requests: requests(one)?,
+            host_requests: requests(config.peers_per_host)?,
+            bytes: bytes(one)?,
+            host_bytes: bytes(config.peers_per_host)?,
+            all_bytes: bytes(config.peers_in_all)?,
+        })
+    }
+}
+
 /// Who pays for an answer, one after the other.
 const PAYERS: [Payer; 3] = [Payer::Peer, Payer::Host, Payer::All];
 
@@ -44,6 +70,16 @@ enum Payer {
 }
 
 impl Limiters {
+    fn new(quotas: &Quotas) -> Self {
+        Self {
+            requests: RateLimiter::keyed(quotas.requests),
+            host_requests: RateLimiter::keyed(quotas.host_requests),
+            bytes: RateLimiter::keyed(quotas.bytes),
+            host_bytes: RateLimiter::keyed(quotas.host_bytes),
+            all_bytes: RateLimiter::direct(quotas.all_bytes),
+        }
+    }
+
     fn check(&self, payer: Payer, asker: &Asker, cost: NonZeroU32) -> bool {
         let paid = match payer {
             Payer::Peer => self.bytes.check_key_n(&asker.peer, cost),
@@ -109,21 +145,9 @@ pub(crate) enum Payment {
 
 impl<K: Send + 'static> Throttle<K> {
     pub(crate) fn new(config: &ServingConfig) -> Result<Self, ConfigError> {
-        let most = units(config.bytes.get());
-        let requests = |times: NonZeroU32| {
-            quota(config.requests.saturating_mul(times), config.requests_per, "serving.requests_per")
-        };
-        let bytes = |times| quota(most.saturating_mul(times), config.bytes_per, "serving.bytes_per");
-        let limiters = Limiters {
-            requests: RateLimiter::keyed(requests(NonZeroU32::MIN)?),
-            host_requests: RateLimiter::keyed(requests(config.peers_per_host)?),
-            bytes: RateLimiter::keyed(bytes(NonZeroU32::MIN)?),
-            host_bytes: RateLimiter::keyed(bytes(config.peers_per_host)?),
-            all_bytes: RateLimiter::direct(bytes(config.peers_in_all)?),
-        };
         Ok(Self {
-            limiters: Arc::new(limiters),
-            most,
+            limiters: Arc::new(Limiters::new(&Quotas::new(config)?)),
+            most: units(config.bytes.get()),
             item_bytes: config.item_bytes,
             writes: Writes { most: units(config.write_bytes_per_peer.get()), peers: Mutex::default() },
             waiting: FuturesUnordered::new(),
@@ -234,6 +258,33 @@ mod tests {
 
     fn pays(throttle: &Throttle<u32>, asker: Asker, bytes: usize, items: usize) -> bool {
         matches!(throttle.pay(asker, true, bytes, items, 0), Payment::Paid(_))
+    }
+
+    #[test]
+    fn budgets_are_as_large_and_refill_as_fast_as_is_set() {
+        let config = ServingConfig { bytes_per: Duration::from_secs(60), ..config() };
+        let quota = |burst: u32, seconds| {
+            let period = Duration::from_secs(seconds) / burst;
+            Quota::with_period(period).unwrap().allow_burst(burst.try_into().unwrap())
+        };
+        let expected = Quotas {
+            requests: quota(2, 3600),
+            host_requests: quota(2 * 2, 3600),
+            bytes: quota(10, 60),
+            host_bytes: quota(2 * 10, 60),
+            all_bytes: quota(3 * 10, 60),
+        };
+        assert_eq!(Quotas::new(&config), Ok(expected));
+    }
+
+    #[test]
+    fn an_item_costs_what_is_set() {
+        for (item_bytes, paid) in [(UNIT, true), (3 * UNIT, false)] {
+            let config = ServingConfig { item_bytes, ..config() };
+            let (throttle, one) = (Throttle::new(&config).unwrap(), at("10.0.0.1"));
+            assert!(pays(&throttle, one, UNIT, 3));
+            assert_eq!(pays(&throttle, one, UNIT, 1), paid, "{item_bytes}");
+        }
     }
 
     #[test]

@@ -488,9 +488,11 @@ mod tests {
 
     fn queue() -> OutboundQueue {
         OutboundQueue::new(GossipConfig {
+            send_queue: 40.try_into().unwrap(),
             send_queue_bytes: (8 * MIB).try_into().unwrap(),
-            send_stall: Duration::from_secs(8),
-            queue_time: Duration::from_secs(5),
+            send_stall: Duration::from_secs(6),
+            queue_time: Duration::from_secs(4),
+            frame_time: Duration::from_secs(3),
             ..GossipConfig::default()
         })
     }
@@ -513,8 +515,15 @@ mod tests {
     #[test]
     fn a_message_that_is_not_read_in_time_is_enough() {
         let (queue, start) = (queue(), Instant::now());
-        assert_eq!(queue.judge(blocked(start), start + Duration::from_millis(7999)), None);
-        assert_eq!(queue.judge(blocked(start), start + Duration::from_secs(8)), Some(CutReason::Stalled));
+        assert_eq!(queue.judge(blocked(start), start + Duration::from_millis(5999)), None);
+        assert_eq!(queue.judge(blocked(start), start + Duration::from_secs(6)), Some(CutReason::Stalled));
+    }
+
+    #[test]
+    fn a_frame_that_is_not_ended_in_time_is_enough() {
+        let (queue, start) = (queue(), Instant::now());
+        assert_eq!(queue.judge_frame(start, start + Duration::from_millis(2999)), None);
+        assert_eq!(queue.judge_frame(start, start + Duration::from_secs(3)), Some(CutReason::HalfFrame));
     }
 
     #[test]
@@ -522,7 +531,7 @@ mod tests {
         let (mut queue, start) = (queue(), Instant::now());
         let at = |seconds| Some(start + Duration::from_secs(seconds));
         assert!(queue.has_room(None, 100 * MIB), "it waits alone");
-        for _ in 0..63 {
+        for _ in 0..19 {
             queue.enqueued(1, start);
         }
         assert!(queue.has_room(None, 1));
@@ -537,8 +546,8 @@ mod tests {
     fn what_may_wait_behind_a_message_is_bounded_by_bytes() {
         let (mut queue, start) = (queue(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        // Whatever waited before the message in writing is read, or dropped after five seconds.
-        queue.enqueued(100 * MIB, at(0));
+        // Whatever waited before the message in writing is read, or dropped after four seconds.
+        queue.enqueued(100 * MIB, at(5));
         queue.enqueued(4 * MIB, at(6));
         assert_eq!(queue.judge(blocked(at(10)), at(11)), None);
         queue.enqueued(4 * MIB, at(11));
@@ -608,6 +617,6 @@ mod tests {
         for second in 0..1000 {
             queue.enqueued(1, start + Duration::from_secs(second));
         }
-        assert_eq!(queue.enqueued.len(), 14);
+        assert_eq!(queue.enqueued.len(), 11);
     }
 }

@@ -2,23 +2,20 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use libp2p::{Transport as _, core::upgrade::Version, noise, tcp, yamux};
+use libp2p::{Multiaddr, Transport as _, core::upgrade::Version, noise, tcp, yamux};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
-    config::NetworkConfig,
+    config::{ConnectionConfig, HANDSHAKE, NetworkConfig},
     duplicate_identity::OwnKey,
     error::NetworkError,
     half_open::{Guarded, HalfOpen},
     names::{Names, Sockets},
     slow_reader::SlowReaderMonitor,
 };
-
-/// From the first packet to an authenticated connection.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long a QUIC connection with our own key stays open for its listener to learn that, who closes it.
 #[cfg(feature = "quic")]
@@ -44,19 +41,14 @@ fn sockets(
     let identity = &config.identity;
     let noise = noise::Config::new(identity).map_err(|error| NetworkError::Stack(error.into()))?;
     let over_tcp = slow_readers.clone();
-    let turns = Turns::new(config.connections.handshake_interval);
-    let first_bytes = config.connections.first_bytes;
-    let half_open = half_open.clone();
+    let inbound = Inbound::new(&config.connections, half_open.clone());
     let own_over_tcp = own_key.clone();
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
         .and_then(move |socket, endpoint| {
-            let inbound = endpoint.is_listener().then(|| (turns.clone(), half_open.clone()));
+            let inbound = endpoint.is_listener().then(|| inbound.clone());
             async move {
-                if let Some((turns, half_open)) = inbound {
-                    // Who dials speaks first. Who says nothing takes no turn.
-                    timeout(first_bytes, socket.0.readable()).await??;
-                    half_open.has_sent(endpoint.get_remote_address());
-                    turns.take().await;
+                if let Some(inbound) = inbound {
+                    inbound.begin(socket.0.readable(), endpoint.get_remote_address()).await?;
                 }
                 Ok::<_, io::Error>(socket)
             }
@@ -100,6 +92,32 @@ fn quic(identity: &libp2p::identity::Keypair, slow_readers: &SlowReaderMonitor, 
         .boxed()
 }
 
+/// When the handshake of an inbound TCP connection begins.
+#[derive(Clone)]
+struct Inbound {
+    first_bytes: Duration,
+    turns: Turns,
+    half_open: HalfOpen,
+}
+
+impl Inbound {
+    fn new(config: &ConnectionConfig, half_open: HalfOpen) -> Self {
+        Self { first_bytes: config.first_bytes, turns: Turns::new(config.handshake_interval), half_open }
+    }
+
+    /// Waits for the peer's first bytes, then for its turn. Who dials speaks first; who says nothing takes no turn.
+    async fn begin(
+        &self,
+        readable: impl Future<Output = io::Result<()>>,
+        from: &Multiaddr,
+    ) -> io::Result<()> {
+        timeout(self.first_bytes, readable).await??;
+        self.half_open.has_sent(from);
+        self.turns.take().await;
+        Ok(())
+    }
+}
+
 /// Spreads inbound handshakes over time: each costs more than any message, and untrusted peers decide how many come
 /// at once. Whoever waits waits in order, and gives up its turn by being dropped; as connections in negotiation are
 /// bounded, so is the time that one waits.
@@ -126,7 +144,7 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use futures::future::join_all;
+    use futures::future::{join_all, pending, ready};
 
     use super::*;
 
@@ -143,6 +161,24 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(80)).await;
         let later = join_all([(); 2].map(|()| taken(&turns, start))).await;
         assert_eq!(later, [100, 110]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_ends_in_time_and_takes_no_turn() {
+        let config = ConnectionConfig {
+            first_bytes: Duration::from_secs(7),
+            handshake_interval: Duration::from_millis(20),
+            ..ConnectionConfig::default()
+        };
+        let (inbound, start) = (Inbound::new(&config, HalfOpen::new(config)), Instant::now());
+        let from = "/ip4/1.1.1.1/tcp/1".parse().unwrap();
+        let silent = inbound.begin(pending(), &from).await.unwrap_err();
+        assert_eq!((silent.kind(), start.elapsed()), (io::ErrorKind::TimedOut, config.first_bytes));
+        let begun = || async {
+            inbound.begin(ready(Ok(())), &from).await.unwrap();
+            (start.elapsed() - config.first_bytes).as_millis()
+        };
+        assert_eq!(join_all([begun(), begun(), begun()]).await, [0, 20, 40]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -263,9 +263,15 @@ mod tests {
 
     impl Rig {
         fn new(most: usize, bytes: usize) -> Self {
+            Self::with(|config| {
+                config.queues.open_verdicts = most.try_into().unwrap();
+                config.queues.open_verdict_bytes = bytes.try_into().unwrap();
+            })
+        }
+
+        fn with(change: impl FnOnce(&mut NetworkConfig)) -> Self {
             let mut config = NetworkConfig::new(1, Keypair::generate_ed25519());
-            config.queues.open_verdicts = most.try_into().unwrap();
-            config.queues.open_verdict_bytes = bytes.try_into().unwrap();
+            change(&mut config);
             let verdicts = Verdicts::new(&config, Duration::from_secs(1));
             Self { verdicts, start: Instant::now(), sent: 0 }
         }
@@ -333,6 +339,27 @@ mod tests {
         assert!(rig.verdicts.expired(rig.at(5_500), |key| key == 2).is_empty());
         assert!(rig.verdicts.settle(2, Verdict::Accept, rig.at(6_000)).is_empty());
         assert_eq!(rig.verdicts.len(), 0);
+    }
+
+    #[test]
+    fn a_verdict_and_a_twin_last_as_long_as_gossip_remembers() {
+        let mut rig = Rig::with(|config| {
+            config.gossip.history = 5.try_into().unwrap();
+            config.gossip.heartbeat = Duration::from_secs(2);
+            config.gossip.duplicate_cache = Duration::from_secs(30);
+        });
+        let (genuine, mut twin) = (rig.message(PeerId::random(), 1), rig.message(PeerId::random(), 1));
+        twin.twin_of = Some(genuine.id.clone());
+        assert_eq!(rig.verdicts.open(twin, rig.start).0, Opened::Ask(1));
+        assert_eq!(rig.verdicts.settle(1, Verdict::Accept, rig.start).len(), 1);
+        assert_eq!(rig.open(PeerId::random(), 1).0, Opened::Ask(2));
+        // Four heartbeats less the time between two looks.
+        assert!(rig.verdicts.expired(rig.at(6_999), |_| false).is_empty());
+        assert_eq!(rig.verdicts.expired(rig.at(7_000), |_| false).len(), 1);
+        drop(rig.verdicts.expired(rig.at(29_999), |_| false));
+        assert_eq!(rig.verdicts.twins.len(), 1);
+        drop(rig.verdicts.expired(rig.at(30_000), |_| false));
+        assert_eq!(rig.verdicts.twins.len(), 0);
     }
 
     #[test]

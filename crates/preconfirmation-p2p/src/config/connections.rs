@@ -5,6 +5,9 @@ use std::{num::NonZeroUsize, time::Duration};
 use super::size;
 use crate::ip::Host;
 
+/// From the first packet to an authenticated connection.
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
+
 /// Bounds on connections. Static and trusted peers have places of their own. An address is one of IPv4 or a /64 of
 /// IPv6, a subnet a /24 or a /48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +20,7 @@ pub struct ConnectionConfig {
     pub max_inbound_per_ip: NonZeroUsize,
     /// Of these, most from one subnet.
     pub max_inbound_per_subnet: NonZeroUsize,
-    /// Most established connections that we opened.
+    /// Most established connections that we opened; at least `peers.low`.
     pub max_outbound: u32,
     /// Most connections to one peer; two, so that dialling each other at once does no harm.
     pub max_per_peer: u32,
@@ -26,7 +29,7 @@ pub struct ConnectionConfig {
     pub max_pending: u32,
     /// Most inbound connections in negotiation from one address. When one more comes in, its oldest makes room.
     pub max_pending_per_ip: NonZeroUsize,
-    /// An inbound TCP connection on which nothing is said for this long is closed.
+    /// An inbound TCP connection on which nothing is said for this long is closed; at most 10 s, as long as a handshake.
     pub first_bytes: Duration,
     /// Whether the limits for one address and one subnet hold for loopback and private addresses too. Off: behind a
     /// proxy or a container bridge all peers come from one of these.
@@ -34,7 +37,7 @@ pub struct ConnectionConfig {
     /// So many banned peers of one address ban the address, until the first of these bans is over.
     pub bans_per_ip: NonZeroUsize,
     /// Least time from the beginning of one inbound TCP handshake to that of the next: a flood of connections
-    /// costs so many handshakes and no more. They wait for at most `max_pending` times as long.
+    /// costs so many handshakes and no more. They wait for at most `max_pending` times as long, and 10 s.
     pub handshake_interval: Duration,
     /// A connection that nothing uses is closed after this: a peer that never opens gossipsub.
     pub idle_timeout: Duration,

@@ -58,13 +58,11 @@ pub struct GossipConfig {
     pub idontwant_threshold: usize,
     /// Between two heartbeats.
     pub heartbeat: Duration,
-    /// Heartbeats that a message is remembered for. `history * heartbeat` (6 s) is how long a verdict can
-    /// take and still have a message forwarded.
+    /// Heartbeats that a message is remembered for. A verdict within `(history - 1) * heartbeat` less a second (4.5 s) is
+    /// in time to have the message forwarded.
     pub history: NonZeroUsize,
     /// Of these, heartbeats in which it is announced.
     pub history_gossip: usize,
-    /// How long peers of a topic that we do not subscribe to are remembered.
-    pub fanout_ttl: Duration,
     /// How long a message id is known as seen.
     pub duplicate_cache: Duration,
     /// Largest gossip frame in bytes, with what surrounds a message. So much can a peer make us keep of a frame that it
@@ -100,7 +98,7 @@ pub struct GossipConfig {
 pub struct PublishQueueConfig {
     /// Most messages.
     pub messages: NonZeroUsize,
-    /// Most bytes of them together.
+    /// Most bytes of them together; at least the largest list.
     pub bytes: NonZeroUsize,
     /// One that has waited this long is dropped and counted. An L1 epoch, 32 slots of 12 s: no submission
     /// window (§4) is open for longer, and peers ignore what comes after its end.
@@ -137,7 +135,6 @@ impl Default for GossipConfig {
             heartbeat: Duration::from_millis(500),
             history: size(12),
             history_gossip: 3,
-            fanout_ttl: Duration::from_secs(60),
             duplicate_cache: Duration::from_secs(120),
             max_frame_bytes: MAX_TXLIST_BYTES + 1024 * 1024,
             send_queue: size(128),

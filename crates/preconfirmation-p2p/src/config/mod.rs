@@ -1,10 +1,14 @@
-//! All that can be set, with the protocol's defaults. Checked once, by [`Network::new`](crate::Network::new).
+//! All that can be set, with the protocol's defaults. Checked once, by [`Network::new`](crate::Network::new): no duration is
+//! longer than ten years, or shorter than a millisecond unless it may be zero; no queue is longer than a million entries.
 
+mod check;
 mod connections;
 mod gossip;
 mod peers;
 mod requests;
 mod score;
+#[cfg(test)]
+pub(crate) mod settings;
 
 use std::{
     collections::HashMap,
@@ -14,10 +18,11 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use preconfirmation_types::{MAX_TXLIST_BYTES, TXLIST_HEADER_BYTES, rate_limit::RateLimit};
+use preconfirmation_types::{MAX_TXLIST_BYTES, rate_limit::RateLimit};
 
-use crate::{bootnode::Bootnode, error::ConfigError, identity::enr_key, ip::ip_of};
+use crate::bootnode::Bootnode;
 pub use connections::ConnectionConfig;
+pub(crate) use connections::HANDSHAKE;
 pub use gossip::{GossipConfig, MeshConfig, PublishQueueConfig};
 pub use peers::{DiscoveryConfig, PeersConfig, RedialConfig};
 pub use requests::{PacingConfig, ServingConfig};
@@ -139,129 +144,6 @@ impl NetworkConfig {
             id.iter().rev().take(8).fold(0, |seed: u64, byte| (seed << 8) | u64::from(*byte))
         };
         self.seed.unwrap_or_else(from_identity)
-    }
-
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        self.gossip.mesh.check()?;
-        self.gossip.txlist_mesh.check()?;
-        let (remembered, gossiped) = (self.gossip.history.get(), self.gossip.history_gossip);
-        if gossiped > remembered {
-            return Err(ConfigError::History { remembered, gossiped });
-        }
-        self.check_peers()?;
-        let score = &self.score;
-        let (gossip, publish, graylist, ban) =
-            (score.gossip_threshold, score.publish_threshold, score.graylist_threshold, score.ban_threshold);
-        // Written so that a NaN anywhere fails.
-        if !(0.0 >= gossip && gossip >= publish && publish >= graylist && graylist >= ban) {
-            return Err(ConfigError::Thresholds { gossip, publish, graylist, ban });
-        }
-        let topic = &score.topic;
-        let bounded = |setting, value: f64, range: std::ops::RangeInclusive<f64>| {
-            if range.contains(&value) { Ok(()) } else { Err(ConfigError::OutOfRange { setting, value }) }
-        };
-        let below_one = f64::MIN_POSITIVE..=1.0 - f64::EPSILON;
-        bounded("score.offence_cap", score.offence_cap, 0.0..=f64::MAX)?;
-        bounded("score.acceptance", score.acceptance, 0.0..=f64::MAX)?;
-        bounded("score.decay", score.decay, 0.0..=1.0)?;
-        bounded("score.clamp", score.clamp, 0.0..=f64::MAX)?;
-        bounded("score.topic.weight", topic.weight, 0.0..=f64::MAX)?;
-        bounded("score.topic.time_in_mesh", topic.time_in_mesh, 0.0..=f64::MAX)?;
-        bounded("score.topic.time_in_mesh_cap", topic.time_in_mesh_cap, f64::MIN_POSITIVE..=f64::MAX)?;
-        bounded("score.topic.first_deliveries", topic.first_deliveries, 0.0..=f64::MAX)?;
-        bounded("score.topic.first_deliveries_decay", topic.first_deliveries_decay, below_one.clone())?;
-        let cap = topic.first_deliveries_cap;
-        bounded("score.topic.first_deliveries_cap", cap, f64::MIN_POSITIVE..=f64::MAX)?;
-        // A positive weight of a penalty makes gossipsub refuse the whole parameter set.
-        bounded("score.topic.invalid_deliveries", topic.invalid_deliveries, f64::MIN..=0.0)?;
-        bounded("score.topic.invalid_deliveries_decay", topic.invalid_deliveries_decay, below_one)?;
-        #[allow(clippy::cast_precision_loss, reason = "only shown to a human")]
-        bounded("max_txlist_bytes", self.max_txlist_bytes as f64, 1.0..=MAX_TXLIST_BYTES as f64)?;
-        #[allow(clippy::cast_precision_loss, reason = "only shown to a human")]
-        bounded(
-            "gossip.max_frame_bytes",
-            self.gossip.max_frame_bytes as f64,
-            (self.max_txlist_bytes + TXLIST_HEADER_BYTES + 1024) as f64..=u32::MAX.into(),
-        )?;
-        #[allow(clippy::cast_precision_loss, reason = "only shown to a human")]
-        bounded(
-            "gossip.send_queue_bytes",
-            self.gossip.send_queue_bytes.get() as f64,
-            (self.max_txlist_bytes + TXLIST_HEADER_BYTES) as f64..=f64::MAX,
-        )?;
-        // A stream on which nobody answers is given up by the stack after 10 s, and with it what was seen.
-        bounded("gossip.send_stall", self.gossip.send_stall.as_secs_f64(), 0.001..=9.0)?;
-        let most = f64::from(u32::MAX) / 1000.0;
-        bounded("serving.requests_per", self.serving.requests_per.as_secs_f64(), 0.0..=most)?;
-        for (setting, duration) in [
-            ("gossip.heartbeat", self.gossip.heartbeat),
-            ("gossip.queue_time", self.gossip.queue_time),
-            ("gossip.frame_time", self.gossip.frame_time),
-            ("score.offence_window", score.offence_window),
-            ("score.decay_interval", score.decay_interval),
-            ("score.topic.time_in_mesh_quantum", topic.time_in_mesh_quantum),
-            ("pacing.window", self.pacing.window),
-            ("pacing.timeout", self.pacing.timeout),
-            ("peers.retry", self.peers.retry),
-            ("redial.min_delay", self.redial.min_delay),
-            ("pacing.least_timeout", self.pacing.least_timeout),
-            ("serving.requests_per", self.serving.requests_per),
-            ("serving.bytes_per", self.serving.bytes_per),
-            ("gossip.publish_queue.stale_after", self.gossip.publish_queue.stale_after),
-        ] {
-            if duration.is_zero() {
-                return Err(ConfigError::ZeroDuration { setting });
-            }
-        }
-        if self.rate_limits.values().any(|limit| limit.window.is_zero()) {
-            return Err(ConfigError::ZeroDuration { setting: "rate_limits" });
-        }
-        Ok(())
-    }
-}
-
-impl NetworkConfig {
-    /// Finding and keeping peers.
-    fn check_peers(&self) -> Result<(), ConfigError> {
-        let (peers, redial) = (&self.peers, &self.redial);
-        #[allow(clippy::cast_precision_loss, reason = "only shown to a human")]
-        for (setting, value, limit_setting, limit) in [
-            ("peers.low", peers.low as f64, "peers.high", peers.high as f64),
-            ("peers.retry", peers.retry.as_secs_f64(), "peers.max_retry", peers.max_retry.as_secs_f64()),
-            (
-                "redial.min_delay",
-                redial.min_delay.as_secs_f64(),
-                "redial.max_delay",
-                redial.max_delay.as_secs_f64(),
-            ),
-        ] {
-            if value > limit {
-                return Err(ConfigError::Above { setting, value, limit_setting, limit });
-            }
-        }
-        let unspecified = |address: &Multiaddr| ip_of(address).is_some_and(|ip| ip.is_unspecified());
-        if let Some(index) = self.advertise.iter().position(unspecified) {
-            return Err(ConfigError::Advertise { index });
-        }
-        let Some(discovery) = self.discovery else {
-            let unused = self.bootnodes.iter().position(Bootnode::needs_discovery);
-            return unused.map_or(Ok(()), |index| Err(ConfigError::BootnodeNeedsDiscovery { index }));
-        };
-        if discovery.interval.is_zero() {
-            return Err(ConfigError::ZeroDuration { setting: "discovery.interval" });
-        }
-        if discovery.quorum < 2 {
-            #[allow(clippy::cast_precision_loss, reason = "only shown to a human")]
-            let value = discovery.quorum as f64;
-            return Err(ConfigError::OutOfRange { setting: "discovery.quorum", value });
-        }
-        if discovery.advertise_ip.is_some_and(|ip| ip.is_unspecified()) {
-            return Err(ConfigError::AdvertiseIp);
-        }
-        if enr_key(&self.identity).is_none() {
-            return Err(ConfigError::DiscoveryIdentity);
-        }
-        Ok(())
     }
 }
 

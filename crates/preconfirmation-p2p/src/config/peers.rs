@@ -24,7 +24,7 @@ pub struct PeersConfig {
     pub grace: Duration,
     /// Most peers being dialled at a time to reach `low`.
     pub dials: NonZeroUsize,
-    /// Most peers remembered to be dialled. Those that were never reached make room first, connected ones never.
+    /// Most peers remembered to be dialled; at least `low`. Those that were never reached make room first, connected ones never.
     pub known: NonZeroUsize,
     /// Of these, most at one address (a /64 of IPv6).
     pub known_per_ip: NonZeroUsize,
@@ -92,7 +92,7 @@ pub struct DiscoveryConfig {
     /// The UDP socket. Its port must not be that of a QUIC listener; port 0 takes a free one. Only nodes of the
     /// same IP version are found.
     pub listen: SocketAddr,
-    /// Between two queries, while there are fewer peers than [`PeersConfig::low`]. With enough peers nothing
+    /// Between two queries, while there are fewer peers than [`PeersConfig::low`]; at most a day. With enough peers nothing
     /// is asked.
     pub interval: Duration,
     /// Whether the routing table takes at most 10 nodes of a /24 subnet, 2 in one bucket.

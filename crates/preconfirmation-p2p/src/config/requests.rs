@@ -42,7 +42,7 @@ pub struct PacingConfig {
     /// before the request is sent does not count. The request itself is let run for 11 s at least, because deployed
     /// peers ban whoever resets it before: it holds its place `in_flight` as long.
     pub timeout: Duration,
-    /// Least time for the same. In between, it is what answers of this peer on this protocol have taken, and
+    /// Least time for the same, where it is less than `timeout`. In between, it is what answers of this peer on this protocol have taken, and
     /// four times their deviation.
     pub least_timeout: Duration,
 }
@@ -108,7 +108,7 @@ pub struct ServingConfig {
     /// Most requests of one peer for lists in flight, and as many for heads and pages: from their event to the last byte
     /// of their answer.
     pub in_flight_per_peer: NonZeroUsize,
-    /// Most requests in flight: half of them for lists, the others for heads and pages. One host has at most three
+    /// Most requests in flight, at least two: half of them for lists, the others for heads and pages. One host has at most three
     /// quarters of each half. As a list has 2 MiB, they hold so many MiB at most.
     pub in_flight: NonZeroUsize,
 }
@@ -149,9 +149,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_advertised_limit_is_used_as_far_as_is_set() {
+        let (most_requests, most_per_second) = (100.try_into().unwrap(), 20.try_into().unwrap());
+        let pacing = PacingConfig { most_requests, most_per_second, ..PacingConfig::default() };
+        let limit = RateLimit::from_agent("requests=1000/1000ms", &pacing.bounds());
+        assert_eq!(limit, Some(RateLimit { requests: most_requests, window: Duration::from_secs(5) }));
+    }
+
+    #[test]
     fn a_server_advertises_its_limit_unless_it_is_told_not_to() {
-        let serving = ServingConfig { requests: rate(100), ..ServingConfig::default() };
-        assert_eq!(serving.agent("agent"), "agent requests=100/4000ms");
+        let requests_per = Duration::from_secs(9);
+        let serving = ServingConfig { requests: rate(100), requests_per, ..ServingConfig::default() };
+        assert_eq!(serving.agent("agent"), "agent requests=100/9000ms");
         assert_eq!(ServingConfig { advertise: false, ..serving }.agent("agent"), "agent");
     }
 }

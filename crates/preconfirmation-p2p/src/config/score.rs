@@ -8,7 +8,7 @@ use super::size;
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct ScoreConfig {
-    /// Most that offences of one peer cost within `offence_window`.
+    /// Most that offences of one peer cost within `offence_window`; at most 1000.
     pub offence_cap: f64,
     /// The sliding window of `offence_cap`.
     pub offence_window: Duration,

@@ -162,6 +162,38 @@ async fn run(
     }
 }
 
+/// The settings as discv5 has them.
+fn stack_config(
+    config: &DiscoveryConfig,
+    listen: ListenConfig,
+    learns_ip: bool,
+) -> Result<discv5::Config, DiscoveryError> {
+    let mut builder = ConfigBuilder::new(listen);
+    if config.limit_subnets {
+        builder.ip_limit();
+    }
+    if config.limit_packets {
+        let (each, all) = (config.packets_per_ip.get(), config.packets.get());
+        let limits = RateLimiterBuilder::new()
+            .total_n_every(all, Duration::from_secs(1))
+            .ip_n_every(each, Duration::from_secs(1))
+            .node_n_every(each, Duration::from_secs(1))
+            .build()
+            .map_err(|error| DiscoveryError::Start(error.into()))?;
+        builder.enable_packet_filter().filter_rate_limiter(Some(limits)).ban_duration(Some(DEAF_FOR));
+    }
+    // What a node says of others is nothing before they have answered themselves.
+    builder.disable_report_discovered_peers();
+    builder.ping_interval(config.interval.saturating_mul(PING_EVERY));
+    builder.vote_duration(config.interval.saturating_mul(VOTES_LAST));
+    // In a small network nobody new may come for hours; that is no reason to take the address back.
+    builder.enr_peer_update_min(config.quorum).auto_nat_listen_duration(None);
+    if !learns_ip {
+        builder.disable_enr_update();
+    }
+    Ok(builder.build())
+}
+
 type Query = BoxFuture<'static, Result<Vec<Enr>, QueryError>>;
 type Answer = (Multiaddr, Result<Enr, RequestError>);
 
@@ -189,33 +221,10 @@ impl Driver {
         let socket = tokio::net::UdpSocket::from_std(setup.socket).map_err(DiscoveryError::Socket)?;
         let socket = Some(Arc::new(socket));
         let (ipv4, ipv6) = if is_v4 { (socket, None) } else { (None, socket) };
-        let mut config = ConfigBuilder::new(ListenConfig::FromSockets { ipv4, ipv6 });
-        if setup.config.limit_subnets {
-            config.ip_limit();
-        }
-        if setup.config.limit_packets {
-            let (each, all) = (setup.config.packets_per_ip.get(), setup.config.packets.get());
-            let limits = RateLimiterBuilder::new()
-                .total_n_every(all, Duration::from_secs(1))
-                .ip_n_every(each, Duration::from_secs(1))
-                .node_n_every(each, Duration::from_secs(1))
-                .build()
-                .map_err(|error| DiscoveryError::Start(error.into()))?;
-            config.enable_packet_filter().filter_rate_limiter(Some(limits)).ban_duration(Some(DEAF_FOR));
-        }
-        // What a node says of others is nothing before they have answered themselves.
-        config.disable_report_discovered_peers();
-        let interval = setup.config.interval;
-        config.ping_interval(interval.saturating_mul(PING_EVERY));
-        config.vote_duration(interval.saturating_mul(VOTES_LAST));
-        // In a small network nobody new may come for hours; that is no reason to take the address back.
-        config.enr_peer_update_min(setup.config.quorum.max(2)).auto_nat_listen_duration(None);
-        if !setup.learns_ip {
-            config.disable_enr_update();
-        }
+        let listen = ListenConfig::FromSockets { ipv4, ipv6 };
+        let config = stack_config(&setup.config, listen, setup.learns_ip)?;
         let record = setup.record.clone();
-        let mut discv5 =
-            Discv5::new(setup.record, setup.key, config.build()).map_err(|_| DiscoveryError::Record)?;
+        let mut discv5 = Discv5::new(setup.record, setup.key, config).map_err(|_| DiscoveryError::Record)?;
         discv5.start().await.map_err(|error| DiscoveryError::Start(error.to_string().into()))?;
         tracing::info!(record = %record.to_base64(), "discovery has started");
         let driver = Self {
@@ -331,5 +340,80 @@ impl Driver {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.finds.try_send(found) {
             metrics::dropped("finds");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::identity::Keypair;
+
+    use super::*;
+    use crate::identity::enr_key;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    async fn built(change: impl FnOnce(&mut DiscoveryConfig)) -> discv5::Config {
+        let mut config = DiscoveryConfig::local();
+        change(&mut config);
+        stack_config(&config, ListenConfig::FromSockets { ipv4: None, ipv6: None }, true).unwrap()
+    }
+
+    #[tokio::test]
+    async fn discv5_has_the_settings_of_discovery() {
+        let built = built(|config| {
+            (config.interval, config.quorum) = (HOUR, 7);
+            (config.limit_subnets, config.limit_packets) = (true, true);
+            config.packets_per_ip = 4.try_into().unwrap();
+            config.packets = 50.try_into().unwrap();
+        });
+        let built = built.await;
+        assert_eq!((built.ping_interval, built.vote_duration), (HOUR * PING_EVERY, HOUR * VOTES_LAST));
+        assert!(built.ip_limit && built.enable_packet_filter && built.enr_update);
+        assert_eq!((built.enr_peer_update_min, built.ban_duration), (7, Some(DEAF_FOR)));
+        let limits = format!("{:?}", built.filter_rate_limiter.unwrap());
+        // A second for all of them, in nanoseconds, and for one.
+        for limit in [
+            "total_rl: Limiter { tau: 1000000000, t: 20000000,",
+            "node_rl: Some(Limiter { tau: 1000000000, t: 250000000,",
+            "ip_rl: Some(Limiter { tau: 1000000000, t: 250000000,",
+        ] {
+            assert!(limits.contains(limit), "{limit} in {limits}");
+        }
+    }
+
+    #[tokio::test]
+    async fn discv5_limits_nothing_where_that_is_set() {
+        let built = built(|config| (config.limit_subnets, config.limit_packets) = (false, false)).await;
+        assert!(!built.ip_limit && !built.enable_packet_filter);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn queries_are_as_far_apart_as_is_set() {
+        let deaf = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let config = DiscoveryConfig { interval: HOUR, ..DiscoveryConfig::local() };
+        let (socket, address) = bind(&config).unwrap();
+        let key = enr_key(&Keypair::generate_secp256k1()).unwrap();
+        let reach = record::Reach::new(&config, address, &[], &[]);
+        let record = record::build(&key, 1, reach, None, 1).unwrap();
+        let peer = Keypair::generate_secp256k1().public().to_peer_id();
+        let port = deaf.local_addr().unwrap().port();
+        let discovery = Discovery::spawn(Setup {
+            config,
+            chain_id: 1,
+            socket,
+            key,
+            record,
+            learns_ip: false,
+            records: Vec::new(),
+            contacts: vec![format!("/ip4/127.0.0.1/udp/{port}/p2p/{peer}").parse().unwrap()],
+            seed: 1,
+        });
+        // It is asked at each query and does not answer. Time passes at once when nothing else happens.
+        let mut packet = [0; 1280];
+        deaf.recv(&mut packet).await.unwrap();
+        let first = Instant::now();
+        deaf.recv(&mut packet).await.unwrap();
+        assert!(first.elapsed() >= HOUR, "{:?}", first.elapsed());
+        discovery.end().await;
     }
 }

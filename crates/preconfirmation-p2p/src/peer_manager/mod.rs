@@ -12,7 +12,7 @@
 //! | score | `score.max_scores` | the one closest to zero makes room |
 //! | ban | `score.max_bans` | the one that would end first makes room |
 //! | relayed commitments | [`MAX_COUNTED`] | one more is not counted |
-//! | sent requests | the connections, and 8,192 disconnected peers | who disconnected first is forgotten |
+//! | sent requests | the connections, the peers with a named rate limit, and 8,192 disconnected ones | who disconnected first is forgotten |
 
 mod file;
 mod outbound;
@@ -572,6 +572,31 @@ mod tests {
         assert!(peers.unban(&peer));
         assert_eq!(peers.application_score(&peer, now), 0.0);
         assert!(peers.peers.is_empty(), "nothing is left of it");
+    }
+
+    #[test]
+    fn static_peers_are_redialled_as_is_set() {
+        let (peer, seconds) = (PeerId::random(), Duration::from_secs);
+        let (mut peers, mut now) = manager(|config| {
+            config.static_peers = vec![format!("/ip4/1.1.1.1/tcp/1/p2p/{peer}").parse().unwrap()];
+            let redial = &mut config.redial;
+            (redial.min_delay, redial.max_delay, redial.stable_after) = (seconds(7), seconds(9), seconds(11));
+        });
+        let wait =
+            |peers: &PeerManager, now: Instant| (peers.static_peers.next_deadline().unwrap() - now).as_secs();
+        for least in [7, 9, 9] {
+            let (id, _) = peers.static_peers.next_dial(now).unwrap();
+            let _begins = peers.static_peers.on_dial_failed(id, now);
+            assert!((least..2 * least).contains(&wait(&peers, now)));
+            now = peers.static_peers.next_deadline().unwrap();
+        }
+        for (lasts, least) in [(10, 9), (11, 7)] {
+            peers.static_peers.on_connected(&peer);
+            let _outage = peers.static_peers.on_identified(&peer, now);
+            now += seconds(lasts);
+            assert!(peers.static_peers.on_disconnected(&peer, now));
+            assert!((least..2 * least).contains(&wait(&peers, now)), "{lasts}");
+        }
     }
 
     #[test]

@@ -170,6 +170,14 @@ mod tests {
     }
 
     #[test]
+    fn a_newcomer_has_the_grace_that_is_set() {
+        let (start, grace) = (Instant::now(), Duration::from_secs(7));
+        let (config, peers) = (PeersConfig { grace, ..config(0, 0) }, [candidate(0.0, start)]);
+        assert!(config.prune_candidates(&peers, start + Duration::from_millis(6999)).is_empty());
+        assert_eq!(config.prune_candidates(&peers, start + grace), [peers[0].peer]);
+    }
+
+    #[test]
     fn static_and_trusted_peers_stay_whatever_their_score() {
         let start = Instant::now();
         let worst = Candidate { protected: true, ..candidate(-100.0, start) };

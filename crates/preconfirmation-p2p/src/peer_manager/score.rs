@@ -306,6 +306,70 @@ mod tests {
     }
 
     #[test]
+    fn offences_cost_as_much_in_a_window_as_is_set() {
+        let (decay, offence_window) = (1.0, Duration::from_secs(3));
+        let mut rig =
+            Rig::with(ScoreConfig { offence_cap: 2.0, offence_window, decay, ..ScoreConfig::default() });
+        for (millis, score) in
+            [(0, -1.0), (1, -2.0), (2_999, -2.0), (3_000, -3.0), (3_000, -3.0), (3_001, -4.0)]
+        {
+            assert_eq!(rig.offence(millis), score, "at {millis} ms");
+        }
+    }
+
+    #[test]
+    fn a_score_grows_decays_and_ends_as_is_set() {
+        let (decay, decay_interval) = (0.5, Duration::from_secs(4));
+        let config =
+            ScoreConfig { acceptance: 0.75, decay, decay_interval, clamp: 2.0, ..ScoreConfig::default() };
+        let mut rig = Rig::with(config);
+        for score in [0.75, 1.5, 2.0, 2.0] {
+            rig.peers.credit(rig.peer, rig.at(0));
+            rig.expect(0, score);
+        }
+        rig.expect(4_000, 1.0);
+        rig.expect(8_000, 0.5);
+        for _ in 0..4 {
+            rig.offence(0);
+        }
+        rig.expect(0, -2.0);
+    }
+
+    #[test]
+    fn an_authors_fault_costs_what_gossipsub_would_take() {
+        let mut config = ScoreConfig::default();
+        (config.topic.weight, config.topic.invalid_deliveries) = (3.0, -0.5);
+        config.topic.invalid_deliveries_decay = 0.5;
+        let mut rig = Rig::with(config);
+        rig.peers.invalid_delivery(rig.peer, rig.at(0));
+        rig.peers.invalid_delivery(rig.peer, rig.at(0));
+        for (millis, mirrored) in [(0, -6.0), (1_000, -1.5)] {
+            let actual = rig.peers.score_for_gossipsub(&rig.peer, rig.at(millis));
+            assert!((actual - mirrored).abs() < EXACT, "{actual} at {millis} ms");
+        }
+    }
+
+    #[test]
+    fn a_ban_comes_after_the_time_and_below_the_score_set() {
+        let mut config = ScoreConfig::default();
+        (config.ban_threshold, config.ban_after) = (-7.0, Duration::from_secs(2));
+        config.ban_for = Duration::from_secs(9);
+        let mut rig = Rig::with(config);
+        let peer = rig.peer;
+        for (score, millis, state) in [
+            (-7.0, 0, ScoreState::Tolerated),
+            (-7.1, 5_000, ScoreState::Tolerated),
+            (-7.1, 7_000, ScoreState::Tolerated),
+            (-7.1, 7_001, ScoreState::Banned),
+        ] {
+            assert_eq!(rig.peers.observe_score(peer, score, rig.at(millis)), state, "at {millis} ms");
+        }
+        assert_eq!(rig.peers.ban(peer, rig.at(7_001)), None);
+        assert!(rig.peers.expire_bans(rig.at(16_000)).is_empty());
+        assert_eq!(rig.peers.expire_bans(rig.at(16_001)), [peer]);
+    }
+
+    #[test]
     fn a_ban_needs_more_than_thirty_seconds_below_five_without_a_break() {
         let mut rig = Rig::new();
         let peer = rig.peer;

@@ -324,8 +324,14 @@ mod tests {
         }
 
         fn seeded(known: usize, seed: u64) -> Self {
+            Self::with(|config| {
+                (config.peers.known, config.seed) = (NonZeroUsize::new(known).unwrap(), Some(seed));
+            })
+        }
+
+        fn with(change: impl FnOnce(&mut NetworkConfig)) -> Self {
             let (mut config, start) = (NetworkConfig::new(1, Keypair::generate_ed25519()), Instant::now());
-            (config.peers.known, config.seed) = (NonZeroUsize::new(known).unwrap(), Some(seed));
+            change(&mut config);
             Self { store: PeerManager::new(&config, Start::First, start), start }
         }
 
@@ -425,6 +431,37 @@ mod tests {
         rig.store.on_reached(peer, address(1), 5, now);
         rig.store.on_dial_failed(&peer, now);
         assert!(rig.known(&peer).unwrap().not_before - now < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn pauses_double_from_the_shortest_to_the_longest_set() {
+        let seconds = Duration::from_secs;
+        let mut rig =
+            Rig::with(|config| (config.peers.retry, config.peers.max_retry) = (seconds(2), seconds(7)));
+        let (peer, start) = (rig.discovered(1), rig.start);
+        let pause = |rig: &Rig| rig.known(&peer).unwrap().not_before - start;
+        for base in [2, 4, 7, 7] {
+            rig.store.on_dial_failed(&peer, start);
+            assert!((seconds(base)..seconds(2 * base)).contains(&pause(&rig)), "{:?}", pause(&rig));
+        }
+        rig.store.postpone_dial(&peer, start);
+        assert!((seconds(2)..seconds(4)).contains(&pause(&rig)), "{:?}", pause(&rig));
+    }
+
+    #[test]
+    fn an_address_and_a_subnet_have_the_places_that_are_set() {
+        let mut rig = Rig::with(|config| {
+            config.peers.known_per_ip = 2.try_into().unwrap();
+            config.peers.known_per_subnet = 3.try_into().unwrap();
+            config.peers.outbound_per_subnet = NonZeroUsize::MIN;
+        });
+        let (start, source) = (rig.start, AddressSource::Discovery);
+        let mut hear = |host, port| {
+            rig.store.on_discovered(PeerId::random(), [global(1, host, port)], None, source, start)
+        };
+        assert_eq!([hear(1, 1), hear(1, 2), hear(1, 3)], [true, true, false]);
+        assert_eq!([hear(2, 1), hear(3, 1)], [true, false]);
+        assert_eq!((rig.count(), rig.due(0).len()), (3, 1));
     }
 
     #[test]

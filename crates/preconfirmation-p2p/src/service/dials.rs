@@ -195,3 +195,28 @@ fn outcome(error: &DialError) -> &'static str {
         DialError::Transport(_) => "unreachable",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use libp2p::identity::Keypair;
+
+    use super::*;
+    use crate::{Network, NetworkConfig};
+
+    #[tokio::test]
+    async fn as_many_known_peers_are_dialled_at_a_time_as_are_set() {
+        let mut config = NetworkConfig::new(1, Keypair::generate_ed25519());
+        (config.peers.low, config.peers.dials) = (9, 3.try_into().unwrap());
+        let (_handle, _events, mut service) = Network::new(config).unwrap();
+        let (now, source) = (Instant::now(), AddressSource::Discovery);
+        for port in 1..=9 {
+            let address = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+            assert!(service.peers.on_discovered(PeerId::random(), [address], None, source, now));
+        }
+        // Nothing polls the swarm, so they stay under way.
+        service.dial_known(now);
+        assert_eq!(service.dials.pending.len(), 3);
+        service.dial_known(now);
+        assert_eq!(service.dials.pending.len(), 3);
+    }
+}

@@ -240,7 +240,15 @@ mod tests {
     use crate::{DiscoveryConfig, Network, NetworkHandle, service::Input};
 
     fn service(advertise_ip: Option<IpAddr>) -> (NetworkHandle, NetworkService) {
+        service_with(advertise_ip, |_| ())
+    }
+
+    fn service_with(
+        advertise_ip: Option<IpAddr>,
+        change: impl FnOnce(&mut NetworkConfig),
+    ) -> (NetworkHandle, NetworkService) {
         let mut config = NetworkConfig::local(1, Keypair::generate_secp256k1());
+        change(&mut config);
         config.discovery = Some(DiscoveryConfig { advertise_ip, ..DiscoveryConfig::local() });
         let (handle, _events, service) = Network::new(config).unwrap();
         (handle, service)
@@ -292,5 +300,15 @@ mod tests {
             );
             service.discovery.end().await;
         }
+    }
+    #[tokio::test]
+    async fn private_addresses_are_dialled_where_that_is_set() {
+        let (_handle, mut service) = service_with(Some([8, 8, 8, 8].into()), |config| {
+            config.peers.dial_private = true;
+        });
+        has_enr(&mut service).await;
+        let may_dial = |ip| service.may_dial(&format!("/ip4/{ip}/tcp/22").parse().unwrap());
+        assert_eq!(["1.1.1.1", "10.0.0.5", "127.0.0.5"].map(may_dial), [true, true, false]);
+        service.discovery.end().await;
     }
 }

@@ -194,3 +194,31 @@ fn set_aside(path: &Path) {
         Err(error) => tracing::warn!(path = %path.display(), %error, "the file cannot be kept aside"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use libp2p::{PeerId, identity::Keypair};
+
+    use super::*;
+    use crate::Network;
+
+    #[tokio::test]
+    async fn a_change_is_saved_after_the_time_set() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = NetworkConfig::new(1, Keypair::generate_ed25519());
+        config.data_dir = Some(directory.path().to_owned());
+        config.peers.save_after = Duration::from_secs(77);
+        let (_handle, _events, mut service) = Network::new(config).unwrap();
+        let (peer, now) = (PeerId::random(), Instant::now());
+        service.peers.on_reached(peer, "/ip4/127.0.0.1/tcp/1".parse().unwrap(), 1, now);
+        service.save_changes(now);
+        service.save_changes(now + Duration::from_secs(76));
+        assert!(service.files.as_ref().is_some_and(|files| files.writing.is_none()));
+        service.save_changes(now + Duration::from_secs(77));
+        service.written().await;
+        let known = load_peers(&directory.path().join(PEERS_FILE), 1);
+        assert_eq!(known.iter().map(|known| known.peer).collect::<Vec<_>>(), [peer]);
+    }
+}

@@ -411,3 +411,35 @@ impl fmt::Debug for NetworkService {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use libp2p::identity::Keypair;
+
+    use super::*;
+    use crate::config::settings::{longest, shortest};
+
+    #[tokio::test]
+    async fn queues_are_as_long_as_is_set() {
+        let mut config = NetworkConfig::new(1, Keypair::generate_ed25519());
+        config.queues.commands = 3.try_into().unwrap();
+        config.queues.reports = 5.try_into().unwrap();
+        config.queues.request_events = 7.try_into().unwrap();
+        let (handle, _events, service) = Network::new(config).unwrap();
+        assert_eq!(handle.commands.max_capacity(), 3);
+        assert_eq!(handle.reports.max_capacity(), 5);
+        assert_eq!(service.request_events.max_capacity(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_node_runs_at_the_bounds_of_its_settings() {
+        for config in [longest(), shortest()] {
+            let (handle, _events, service) = Network::new(config).unwrap();
+            let running = tokio::spawn(service.run());
+            assert_eq!(handle.listen_addrs().await.unwrap().len(), 1);
+            assert!(handle.peers().await.unwrap().is_empty());
+            handle.shutdown();
+            running.await.unwrap().unwrap();
+        }
+    }
+}

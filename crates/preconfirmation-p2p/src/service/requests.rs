@@ -52,7 +52,7 @@ impl Requests {
             protocols: Protocols::new(in_flight),
             inbound: InboundRequests::new(&config.serving),
             throttle: Throttle::new(&config.serving)?,
-            in_hand: Arc::new(Semaphore::new(in_flight.get().min(Semaphore::MAX_PERMITS))),
+            in_hand: Arc::new(Semaphore::new(in_flight.get())),
             excess: Vec::new(),
             head: PreconfHead::default(),
             closing: false,

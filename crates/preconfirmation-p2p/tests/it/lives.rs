@@ -1,5 +1,13 @@
 //! How nodes begin and end.
 
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use libp2p::{
+    SwarmBuilder, noise,
+    swarm::{SwarmEvent, dummy},
+    tcp, yamux,
+};
 use preconfirmation_p2p::{
     ConfigError, Keypair, Multiaddr, Network, NetworkConfig, NetworkError, PublishError,
 };
@@ -79,6 +87,57 @@ async fn static_peers_are_dialled_and_status_tells_about_them() {
     assert!(status.protocols.contains(&"/meshsub/1.2.0".to_owned()));
     assert!(status.protocols.contains(&"/floodsub/1.0.0".to_owned()));
     assert!(server.status(node.id()).await.unwrap().inbound);
+}
+
+/// A peer that does nothing with its connection.
+fn idle_peer(address: Multiaddr) -> tokio::task::JoinHandle<()> {
+    let mut swarm = SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(tcp::Config::new(), noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_behaviour(|_| dummy::Behaviour)
+        .unwrap()
+        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(3600)))
+        .build();
+    swarm.dial(address).unwrap();
+    tokio::spawn(async move {
+        while !matches!(swarm.select_next_some().await, SwarmEvent::ConnectionClosed { .. }) {}
+    })
+}
+
+#[tokio::test]
+async fn a_connection_that_nothing_uses_ends_after_the_time_set() {
+    let took = async |timeout| {
+        let mut config = config();
+        config.connections.idle_timeout = timeout;
+        let node = Node::start(config);
+        let start = Instant::now();
+        soon(idle_peer(soon(node.handle.listen_addrs()).await.unwrap().remove(0))).await.unwrap();
+        start.elapsed()
+    };
+    let (short, long) = (Duration::from_millis(10), Duration::from_secs(2));
+    let (short, least) = tokio::join!(took(short), took(long));
+    assert!(short < Duration::from_secs(10) && least >= long, "{short:?}, {least:?}");
+}
+
+#[tokio::test]
+async fn peers_are_pinged_as_often_as_is_set() {
+    let mut frequent = config();
+    frequent.connections.ping_interval = Duration::from_millis(20);
+    let (mut node, mut other) = (Node::start(frequent), Node::local());
+    node.meet(&mut other).await;
+    // By default so many would take longer than the test may.
+    soon(async {
+        for _ in 0..8 {
+            let before = node.status(other.id()).await.unwrap().round_trip;
+            eventually(|| async {
+                let round_trip = node.status(other.id()).await?.round_trip;
+                (round_trip != before).then_some(())
+            })
+            .await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
