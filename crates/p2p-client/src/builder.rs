@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Component, ConfigError, P2pClient, P2pClientConfig, P2pClientError, Publishing, StorageChoice,
+    Subscription,
     client::Inner,
     metrics::{self, Metrics},
     requests::Requester,
@@ -77,6 +78,15 @@ impl P2pClientBuilder {
     /// [`P2pClientError::Config`] or [`P2pClientError::Network`] for settings that cannot work;
     /// [`P2pClientError::Storage`] if the store cannot be opened or read.
     pub async fn start(self) -> Result<P2pClient, P2pClientError> {
+        Ok(self.start_subscribed().await?.0)
+    }
+
+    /// The same with a subscription from the very beginning: [`P2pClient::subscribe`] misses what happens before it is
+    /// called, such as the first peers.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_subscribed(self) -> Result<(P2pClient, Subscription), P2pClientError> {
         let Self { mut config, lookahead, network } = self;
         config.check()?;
         // Taken, so that nobody but the service holds the store.
@@ -111,7 +121,7 @@ impl P2pClientBuilder {
         let requester = Requester { network, validator, max_txlist_bytes, soft_fail, metrics };
         let (commands, inbox) = mpsc::channel(config.queues.commands.get());
         let events = broadcast::Sender::new(config.queues.events.get());
-        let weak_events = events.downgrade();
+        let (weak_events, subscription) = (events.downgrade(), Subscription::new(Some(events.subscribe())));
         let (changes_sender, changes) = watch::channel(0);
         let (state_sender, state) = watch::channel(State { head, ..State::default() });
         let tasks = TaskTracker::new();
@@ -132,7 +142,7 @@ impl P2pClientBuilder {
             tasks: tasks.clone(),
         })?;
         tokio::spawn(service.run(network_service));
-        Ok(P2pClient::new(Inner {
+        let client = P2pClient::new(Inner {
             requester,
             storage: weak_storage,
             commands,
@@ -146,7 +156,8 @@ impl P2pClientBuilder {
             publishing,
             clock,
             tasks,
-        }))
+        });
+        Ok((client, subscription))
     }
 }
 

@@ -22,6 +22,10 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    pub(crate) const fn new(events: Option<broadcast::Receiver<SdkEvent>>) -> Self {
+        Self { events }
+    }
+
     /// The next event; `None` after the client has ended. Cancel-safe.
     ///
     /// # Errors
@@ -39,11 +43,12 @@ impl Subscription {
 }
 
 impl P2pClient {
-    /// Events from now on. A subscriber that reads more slowly than [`events`](crate::ClientQueues::events) allows
+    /// Events from now on; from the beginning with [`start_subscribed`](crate::P2pClientBuilder::start_subscribed). A
+    /// subscriber that reads more slowly than [`events`](crate::ClientQueues::events) allows
     /// loses the oldest events and is told how many; it slows nothing down.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
-        Subscription { events: self.inner.events.upgrade().map(|events| events.subscribe()) }
+        Subscription::new(self.inner.events.upgrade().map(|events| events.subscribe()))
     }
 
     /// The chain from `block` on, block by block with its transaction list: first from the store, then as it

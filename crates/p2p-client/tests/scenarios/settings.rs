@@ -255,6 +255,20 @@ async fn the_store_holds_as_much_as_is_set() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_subscription_from_the_start_has_the_first_peer() {
+    let network = SimNetwork::new(1);
+    let other = Node::start(&network, 1).await;
+    let config = config(2);
+    let (handle, events, service) = network.join(config.network.clone()).unwrap();
+    let builder = P2pClient::builder(config, schedule()).network(handle, events, service.run());
+    let (client, mut subscription) = builder.start_subscribed().await.unwrap();
+    client.network().dial(other.address().await).await.unwrap();
+    client.network().wait_for_peers(1).await.unwrap();
+    let event = subscription.next_event().await.unwrap().unwrap();
+    assert!(matches!(event, SdkEvent::PeerConnected { peer, .. } if peer == other.id()), "{event:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_is_given_up_after_its_timeout() {
     for seconds in [3, 30] {
         let network = SimNetwork::new(1);

@@ -166,12 +166,11 @@ impl Node {
         let mut config = config(key);
         change(&mut config);
         let (handle, events, service) = world.join(config.network.clone());
-        let client = P2pClient::builder(config.with_storage(storage.clone()), schedule())
+        let (client, events) = P2pClient::builder(config.with_storage(storage.clone()), schedule())
             .network(handle, events, service)
-            .start()
+            .start_subscribed()
             .await
             .unwrap();
-        let events = client.subscribe();
         client.chain().l2_synced(BASE).await.unwrap();
         Self { client, key, storage, events, deadline: W::DEADLINE, ready: HashSet::new() }
     }

@@ -31,7 +31,7 @@ mod report;
 use std::{convert::Infallible, future::pending, io, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use p2p_client::{P2pClient, P2pClientConfig};
+use p2p_client::{P2pClient, P2pClientConfig, Subscription};
 use p2p_types::Base;
 use p2p_validation::{Lookahead, ValidationConfig};
 
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
         }
     };
     tokio::pin!(endpoints);
-    let Ready { client, policies, lookahead, base, args } = tokio::select! {
+    let Ready { client, events, policies, lookahead, base, args } = tokio::select! {
         biased;
         () = stop.requested() => return Ok(ExitCode::SUCCESS),
         ready = start(args) => ready?,
@@ -80,7 +80,6 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
     let progress = Progress::new();
     let node = shown.get_or_init(|| Node::new(client.clone(), args.chain_id, policies, lookahead));
     let work = async {
-        let events = client.subscribe();
         let peer = client.network().local_peer_id();
         let (listen, enr) = (client.network().listen_addrs().await?, client.network().local_enr().await);
         let started = Notice::Started {
@@ -135,6 +134,7 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
 /// A node that runs, but has not been told of its base.
 struct Ready {
     client: P2pClient,
+    events: Subscription,
     policies: Policies,
     lookahead: Arc<dyn Lookahead>,
     base: Option<Base>,
@@ -148,8 +148,9 @@ async fn start(args: RunArgs) -> Result<Ready, RunError> {
     let mut config = P2pClientConfig::new(args.chain_id, identity, rules);
     network::configure(&mut config.network, &args)?;
     config.publishing = args.publishing();
-    let started = P2pClient::start(config.with_storage(storage), lookahead.clone()).await;
-    let client = started.map_err(|error| network::failed(error, &args, key))?;
+    let builder = P2pClient::builder(config.with_storage(storage), lookahead.clone());
+    let (client, events) =
+        builder.start_subscribed().await.map_err(|error| network::failed(error, &args, key))?;
     let leniencies: Vec<String> = client.leniencies().iter().map(ToString::to_string).collect();
     for leniency in &leniencies {
         tracing::warn!("{leniency}");
@@ -159,7 +160,7 @@ async fn start(args: RunArgs) -> Result<Ready, RunError> {
         storage: args.datadir.as_ref().map_or("memory".into(), |path| path.display().to_string()),
         leniencies,
     };
-    Ok(Ready { client, policies, lookahead, base, args })
+    Ok(Ready { client, events, policies, lookahead, base, args })
 }
 
 async fn serve_metrics(endpoint: Option<Endpoint>, recorded: Option<PrometheusHandle>) -> Infallible {
