@@ -5,6 +5,9 @@
 //! its topic, is refused by the [`Form`] that gossipsub asks before it computes the id: nothing of it is kept, gossipsub
 //! counts an invalid delivery where it knows the topic, and the sender is told to the service as a [`Refusal`].
 //!
+//! gossipsub remembers each IP address that a peer has ever had, for a score of crowded addresses that is not used: no limit
+//! of addresses would be one. So it learns of no address.
+//!
 //! A connection is given up by gossipsub's handler where the protocol is refused, as it is by whoever resets a stream before
 //! it is agreed on, and without a word where streams have failed five times. Nobody reads the queue of its peer any more. The
 //! [`Handler`] sees both and tells, so that the connection can be closed as soon as something is queued for its peer.
@@ -19,12 +22,13 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId,
-    core::{Endpoint, transport::PortUse},
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
     gossipsub::{self, DataTransform, RawMessage, TopicHash, WhitelistSubscriptionFilter},
     swarm::{
         ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
         NetworkBehaviour, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent,
         ToSwarm,
+        behaviour::{ConnectionClosed, ConnectionEstablished},
         handler::{ConnectionEvent, DialUpgradeError},
     },
 };
@@ -212,7 +216,20 @@ impl NetworkBehaviour for Gossipsub {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        self.inner.on_swarm_event(event);
+        match event {
+            FromSwarm::ConnectionEstablished(event) => {
+                let endpoint = &without_address(event.endpoint);
+                let event = ConnectionEstablished { endpoint, ..event };
+                self.inner.on_swarm_event(FromSwarm::ConnectionEstablished(event));
+            }
+            FromSwarm::ConnectionClosed(event) => {
+                let endpoint = &without_address(event.endpoint);
+                let event = ConnectionClosed { endpoint, ..event };
+                self.inner.on_swarm_event(FromSwarm::ConnectionClosed(event));
+            }
+            FromSwarm::AddressChange(_) => {}
+            event => self.inner.on_swarm_event(event),
+        }
     }
 
     fn on_connection_handler_event(
@@ -333,4 +350,11 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         );
         self.inner.on_connection_event(event);
     }
+}
+
+/// Which side has opened a connection, and nothing about where the other one is.
+fn without_address(endpoint: &ConnectedPoint) -> ConnectedPoint {
+    let mut endpoint = endpoint.clone();
+    endpoint.set_remote_address(Multiaddr::empty());
+    endpoint
 }

@@ -136,7 +136,12 @@ fn thresholds(config: &ScoreConfig) -> PeerScoreThresholds {
 mod tests {
     use std::time::Duration;
 
-    use libp2p::gossipsub::IdentTopic;
+    use libp2p::{
+        Multiaddr, PeerId,
+        core::ConnectedPoint,
+        gossipsub::IdentTopic,
+        swarm::{ConnectionId, FromSwarm, NetworkBehaviour as _, behaviour::ConnectionEstablished},
+    };
 
     use super::*;
     use crate::config::{GossipConfig, MeshConfig};
@@ -250,5 +255,40 @@ mod tests {
         let built = thresholds(&score);
         let built = [built.gossip_threshold, built.publish_threshold, built.graylist_threshold];
         assert_eq!(built, [-10.0, -20.0, -30.0]);
+    }
+
+    #[tokio::test]
+    async fn gossipsub_learns_no_address() {
+        let (config, topics) = (NetworkConfig::local(1, Keypair::generate_ed25519()), Topics::new(1));
+        let form = Form::new(topics.clone(), config.max_txlist_bytes);
+        let mut stack = Stack::new_with_subscription_filter_and_transform(
+            MessageAuthenticity::Signed(config.identity.clone()),
+            parameters(&config, &topics).unwrap(),
+            WhitelistSubscriptionFilter(topics.hashes().collect()),
+            form.clone(),
+        )
+        .unwrap();
+        // The score of peers that share an address shows what it knows of addresses.
+        let mut score = score_parameters(&config.score, &topics);
+        (score.ip_colocation_factor_weight, score.ip_colocation_factor_threshold) = (-1.0, 1.0);
+        stack.with_peer_score(score, thresholds(&config.score)).unwrap();
+        let mut gossipsub = Gossipsub::new(stack, form);
+        let remote: Multiaddr = "/ip4/1.1.1.1/tcp/1".parse().unwrap();
+        let endpoint =
+            &ConnectedPoint::Listener { local_addr: remote.clone(), send_back_addr: remote.clone() };
+        for connection in 0..3 {
+            let (peer_id, connection_id) = (PeerId::random(), ConnectionId::new_unchecked(connection));
+            let _handler = gossipsub
+                .handle_established_inbound_connection(connection_id, peer_id, &remote, &remote)
+                .unwrap();
+            gossipsub.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                failed_addresses: &[],
+                other_established: 0,
+            }));
+            assert_eq!(gossipsub.peer_score(&peer_id), Some(0.0), "peer {connection}");
+        }
     }
 }
