@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use p2p_storage::StorageError;
 use p2p_types::{B256, Offence, Origin};
-use p2p_validation::{Arrival, IgnoreReason, Missing, Rejection};
+use p2p_validation::{Arrival, Authenticated, IgnoreReason, Missing, Rejection};
 use preconfirmation_p2p::Verdict;
 
 use super::{
@@ -50,7 +50,7 @@ impl ChainProcessor {
     }
 
     /// Judges candidates and what had waited for them, then stores all that is linked. However many a missing block has
-    /// held back, it and they cost one write.
+    /// held back, it and they cost one write. What the store cannot take now comes again.
     pub(super) fn judge_all(
         &mut self,
         at: Moment,
@@ -58,8 +58,15 @@ impl ChainProcessor {
         out: &mut Effects,
     ) -> Result<(), StorageError> {
         while let Some(candidate) = queue.pop_front() {
-            if let Some(linked) = self.judge_one(at, candidate, out)? {
-                queue.extend(self.release(linked, out));
+            match self.judge_one(at, candidate, out) {
+                Ok(Some(linked)) => queue.extend(self.release(linked, out)),
+                Ok(None) => {}
+                Err(error) if error.is_retryable() => {
+                    self.ledger.abandon(&error, out);
+                    queue.iter().for_each(|candidate| not_stored(&candidate.commitment, out));
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
         }
         self.ledger.commit(out).map(drop)
@@ -77,8 +84,9 @@ impl ChainProcessor {
         let built_on = self.pending.waits_for(&candidate.commitment.hash());
         let source = Source::Gossip { reference: at.reference, built_on, screened: candidate.screened };
         let (commitment, arrival) = (candidate.commitment.clone(), candidate.arrival);
+        let judgement = self.judge.judge(&self.ledger, commitment, arrival, source);
         let Judgement { outcome, is_news, evidence } =
-            self.judge.judge(&self.ledger, commitment, arrival, source)?;
+            judgement.inspect_err(|_| not_stored(&candidate.commitment, out))?;
         out.timings.extend(timing(&candidate, &outcome));
         self.ledger.store_evidence(evidence, out)?;
         let fall = match outcome {
@@ -153,6 +161,12 @@ impl ChainProcessor {
         }
         Ok(())
     }
+}
+
+/// Nothing is remembered of what could not be judged, and catch-up fetches its block.
+fn not_stored(commitment: &Authenticated, out: &mut Effects) {
+    out.not_judged(commitment);
+    out.not_stored(commitment.block());
 }
 
 /// Forwarding asks for less than storing: elected is enough. One promise is forwarded once, in whatever bytes it comes.

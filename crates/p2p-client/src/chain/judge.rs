@@ -7,7 +7,7 @@
 use std::num::NonZeroUsize;
 
 use p2p_storage::{StorageError, StoredCommitment};
-use p2p_types::{Address, BlockNumber, UnixSeconds};
+use p2p_types::{Address, Base, BlockNumber, UnixSeconds};
 use p2p_validation::{
     Arrival, Authenticated, Elected, Evidence, Facts, Handovers, IgnoreReason, Linked, Missing, Parent,
     Rejection, ValidationOutcome, Validator, Witness, WitnessLimits,
@@ -100,6 +100,13 @@ fn accepted<T>(outcome: ValidationOutcome<T>) -> Result<T, Cause> {
     }
 }
 
+/// What a commitment is linked against.
+struct Surroundings {
+    base: Base,
+    parent: Option<StoredCommitment>,
+    before: Option<StoredCommitment>,
+}
+
 /// Decides what commitments are worth.
 pub(super) struct Judge {
     pub(super) validator: Validator,
@@ -141,9 +148,11 @@ impl Judge {
             Ok(is_news) => is_news,
             Err(fall) => return fell(fall),
         };
+        // Read before anything is noted: what the store cannot answer now is judged anew, and proves the same again.
+        let surroundings = self.surroundings(ledger, &elected)?;
         let is_own = matches!(source, Source::Own { .. });
         let evidence = if is_own { Vec::new() } else { self.note(&elected) };
-        let outcome = accepted(self.link(ledger, elected)?).map_err(Fall::NotLinked);
+        let outcome = accepted(self.link(elected, surroundings)).map_err(Fall::NotLinked);
         Ok(Judgement { outcome, is_news, evidence })
     }
 
@@ -203,20 +212,26 @@ impl Judge {
         self.note(elected)
     }
 
-    /// The last step, against what the ledger holds and has staged.
-    fn link(&self, ledger: &Ledger, elected: Elected) -> Result<ValidationOutcome<Linked>, StorageError> {
-        let Some(base) = ledger.base()? else {
-            return Ok(ValidationOutcome::Defer(Missing::Parent(elected.parent_hash())));
-        };
+    /// What the ledger holds, or has staged, below a commitment. Nothing can be linked without a base.
+    fn surroundings(&self, ledger: &Ledger, elected: &Elected) -> Result<Option<Surroundings>, StorageError> {
+        let Some(base) = ledger.base()? else { return Ok(None) };
         let parent = ledger.staged_or_stored(&elected.parent_hash())?;
         let before = match elected.block().checked_sub(1) {
-            Some(block) if self.validator.follows_height(&elected) || block == base.number => {
+            Some(block) if self.validator.follows_height(elected) || block == base.number => {
                 ledger.staged_or_stored_at(block)?
             }
             _ => None,
         };
+        Ok(Some(Surroundings { base, parent, before }))
+    }
+
+    /// The last step.
+    fn link(&self, elected: Elected, surroundings: Option<Surroundings>) -> ValidationOutcome<Linked> {
+        let Some(Surroundings { base, parent, before }) = surroundings else {
+            return ValidationOutcome::Defer(Missing::Parent(elected.parent_hash()));
+        };
         let facts = Facts { base, parent: parent.as_ref().map(fact), before: before.as_ref().map(fact) };
-        Ok(self.validator.link(elected, &facts))
+        self.validator.link(elected, &facts)
     }
 
     /// Whether a commitment is anchored to what L1 has replaced and was signed before we heard of that.

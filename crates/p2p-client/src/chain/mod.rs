@@ -73,8 +73,8 @@ pub(crate) struct ChainProcessor {
     judge: Judge,
     ledger: Ledger,
     pending: PendingPool<Candidate>,
-    /// Whether the application has said that catch-up may start.
-    open: bool,
+    /// The base that catch-up knows, once the application has said that it may start.
+    settled: Option<BlockNumber>,
     /// How far back the messages in the store count as seen.
     seen_ttl: Duration,
     /// Invalid gossip costs nobody.
@@ -94,7 +94,7 @@ impl ChainProcessor {
             judge: Judge::new(validator, ForwardingMemory::new(config.promises)),
             ledger: Ledger::new(store, config.held()),
             pending: PendingPool::new(config.pending),
-            open: false,
+            settled: None,
             seen_ttl: config.seen_ttl,
             soft_fail,
             metrics,
@@ -106,7 +106,8 @@ impl ChainProcessor {
         let mut out = Effects::new(self.metrics.clone());
         let silent = batch.iter().all(Command::is_silent);
         for command in batch {
-            match self.command(at, command, &mut out) {
+            let done = self.command(at, command, &mut out);
+            match done.and_then(|()| if silent { Ok(()) } else { self.ledger.report_head(&mut out) }) {
                 Ok(()) => {}
                 // Time can cure it: what was not stored comes again.
                 Err(error) if error.is_retryable() => self.ledger.abandon(&error, &mut out),
@@ -155,14 +156,17 @@ impl ChainProcessor {
             }
             Command::TxLists(lists) => self.txlists(at, lists, out)?,
             Command::Import { id, from, page } => {
-                let verdict = match self.import(at, from, page, out) {
+                let imported = self.import(at, from, page, out);
+                // Catch-up knows the new head before it is told what the page brought.
+                let reported = imported.and_then(|verdict| self.ledger.report_head(out).map(|()| verdict));
+                let verdict = match reported {
                     Err(error) if error.is_retryable() => {
                         self.ledger.abandon(&error, out);
                         ImportVerdict::Deferred
                     }
                     verdict => verdict?,
                 };
-                out.imported(id, self.ledger.head()?, verdict);
+                out.imported(id, self.ledger.reported_head(), verdict);
             }
             Command::SetBase { base, open, reply } => {
                 let done = self.set_base(at, base, open, out);
@@ -220,25 +224,22 @@ impl ChainProcessor {
         open: bool,
         out: &mut Effects,
     ) -> Result<(), StorageError> {
-        let before = (self.ledger.base()?, self.ledger.head()?);
         self.ledger.set_base(base, out)?;
-        let opens = open && !self.open;
-        self.open |= open;
-        if self.open {
+        if open || self.settled.is_some() {
             // What is in the store already may still lack its transaction lists.
-            let known = if opens { BlockNumber::MAX } else { before.0.map_or(0, |before| before.number) };
-            self.ledger.report_missing_in(base.next(), known, out)?;
-            if opens {
-                out.start(base.number, self.ledger.head()?);
-            } else {
-                out.settled(base.number);
+            let looked_through = self.settled.unwrap_or(BlockNumber::MAX);
+            self.ledger.report_missing_in(base.next(), looked_through, out)?;
+            self.ledger.report_head(out)?;
+            match self.settled.replace(base.number) {
+                None => out.start(base.number, self.ledger.reported_head()),
+                Some(_) => out.settled(base.number),
             }
             // The base links what stands on it, and settles what is below.
             let waiting = self.pending.take_up_to(base.next());
             self.waits_no_more(&waiting, out);
             self.judge_all(at, waiting.into(), out)?;
         }
-        self.ledger.report_head(before.1, out)
+        Ok(())
     }
 }
 

@@ -74,7 +74,7 @@ impl ChainProcessor {
         }
         let validator = &self.judge.validator;
         let grace = validator.config().executor_slot_grace;
-        self.ledger.forget_promises(promises_over(at.unix, grace))?;
+        self.ledger.forget_promises(promises_over(at.unix, grace), out)?;
         let mut known = self.pending.take_scheduled(|end| validator.knows(end));
         let mut due = self.pending.take_due(at.unix);
         for candidate in &mut due {

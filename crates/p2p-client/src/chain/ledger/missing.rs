@@ -1,7 +1,6 @@
 //! Blocks of the chain that lack their transaction list.
 
 use hashbrown::HashMap;
-use p2p_storage::StoredCommitment;
 use p2p_types::{B256, BlockNumber};
 
 /// A block that lacks its list: its height and hash.
@@ -14,10 +13,9 @@ pub(super) struct MissingTxLists {
 }
 
 impl MissingTxLists {
-    /// Notes a block; returns whether it is new.
-    pub(super) fn insert(&mut self, stored: &StoredCommitment) -> bool {
-        let blocks = self.lists.entry(stored.txlist_hash()).or_default();
-        let block = (stored.block, stored.hash());
+    /// Notes a block that lacks a list; returns whether it is new.
+    pub(super) fn insert(&mut self, txlist: B256, block: Block) -> bool {
+        let blocks = self.lists.entry(txlist).or_default();
         if blocks.contains(&block) {
             return false;
         }

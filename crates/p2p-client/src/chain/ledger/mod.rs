@@ -50,6 +50,8 @@ pub(super) struct Ledger {
     /// Blocks that have become part of the chain, until their lists have been looked for.
     applied: Vec<Applied>,
     health: StoreHealth,
+    /// The head as it was reported last.
+    reported: Option<Head>,
     /// The application's promises for windows that ended before this have been forgotten.
     promises_until: UnixSeconds,
 }
@@ -57,6 +59,8 @@ pub(super) struct Ledger {
 /// Reading.
 impl Ledger {
     pub(super) fn new(store: Arc<dyn SdkStorage>, orphans: HeldLimits) -> Self {
+        // One that cannot be read now is reported once it can.
+        let reported = store.head().unwrap_or_default();
         Self {
             store,
             staging: Staging::default(),
@@ -64,6 +68,7 @@ impl Ledger {
             orphans: HeldTxLists::new(orphans),
             applied: Vec::new(),
             health: StoreHealth::default(),
+            reported,
             promises_until: UnixSeconds::default(),
         }
     }
@@ -141,7 +146,6 @@ impl Ledger {
         if self.staging.is_empty() {
             return Ok(Vec::new());
         }
-        let before = self.store.head()?;
         let staged = self.staging.take();
         let own = |staged: &Staged| Some((staged.stored.block, staged.txlist.clone()?));
         let batch = Batch {
@@ -177,7 +181,6 @@ impl Ledger {
             committed.push((hash, became));
         }
         self.attach_txlists(txlists, out)?;
-        self.report_head(before, out)?;
         Ok(committed)
     }
 
@@ -232,7 +235,6 @@ impl Ledger {
         anchor: BlockNumber,
         out: &mut Effects,
     ) -> Result<L1Reorg, StorageError> {
-        let before = self.store.head()?;
         let ChainUpdate { dropped, adopted } = self.store.withdraw(anchor)?;
         let affected: Vec<B256> = dropped.iter().map(StoredCommitment::hash).collect();
         let reorg = L1Reorg { anchor, from: dropped.first().map(|lowest| lowest.block), affected };
@@ -240,16 +242,13 @@ impl Ledger {
         out.l1_reorg(&reorg);
         self.apply(adopted, Origin::Local, out);
         self.attach_txlists(Vec::new(), out)?;
-        self.report_head(before, out)?;
         Ok(reorg)
     }
 
     /// What [`withdraw`](Self::withdraw) took out counts as before.
     pub(super) fn reinstate(&mut self, anchor: BlockNumber, out: &mut Effects) -> Result<(), StorageError> {
-        let before = self.store.head()?;
         let update = self.store.reinstate(anchor)?;
-        self.chain_updated(update, out)?;
-        self.report_head(before, out)
+        self.chain_updated(update, out)
     }
 
     /// Blocks have left the chain and others have come, other than by an insert.
@@ -263,13 +262,19 @@ impl Ledger {
         self.attach_txlists(Vec::new(), out)
     }
 
-    /// Reports the head if it is not what it was before.
-    pub(super) fn report_head(&self, before: Option<Head>, out: &mut Effects) -> Result<(), StorageError> {
+    /// Reports the head if it has moved since it was reported last.
+    pub(super) fn report_head(&mut self, out: &mut Effects) -> Result<(), StorageError> {
         let head = self.store.head()?;
-        if head != before {
+        if head != self.reported {
+            self.reported = head;
             out.head_moved(head);
         }
         Ok(())
+    }
+
+    /// The head as it was reported last.
+    pub(super) const fn reported_head(&self) -> Option<Head> {
+        self.reported
     }
 
     /// Blocks have become part of the chain. Their lists follow with those of the whole commit.
@@ -323,11 +328,18 @@ impl Ledger {
         self.store.put_promise(promise)
     }
 
-    /// Forgets the promises for windows that ended before this.
-    pub(super) fn forget_promises(&mut self, before: UnixSeconds) -> Result<(), StorageError> {
+    /// Forgets the promises for windows that ended before this. What cannot be forgotten now is with the next.
+    pub(super) fn forget_promises(
+        &mut self,
+        before: UnixSeconds,
+        out: &mut Effects,
+    ) -> Result<(), StorageError> {
         if self.promises_until < before {
             self.promises_until = before;
-            self.store.prune_promises(before)?;
+            match self.store.prune_promises(before) {
+                Err(error) if error.is_retryable() => self.store_failed(&error, out),
+                done => drop(done?),
+            }
         }
         Ok(())
     }

@@ -192,11 +192,9 @@ impl Ledger {
             Err(error) if error.is_retryable() => {
                 self.store_failed(&error, out);
                 out.dropped("store_full", 1);
-                for (block, hash) in blocks {
-                    if let Some(stored) = self.store.by_hash(&hash)? {
-                        self.missing.insert(&stored);
-                        out.txlist_missing(block, txlist.hash(), false);
-                    }
+                for block in blocks {
+                    self.missing.insert(txlist.hash(), block);
+                    out.txlist_missing(block.0, txlist.hash(), false);
                 }
                 return Ok(TxListOutcome::NotStored);
             }
@@ -237,7 +235,7 @@ impl Ledger {
 
     /// Notes that a block lacks its list, and reports it unless that is known.
     pub(super) fn report_missing(&mut self, stored: &StoredCommitment, live: bool, out: &mut Effects) {
-        if self.missing.insert(stored) {
+        if self.missing.insert(stored.txlist_hash(), (stored.block, stored.hash())) {
             out.txlist_missing(stored.block, stored.txlist_hash(), live);
         }
     }

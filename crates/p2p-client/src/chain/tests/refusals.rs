@@ -1,5 +1,10 @@
 //! A store that refuses: for now, which is told and made good, or for good, which ends the client.
 
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
 use super::*;
 
 /// Time can cure it.
@@ -131,7 +136,7 @@ fn a_page_that_is_refused_for_now_is_deferred() {
 
 #[test]
 fn blocks_that_a_failing_store_did_not_take_are_fetched_again() {
-    for call in [Call::Head, Call::Apply] {
+    for call in [Call::ByHash, Call::Apply] {
         let (mut rig, _) = refusing(call, FOR_NOW);
         let effects = rig.process(vec![gossip(&chain(4)[2..])]);
         for block in [BASE + 3, BASE + 4] {
@@ -185,5 +190,139 @@ fn a_commitment_that_was_refused_for_now_may_come_again() {
         accept_all(&calls);
         rig.gossip(next);
         assert!(rig.store.by_hash(&next.hash()).unwrap().is_some(), "{next:?}");
+    }
+}
+
+/// What catch-up and the application know from the effects.
+#[derive(Default)]
+struct Told {
+    starts: usize,
+    head: Option<Head>,
+    applied: Option<Head>,
+    dropped: Vec<B256>,
+    missing: BTreeSet<(BlockNumber, B256)>,
+    not_stored: BTreeSet<BlockNumber>,
+    verdicts: Vec<ImportVerdict>,
+}
+
+impl Told {
+    fn hear(&mut self, effects: Effects) {
+        assert_eq!(effects.fatal, None);
+        for event in effects.events {
+            match event {
+                SdkEvent::Head { head } => self.head = head,
+                SdkEvent::Reorg { dropped, .. } => self.dropped.extend(dropped),
+                _ => {}
+            }
+        }
+        for input in effects.inputs {
+            match input {
+                Input::Applied { head } => self.applied = head,
+                Input::Start { head, .. } => {
+                    self.starts += 1;
+                    assert_eq!(head, self.applied);
+                }
+                Input::TxListMissing { block, hash, .. } => drop(self.missing.insert((block, hash))),
+                Input::TxListStored { hash } => self.missing.retain(|(_, list)| *list != hash),
+                Input::TxListNotNeeded { block, hash } => drop(self.missing.remove(&(block, hash))),
+                Input::NotStored { block } => drop(self.not_stored.insert(block)),
+                Input::Imported { head, verdict, .. } => {
+                    assert_eq!(head, self.applied, "the head is told before the page");
+                    self.verdicts.push(verdict);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What comes again until it is done, as it does from the application and from catch-up.
+fn until_done(rig: &mut Rig, told: &mut Told, attempt: impl Fn(&mut Rig) -> (bool, Effects)) {
+    for _ in 0..3 {
+        let (done, effects) = attempt(rig);
+        told.hear(effects);
+        if done {
+            return;
+        }
+    }
+    panic!("refused more than once");
+}
+
+fn declare(base: BlockNumber) -> impl Fn(&mut Rig) -> (bool, Effects) {
+    move |rig| {
+        let (reply, done) = oneshot::channel();
+        let effects = rig.process(vec![Command::SetBase { base: Base::at(base), open: true, reply }]);
+        (done.blocking_recv().unwrap().is_ok(), effects)
+    }
+}
+
+/// Runs everything a client does on a store that refuses its call number `refused`, once. Returns how many calls it has got.
+fn run_with_refusal(refused: usize) -> usize {
+    let mut rig = Rig::without_base(StorageLimits::default());
+    let blocks = chain(6);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = calls.clone();
+    let store = Intercepted::new(rig.store.clone(), move |_| {
+        if counter.fetch_add(1, Ordering::Relaxed) == refused { Err(FOR_NOW) } else { Ok(()) }
+    });
+    rig.chain = processor(Arc::new(store), rotating(&[1]));
+    let mut told = Told::default();
+    // From before the start.
+    told.hear(rig.process(vec![gossip(&blocks[1..2])]));
+    until_done(&mut rig, &mut told, declare(BASE));
+    told.hear(rig.process(vec![gossip(&blocks[..1])]));
+    told.hear(rig.process(vec![txlists(1), txlists(9)]));
+    // A child comes before its parent, with its list.
+    told.hear(rig.process(vec![gossip(&blocks[3..4]), txlists(4)]));
+    told.hear(rig.process(vec![gossip(&blocks[2..3])]));
+    until_done(&mut rig, &mut told, |rig| {
+        let (decision, effects) = rig.local(&blocks[4], Some(list(5)));
+        (!matches!(decision, PublishDecision::Failed(_)), effects)
+    });
+    until_done(&mut rig, &mut told, declare(BASE + 1));
+    until_done(&mut rig, &mut told, declare(BASE));
+    told.hear(rig.process(vec![Command::Tick]));
+    assert_eq!([told.head, told.applied], [rig.store.head().unwrap(); 2]);
+    assert_eq!(told.starts, 1);
+    let lacking: BTreeSet<_> = rig
+        .store
+        .range(BASE + 1, 100)
+        .unwrap()
+        .iter()
+        .map(|stored| (stored.block, stored.txlist_hash()))
+        .filter(|(_, hash)| !rig.store.contains(hash).unwrap())
+        .collect();
+    assert_eq!(told.missing, lacking);
+    // The application knows itself what became of its own block.
+    for (next, block) in blocks[..4].iter().zip(BASE + 1..) {
+        let waits = rig.chain.pending.iter().any(|waiting| waiting.commitment.hash() == next.hash());
+        let known = waits || rig.store.by_hash(&next.hash()).unwrap().is_some();
+        let told_of = told.dropped.contains(&next.hash()) || told.not_stored.contains(&block);
+        assert!(known || told_of, "block {block} is lost after refusal {refused}");
+    }
+    // Catch-up brings all of it, and what is next.
+    let page: Vec<_> = blocks.iter().map(|next| sign_by(&key(1), next)).collect();
+    until_done(&mut rig, &mut told, |rig| {
+        let (verdict, effects) = rig.import(&page);
+        (verdict == ImportVerdict::Linked, effects)
+    });
+    for fill in 1..=6 {
+        until_done(&mut rig, &mut told, |rig| {
+            let effects = rig.process(vec![txlists(fill)]);
+            (rig.store.contains(&list(fill).hash()).unwrap(), effects)
+        });
+    }
+    told.hear(rig.process(vec![Command::Tick]));
+    assert_eq!(rig.head(), Some(BASE + 6));
+    assert_eq!((told.head, told.missing), (rig.store.head().unwrap(), BTreeSet::new()));
+    calls.load(Ordering::Relaxed)
+}
+
+#[test]
+fn whichever_call_is_refused_once_nothing_is_lost() {
+    let calls = run_with_refusal(usize::MAX);
+    assert!(calls > 50, "{calls}");
+    for refused in 0..calls {
+        run_with_refusal(refused);
     }
 }
