@@ -147,7 +147,7 @@ request/response alone with a codec that moves the same bytes, eight requests on
 `txlists_vs_serial_25ms`: the same through a relay that holds every byte back for 25 ms each way, against one peer
 asked for one list after another. `txlists_2mib_vs_floor`: lists of 2 MiB, against the slower of libp2p alone and of
 keccak on all cores. `paced_…`: the share of 0.8 lists a second and peer in a minute with servers that answer eight
-requests in ten seconds and refuse the ninth; `refusals` are theirs. `peak_extra_mib`: resident memory beyond what
+requests in ten seconds and refuse the ninth, after the first ten seconds; `refusals` are theirs. `peak_extra_mib`: resident memory beyond what
 there was before and what is stored, at its highest in any of these runs.
 
 `…_checked` is libp2p alone again, which hashes each answer and authenticates one commitment for it, and neither links nor

@@ -11,7 +11,7 @@ use libp2p::{
     identity::Keypair,
     noise, ping,
     request_response::{self, ProtocolSupport},
-    swarm::{NetworkBehaviour, SwarmEvent},
+    swarm::{DialError, NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
 use preconfirmation_p2p::gossip_id;
@@ -233,8 +233,14 @@ async fn run_raw<S: Stack>(
             }
             event = swarm.select_next_some() => event,
         };
-        let SwarmEvent::Behaviour(event) = event else {
-            continue;
+        let event = match event {
+            SwarmEvent::Behaviour(event) => event,
+            // A dial from the listening port, which libp2p reuses, can fail.
+            SwarmEvent::OutgoingConnectionError { error: DialError::Transport(failed), .. } => {
+                failed.into_iter().for_each(|(address, _)| swarm.dial(address).unwrap());
+                continue;
+            }
+            _ => continue,
         };
         match S::heard(event) {
             Some(gossipsub::Event::Message { message, .. }) => {

@@ -29,7 +29,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-#[path = "scenarios/world.rs"]
+#[path = "it/world.rs"]
 mod world;
 
 use world::{Block, CHAIN, Node, Tcp, Voice};

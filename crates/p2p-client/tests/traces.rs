@@ -33,7 +33,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-#[path = "scenarios/world.rs"]
+#[path = "it/world.rs"]
 mod world;
 
 use world::{Block, Node, Voice};

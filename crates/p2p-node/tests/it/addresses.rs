@@ -91,6 +91,64 @@ fn a_name_that_gets_an_address_later_is_dialled_there() {
     node.stop();
 }
 
+/// A resolver that is written into /etc/resolv.conf while the node runs. The port of a resolver is fixed, so the test runs
+/// itself once more in a network namespace of its own; where the system allows none, there is nothing to see.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_resolver_that_is_configured_later_is_asked() {
+    const RESOLV_CONF: &str = "P2P_NODE_TEST_RESOLV_CONF";
+    if let Ok(resolver) = std::env::var(RESOLV_CONF) {
+        return ask_a_resolver_that_is_configured_later(&resolver);
+    }
+    let namespace = ["--user", "--map-root-user", "--mount", "--net"];
+    let up = ["ip", "link", "set", "lo", "up"];
+    if !Command::new("unshare").args(namespace).args(up).status().is_ok_and(|status| status.success()) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let resolver = folder.path().join("resolv.conf").to_str().unwrap().to_owned();
+    fs::write(&resolver, "nameserver 127.0.0.2\noptions timeout:1 attempts:1\n").unwrap();
+    let script = format!("mount --bind {resolver} /etc/resolv.conf && ip link set lo up && exec \"$@\"");
+    let inside = Command::new("unshare")
+        .args(namespace)
+        .args(["sh", "-c", &script, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "addresses::a_resolver_that_is_configured_later_is_asked", "--nocapture"])
+        .env(RESOLV_CONF, &resolver)
+        .status();
+    assert!(inside.unwrap().success());
+}
+
+#[cfg(target_os = "linux")]
+fn ask_a_resolver_that_is_configured_later(resolver: &str) {
+    let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
+    std::thread::spawn(move || answer_names(&socket));
+    let mut peer = Node::run(&[]);
+    let address =
+        peer.started()["listen"][0].as_str().unwrap().replace("/ip4/127.0.0.1/", "/dns4/peer.test/");
+    let mut node = Node::run(&["--p2p.static", &address]);
+    node.logs(&["WARN", "peer.test"]);
+    fs::write(resolver, "nameserver 127.0.0.1\n").unwrap();
+    let met = node.event("peer_connected");
+    assert!(address.ends_with(met["peer"].as_str().unwrap()));
+    peer.stop();
+    node.stop();
+}
+
+/// Answers each question for a name (RFC 1035) with 127.0.0.1.
+#[cfg(target_os = "linux")]
+fn answer_names(socket: &UdpSocket) {
+    let mut question = [0; 512];
+    while let Ok((len, asker)) = socket.recv_from(&mut question) {
+        // The header, the name as far as its last label, which is empty, type and class.
+        let name = question[12..len].iter().position(|byte| *byte == 0).unwrap();
+        let mut answer = question[..12 + name + 5].to_vec();
+        answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, 1]);
+        socket.send_to(&answer, asker).unwrap();
+    }
+}
+
 #[test]
 fn lists_of_peers_take_commas_and_nothing() {
     let mut first = Node::run(&[]);

@@ -5,6 +5,8 @@
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "this is how tests fail")]
 
 mod admission;
+#[cfg(feature = "test-utils")]
+mod deployed;
 mod finding;
 mod forms;
 mod gossip;
@@ -14,6 +16,8 @@ mod lives;
 mod raw;
 mod requests;
 mod rig;
+#[cfg(feature = "test-utils")]
+mod sim;
 mod transports;
 mod twins;
 mod unread;

@@ -1,14 +1,5 @@
 //! Clients over real TCP on loopback: through the facade, as a sidecar meets them.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "helpers of tests"
-)]
-
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use p2p_client::{P2pClient, P2pClientConfig, P2pClientError, PublishOutcome, Publishing, Subscription};

@@ -1,15 +1,6 @@
 //! Catching up over real TCP while peers die and the node restarts: it goes on from what is stored and fetches
 //! nothing twice.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "helpers of tests"
-)]
-
 use std::{
     collections::BTreeMap,
     num::{NonZeroU32, NonZeroU64, NonZeroUsize},

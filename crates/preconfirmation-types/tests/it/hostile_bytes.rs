@@ -4,10 +4,6 @@
 //! and so does an error that names the wrong reason.
 //! Seeds are fixed: 160,000 cases, the same ones on every run.
 
-#![allow(clippy::unwrap_used, reason = "a fixture that does not build is a failed test")]
-
-mod damage;
-
 use std::cell::Cell;
 
 use preconfirmation_types::{
@@ -22,7 +18,7 @@ use proptest::{
     test_runner::{Config, RngSeed, TestCaseResult, TestRunner},
 };
 
-use damage::{COMMITMENT_LIST, Noise, Shape, TXLIST, damages, fixed};
+use super::damage::{COMMITMENT_LIST, Noise, Shape, TXLIST, damages, fixed};
 
 const CONTAINER_CASES: u32 = 10_000;
 const FRAME_CASES: u32 = 8_000;

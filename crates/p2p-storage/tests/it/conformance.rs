@@ -1,7 +1,5 @@
 //! The conformance suite, on what it must pass and on what it must fail.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
-
 use std::{
     collections::HashSet,
     panic::{AssertUnwindSafe, catch_unwind},

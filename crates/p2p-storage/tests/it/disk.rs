@@ -1,8 +1,6 @@
 //! The store on disk as a file: who has it, what outlives the process, many writers, and the one in memory as
 //! the measure.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
-
 use std::{
     path::Path,
     process::Command,
@@ -64,7 +62,7 @@ const TAKEN: &str = "P2P_STORAGE_TEST_TAKEN_STORE";
 
 #[test]
 fn another_process_is_told_who_has_the_file_and_changes_nothing() {
-    const NAME: &str = "another_process_is_told_who_has_the_file_and_changes_nothing";
+    const NAME: &str = "disk::another_process_is_told_who_has_the_file_and_changes_nothing";
     if let Some(folder) = std::env::var_os(TAKEN) {
         let error = DiskStorage::open(Path::new(&folder), config()).unwrap_err();
         println!("refused: {error}");
@@ -170,7 +168,7 @@ const SMALL: &str = "P2P_STORAGE_TEST_SMALL_FILE_SYSTEM";
 /// On a file system of its own, where the system lets the test mount one.
 #[test]
 fn a_full_file_system_is_an_error_and_writing_goes_on_when_there_is_space() {
-    const NAME: &str = "a_full_file_system_is_an_error_and_writing_goes_on_when_there_is_space";
+    const NAME: &str = "disk::a_full_file_system_is_an_error_and_writing_goes_on_when_there_is_space";
     if let Some(folder) = std::env::var_os(SMALL) {
         return fill_up(folder.as_ref());
     }
@@ -255,7 +253,7 @@ const FEW: &str = "P2P_STORAGE_TEST_FEW_DESCRIPTORS";
 #[cfg(unix)]
 #[test]
 fn too_many_open_files_is_an_error_that_passes_and_costs_nothing_acknowledged() {
-    const NAME: &str = "too_many_open_files_is_an_error_that_passes_and_costs_nothing_acknowledged";
+    const NAME: &str = "disk::too_many_open_files_is_an_error_that_passes_and_costs_nothing_acknowledged";
     if let Some(folder) = std::env::var_os(FEW) {
         return run_out_of_descriptors(folder.as_ref());
     }

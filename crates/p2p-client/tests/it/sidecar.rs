@@ -1,14 +1,5 @@
 //! What a sidecar does with its client over weeks: follow, restart, lag, publish by mistake, stop.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "helpers of tests"
-)]
-
 use std::{
     io::{BufRead as _, BufReader},
     num::{NonZeroU64, NonZeroUsize},
@@ -119,7 +110,8 @@ async fn eventually(mut holds: impl FnMut() -> bool) {
     timeout(DEADLINE, waiting).await.unwrap();
 }
 
-const KILLED: &str = "a_sidecar_that_is_killed_at_random_gets_each_of_5000_blocks_once_with_its_list";
+const KILLED: &str =
+    "sidecar::a_sidecar_that_is_killed_at_random_gets_each_of_5000_blocks_once_with_its_list";
 
 /// In the environment of a sidecar: its folder, its peer, and the height to follow from.
 const SIDECAR: [&str; 3] = ["SIDECAR_FOLDER", "SIDECAR_PEER", "SIDECAR_FROM"];

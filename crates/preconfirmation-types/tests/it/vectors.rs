@@ -1,14 +1,7 @@
 //! The golden vectors, both ways: bytes give the fields, hashes and signers; fields and keys give the bytes
 //! and signatures. The file comes from an independent implementation; a difference is a bug here.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a vector that does not parse is a failed test"
-)]
-
-#[path = "vectors/file.rs"]
+#[path = "../vectors/file.rs"]
 mod file;
 
 use alloy_primitives::hex;

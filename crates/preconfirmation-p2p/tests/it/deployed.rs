@@ -1,13 +1,6 @@
 //! Nodes beside a double of the deployed peers, over real TCP: what they would ban for does not happen.
 //! `DEPLOYED_SECONDS` says how long at least; ten by default.
 
-#![allow(clippy::disallowed_methods, reason = "the tests measure real time")]
-#![allow(clippy::panic, clippy::unwrap_used, reason = "this is how tests fail")]
-#![allow(dead_code, reason = "of the shared helpers not all are needed here")]
-
-#[path = "it/rig.rs"]
-mod rig;
-
 use std::{
     net::SocketAddr,
     sync::LazyLock,
@@ -29,7 +22,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use rig::{CHAIN, Node, commitment, eventually, soon};
+use super::rig::{CHAIN, Node, commitment, config, eventually, soon};
 
 fn length() -> Duration {
     let seconds = std::env::var("DEPLOYED_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
@@ -191,7 +184,7 @@ async fn restarts_and_shutdowns_beside_a_deployed_peer_earn_no_punishment() {
 #[tokio::test]
 async fn pruning_a_deployed_peer_earns_no_punishment() {
     let double = double(|config| config.ask_every = Some(Duration::from_millis(1900)));
-    let mut config = rig::config();
+    let mut config = config();
     (config.peers.low, config.peers.high, config.peers.grace) = (0, 0, Duration::from_secs(1));
     let Node { handle, events, .. } = Node::start(config);
     tokio::spawn(serve(events));
@@ -209,7 +202,7 @@ async fn pruning_a_deployed_peer_earns_no_punishment() {
 #[tokio::test]
 async fn large_lists_over_a_slow_line_earn_no_punishment() {
     let double = double(|config| (config.burst, config.ask_every) = (16, Some(Duration::from_secs(3600))));
-    let Node { handle, events, .. } = Node::start(rig::config());
+    let Node { handle, events, .. } = Node::start(config());
     tokio::spawn(serve_large_lists(events));
     let address = double.address().await.unwrap();
     let port = address.iter().find_map(|part| if let Protocol::Tcp(port) = part { Some(port) } else { None });

@@ -1,12 +1,5 @@
 //! The simulated network by itself.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "helpers of tests, whose clock is paused"
-)]
-
 use std::time::Duration;
 
 use preconfirmation_p2p::{

@@ -3,32 +3,30 @@
 #![allow(
     dead_code,
     clippy::duplicate_mod,
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "`main` is not called here, and each example brings its own support; helpers of tests"
+    reason = "`main` is not called here, and each example brings its own support"
 )]
 
 use std::{future::Future, time::Duration};
 
-#[path = "../examples/bootnodes.rs"]
+#[path = "../../examples/bootnodes.rs"]
 mod bootnodes;
-#[path = "../examples/custom_lookahead.rs"]
+#[path = "../../examples/custom_lookahead.rs"]
 mod custom_lookahead;
-#[path = "../examples/custom_network.rs"]
+#[path = "../../examples/custom_network.rs"]
 mod custom_network;
-#[path = "../examples/custom_storage.rs"]
+#[path = "../../examples/custom_storage.rs"]
 mod custom_storage;
-#[path = "../examples/disk_store.rs"]
+#[path = "../../examples/disk_store.rs"]
 mod disk_store;
-#[path = "../examples/evidence.rs"]
+#[path = "../../examples/evidence.rs"]
 mod evidence;
-#[path = "../examples/follower.rs"]
+#[path = "../../examples/follower.rs"]
 mod follower;
-#[path = "../examples/handler.rs"]
+#[path = "../../examples/handler.rs"]
 mod handler;
-#[path = "../examples/metrics.rs"]
+#[path = "../../examples/metrics.rs"]
 mod metrics_export;
-#[path = "../examples/preconfer.rs"]
+#[path = "../../examples/preconfer.rs"]
 mod preconfer;
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;

@@ -1,14 +1,5 @@
 //! What peers are given who ask: by block, bounded, from the store, and not more than they have paid for.
 
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "helpers of tests, which wait with a deadline; of the shared ones not all are needed here"
-)]
-
 use std::{
     num::NonZeroUsize,
     sync::{
@@ -32,10 +23,7 @@ use preconfirmation_types::{
 };
 use tokio::time::timeout;
 
-#[path = "scenarios/world.rs"]
-mod world;
-
-use world::{Block, CHAIN, Node, Tcp, identity};
+use super::world::{Block, CHAIN, Node, Tcp, identity};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 

@@ -1,9 +1,6 @@
 //! Nodes that have the same blocks show the same chain, whatever the order in which they came and wherever their bases
 //! are.
 
-#![cfg(feature = "test-utils")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
-
 use std::cmp::Reverse;
 
 use fastrand::Rng;

@@ -1,8 +1,6 @@
 //! What decoding allocates, counted: bytes of an untrusted peer cost no memory before they are judged, and a
 //! transaction list is shared with the message that it came in.
 
-#![allow(clippy::unwrap_used, reason = "a fixture that does not build is a failed test")]
-
 use allocation_counter::{AllocationInfo, measure};
 use preconfirmation_types::{
     Bytes, Container, GetCommitmentsByNumber, GetCommitmentsByNumberResponse, GetRawTxList,
