@@ -38,7 +38,7 @@ pub(crate) struct Shape {
     pub(crate) late_schedule: bool,
     /// Seconds between two blocks of an honest preconfer.
     pub(crate) pace: u64,
-    /// How much more may travel between nodes than on a quiet day, but for what adversaries themselves send; none where each
+    /// How many times as much may travel between nodes as on a quiet day, but for what adversaries themselves send; none where each
     /// message is another promise, or has a budget of its sender.
     pub(crate) times_traffic: Option<u64>,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Shape {
 pub(crate) const PLAIN: Shape = Shape { late_schedule: false, pace: 3, times_traffic: None };
 
 /// Many messages that say the same.
-pub(crate) const FLOOD: Shape = Shape { times_traffic: Some(3), ..PLAIN };
+pub(crate) const FLOOD: Shape = Shape { times_traffic: Some(1), ..PLAIN };
 
 pub(crate) const LATE_SCHEDULE: Shape = Shape { late_schedule: true, ..PLAIN };
 
@@ -88,13 +88,13 @@ struct Told {
 }
 
 /// What quiet runs have told.
-static QUIET_RUNS: Mutex<BTreeMap<(u64, bool, u64), Told>> = Mutex::new(BTreeMap::new());
+static QUIET_RUNS: Mutex<BTreeMap<(u64, usize, bool, u64), Told>> = Mutex::new(BTreeMap::new());
 
-/// Plays a plan, and the same without adversaries.
+/// Plays a plan, and the same without an attack.
 pub(crate) fn play<A: Adversary>(plan: &Plan, cast: &impl Fn(Seat, &mut fastrand::Rng) -> A) {
     let told = run(plan, cast);
     let Shape { late_schedule, pace, times_traffic } = plan.shape;
-    let key = (plan.seed, late_schedule, pace);
+    let key = (plan.seed, plan.adversaries, late_schedule, pace);
     let known = QUIET_RUNS.lock().unwrap().get(&key).cloned();
     let quiet = known.unwrap_or_else(|| run(&plan.quiet(), cast));
     for (node, (told, quiet)) in told.events.iter().zip(&quiet.events).enumerate() {
@@ -112,7 +112,7 @@ fn run<A: Adversary>(plan: &Plan, cast: &impl Fn(Seat, &mut fastrand::Rng) -> A)
     runtime.block_on(async {
         let mut stage = Stage::set(plan).await;
         let mut adversaries = stage.cast(cast).await;
-        stage.run(&mut adversaries).await
+        stage.run(if plan.attacks { &mut adversaries } else { &mut [] }).await
     })
 }
 
@@ -220,15 +220,13 @@ impl<'a> Stage<'a> {
         self.settles::<A>("when the next preconfer has had its turn").await;
         assert!(self.published.contains(&end), "{self:?}");
         assert!(self.bases.iter().all(|base| base.number > BASE), "{:?}", self.bases);
-        if self.plan.adversaries > 0 {
+        if self.plan.attacks {
             assert!(self.nodes.iter().any(Node::has_noticed), "an attack that nobody notices tests nothing");
         }
+        let most = if self.plan.attacks { self.plan.adversaries.min(TURNS) } else { 0 };
         for node in &self.nodes {
             let turns = node.turns_displaced(self.plan);
-            assert!(
-                turns <= self.plan.adversaries.min(TURNS),
-                "{turns} turns of others were displaced at once"
-            );
+            assert!(turns <= most, "{turns} turns of others were displaced at once");
         }
         let events = self.nodes.iter().zip(before).map(|(node, before)| node.events() - before).collect();
         Told { events, frames: self.network.counts().sent - self.said.load(Ordering::Relaxed) }

@@ -55,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) shape: Shape,
     pub(crate) adversaries: usize,
     pub(crate) elected: bool,
+    /// Adversaries act; else they relay and serve like everybody.
+    pub(crate) attacks: bool,
     /// By window.
     pub(crate) owners: Vec<Owner>,
 }
@@ -74,12 +76,12 @@ impl Plan {
                 owners[window] = Owner::Adversary(turn % adversaries);
             }
         }
-        Self { seed, shape, adversaries, elected, owners }
+        Self { seed, shape, adversaries, elected, attacks: true, owners }
     }
 
-    /// The same without adversaries: honest preconfers have their turns.
+    /// The same nodes with the same links, of which nobody attacks: honest preconfers have all turns.
     pub(crate) fn quiet(&self) -> Self {
-        Self::draw(self.seed, 0, false, self.shape)
+        Self { attacks: false, ..Self::draw(self.seed, self.adversaries, false, self.shape) }
     }
 
     pub(crate) fn signer(&self, owner: Owner) -> SigningKey {
