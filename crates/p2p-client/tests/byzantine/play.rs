@@ -46,7 +46,7 @@ pub(crate) struct Shape {
 pub(crate) const PLAIN: Shape = Shape { late_schedule: false, pace: 3, times_traffic: None };
 
 /// Many messages that say the same.
-pub(crate) const FLOOD: Shape = Shape { times_traffic: Some(1), ..PLAIN };
+pub(crate) const FLOOD: Shape = Shape { times_traffic: Some(2), ..PLAIN };
 
 pub(crate) const LATE_SCHEDULE: Shape = Shape { late_schedule: true, ..PLAIN };
 
