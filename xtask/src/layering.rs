@@ -20,6 +20,7 @@ enum Io {
 }
 
 const TYPES: &str = "preconfirmation-types";
+const FASTVERIFY: &str = "p2p-fastverify";
 const WORDS: &str = "p2p-types";
 const NETWORK: &str = "preconfirmation-p2p";
 const VALIDATION: &str = "p2p-validation";
@@ -30,17 +31,22 @@ const CLIENT: &str = "p2p-client";
 /// The layers, lowest first. A crate under `crates/` that is not here fails the check.
 const RULES: &[Rule] = &[
     Rule { package: TYPES, may_reach: &[], io: Io::None },
+    Rule { package: FASTVERIFY, may_reach: &[], io: Io::None },
     Rule { package: WORDS, may_reach: &[TYPES], io: Io::None },
-    Rule { package: VALIDATION, may_reach: &[TYPES, WORDS], io: Io::None },
+    Rule { package: VALIDATION, may_reach: &[TYPES, WORDS, FASTVERIFY], io: Io::None },
     // For tests: no crate needs it to be built.
-    Rule { package: "p2p-fixtures", may_reach: &[TYPES, WORDS, VALIDATION], io: Io::None },
-    Rule { package: STORAGE, may_reach: &[TYPES, WORDS, VALIDATION], io: Io::None },
-    Rule { package: CATCHUP, may_reach: &[TYPES, WORDS, VALIDATION], io: Io::None },
+    Rule { package: "p2p-fixtures", may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::None },
+    Rule { package: STORAGE, may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::None },
+    Rule { package: CATCHUP, may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::None },
     Rule { package: NETWORK, may_reach: &[TYPES], io: Io::Any },
-    Rule { package: CLIENT, may_reach: &[TYPES, WORDS, VALIDATION, STORAGE, CATCHUP, NETWORK], io: Io::Any },
+    Rule {
+        package: CLIENT,
+        may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION, STORAGE, CATCHUP, NETWORK],
+        io: Io::Any,
+    },
     Rule {
         package: "p2p-node",
-        may_reach: &[TYPES, WORDS, VALIDATION, STORAGE, CATCHUP, NETWORK, CLIENT],
+        may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION, STORAGE, CATCHUP, NETWORK, CLIENT],
         io: Io::Any,
     },
 ];
@@ -186,7 +192,7 @@ mod tests {
 
     #[test]
     fn inner_crates_know_no_io() {
-        for inner in [TYPES, WORDS, VALIDATION, STORAGE, CATCHUP] {
+        for inner in [TYPES, FASTVERIFY, WORDS, VALIDATION, STORAGE, CATCHUP] {
             assert!(rule(inner).io == Io::None, "{inner}");
         }
     }
