@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2p_fastverify::Table;
 use p2p_storage::SeenCache;
 use p2p_types::{Base, MessageId, UnixSeconds};
 use p2p_validation::{Arrival, Facts, RotatingSchedule, ValidationConfig, ValidationOutcome, Validator};
@@ -29,6 +30,8 @@ pub struct Pair {
     pub ours: Work,
     /// The naive way.
     pub baseline: Work,
+    /// The bytes that our way keeps for it, where that is asked.
+    pub bytes: Option<usize>,
 }
 
 impl std::fmt::Debug for Pair {
@@ -52,7 +55,7 @@ fn pair<A, B>(
     ours: impl FnMut() -> A + 'static,
     baseline: impl FnMut() -> B + 'static,
 ) -> Pair {
-    Pair { name, ours: work(ours), baseline: work(baseline) }
+    Pair { name, ours: work(ours), baseline: work(baseline), bytes: None }
 }
 
 /// The last second of the one window, in which all fixtures lie.
@@ -61,11 +64,19 @@ const WINDOW: u64 = 1_000;
 const NOW: Arrival = Arrival::Live(UnixSeconds::new(WINDOW_END));
 const FACTS: Facts<'static> = Facts { base: Base::at(0), parent: None, before: None };
 
+/// Recovers every signature, as it does those of signers that it does not know.
 fn validator() -> Validator {
+    validator_of(&[key().unwrap()], 0)
+}
+
+/// The keys take turns; tables of signers may take so many bytes.
+fn validator_of(keys: &[SigningKey], signer_tables: usize) -> Validator {
     let genesis = UnixSeconds::new(WINDOW_END + 1 - WINDOW);
     let window = NonZeroU64::new(WINDOW).unwrap();
-    let schedule = RotatingSchedule::new(vec![key().unwrap().address()], genesis, window).unwrap();
-    Validator::new(ValidationConfig::new(DOMAIN, Address::repeat_byte(0x51)), Arc::new(schedule))
+    let operators = keys.iter().map(SigningKey::address).collect();
+    let schedule = RotatingSchedule::new(operators, genesis, window).unwrap();
+    let config = ValidationConfig::new(DOMAIN, Address::repeat_byte(0x51));
+    Validator::new(ValidationConfig { signer_tables, ..config }, Arc::new(schedule))
 }
 
 fn chain() -> baseline::Chain {
@@ -83,6 +94,7 @@ fn chain() -> baseline::Chain {
 pub fn all() -> Vec<Pair> {
     let mut pairs =
         vec![decode(), encode(), signing_hash(), preconfirmation_hash(), recovery(), single(), page_256()];
+    pairs.extend(known());
     pairs.extend(rejects());
     for (names, bytes) in [
         (["txlist_decode_1kib", "txlist_encode_1kib", "txlist_hash_1kib", "txlist_check_1kib"], 1024),
@@ -180,6 +192,95 @@ fn page_256() -> Pair {
         },
         move || assert!(baseline::validate_page(black_box(&theirs), &chain).is_some()),
     )
+}
+
+/// Bytes for the tables of all signers.
+const TABLES: usize = 16 << 20;
+
+/// A validator that knows the table of the one signer.
+fn warm() -> Validator {
+    let validator = validator_of(&[key().unwrap()], TABLES);
+    let answers = validator.authenticate_page(page(256).unwrap().commitments());
+    assert!(answers.iter().all(Result::is_ok) && validator.signer_counts().tables == 1);
+    validator
+}
+
+/// From bytes to authenticated.
+fn authenticate(validator: &Validator, wire: &Bytes) {
+    let page = GetCommitmentsByNumberResponse::from_ssz(black_box(wire)).unwrap();
+    let answers = validator.authenticate_page(page.commitments());
+    assert!(answers.len() == 256 && answers.iter().all(Result::is_ok));
+}
+
+/// Signers whose tables are at hand, or not yet.
+fn known() -> Vec<Pair> {
+    let (ours, theirs, validator) = (wire(), wire(), warm());
+    let single = pair(
+        "single_known",
+        move || accepted(&validator, black_box(&ours)),
+        move || baseline::validate(black_box(&theirs), &chain()),
+    );
+    let wire = Bytes::from(page(256).unwrap().to_ssz());
+    let (ours, theirs, validator) = (wire.clone(), wire.clone(), warm());
+    let naive = move |wire: &Bytes| assert!(baseline::validate_page(black_box(wire), &chain()).is_some());
+    let page = pair("page_256_known", move || authenticate(&validator, &ours), move || naive(&theirs));
+    let (ours, theirs, validator) = (wire.clone(), wire.clone(), warm());
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    // The thread of such a pool shares its work with nobody.
+    let one_core = pair(
+        "page_256_known_one_core",
+        move || one.install(|| authenticate(&validator, &ours)),
+        move || naive(&theirs),
+    );
+    let (cold, keys, theirs) = (cold_page(), cold_keys(), wire);
+    let cold = pair(
+        "page_256_cold",
+        move || authenticate(&validator_of(&keys, TABLES), &cold),
+        move || naive(&theirs),
+    );
+    vec![single, page, one_core, cold, flood_unknown(), table_build()]
+}
+
+fn cold_keys() -> Vec<SigningKey> {
+    [0x61, 0x62, 0x63].map(|byte| SigningKey::from_bytes([byte; 32]).unwrap()).to_vec()
+}
+
+/// A page of three signers, one window each.
+fn cold_page() -> Bytes {
+    let page = (0..256_u64).map(|block| {
+        let turn = block / 86;
+        let mut commitment = commitment(block);
+        commitment.preconf.timestamp = U256::from(WINDOW_END + turn * WINDOW);
+        commitment.preconf.submission_window_end = U256::from(WINDOW_END + turn * WINDOW);
+        commitment.sign(&cold_keys()[usize::try_from(turn).unwrap()], &DOMAIN)
+    });
+    GetCommitmentsByNumberResponse::new(page.collect()).unwrap().to_ssz().into()
+}
+
+/// Forgeries in the name of a known signer, each by another key: with tables, and with every signature recovered.
+fn flood_unknown() -> Pair {
+    let forged = (1..255_u8).map(|byte| {
+        let key = SigningKey::from_bytes([byte; 32]).unwrap();
+        Bytes::from(commitment(byte.into()).sign(&key, &DOMAIN).to_ssz())
+    });
+    let flood: Vec<Bytes> = forged.filter(|ssz| !accepted(&validator(), ssz)).collect();
+    let (theirs, with, without) = (flood.clone(), warm(), validator());
+    let judge = |validator: &Validator, flood: &[Bytes]| {
+        assert!(flood.iter().all(|ssz| !accepted(validator, black_box(ssz))));
+    };
+    pair("flood_unknown", move || judge(&with, &flood), move || judge(&without, &theirs))
+}
+
+/// What a new signer costs once, against one naive recovery.
+fn table_build() -> Pair {
+    let secret = secp256k1::SecretKey::from_secret_bytes([0x42; 32]).unwrap();
+    let (key, theirs) = (secret.public_key(), naive());
+    let build = pair(
+        "table_build",
+        move || Table::new(black_box(&key)),
+        move || baseline::recover(black_box(&theirs), DOMAIN.as_bytes()).unwrap(),
+    );
+    Pair { bytes: Some(Table::BYTES), ..build }
 }
 
 /// Bytes that both refuse.

@@ -19,6 +19,9 @@ pub struct Figure {
     pub ratio: f64,
     /// The median of the rounds' own quotients: what a busy machine made of it.
     pub median_ratio: f64,
+    /// What our way keeps for it, where that is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<usize>,
 }
 
 /// How long one turn takes at least: shorter than what a scheduler gives a neighbour, so that some turns are
@@ -62,7 +65,14 @@ pub fn measure(pair: &mut Pair, effort: Effort) -> Figure {
     let fastest = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
     let (ours_ns, baseline_ns) = (fastest(&ours), fastest(&baseline));
     let median_ratio = ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN);
-    Figure { name: pair.name, ours_ns, baseline_ns, ratio: baseline_ns / ours_ns, median_ratio }
+    Figure {
+        name: pair.name,
+        ours_ns,
+        baseline_ns,
+        ratio: baseline_ns / ours_ns,
+        median_ratio,
+        bytes: pair.bytes,
+    }
 }
 
 /// How often a way has to run to fill a turn.
@@ -86,7 +96,8 @@ mod tests {
     #[test]
     fn a_figure_is_the_quotient_of_the_fastest_turns() {
         let constant = |each: u64| -> Work { Box::new(move |times| Duration::from_nanos(each * times)) };
-        let mut pair = Pair { name: "constant", ours: constant(1_000), baseline: constant(3_000) };
+        let mut pair =
+            Pair { name: "constant", ours: constant(1_000), baseline: constant(3_000), bytes: None };
         let figure = measure(&mut pair, Effort { rounds: 5, ..Effort::ONCE });
         assert!((figure.ratio - 3.0).abs() < 1e-9 && (figure.median_ratio - 3.0).abs() < 1e-9);
         assert!((figure.ours_ns - 1_000.0).abs() < 1e-6 && (figure.baseline_ns - 3_000.0).abs() < 1e-6);

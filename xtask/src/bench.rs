@@ -117,7 +117,10 @@ neighbouring turns, which shows how busy the machine was.
 
 {table}
 `single` is a commitment from its bytes to accepted; `page_256` a page from its bytes to authenticated, on
-all cores (the naive way on one); `reject_…` what is refused; `txlist_hash_…` is the hash alone,
+all cores (the naive way on one), both of a signer whose table is not at hand. `…_known` are the same of a signer whose table
+is, `page_256_cold` a page by three signers who are not known yet, their tables included. `flood_unknown` are 253 forgeries in
+the name of a known signer, and its ratio is to the same with tables off. `table_build` is what a new signer costs once,
+beside one naive recovery. `reject_…` is what is refused; `txlist_hash_…` is the hash alone,
 `txlist_check_…` a list from the bytes of its message to verified. Decoding a list shares its bytes, so its
 ratio grows with the list. `reject_duplicate` and `txlist_hash_…` show one keccak against the other.
 A page needs all cores at once: on a busy machine its ratio says more about the neighbours.
@@ -357,6 +360,7 @@ struct Row {
     #[serde(flatten)]
     figure: Figure,
     median_ratio: f64,
+    bytes: Option<u64>,
 }
 
 /// How long both ways took.
@@ -369,10 +373,26 @@ struct Figure {
 
 /// The rows that are asked for most, by name.
 fn summary(rows: &[Row]) -> Value {
-    const ASKED: [&str; 6] =
-        ["single", "page_256", "decode", "signing_hash", "txlist_check_2mib", "txlist_decode_2mib"];
+    const ASKED: [&str; 11] = [
+        "single",
+        "single_known",
+        "page_256",
+        "page_256_known",
+        "page_256_known_one_core",
+        "page_256_cold",
+        "flood_unknown",
+        "decode",
+        "signing_hash",
+        "txlist_check_2mib",
+        "txlist_decode_2mib",
+    ];
     let asked = rows.iter().filter(|row| ASKED.contains(&row.name.as_str()));
-    asked.map(|row| (row.name.clone(), json!(row.figure))).collect::<Map<_, _>>().into()
+    let mut summary: Map<_, _> = asked.map(|row| (row.name.clone(), json!(row.figure))).collect();
+    if let Some(table) = rows.iter().find(|row| row.name == "table_build") {
+        summary.insert("table_build_us".into(), json!(table.figure.ours_ns / 1e3));
+        summary.insert("table_kib".into(), json!(table.bytes.map(|bytes| bytes / 1024)));
+    }
+    summary.into()
 }
 
 /// Measures, prints the tables, writes each to its section of `docs/benchmarks.md`, and, if asked, ends with one
@@ -417,7 +437,7 @@ fn replace_section(document: &str, suite: &str, section: &str) -> String {
 
 /// The rows of ours against the naive way as a Markdown table.
 fn table(rows: &[Row]) -> String {
-    let row = |Row { name, figure, median_ratio }: &Row| {
+    let row = |Row { name, figure, median_ratio, .. }: &Row| {
         let (ours, naive) = (time(figure.ours_ns), time(figure.baseline_ns));
         format!("| `{name}` | {ours} | {naive} | {} | {} |\n", times(figure.ratio), times(*median_ratio))
     };

@@ -31,7 +31,7 @@ pub struct Claim {
 /// calls it. Who signs without being expected is never learnt, so nobody builds tables here by inventing keys.
 ///
 /// Forgeries in the name of a known signer cost a verification more than without its table. So each table has credit: a
-/// forgery takes one, a genuine signature gives some back, and without any only one claim in [`RETRY`] is tried.
+/// forgery takes one, a genuine signature gives some back, and without any credit its claims are recovered at once.
 #[derive(Debug)]
 pub struct KnownSigners {
     tables: Mutex<LruMap<Address, Arc<Known>, ByLength>>,
@@ -42,9 +42,6 @@ pub struct KnownSigners {
 
 /// Recoveries of an expected signer until its table is wanted: a table costs as much as eight.
 pub const LEARNT_AFTER: u32 = 8;
-
-/// Claims in the name of a known signer of which one is tried while its table has no credit.
-pub const RETRY: u32 = 16;
 
 /// Signatures by one signer that are worth its table when they come together.
 const WORTH_A_TABLE: usize = 24;
@@ -62,7 +59,6 @@ const CREDIT: u32 = 4;
 struct Known {
     table: Table,
     credit: AtomicU32,
-    passed_over: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -100,9 +96,7 @@ pub struct Counts {
 impl Known {
     /// Whether to try the table, by its credit.
     fn is_tried(&self) -> bool {
-        let take = |credit: u32| credit.checked_sub(1);
-        self.credit.fetch_update(Relaxed, Relaxed, take).is_ok()
-            || self.passed_over.fetch_add(1, Relaxed).is_multiple_of(RETRY)
+        self.credit.fetch_update(Relaxed, Relaxed, |credit| credit.checked_sub(1)).is_ok()
     }
 
     /// A signature of this signer's came; `tried` where a try had taken credit for it.
@@ -120,9 +114,14 @@ impl KnownSigners {
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         let tables = u32::try_from(bytes / Table::BYTES).unwrap_or(u32::MAX);
+        let mut sighted = LruMap::new(ByLength::new(SIGHTED));
+        if tables > 0 {
+            // Now, so that no recovery allocates later.
+            sighted.reserve_or_panic(SIGHTED as usize);
+        }
         Self {
             tables: Mutex::new(LruMap::new(ByLength::new(tables))),
-            sighted: Mutex::new(LruMap::new(ByLength::new(SIGHTED.min(tables.saturating_mul(4))))),
+            sighted: Mutex::new(sighted),
             wants: AtomicBool::new(false),
             counts: Counters::default(),
         }
@@ -265,7 +264,7 @@ impl KnownSigners {
         self.counts.built.fetch_add(1, Relaxed);
         let signer = table.signer();
         let credit = AtomicU32::new(MOST_CREDIT);
-        let known = Arc::new(Known { table, credit, passed_over: AtomicU32::new(0) });
+        let known = Arc::new(Known { table, credit });
         lock(&self.tables).insert(signer, known);
     }
 

@@ -59,8 +59,8 @@
 //! agreement.
 //!
 //! What anybody can do is waste time: a forgery in the name of a known signer costs a verification beside the recovery.
-//! Credit bounds that (see [`KnownSigners`]): a flood pays with the attempts that it fails, and while a table has no credit,
-//! one claim of sixteen is tried. Tables are learnt only of signers whom the caller expected, by signatures of theirs.
+//! Credit bounds that (see [`KnownSigners`]): each forgery takes some of its table's, and while there is none, claims are
+//! recovered at once, until a genuine one gives some back. Tables are learnt only of signers whom the caller expected, by signatures of theirs.
 //!
 //! # For an auditor
 //!
@@ -114,6 +114,6 @@ mod scalar;
 mod table;
 mod verify;
 
-pub use known::{Claim, Counts, KnownSigners, LEARNT_AFTER, RETRY};
+pub use known::{Claim, Counts, KnownSigners, LEARNT_AFTER};
 pub use table::Table;
 pub use verify::{Signature, Verdict, verify_all};

@@ -54,6 +54,11 @@
 //! | [`CachedSchedule`] | the signers that a source has read from L1, without reorged ones |
 //! | [`OpenSchedule`] | **anyone**: for tests |
 //!
+//! Elected signers sign many commitments in a row. With the feature `known-signers`, on by default, their signatures are
+//! verified against tables of their keys instead of being recovered, with the same answers (`p2p_fastverify`);
+//! [`ValidationConfig::signer_tables`] bounds the bytes of the tables and turns them off. A new signer's table is built on the
+//! pool of `parallel`, beside what is judged, or at once for a page that it has signed much of.
+//!
 //! This crate knows no runtime, no socket and no clock. It sits on [`p2p_types`].
 //!
 //! ```
@@ -99,9 +104,12 @@ mod facts;
 mod lookahead;
 mod outcome;
 mod page;
+mod recovery;
 mod rules;
 mod validator;
 
+#[cfg(feature = "known-signers")]
+pub use p2p_fastverify::Counts as SignerCounts;
 pub use p2p_types::{Misbehaviour, Missing};
 
 pub use authenticated::{Authenticated, Elected, Linked};

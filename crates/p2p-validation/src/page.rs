@@ -5,19 +5,24 @@ use std::{
     thread::available_parallelism,
 };
 
-/// The answer for each commitment, in order. `judge` gets a buffer that it may use as it likes.
+/// The answers of all pieces of a page, in order: `judge` gives one for each commitment of a piece of at most `piece`. It
+/// gets a buffer that it may use as it likes.
 ///
 /// The caller's thread works too, and alone where there is little to do: then nothing waits for the pool, however many
 /// pages are in it.
-pub(crate) fn map<I: Sync, T: Send>(page: &[I], judge: impl Fn(&I, &mut Vec<u8>) -> T + Sync) -> Vec<T> {
-    let pieces = Mutex::new(page.chunks(PIECE).enumerate());
-    let done = Mutex::new(Vec::with_capacity(page.len().div_ceil(PIECE)));
-    spread(helpers(page.len()), || {
+pub(crate) fn map<I: Sync, T: Send>(
+    page: &[I],
+    piece: usize,
+    judge: impl Fn(&[I], &mut Vec<u8>) -> Vec<T> + Sync,
+) -> Vec<T> {
+    let pieces = Mutex::new(page.chunks(piece.max(1)).enumerate());
+    let done = Mutex::new(Vec::with_capacity(page.len().div_ceil(piece.max(1))));
+    spread(helpers(page.len(), piece), || {
         let mut buffer = Vec::new();
         loop {
             let piece = pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((index, piece)) = piece else { return };
-            let answers: Vec<T> = piece.iter().map(|item| judge(item, &mut buffer)).collect();
+            let answers = judge(piece, &mut buffer);
             done.lock().unwrap_or_else(PoisonError::into_inner).push((index, answers));
         }
     });
@@ -42,15 +47,25 @@ fn spread(_: usize, work: impl Fn()) {
     work();
 }
 
-/// Commitments that a thread takes at a time: a third of a millisecond of work.
-const PIECE: usize = 8;
+/// Commitments that a thread takes at a time where each is recovered: a third of a millisecond of work.
+pub(crate) const PIECE: usize = 8;
+
+/// Commitments that a thread takes at a time where those of a piece share work: enough of them, and enough pieces for all
+/// cores.
+#[cfg(feature = "known-signers")]
+pub(crate) fn share(commitments: usize) -> usize {
+    commitments.div_ceil(4 * cores()).clamp(4 * PIECE, 8 * PIECE)
+}
 
 /// Threads beside the caller's: one a core, and each with a piece of its own at least. None without the feature
 /// `parallel`.
-fn helpers(commitments: usize) -> usize {
+fn helpers(commitments: usize, piece: usize) -> usize {
+    commitments.div_ceil(piece.max(1)).min(cores()).saturating_sub(1)
+}
+
+fn cores() -> usize {
     static CORES: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, usize::from));
-    let cores = if cfg!(feature = "parallel") { *CORES } else { 1 };
-    commitments.div_ceil(PIECE).min(cores).saturating_sub(1)
+    if cfg!(feature = "parallel") { *CORES } else { 1 }
 }
 
 #[cfg(all(test, feature = "parallel"))]
@@ -69,16 +84,19 @@ mod tests {
         // Nobody goes on before all are there, with a piece each.
         let all = Barrier::new(cores);
         let page = vec![signed; PIECE * cores];
-        let workers = map(&page, |_, buffer| {
+        let workers = map(&page, PIECE, |piece, buffer| {
             if buffer.is_empty() {
                 all.wait();
                 buffer.push(1);
             }
-            current().id()
+            vec![current().id(); piece.len()]
         });
         assert_eq!(workers.iter().collect::<HashSet<_>>().len(), cores);
-        assert_eq!(map(&page[..PIECE], |_, _| current().id()), [current().id(); PIECE]);
-        assert_eq!((helpers(0), helpers(1), helpers(PIECE)), (0, 0, 0));
-        assert_eq!(helpers(PIECE + 1), 1.min(cores - 1));
+        assert_eq!(
+            map(&page[..PIECE], PIECE, |piece, _| vec![current().id(); piece.len()]),
+            [current().id(); PIECE]
+        );
+        assert_eq!((helpers(0, PIECE), helpers(1, PIECE), helpers(PIECE, PIECE)), (0, 0, 0));
+        assert_eq!(helpers(PIECE + 1, PIECE), 1.min(cores - 1));
     }
 }

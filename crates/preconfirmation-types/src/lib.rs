@@ -65,7 +65,7 @@ pub use limits::{
     PRECONFIRMATION_BYTES, SIGNED_COMMITMENT_BYTES, TXLIST_HEADER_BYTES,
 };
 pub use offence::Offence;
-pub use recovery::{Recovered, Unrecovered};
+pub use recovery::{Hashed, Recovered, Unrecovered};
 pub use request::{
     GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse, GetHead,
     GetHeadRequest, GetRawTxList, GetRawTxListRequest, Mismatch, PreconfHead, Rpc,

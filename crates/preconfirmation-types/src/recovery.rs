@@ -1,4 +1,4 @@
-//! Who signed a commitment: [`Unrecovered`] before the signature is recovered, [`Recovered`] after.
+//! Who signed a commitment: [`Unrecovered`] and [`Hashed`] before the signature is recovered, [`Recovered`] after.
 
 use alloy_primitives::{Address, B256, FixedBytes, keccak256};
 use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
@@ -27,7 +27,8 @@ impl SignedCommitment {
 
 /// A signed commitment together with its signer and its preconfirmation hash. Only recovery builds one:
 /// whoever holds it need not ask again whether the signature is good. (With the feature `trusted-store`, a
-/// store on disk can take up again what it was given recovered.)
+/// store on disk can take up again what it was given recovered; with `trusted-signer`, faster code can bring the signer
+/// that it has verified.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Recovered {
@@ -138,15 +139,68 @@ impl<'a> Unrecovered<'a> {
     /// # Errors
     /// [`SignatureError`] if v is not 0 or 1, s is high, r or s is out of range, or no key recovers.
     pub fn recover(self, domain: &SigningDomain) -> Result<Recovered, SignatureError> {
+        self.hash(domain)?.recover()
+    }
+
+    /// Computes both hashes and leaves the recovery for later. A signature that cannot be one is refused before
+    /// anything is hashed.
+    ///
+    /// # Errors
+    /// [`SignatureError`] if v is not 0 or 1, s is high, or r or s is out of range.
+    pub fn hash(self, domain: &SigningDomain) -> Result<Hashed, SignatureError> {
         let Self { signed, ssz } = self;
-        let signature = well_formed(&signed.signature)?;
+        well_formed(&signed.signature)?;
         let signing_hash = domain.signing_hash(ssz.get(..COMMITMENT_BYTES).unwrap_or(ssz));
-        let signer = signature
-            .recover_ecdsa(secp256k1::Message::from_digest(signing_hash.0))
-            .map(|key| address_of(&key))
-            .map_err(|_| SignatureError::Unrecoverable)?;
         let preconfirmation_hash = keccak256(ssz.get(..PRECONFIRMATION_BYTES).unwrap_or(ssz));
-        Ok(Recovered { signed, preconfirmation_hash, signing_hash, signer })
+        Ok(Hashed { signed, preconfirmation_hash, signing_hash })
+    }
+}
+
+/// A commitment with its hashes and a signature that can be one. All that is missing is who signed it.
+#[derive(Debug, Clone)]
+pub struct Hashed {
+    signed: SignedCommitment,
+    preconfirmation_hash: B256,
+    signing_hash: B256,
+}
+
+impl Hashed {
+    /// `keccak256(domain ‖ ssz(commitment))`: what was signed.
+    #[must_use]
+    pub const fn signing_hash(&self) -> B256 {
+        self.signing_hash
+    }
+
+    /// r ‖ s ‖ v with r and s in range, s low and v 0 or 1.
+    #[must_use]
+    pub const fn signature(&self) -> &FixedBytes<65> {
+        &self.signed.signature
+    }
+
+    /// Recovers who signed it.
+    ///
+    /// # Errors
+    /// [`SignatureError::Unrecoverable`] if no key did.
+    pub fn recover(self) -> Result<Recovered, SignatureError> {
+        let signer = well_formed(&self.signed.signature)?
+            .recover_ecdsa(secp256k1::Message::from_digest(self.signing_hash.0))
+            .map_err(|_| SignatureError::Unrecoverable)?;
+        Ok(self.by(address_of(&signer)))
+    }
+
+    /// Takes the signer from a recovery of the caller's own, which must give what [`recover`](Self::recover) gives.
+    ///
+    /// This is for code that checks signatures faster than one by one. `signer` is believed: without a check of the
+    /// signature, what comes back proves nothing.
+    #[cfg(feature = "trusted-signer")]
+    #[must_use]
+    pub fn signed_by(self, signer: Address) -> Recovered {
+        self.by(signer)
+    }
+
+    fn by(self, signer: Address) -> Recovered {
+        let Self { signed, preconfirmation_hash, signing_hash } = self;
+        Recovered { signed, preconfirmation_hash, signing_hash, signer }
     }
 }
 

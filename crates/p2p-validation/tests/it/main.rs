@@ -9,5 +9,7 @@ mod overlap;
 mod page;
 mod properties;
 mod rules;
+#[cfg(feature = "known-signers")]
+mod signers;
 mod table;
 mod world;
