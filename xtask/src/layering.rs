@@ -27,6 +27,7 @@ const VALIDATION: &str = "p2p-validation";
 const STORAGE: &str = "p2p-storage";
 const CATCHUP: &str = "p2p-catchup";
 const CLIENT: &str = "p2p-client";
+const LOOKAHEAD: &str = "p2p-lookahead";
 
 /// The layers, lowest first. A crate under `crates/` that is not here fails the check.
 const RULES: &[Rule] = &[
@@ -38,6 +39,7 @@ const RULES: &[Rule] = &[
     Rule { package: "p2p-fixtures", may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::None },
     Rule { package: STORAGE, may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::None },
     Rule { package: CATCHUP, may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::None },
+    Rule { package: LOOKAHEAD, may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::Any },
     Rule { package: NETWORK, may_reach: &[TYPES], io: Io::Any },
     Rule {
         package: CLIENT,
@@ -46,7 +48,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "p2p-node",
-        may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION, STORAGE, CATCHUP, NETWORK, CLIENT],
+        may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION, STORAGE, CATCHUP, LOOKAHEAD, NETWORK, CLIENT],
         io: Io::Any,
     },
 ];

@@ -25,6 +25,11 @@ pub(crate) fn mdbook<'a>(args: impl IntoIterator<Item = &'a str>) -> Task {
     command(program.into(), "mdbook", args)
 }
 
+/// `npm` with these arguments.
+pub(crate) fn npm<'a>(args: impl IntoIterator<Item = &'a str>) -> Task {
+    command("npm".into(), "npm", args)
+}
+
 fn command<'a>(program: OsString, shown: &str, args: impl IntoIterator<Item = &'a str>) -> Task {
     let mut command = Command::new(program);
     command.current_dir(root()).stdin(Stdio::null());

@@ -31,6 +31,8 @@ pub(crate) enum Step {
     Walks,
     /// Links in documents lead to files and headings that exist, and the threat model names tests that do.
     Links,
+    /// A local Ethereum node for the tests of `p2p-lookahead`, where npm is installed: anvil, into `target/anvil`.
+    Anvil,
     /// All tests but doc tests, with nextest where it is installed; with `CI=true` it is installed.
     Test,
     /// The examples in the documentation.
@@ -80,6 +82,7 @@ impl Step {
                 Self::Walks,
                 Self::Links,
                 Self::Clippy,
+                Self::Anvil,
                 Self::Test,
                 Self::DocTest,
                 Self::Doc,
@@ -105,6 +108,7 @@ impl Step {
             Self::Walks => "walks",
             Self::Links => "links",
             Self::Book => "book",
+            Self::Anvil => "anvil",
             Self::Test => "test",
             Self::DocTest => "doc-test",
             Self::Doc => "doc",
@@ -133,6 +137,8 @@ impl Step {
                 return Ok(Outcome::Skipped("mdbook is not installed"));
             }
             Self::Book => mdbook(["build"]).run()?,
+            Self::Anvil if !tools::anvil()? => return Ok(Outcome::Skipped("npm is not installed")),
+            Self::Anvil => {}
             Self::Test => test(scope)?,
             Self::DocTest => cargo(["test", "--workspace", "--all-features", "--doc"]).run()?,
             Self::Doc => {

@@ -5,7 +5,7 @@
 
 use crate::{
     error::Error,
-    shell::{cargo, has, installed},
+    shell::{cargo, has, installed, npm, root},
 };
 
 /// A tool that is built from crates.io in less than three minutes on two cores.
@@ -29,6 +29,23 @@ pub(crate) const NEXTEST: Tool = Tool {
 /// Builds the book.
 pub(crate) const MDBOOK: Tool =
     Tool { command: "mdbook", is_subcommand: false, package: &["mdbook@0.5.4", "--no-default-features"] };
+
+/// The version of anvil that the tests were written against.
+const ANVIL: &str = "1.7.1";
+
+/// Whether there is an Ethereum node for tests, installed if npm is there. A gate fails without it.
+pub(crate) fn anvil() -> Result<bool, Error> {
+    let system = if cfg!(target_os = "macos") { "darwin" } else { "linux" };
+    let processor = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let package = format!("@foundry-rs/anvil-{system}-{processor}");
+    let binary = root().join("target/anvil/node_modules").join(&package).join("bin/anvil");
+    let is_there = || binary.is_file() || installed("anvil").is_some();
+    // The binary alone, without any script of the package.
+    let options = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", "target/anvil"];
+    let package = format!("{package}@{ANVIL}");
+    let install = || npm(options.into_iter().chain([package.as_str()])).run();
+    decide(is_there, is_gate() || installed("npm").is_some(), install)
+}
 
 impl Tool {
     /// Whether the tool can be used. Installs it where the run is a gate.

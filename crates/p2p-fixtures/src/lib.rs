@@ -13,6 +13,10 @@
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "fixtures of tests: constants that fit")]
 
+mod anvil;
+
+pub use anvil::{CONTRACTS, anvil};
+
 use std::{num::NonZeroU64, sync::Arc};
 
 use p2p_types::UnixSeconds;

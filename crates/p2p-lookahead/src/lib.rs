@@ -1,0 +1,75 @@
+//! Who may sign preconfirmations, learned from Taiko's contracts on L1.
+//!
+//! [`L1Lookahead`] is a [`Lookahead`](p2p_validation::Lookahead) for [`p2p_validation::Validator`]: it answers from memory
+//! who may sign for a timestamp and a window end. [`L1Service`] follows L1 for it: new heads by subscription or by polling,
+//! at several endpoints of which one is in use until it fails. Which contracts tell the schedule is found out by asking
+//! them ([`Generation`]). What was learned is kept by block, so that a reorg takes back exactly what hung on lost blocks.
+//! What is not known is *not known yet*: the commitment waits, and nobody pays for it.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use p2p_lookahead::{L1Config, L1Event, L1Lookahead, Source};
+//! use p2p_validation::Lookahead;
+//!
+//! let endpoints = vec!["wss://l1.example.org".parse()?, "https://other.example.org".parse()?];
+//! let genesis = L1Config::genesis_of(1).ok_or("no such chain")?;
+//! let inbox = "0x6f21C543a4aF5189eBdb0723827577e1EF57ef1f".parse()?;
+//! let config = L1Config::recommended(endpoints, 1, genesis, Source::Inbox(inbox));
+//!
+//! let (lookahead, service) = L1Lookahead::start(config)?;
+//! let mut events = lookahead.subscribe();
+//! let following = tokio::spawn(service.run());
+//!
+//! // `P2pClient::start(config, storage, schedule)` takes it.
+//! let schedule: Arc<dyn Lookahead> = lookahead.clone();
+//! while let Ok(event) = events.recv().await {
+//!     match event {
+//!         L1Event::Head(head) => println!("L1 is at {}, the client should know", head.number),
+//!         L1Event::Reorg { lowest } => println!("L1 has replaced blocks from {lowest} on, the client should know"),
+//!         _ => {}
+//!     }
+//! }
+//! # following.await??;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | series | label | unit | meaning |
+//! |---|---|---|---|
+//! | `p2p_lookahead_calls_total` | method | questions | to L1 endpoints |
+//! | `p2p_lookahead_failures_total` | | failures | of L1 endpoints |
+//! | `p2p_lookahead_reorgs_total` | | reorgs | of L1 |
+//! | `p2p_lookahead_unasked_total` | | epochs | past ones that found no room to wait |
+//! | `p2p_lookahead_l1_head` | | height | of L1's head |
+//! | `p2p_lookahead_epochs` | | epochs | that are known |
+//! | `p2p_lookahead_generation` | generation | | 1 for the contracts that tell the schedule |
+//! | `p2p_lookahead_endpoint_in_use` | endpoint | | 1 for the endpoint that is asked, 0 for others |
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the service reads the clock; the schedule takes it as an argument"
+)]
+
+mod abi;
+mod config;
+mod error;
+mod event;
+mod handle;
+mod learner;
+mod ledger;
+mod metrics;
+mod rpc;
+mod schedule;
+mod service;
+mod snapshot;
+mod source;
+
+pub use config::{L1Config, Source};
+pub use error::{ConfigError, L1Error};
+pub use event::L1Event;
+pub use handle::{L1Lookahead, L1Status};
+pub use ledger::L1Head;
+pub use rpc::EndpointStatus;
+pub use schedule::Generation;
+pub use service::L1Service;

@@ -1,0 +1,250 @@
+//! Endpoints that fail in every way that was seen.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use p2p_lookahead::{L1Config, Source};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+use crate::node::{A, B, Follower, Node, config, start, tail};
+
+/// What stands between the service and its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Mood {
+    Good,
+    /// Closes every connection.
+    Dead,
+    /// Accepts, reads, and never answers.
+    Hung,
+    /// Answers queries for logs of more than ten blocks with an error.
+    Narrow,
+    /// Claims to be another chain.
+    Liar,
+    /// Has come to the third block and no further.
+    Behind,
+}
+
+/// An HTTP endpoint before a node, in a mood.
+struct Endpoint {
+    url: String,
+    mood: Arc<AtomicU8>,
+    refused: Arc<AtomicU64>,
+    task: JoinHandle<()>,
+}
+
+impl Endpoint {
+    async fn before(node: &Node, mood: Mood) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (mood, refused) = (Arc::new(AtomicU8::new(mood as u8)), Arc::new(AtomicU64::new(0)));
+        let (port, shared) = (node.port, (Arc::clone(&mood), Arc::clone(&refused)));
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (mood, refused) = (Arc::clone(&shared.0), Arc::clone(&shared.1));
+                tokio::spawn(async move { drop(serve(stream, port, &mood, &refused).await) });
+            }
+        });
+        Self { url, mood, refused, task }
+    }
+
+    fn turn(&self, mood: Mood) {
+        self.mood.store(mood as u8, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Answers one request after the other, for as long as the mood is good.
+async fn serve(
+    mut stream: TcpStream,
+    port: u16,
+    mood: &AtomicU8,
+    refused: &AtomicU64,
+) -> std::io::Result<()> {
+    while let Some(body) = request(&mut stream).await? {
+        let now = mood.load(Ordering::Relaxed);
+        let is = |mood: Mood| now == mood as u8;
+        if is(Mood::Dead) {
+            return Ok(());
+        }
+        if is(Mood::Hung) {
+            std::future::pending::<()>().await;
+        }
+        let asked: serde_json::Value = serde_json::from_slice(&body)?;
+        let id = &asked["id"];
+        let body = if is(Mood::Behind) {
+            String::from_utf8_lossy(&body).replace("\"latest\"", "\"0x3\"").into_bytes()
+        } else {
+            body
+        };
+        let answer = if is(Mood::Liar) && asked["method"] == "eth_chainId" {
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"0x1"}}"#)
+        } else if is(Mood::Narrow) && is_wide(&asked) {
+            refused.fetch_add(1, Ordering::Relaxed);
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32005,"message":"range too wide"}}}}"#)
+        } else {
+            forward(port, &body).await?
+        };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            answer.len()
+        );
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(answer.as_bytes()).await?;
+    }
+    Ok(())
+}
+
+fn is_wide(asked: &serde_json::Value) -> bool {
+    let number = |field: &str| {
+        let text = asked["params"][0][field].as_str()?;
+        u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+    };
+    asked["method"] == "eth_getLogs"
+        && number("fromBlock").zip(number("toBlock")).is_some_and(|(from, to)| to - from >= 10)
+}
+
+/// The body of the next request.
+async fn request(stream: &mut TcpStream) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+            let length: usize = length.and_then(|length| length.trim().parse().ok()).unwrap_or(0);
+            while bytes.len() < end + 4 + length {
+                if stream.read_buf(&mut bytes).await? == 0 {
+                    return Ok(None);
+                }
+            }
+            return Ok(Some(bytes.split_off(end + 4)));
+        }
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+/// What the node answers.
+async fn forward(port: u16, body: &[u8]) -> std::io::Result<String> {
+    let mut node = TcpStream::connect(("127.0.0.1", port)).await?;
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: node\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    node.write_all(head.as_bytes()).await?;
+    node.write_all(body).await?;
+    Ok(String::from_utf8_lossy(&request(&mut node).await?.unwrap_or_default()).into_owned())
+}
+
+/// Two endpoints before one node, of which the first is to fail.
+async fn two(mood: Mood) -> Option<(Node, [Endpoint; 2], L1Config)> {
+    let node = Node::start().await?;
+    let whitelist = node.whitelist(&[A]).await;
+    let endpoints = [Endpoint::before(&node, mood).await, Endpoint::before(&node, Mood::Good).await];
+    let urls = endpoints.each_ref().map(|endpoint| endpoint.url.clone());
+    let mut config = config(&urls, Source::Contract(whitelist));
+    config.call_timeout = Duration::from_secs(1);
+    Some((node, endpoints, config))
+}
+
+#[tokio::test]
+async fn an_endpoint_that_dies_or_hangs_gives_way_to_the_next() {
+    for failing in [Mood::Dead, Mood::Hung] {
+        let Some((node, endpoints, config)) = two(Mood::Good).await else { return };
+        let mut follower = Follower::start(config);
+        follower.reaches(node.mine_to(start(1)).await).await;
+        assert!(follower.lookahead.status().endpoints[0].in_use);
+        endpoints[0].turn(failing);
+        follower.reaches(node.mine_to(start(2)).await).await;
+        let status = follower.lookahead.status();
+        assert!(status.endpoints[1].in_use && status.endpoints[0].failure.is_some(), "{status:?}");
+        assert_eq!(follower.who(start(2), tail(2)), [A]);
+        // The other way round.
+        endpoints[0].turn(Mood::Good);
+        endpoints[1].turn(failing);
+        follower.reaches(node.mine_to(start(3)).await).await;
+        assert_eq!(follower.who(start(3), tail(3)), [A]);
+        follower.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_of_another_chain_is_never_followed() {
+    let Some((node, endpoints, config)) = two(Mood::Liar).await else { return };
+    let mut follower = Follower::start(config);
+    follower.reaches(node.mine_to(start(1)).await).await;
+    let status = follower.lookahead.status();
+    let failure = status.endpoints[0].failure.clone().unwrap();
+    assert!(failure.contains("chain 1, not 31337"), "{failure}");
+    assert!(status.endpoints[1].in_use);
+    drop(endpoints);
+    follower.stop().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_falls_behind_gives_way_and_is_no_reorg() {
+    let Some((node, endpoints, config)) = two(Mood::Good).await else { return };
+    let mut follower = Follower::start(config);
+    follower.reaches(node.mine_to(start(1)).await).await;
+    endpoints[0].turn(Mood::Behind);
+    while follower.lookahead.status().endpoints[0].failure.is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    follower.reaches(node.mine_to(start(2)).await).await;
+    let status = follower.lookahead.status();
+    let failure = status.endpoints[0].failure.clone().unwrap();
+    assert!(failure.contains("older"), "{failure}");
+    assert_eq!((status.endpoints[1].in_use, status.reorgs), (true, 0));
+    assert_eq!(follower.who(start(1) + 9, tail(1)), [A], "what was known still is");
+    follower.stop().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_ranges_is_asked_for_smaller_ones() {
+    let Some(node) = Node::start().await else { return };
+    let whitelist = node.whitelist(&[A]).await;
+    let store = node.deploy("StoreV1", whitelist).await;
+    node.mine_to(start(1) + 12).await;
+    node.post(store, 2, &[(B, 4)]).await;
+    node.mine_to(start(2)).await;
+    let endpoint = Endpoint::before(&node, Mood::Narrow).await;
+    let mut follower = Follower::start(config(std::slice::from_ref(&endpoint.url), Source::Contract(store)));
+    follower.reaches(node.head().await).await;
+    assert_eq!(follower.who(start(2), start(2) + 48), [B]);
+    assert!(endpoint.refused.load(Ordering::Relaxed) > 0);
+    follower.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_known_is_answered_while_no_endpoint_is() {
+    let Some((node, endpoints, config)) = two(Mood::Good).await else { return };
+    let mut follower = Follower::start(config);
+    follower.reaches(node.mine_to(start(1)).await).await;
+    endpoints.iter().for_each(|endpoint| endpoint.turn(Mood::Dead));
+    let head = node.mine_to(start(2)).await;
+    while follower.lookahead.status().endpoints.iter().any(|endpoint| endpoint.failure.is_none()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(follower.who(start(1) + 100, tail(1)), [A]);
+    assert_eq!(follower.who(start(2), tail(2)), [A], "foretold");
+    assert_eq!(follower.ask(start(3), tail(3)), p2p_validation::Admission::NotKnown);
+    endpoints[1].turn(Mood::Good);
+    follower.reaches(head).await;
+    assert!(!follower.who(start(3), tail(3)).is_empty());
+    follower.stop().await;
+}

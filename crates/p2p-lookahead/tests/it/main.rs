@@ -1,0 +1,14 @@
+//! The schedule against a real Ethereum node.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "helpers of tests, which wait for a node of another process"
+)]
+
+mod endpoints;
+mod generations;
+mod node;
+mod reorgs;
