@@ -211,18 +211,16 @@ impl KnownSigners {
         }
     }
 
-    /// Whether [`build_wanted`](Self::build_wanted) has something to do.
+    /// Whether [`build_wanted`](Self::build_wanted) has something to do. Told to one caller, who is to see to it, so that
+    /// no more than one job waits for another thread.
     #[must_use]
     pub fn wants_tables(&self) -> bool {
-        self.wants.load(Relaxed)
+        self.wants.load(Relaxed) && self.wants.swap(false, Relaxed)
     }
 
     /// Builds the tables of all signers that have been recovered often enough. Takes less than a millisecond for each;
     /// meanwhile other threads recover as before.
     pub fn build_wanted(&self) {
-        if !self.wants.swap(false, Relaxed) {
-            return;
-        }
         loop {
             // Taken out before it is built, so that no other thread builds the same.
             let mut sighted = lock(&self.sighted);
@@ -301,7 +299,7 @@ impl KnownSigners {
         let sighting = sighted.get_or_insert(signer, || Sighting { key, times: 0 });
         if let Some(sighting) = sighting {
             sighting.times += 1;
-            if sighting.times >= LEARNT_AFTER {
+            if sighting.times == LEARNT_AFTER {
                 self.wants.store(true, Relaxed);
             }
         }

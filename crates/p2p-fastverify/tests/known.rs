@@ -42,10 +42,13 @@ fn a_signer_is_learnt_after_some_recoveries_and_then_hit() {
         assert_eq!(known.recover(&claim), Some(address(1)));
         assert_eq!(known.wants_tables(), i == LEARNT_AFTER);
     }
+    // Until it is built, nobody else is told.
+    assert_eq!(known.recover(&claim(1, 1, 99)), Some(address(1)));
+    assert!(!known.wants_tables());
     known.build_wanted();
     assert!(!known.wants_tables() && known.knows(address(1)));
     assert_eq!(known.recover(&claim(1, 1, 100)), Some(address(1)));
-    let recoveries = u64::from(LEARNT_AFTER);
+    let recoveries = u64::from(LEARNT_AFTER) + 1;
     assert_eq!(
         known.counts(),
         Counts { hits: 1, recoveries, tables_built: 1, tables: 1, ..Counts::default() }

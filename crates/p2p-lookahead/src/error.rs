@@ -77,6 +77,9 @@ pub enum L1Error {
     /// A block that the endpoint does not have, or no longer the state of.
     #[error("block {0} is not there")]
     NoBlock(B256),
+    /// Another block than the one that was asked for, or a parent that is not one below its child.
+    #[error("another block than the one that was asked for")]
+    OtherBlock,
     /// No contract of a generation that is known answers there.
     #[error("the contract {0} is neither a whitelist nor a lookahead store")]
     NoSource(Address),
@@ -101,7 +104,12 @@ impl L1Error {
     pub(crate) const fn is_of_endpoint(&self) -> bool {
         matches!(
             self,
-            Self::Timeout(_) | Self::Transport(_) | Self::ChainId { .. } | Self::Silent(_) | Self::Behind(_)
+            Self::Timeout(_)
+                | Self::Transport(_)
+                | Self::ChainId { .. }
+                | Self::Silent(_)
+                | Self::Behind(_)
+                | Self::OtherBlock
         )
     }
 }

@@ -83,7 +83,7 @@ impl Learner {
             if oldest.number <= lowest.number {
                 return Ok(None);
             }
-            oldest = l1.by_hash(oldest.parent).await?.ok_or(L1Error::NoBlock(oldest.parent))?;
+            oldest = parent(l1, oldest).await?;
             path.push(oldest);
         }
     }
@@ -166,7 +166,7 @@ impl Learner {
         let mut headers = vec![head];
         let mut oldest = head;
         while headers.len() < BOOT_HEADERS && oldest.number > 0 {
-            oldest = l1.by_hash(oldest.parent).await?.ok_or(L1Error::NoBlock(oldest.parent))?;
+            oldest = parent(l1, oldest).await?;
             headers.push(oldest);
         }
         headers.reverse();
@@ -405,6 +405,13 @@ impl Learner {
 fn unreadable(epoch: u64, transaction: B256) -> Fact {
     tracing::warn!(%transaction, epoch, "a posted lookahead cannot be read; what is signed for its epoch waits");
     Fact::Unreadable { epoch }
+}
+
+/// The block below one. It is one lower, so that no endpoint can lead on without end.
+async fn parent(l1: &impl L1, of: L1Head) -> Result<L1Head, L1Error> {
+    let parent = l1.by_hash(of.parent).await?.ok_or(L1Error::NoBlock(of.parent))?;
+    let is_below = parent.number.checked_add(1) == Some(of.number);
+    if is_below { Ok(parent) } else { Err(L1Error::OtherBlock) }
 }
 
 /// The first block at or after a second, up to a head; none if that is later. Found by where it should be, so with

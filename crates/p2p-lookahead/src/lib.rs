@@ -21,7 +21,7 @@
 //! let mut events = lookahead.subscribe();
 //! let following = tokio::spawn(service.run());
 //!
-//! // `P2pClient::start(config, storage, schedule)` takes it.
+//! // `P2pClient::builder(config, schedule)` takes it.
 //! let schedule: Arc<dyn Lookahead> = lookahead.clone();
 //! while let Ok(event) = events.recv().await {
 //!     match event {

@@ -229,6 +229,21 @@ impl L1 for Chain {
     }
 }
 
+#[tokio::test]
+async fn parents_that_do_not_descend_end_the_step() {
+    let mut chain = Chain::new(false);
+    chain.mine_to(start(1));
+    let mut learner = learner(&chain).await;
+    let known = learner.schedule();
+    // A block that is its own parent, below a new head.
+    let mut block = chain.last().clone();
+    block.head = L1Head { number: block.head.number + 1, hash: B256::ZERO, parent: B256::ZERO, ..block.head };
+    let head = L1Head { number: block.head.number + 1, hash: B256::repeat_byte(9), ..block.head };
+    chain.blocks.push(block);
+    assert!(matches!(learner.advance(&chain, head).await, Err(L1Error::OtherBlock)));
+    assert_eq!(learner.schedule(), known);
+}
+
 const fn start(epoch: u64) -> u64 {
     GENESIS + 384 * epoch
 }

@@ -269,8 +269,8 @@ impl Pool {
         let mut state = self.state();
         state.current = index;
         let Some(health) = state.health.get_mut(index) else { return };
-        // One that answers and has no new block is still of no use.
-        if !matches!(health.down, Some((_, L1Error::Silent(_) | L1Error::Behind(_)))) {
+        // One that answers and has no new block, or not the one that it was asked for, is still of no use.
+        if !matches!(health.down, Some((_, L1Error::Silent(_) | L1Error::Behind(_) | L1Error::OtherBlock))) {
             self.end_outage(index, health);
         }
     }
@@ -291,23 +291,35 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn header(&self, method: &'static str, params: Value) -> Result<Option<L1Head>, L1Error> {
-        Ok(self.request::<Option<RawHeader>>(method, params).await?.map(Into::into))
+    /// A block, if there is one. An endpoint that answers with one that was not asked for has failed.
+    async fn header(
+        &self,
+        method: &'static str,
+        params: Value,
+        was_asked_for: impl Fn(&L1Head) -> bool,
+    ) -> Result<Option<L1Head>, L1Error> {
+        let head: Option<L1Head> = self.request::<Option<RawHeader>>(method, params).await?.map(Into::into);
+        if head.as_ref().is_some_and(|head| !was_asked_for(head)) {
+            let answered = self.state().current;
+            return Err(self.fail(answered, L1Error::OtherBlock).await);
+        }
+        Ok(head)
     }
 }
 
 impl L1 for Pool {
     async fn latest(&self) -> Result<L1Head, L1Error> {
-        let head = self.header("eth_getBlockByNumber", json!(["latest", false])).await?;
+        let head = self.header("eth_getBlockByNumber", json!(["latest", false]), |_| true).await?;
         head.ok_or(L1Error::Moved)
     }
 
     async fn by_number(&self, number: u64) -> Result<Option<L1Head>, L1Error> {
-        self.header("eth_getBlockByNumber", json!([format!("{number:#x}"), false])).await
+        let params = json!([format!("{number:#x}"), false]);
+        self.header("eth_getBlockByNumber", params, |head| head.number == number).await
     }
 
     async fn by_hash(&self, hash: B256) -> Result<Option<L1Head>, L1Error> {
-        self.header("eth_getBlockByHash", json!([hash, false])).await
+        self.header("eth_getBlockByHash", json!([hash, false]), |head| head.hash == hash).await
     }
 
     async fn call(&self, to: Address, data: Bytes, at: B256) -> Result<Option<Bytes>, L1Error> {

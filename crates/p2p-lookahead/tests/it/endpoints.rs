@@ -32,6 +32,8 @@ enum Mood {
     Liar,
     /// Has come to the third block and no further.
     Behind,
+    /// Answers with the first block, whichever is asked for by number.
+    OtherBlocks,
 }
 
 /// An HTTP endpoint before a node, in a mood.
@@ -84,13 +86,16 @@ async fn serve(
         if is(Mood::Hung) {
             std::future::pending::<()>().await;
         }
-        let asked: serde_json::Value = serde_json::from_slice(&body)?;
-        let id = &asked["id"];
-        let body = if is(Mood::Behind) {
-            String::from_utf8_lossy(&body).replace("\"latest\"", "\"0x3\"").into_bytes()
-        } else {
-            body
-        };
+        let mut asked: serde_json::Value = serde_json::from_slice(&body)?;
+        if asked["method"] == "eth_getBlockByNumber" {
+            let number = &mut asked["params"][0];
+            match *number == "latest" {
+                true if is(Mood::Behind) => *number = "0x3".into(),
+                false if is(Mood::OtherBlocks) => *number = "0x1".into(),
+                _ => {}
+            }
+        }
+        let (id, body) = (&asked["id"], serde_json::to_vec(&asked)?);
         let answer = if is(Mood::Liar) && asked["method"] == "eth_chainId" {
             format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"0x1"}}"#)
         } else if is(Mood::Narrow) && is_wide(&asked) {
@@ -197,14 +202,27 @@ async fn an_endpoint_of_another_chain_is_never_followed() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_answers_with_other_blocks_gives_way() {
+    let Some((node, endpoints, config)) = two(Mood::OtherBlocks).await else { return };
+    node.mine_to(start(3)).await;
+    let mut follower = Follower::start(config);
+    follower.reaches(node.mine_to(start(3) + 24).await).await;
+    let status = follower.lookahead.status();
+    let failure = status.endpoints[0].failure.clone().unwrap();
+    assert!(failure.contains("another block"), "{failure}");
+    assert!(status.endpoints[1].in_use, "{status:?}");
+    assert_eq!(follower.who(start(3) + 12, tail(3)), [A]);
+    drop(endpoints);
+    follower.stop().await;
+}
+
+#[tokio::test]
 async fn an_endpoint_that_falls_behind_gives_way_and_is_no_reorg() {
     let Some((node, endpoints, config)) = two(Mood::Good).await else { return };
     let mut follower = Follower::start(config);
     follower.reaches(node.mine_to(start(1)).await).await;
     endpoints[0].turn(Mood::Behind);
-    while follower.lookahead.status().endpoints[0].failure.is_none() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    follower.until(|follower| follower.lookahead.status().endpoints[0].failure.is_some()).await;
     follower.reaches(node.mine_to(start(2)).await).await;
     let status = follower.lookahead.status();
     let failure = status.endpoints[0].failure.clone().unwrap();
@@ -237,9 +255,10 @@ async fn what_is_known_is_answered_while_no_endpoint_is() {
     follower.reaches(node.mine_to(start(1)).await).await;
     endpoints.iter().for_each(|endpoint| endpoint.turn(Mood::Dead));
     let head = node.mine_to(start(2)).await;
-    while follower.lookahead.status().endpoints.iter().any(|endpoint| endpoint.failure.is_none()) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let all_fail = |follower: &Follower| {
+        follower.lookahead.status().endpoints.iter().all(|endpoint| endpoint.failure.is_some())
+    };
+    follower.until(all_fail).await;
     assert_eq!(follower.who(start(1) + 100, tail(1)), [A]);
     assert_eq!(follower.who(start(2), tail(2)), [A], "foretold");
     assert_eq!(follower.ask(start(3), tail(3)), p2p_validation::Admission::NotKnown);

@@ -261,14 +261,19 @@ impl Follower {
         self.lookahead.admissible(UnixSeconds::new(timestamp), UnixSeconds::new(end)).unwrap()
     }
 
-    /// Asks until it is known.
-    pub(crate) async fn comes_to_know(&self, timestamp: u64, end: u64) -> Vec<Address> {
-        let known = async {
-            while self.ask(timestamp, end) == Admission::NotKnown {
+    /// Looks again and again until something is so of which nothing tells.
+    pub(crate) async fn until(&self, is_so: impl Fn(&Self) -> bool) {
+        let so = async {
+            while !is_so(self) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(DEADLINE, known).await.unwrap_or_else(|_| panic!("{:?}", self.lookahead.status()));
+        timeout(DEADLINE, so).await.unwrap_or_else(|_| panic!("{:?}", self.lookahead.status()));
+    }
+
+    /// Asks until it is known.
+    pub(crate) async fn comes_to_know(&self, timestamp: u64, end: u64) -> Vec<Address> {
+        self.until(|follower| follower.ask(timestamp, end) != Admission::NotKnown).await;
         self.who(timestamp, end)
     }
 
