@@ -6,7 +6,8 @@ use p2p_types::Offence;
 
 use crate::{
     chain::peer,
-    world::{ADVERSARIES, CALM, Kind, Weather, World},
+    peers::{ADVERSARIES, Kind},
+    world::{CALM, Weather, World},
 };
 
 const HEIGHT: usize = 30;

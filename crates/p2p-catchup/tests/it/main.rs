@@ -12,6 +12,7 @@
 
 mod adversaries;
 mod chain;
+mod peers;
 mod rate_limited;
 mod simulation;
 mod world;

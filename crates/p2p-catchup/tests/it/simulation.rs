@@ -6,7 +6,8 @@ use fastrand::Rng;
 
 use crate::{
     chain::peer,
-    world::{ADVERSARIES, Kind, Weather, World},
+    peers::{ADVERSARIES, Kind},
+    world::{Weather, World},
 };
 
 /// A world of its own for each seed. Peer 0 is honest, and stays in the end.

@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
-    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -15,48 +14,10 @@ use p2p_catchup::{
 use p2p_types::{Address, B256, BlockNumber, Head, HeadSyncStatus, Offence, PeerId};
 use p2p_validation::Authenticated;
 
-use crate::chain::{self, Signer, head_of, peer};
-
-/// Who answers how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
-    Honest,
-    /// Claims more than there is and has nothing.
-    EmptyPager,
-    /// Claims the highest number there is.
-    FarFuture,
-    /// Has all commitments and no transaction list.
-    Withholder,
-    /// Gives one commitment a page.
-    Truncator,
-    /// Gives pages with bad signatures, and wrong transaction lists.
-    Liar,
-    /// Gives another chain, by somebody who was not elected.
-    Unelected,
-    /// Says its head and nothing else.
-    SlowLoris,
-    /// Comes and goes, claims much and gives little.
-    Flapper,
-    /// Honest, as deployed peers are: its head counts handovers, and its pages have gaps and handovers in place of blocks.
-    Deployed,
-    /// Gives the other side of a fork that an elected preconfer signed near the end.
-    Equivocator,
-}
-
-pub(crate) const ADVERSARIES: [Kind; 10] = [
-    Kind::EmptyPager,
-    Kind::FarFuture,
-    Kind::Withholder,
-    Kind::Truncator,
-    Kind::Liar,
-    Kind::Unelected,
-    Kind::SlowLoris,
-    Kind::Flapper,
-    Kind::Deployed,
-    Kind::Equivocator,
-];
-
-pub(crate) const LENGTH: usize = 40;
+use crate::{
+    chain::{self, head_of, peer},
+    peers::{Kind, LENGTH, blocks},
+};
 
 /// How long gossip may take to bring a list.
 const TXLIST_GRACE: Duration = Duration::from_millis(500);
@@ -67,49 +28,6 @@ const WAITING_TTL: Duration = Duration::from_secs(4);
 
 /// After which a reply does not count.
 const DEADLINE: Duration = Duration::from_secs(3);
-
-struct Blocks {
-    truth: Vec<Authenticated>,
-    lies: Vec<Authenticated>,
-    /// For each height a pair that leaves the truth there.
-    forks: Vec<Vec<Authenticated>>,
-    /// For each height a handover that declines it.
-    handovers: Vec<Authenticated>,
-}
-
-fn blocks() -> &'static Blocks {
-    static BLOCKS: OnceLock<Blocks> = OnceLock::new();
-    BLOCKS.get_or_init(|| {
-        let signer = Signer::new(7);
-        let truth = chain::blocks(1, LENGTH as u64);
-        let forks =
-            truth.iter().map(|block| signer.chain(block.block(), block.block() + 1, block.parent_hash(), 1));
-        Blocks {
-            forks: forks.collect(),
-            handovers: (0..=LENGTH as u64).map(|below| signer.handover(below + 1, B256::ZERO)).collect(),
-            lies: Signer::new(8).chain(1, LENGTH as u64 + 10, B256::ZERO, 2),
-            truth,
-        }
-    })
-}
-
-fn slice(blocks: &[Authenticated], from: BlockNumber, count: u64) -> Vec<Authenticated> {
-    let end = from.saturating_add(count);
-    blocks.iter().filter(|block| block.block() >= from && block.block() < end).cloned().collect()
-}
-
-/// As deployed peers answer: without every fifth block, with a handover in place of every seventh, and with one that comes
-/// after the last.
-fn deployed(truth: &[Authenticated], from: BlockNumber, count: u64) -> Vec<Authenticated> {
-    let handovers = &blocks().handovers;
-    let end = truth.len() as u64 + 1;
-    let kept = (from..=end).filter(|block| block % 5 != 0 || *block == end);
-    let items = kept.take(count as usize).filter_map(|block| {
-        let index = block.checked_sub(1)? as usize;
-        if block % 7 == 0 || block == end { handovers.get(index) } else { truth.get(index) }
-    });
-    items.cloned().collect()
-}
 
 #[derive(Debug)]
 pub(crate) struct Actor {
@@ -402,7 +320,7 @@ impl World {
                 if self.weather.busy || actor.kind == Kind::Flapper {
                     let up = !actor.up;
                     self.set_up(id, up);
-                    let within = if actor_flaps(&self.actors[&id]) { 1_500 } else { 8_000 };
+                    let within = if self.actors[&id].kind == Kind::Flapper { 1_500 } else { 8_000 };
                     self.later(within, Event::Toggle(id));
                 }
             }
@@ -602,52 +520,12 @@ impl World {
         }
         let kind = actor.kind;
         let lost = self.rng.f64() < self.weather.loss;
-        if let Some(reply) = self.answer(kind, request).filter(|_| !lost) {
+        if let Some(reply) = kind.answer(request, self.height).filter(|_| !lost) {
             let within = if self.rng.u8(..20) == 0 { 4_000 } else { 300 };
             self.later(within, Event::Reply { id, from: to, reply });
         } else if self.rng.bool() {
             self.later(1_000, Event::Reply { id, from: to, reply: Reply::Failed(Failure::NotAnswered) });
         }
-    }
-
-    fn answer(&self, kind: Kind, request: Request) -> Option<Reply> {
-        let height = self.height as u64;
-        let truth = &blocks().truth[..self.height];
-        Some(match (request, kind) {
-            (Request::Head, Kind::FarFuture | Kind::Flapper) => Reply::Head { block: u64::MAX },
-            (Request::Head, Kind::EmptyPager | Kind::Liar | Kind::Unelected | Kind::SlowLoris) => {
-                Reply::Head { block: height + 3 }
-            }
-            (Request::Head, Kind::Deployed) => Reply::Head { block: height + 1 },
-            (Request::Head, _) => Reply::Head { block: height },
-            (_, Kind::SlowLoris) => return None,
-            (Request::Page { .. }, Kind::EmptyPager | Kind::FarFuture) => Reply::Page(Vec::new()),
-            (Request::Page { from, .. }, Kind::Truncator | Kind::Flapper) => {
-                Reply::Page(slice(truth, from, 1))
-            }
-            (Request::Page { .. }, Kind::Liar) => Reply::Failed(Failure::Misbehaved(Offence::BadSignature)),
-            (Request::Page { from, count }, Kind::Unelected) => {
-                Reply::Page(slice(&blocks().lies, from, count.get().into()))
-            }
-            (Request::Page { from, count }, Kind::Equivocator) if height > 3 => {
-                let fork = self.height - 3;
-                let other = [&truth[..fork], &blocks().forks[fork]].concat();
-                Reply::Page(slice(&other, from, count.get().into()))
-            }
-            (Request::Page { from, count }, Kind::Deployed) => {
-                Reply::Page(deployed(truth, from, count.get().into()))
-            }
-            (Request::Page { from, count }, _) => Reply::Page(slice(truth, from, count.get().into())),
-            (
-                Request::TxList { hash },
-                Kind::Honest | Kind::Truncator | Kind::Equivocator | Kind::Deployed,
-            ) => {
-                let found = truth.iter().find(|block| block.txlist_hash() == Some(hash));
-                found.map_or(Reply::TxListNotFound, |block| Reply::TxList(chain::txlist(block.block())))
-            }
-            (Request::TxList { .. }, Kind::Liar) => Reply::TxList(chain::txlist(999)),
-            (Request::TxList { .. }, _) => Reply::TxListNotFound,
-        })
     }
 
     /// What live means: nothing that the node has been told of is missing.
@@ -701,8 +579,4 @@ impl World {
         }
         false
     }
-}
-
-fn actor_flaps(actor: &Actor) -> bool {
-    actor.kind == Kind::Flapper
 }
