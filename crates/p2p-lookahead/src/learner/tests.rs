@@ -230,7 +230,7 @@ impl L1 for Chain {
 }
 
 #[tokio::test]
-async fn parents_that_do_not_descend_end_the_step() {
+async fn parents_that_do_not_step_back_end_the_step() {
     let mut chain = Chain::new(false);
     chain.mine_to(start(1));
     let mut learner = learner(&chain).await;
