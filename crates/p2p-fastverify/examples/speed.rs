@@ -1,4 +1,4 @@
-//! What a signature costs on this machine, by libsecp256k1 and by tables.
+//! What a signature costs on this machine, by libsecp256k1 and by tables, and what a hash, alone and among eight.
 //!
 //! `cargo run --release -p p2p-fastverify --example speed`
 
@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2p_fastverify::{Claim, KnownSigners, Signature, Table, Verdict, verify_all};
+use alloy_primitives::keccak256;
+use p2p_fastverify::{Claim, KnownSigners, Method, Signature, Table, Verdict, hash_all};
 use secp256k1::{Error, Message, SecretKey, ecdsa::RecoverableSignature};
 
 /// The least of many turns, as a neighbour on the same cores only ever adds time, in microseconds for each of `count`.
@@ -44,17 +45,25 @@ fn main() -> Result<(), Error> {
     println!("table       {:8.2} µs, {} KiB", microseconds(1, || Table::new(&key)), Table::BYTES / 1024);
     let some = signatures.iter().take(8);
     println!("recover     {:8.2} µs", microseconds(8, || some.clone().filter_map(recover).count()));
-    println!(
-        "verify      {:8.2} µs",
-        microseconds(8, || some
-            .clone()
-            .filter(|signature| table.verify(signature) == Verdict::Signed)
-            .count())
-    );
-    for count in [4, 16, 64, 256] {
-        let some: Vec<_> =
-            signatures.iter().take(count as usize).map(|signature| (&table, *signature)).collect();
-        println!("verify {count:<4} {:8.2} µs each", microseconds(count, || verify_all(&some)));
+    let mut methods = vec![("words", Method::PORTABLE)];
+    if Method::fastest() != Method::PORTABLE {
+        methods.push(("vectors", Method::fastest()));
+    }
+    for (by, method) in methods {
+        let alone = |signature: &&Signature| method.verify(&table, signature) == Verdict::Signed;
+        println!("verify      {:8.2} µs by {by}", microseconds(8, || some.clone().filter(alone).count()));
+        for count in [4, 16, 64, 256] {
+            let some: Vec<_> =
+                signatures.iter().take(count as usize).map(|signature| (&table, *signature)).collect();
+            let each = microseconds(count, || method.verify_all(&some));
+            println!("verify {count:<4} {each:8.2} µs each by {by}");
+        }
+    }
+    for bytes in [300, 10 << 10, 2 << 20] {
+        let list = vec![7; bytes];
+        let (one, eight) = (&list[..], [&list[..]; 8]);
+        let alone = microseconds(1, || keccak256(one));
+        println!("keccak {bytes:<8} {alone:8.2} µs, of eight {:.2} µs", microseconds(8, || hash_all(&eight)));
     }
     Ok(())
 }

@@ -5,8 +5,9 @@ use crate::{
     inverse::{Invert as _, invert_all},
 };
 
-/// A point by its coordinates.
+/// A point by its coordinates: a line of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(align(64))]
 pub(crate) struct Affine {
     pub(crate) x: Fe,
     pub(crate) y: Fe,
@@ -18,6 +19,13 @@ impl Affine {
 
     pub(crate) const fn negate(&self) -> Self {
         Self { x: self.x, y: self.y.negate() }
+    }
+
+    /// The limbs of x, then those of y.
+    #[inline(always)]
+    pub(crate) const fn words(&self) -> [u64; 8] {
+        let ([a, b, c, d], [e, f, g, h]) = (self.x.limbs(), self.y.limbs());
+        [a, b, c, d, e, f, g, h]
     }
 
     /// This and another point, from 1/(x₂ − x₁): five products and a square with their share of an inversion.
@@ -55,6 +63,11 @@ impl From<Affine> for Jacobian {
 }
 
 impl Jacobian {
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const fn new(x: Fe, y: Fe, z: Fe) -> Self {
+        Self { x, y, z }
+    }
+
     /// This and another point, in eight products and three squares. None where they are the same or opposite.
     pub(crate) fn add(&self, other: &Affine) -> Option<Self> {
         let zz = self.z.square();

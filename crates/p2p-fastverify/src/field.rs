@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// 2²⁵⁶ − p: what a carry out of 256 bits is worth.
-const FOLD: u64 = (1 << 32) + 977;
+pub(crate) const FOLD: u64 = (1 << 32) + 977;
 
 const P: Limbs = [u64::MAX - FOLD + 1, u64::MAX, u64::MAX, u64::MAX];
 
@@ -23,6 +23,11 @@ impl Fe {
     /// Any number below 2²⁵⁶.
     pub(crate) const fn new(limbs: Limbs) -> Self {
         Self(limbs)
+    }
+
+    /// Its limbs, in whatever form it has.
+    pub(crate) const fn limbs(&self) -> Limbs {
+        self.0
     }
 
     /// The number from 0 to p − 1.

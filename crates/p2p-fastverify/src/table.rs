@@ -73,13 +73,12 @@ impl Table {
     }
 
     /// The points that u₁·G + u₂·Q is the sum of; how many there are.
-    pub(crate) fn terms(&self, u1: &Scalar, u2: &Scalar, terms: &mut [Affine]) -> usize {
+    pub(crate) fn terms<'a>(&'a self, u1: &Scalar, u2: &Scalar, terms: &mut [Term<'a>; TERMS]) -> usize {
         let mut terms = terms.iter_mut();
-        let free = terms.len();
         let digits = u1.signed_digits::<GENERATOR_DIGITS>(GENERATOR_BITS);
         pick(&GENERATOR, GENERATOR_ROW, &digits, &mut terms);
         pick(&self.points, ROW, &u2.signed_digits::<DIGITS>(BITS), &mut terms);
-        free - terms.len()
+        TERMS - terms.len()
     }
 }
 
@@ -89,12 +88,33 @@ impl std::fmt::Debug for Table {
     }
 }
 
+/// A point of a table, or its negative.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Term<'a> {
+    pub(crate) point: &'a Affine,
+    pub(crate) negative: bool,
+}
+
+impl Term<'_> {
+    /// What an array holds before it is filled. Not a point.
+    pub(crate) const UNSET: Self = Self { point: &Affine::UNSET, negative: false };
+
+    pub(crate) const fn affine(&self) -> Affine {
+        if self.negative { self.point.negate() } else { *self.point }
+    }
+}
+
 /// One point for each digit that is not zero.
-fn pick<'a>(table: &[Affine], row: usize, digits: &[i32], terms: &mut impl Iterator<Item = &'a mut Affine>) {
+fn pick<'a, 't: 'a>(
+    table: &'t [Affine],
+    row: usize,
+    digits: &[i32],
+    terms: &mut impl Iterator<Item = &'a mut Term<'t>>,
+) {
     for (row, &digit) in table.chunks(row).zip(digits) {
         let Some(index) = digit.unsigned_abs().checked_sub(1) else { continue };
         let (Some(point), Some(term)) = (row.get(index as usize), terms.next()) else { continue };
-        *term = if digit < 0 { point.negate() } else { *point };
+        *term = Term { point, negative: digit < 0 };
     }
 }
 

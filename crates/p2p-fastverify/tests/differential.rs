@@ -1,6 +1,8 @@
 //! Each verdict against libsecp256k1's recovery, and a share of them against `k256`: signatures that are good, changed in
 //! each field, at the borders of each range, and constructed so that sums become degenerate.
 //!
+//! Both methods of adding up answer to each case: words of 64 bits, and vectors where this machine has them.
+//!
 //! `FASTVERIFY_CASES` says how many (100,000 unless set) and `FASTVERIFY_SEED` which; with `--release` 10⁸ take hours.
 
 #![allow(
@@ -18,7 +20,7 @@ use k256::{
     ecdsa::VerifyingKey,
     elliptic_curve::{PrimeField as _, point::AffineCoordinates as _},
 };
-use p2p_fastverify::{Claim, KnownSigners, Signature, Table, Verdict, verify_all};
+use p2p_fastverify::{Claim, KnownSigners, Method, Signature, Table, Verdict};
 use secp256k1::{
     Message, PublicKey, SecretKey,
     constants::CURVE_ORDER,
@@ -228,38 +230,54 @@ impl World {
                 .iter()
                 .map(|(signer, parts, _)| (&self.signers[*signer].table, parts.signature()))
                 .collect();
-            let answers = verify_all(&to_verify);
-            assert_eq!(answers.len(), cases.len());
-            for (i, ((signer, parts, may_meet), answer)) in cases.iter().zip(&answers).enumerate() {
-                let signer = &self.signers[*signer];
-                let key = parts.recover();
-                match answer {
-                    Verdict::Signed => assert_eq!(key, Some(signer.key), "{parts:?}"),
-                    Verdict::NotSigned => assert_ne!(key, Some(signer.key), "{parts:?}"),
-                    Verdict::Undecided => assert!(!parts.is_for_tables() || *may_meet, "{parts:?}"),
+            let keys: Vec<_> = cases.iter().map(|(_, parts, _)| parts.recover()).collect();
+            for method in methods() {
+                let answers = method.verify_all(&to_verify);
+                assert_eq!(answers.len(), cases.len());
+                for (i, (((signer, parts, may_meet), answer), key)) in
+                    cases.iter().zip(&answers).zip(&keys).enumerate()
+                {
+                    let signer = &self.signers[*signer];
+                    check(parts, *may_meet, *answer, signer, *key);
+                    // Alone as among others, and the other library as well, for some.
+                    if i % 16 == 0 {
+                        let alone = method.verify(&signer.table, &parts.signature());
+                        check(parts, *may_meet, alone, signer, *key);
+                        assert!(alone == *answer || *may_meet, "{method:?}: {parts:?}");
+                    }
+                    if i == 0 {
+                        assert_eq!(parts.recover_by_k256(), *key, "{parts:?}");
+                    }
+                    verdicts[match answer {
+                        Verdict::Signed => 0,
+                        Verdict::NotSigned => 1,
+                        Verdict::Undecided if parts.is_for_tables() => 2,
+                        Verdict::Undecided => continue,
+                    }] += 1;
                 }
-                if !parts.is_for_tables() {
-                    assert_eq!(*answer, Verdict::Undecided, "{parts:?}");
-                }
-                // Alone as among others, and the other library as well, for some.
-                if i % 16 == 0 {
-                    let alone = signer.table.verify(&parts.signature());
-                    assert!(alone == *answer || *may_meet, "{parts:?}");
-                    assert!(alone != Verdict::Signed || key == Some(signer.key), "{parts:?}");
-                    assert!(alone != Verdict::NotSigned || key != Some(signer.key), "{parts:?}");
-                }
-                if i == 0 {
-                    assert_eq!(parts.recover_by_k256(), key, "{parts:?}");
-                }
-                verdicts[match answer {
-                    Verdict::Signed => 0,
-                    Verdict::NotSigned => 1,
-                    Verdict::Undecided if parts.is_for_tables() => 2,
-                    Verdict::Undecided => continue,
-                }] += 1;
             }
         }
         verdicts
+    }
+}
+
+/// The methods of this machine: one or two.
+fn methods() -> Vec<Method> {
+    let mut methods = vec![Method::PORTABLE, Method::fastest()];
+    methods.dedup();
+    methods
+}
+
+/// A verdict is the one that recovery gives, or none where that is allowed.
+#[track_caller]
+fn check(parts: &Parts, may_meet: bool, answer: Verdict, signer: &Signer, key: Option<PublicKey>) {
+    match answer {
+        Verdict::Signed => assert_eq!(key, Some(signer.key), "{parts:?}"),
+        Verdict::NotSigned => assert_ne!(key, Some(signer.key), "{parts:?}"),
+        Verdict::Undecided => assert!(!parts.is_for_tables() || may_meet, "{parts:?}"),
+    }
+    if !parts.is_for_tables() {
+        assert_eq!(answer, Verdict::Undecided, "{parts:?}");
     }
 }
 
@@ -286,9 +304,11 @@ fn tables_and_libsecp256k1_agree() {
     });
     let [signed, not_signed, met] =
         [0, 1, 2].map(|i| verdicts.iter().map(|verdicts| verdicts[i]).sum::<usize>());
+    let methods = methods();
     println!(
-        "{cases} cases from seed {seed}: {signed} signed, {not_signed} not signed, {met} with points that met"
+        "{cases} cases from seed {seed} by {methods:?}: {signed} signed, {not_signed} not signed, {met} with points that met"
     );
+    let cases = cases * methods.len();
     if cases >= 1_000 {
         assert!(signed > cases / 4 && not_signed > cases / 4, "{signed} and {not_signed} of {cases}");
         assert!(met > 0 && met < cases / 10, "{met} of {cases}");
@@ -334,12 +354,17 @@ fn an_r_that_is_x_less_n_is_left_to_recovery() {
             let (digest, s) = (U256::from(0x1234), U256::from(0x5678));
             let parts = Parts { digest, r: U256::from(above + 1), s, v };
             let Some(key) = parts.recover() else { continue };
-            let verdict = Table::new(&key).verify(&parts.signature());
-            assert_eq!(verdict, if v < 2 { Verdict::Signed } else { Verdict::Undecided }, "{parts:?}");
+            let table = Table::new(&key);
+            for method in methods() {
+                let verdict = method.verify(&table, &parts.signature());
+                assert_eq!(verdict, if v < 2 { Verdict::Signed } else { Verdict::Undecided }, "{parts:?}");
+            }
             // The same r with the other meaning is another key's.
             let other = Parts { v: v ^ 2, ..parts };
-            let verdict = Table::new(&key).verify(&other.signature());
-            assert_eq!(verdict, if v < 2 { Verdict::Undecided } else { Verdict::NotSigned }, "{parts:?}");
+            for method in methods() {
+                let verdict = method.verify(&table, &other.signature());
+                assert_eq!(verdict, if v < 2 { Verdict::Undecided } else { Verdict::NotSigned }, "{parts:?}");
+            }
             assert_ne!(other.recover(), Some(key));
             found += usize::from(v > 1);
         }
@@ -356,12 +381,13 @@ fn a_degenerate_sum_is_undecided_and_affects_no_other() {
     assert!(equal.recover() == Some(world.signers[0].key) && equal.is_for_tables());
     let genuine: Vec<_> = (0..63).map(|_| world.genuine(0)).collect();
     for degenerate in [opposite, equal] {
-        assert_eq!(world.signers[0].table.verify(&degenerate.signature()), Verdict::Undecided);
-        for at in [0, 1, 31, 63] {
+        for (method, at) in methods().into_iter().flat_map(|method| [0, 1, 31, 63].map(|at| (method, at))) {
+            let table = &world.signers[0].table;
+            assert_eq!(method.verify(table, &degenerate.signature()), Verdict::Undecided);
             let mut all = genuine.clone();
             all.insert(at, degenerate);
-            let all: Vec<_> = all.iter().map(|parts| (&world.signers[0].table, parts.signature())).collect();
-            for (i, verdict) in verify_all(&all).into_iter().enumerate() {
+            let all: Vec<_> = all.iter().map(|parts| (table, parts.signature())).collect();
+            for (i, verdict) in method.verify_all(&all).into_iter().enumerate() {
                 assert_eq!(verdict, if i == at { Verdict::Undecided } else { Verdict::Signed }, "{i}");
             }
         }
@@ -371,8 +397,10 @@ fn a_degenerate_sum_is_undecided_and_affects_no_other() {
 #[test]
 fn any_number_of_signatures_is_verified_together() {
     let mut world = World::new(13);
-    assert!(verify_all(&[]).is_empty());
-    for count in (1..=10).chain([63, 64, 65, 127, 128, 129, 256]) {
+    for (method, count) in methods()
+        .into_iter()
+        .flat_map(|method| (0..=18).chain([63, 64, 65, 127, 128, 129, 256]).map(move |count| (method, count)))
+    {
         let all: Vec<_> = (0..count)
             .map(|i| {
                 let signer = i % world.signers.len();
@@ -383,7 +411,9 @@ fn any_number_of_signatures_is_verified_together() {
             .collect();
         let all: Vec<_> =
             all.iter().map(|(i, parts)| (&world.signers[*i].table, parts.signature())).collect();
-        for (i, verdict) in verify_all(&all).into_iter().enumerate() {
+        let verdicts = method.verify_all(&all);
+        assert_eq!(verdicts.len(), count);
+        for (i, verdict) in verdicts.into_iter().enumerate() {
             assert_eq!(
                 verdict,
                 if i % 3 == 2 { Verdict::NotSigned } else { Verdict::Signed },
@@ -407,8 +437,12 @@ fn digits_at_every_border_are_read_as_libsecp256k1_reads_them() {
                     continue;
                 }
                 let parts = world.with(table, u1, u2).unwrap();
-                let verdict = world.signers[table].table.verify(&parts.signature());
-                assert_eq!(verdict, Verdict::Signed, "2^{bit} + {near}");
+                for method in methods() {
+                    let verdict = method.verify(&world.signers[table].table, &parts.signature());
+                    assert_eq!(verdict, Verdict::Signed, "2^{bit} + {near}");
+                    let several = vec![(&world.signers[table].table, parts.signature()); 3];
+                    assert_eq!(method.verify_all(&several), [Verdict::Signed; 3], "2^{bit} + {near}");
+                }
             }
         }
     }

@@ -8,7 +8,7 @@
 )]
 
 use alloy_primitives::{U256, hex};
-use p2p_fastverify::{Claim, KnownSigners, Signature, Table};
+use p2p_fastverify::{Claim, KnownSigners, Method, Signature, Table, Verdict};
 use secp256k1::PublicKey;
 
 #[test]
@@ -20,7 +20,8 @@ fn every_vector_is_valid_or_not_as_it_says() {
         let key = PublicKey::from_slice(&bytes("key")).unwrap();
         let known = KnownSigners::new(Table::BYTES);
         known.add(&key);
-        let expected = Table::new(&key).signer();
+        let table = Table::new(&key);
+        let expected = table.signer();
         // These have no v: any will do. As in Ethereum, an s in the upper half stands for the one in the lower.
         let mut signature = [0; 65];
         signature[..64].copy_from_slice(&bytes("signature"));
@@ -32,7 +33,12 @@ fn every_vector_is_valid_or_not_as_it_says() {
         let signed = (0..4).any(|v| {
             signature[64] = v;
             let signature = Signature::new(bytes("digest").try_into().unwrap(), signature);
-            known.recover(&Claim { signature, expected: Some(expected) }) == Some(expected)
+            let signed = known.recover(&Claim { signature, expected: Some(expected) }) == Some(expected);
+            for method in [Method::PORTABLE, Method::fastest()] {
+                let verdict = method.verify(&table, &signature);
+                assert_ne!(verdict, if signed { Verdict::NotSigned } else { Verdict::Signed });
+            }
+            signed
         });
         assert_eq!(signed, vector["valid"].as_bool().unwrap(), "{} {}", vector["id"], vector["comment"]);
         valid += u64::from(signed);
