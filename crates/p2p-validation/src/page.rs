@@ -52,7 +52,6 @@ pub(crate) const PIECE: usize = 8;
 
 /// Commitments that a thread takes at a time where those of a piece share work: enough of them, and enough pieces for all
 /// cores.
-#[cfg(feature = "known-signers")]
 pub(crate) fn share(commitments: usize) -> usize {
     commitments.div_ceil(4 * cores()).clamp(4 * PIECE, 8 * PIECE)
 }

@@ -1,20 +1,39 @@
-//! Whose signature it is. Elected signers sign hundreds of commitments in a row: with the feature `known-signers`, their
-//! signatures are verified against tables of their keys, and only the others are recovered.
+//! What was signed, and whose signature it is. Elected signers sign hundreds of commitments in a row: with the feature
+//! `known-signers`, those that come together are hashed beside each other, signatures are verified against tables of the
+//! signers' keys, and only the others are recovered.
 
 #[cfg(feature = "known-signers")]
-pub(crate) use known::{Recovery, Unsigned};
+pub(crate) use known::{Batch, Recovery, Unsigned};
 #[cfg(not(feature = "known-signers"))]
-pub(crate) use plain::{Recovery, Unsigned};
+pub(crate) use plain::{Batch, Recovery, Unsigned};
 
 #[cfg(feature = "known-signers")]
 mod known {
     use std::sync::Arc;
 
-    use p2p_fastverify::{Claim, Counts, KnownSigners, Signature};
-    use p2p_types::{Address, Recovered};
-    use preconfirmation_types::{Hashed, SignatureError};
+    use p2p_fastverify::{Claim, Counts, KnownSigners, Signature, hash_all};
+    use p2p_types::{Address, Recovered, SigningDomain};
+    use preconfirmation_types::{HashBatch, Hashed, SignatureError, Unrecovered};
 
     use crate::{Signers, page};
+
+    /// Commitments that are hashed together.
+    pub(crate) struct Batch<'a>(HashBatch<'a>);
+
+    impl<'a> Batch<'a> {
+        pub(crate) fn new(domain: &'a SigningDomain, commitments: usize) -> Self {
+            Self(HashBatch::with_capacity(domain, commitments))
+        }
+
+        pub(crate) fn push(&mut self, commitment: Unrecovered<'_>) -> Result<(), SignatureError> {
+            self.0.push(commitment)
+        }
+
+        /// Each that was pushed, in order.
+        pub(crate) fn hash(self) -> impl Iterator<Item = Hashed> {
+            self.0.hash(hash_all)
+        }
+    }
 
     /// A commitment that waits for its signer, and who should have signed it.
     #[derive(Debug)]
@@ -100,10 +119,32 @@ mod known {
 
 #[cfg(not(feature = "known-signers"))]
 mod plain {
-    use p2p_types::Recovered;
-    use preconfirmation_types::{Hashed, SignatureError};
+    use p2p_types::{Recovered, SigningDomain};
+    use preconfirmation_types::{Hashed, SignatureError, Unrecovered};
 
     use crate::{Signers, page};
+
+    /// Hashes each commitment when it comes.
+    pub(crate) struct Batch<'a> {
+        domain: &'a SigningDomain,
+        hashed: Vec<Hashed>,
+    }
+
+    impl<'a> Batch<'a> {
+        pub(crate) fn new(domain: &'a SigningDomain, commitments: usize) -> Self {
+            Self { domain, hashed: Vec::with_capacity(commitments) }
+        }
+
+        pub(crate) fn push(&mut self, commitment: Unrecovered<'_>) -> Result<(), SignatureError> {
+            self.hashed.push(commitment.hash(self.domain)?);
+            Ok(())
+        }
+
+        /// Each that was pushed, in order.
+        pub(crate) fn hash(self) -> impl Iterator<Item = Hashed> {
+            self.hashed.into_iter()
+        }
+    }
 
     /// A commitment that waits for its signer.
     pub(crate) type Unsigned = Hashed;

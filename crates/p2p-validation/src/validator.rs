@@ -10,7 +10,7 @@ use crate::{
     Parent, Rejection, Signers, TaikoRules, ValidationOutcome, Window,
     authenticated::Numbers,
     page,
-    recovery::{Recovery, Unsigned},
+    recovery::{Batch, Recovery, Unsigned},
 };
 
 /// What to do with a commitment that names no parent at all. The protocol links every block by its parent's
@@ -94,8 +94,11 @@ impl ValidationConfig {
     }
 }
 
-/// What step 1 knows before the signer.
-type Screened = Result<(Unsigned, Numbers), Rejection>;
+/// What step 1 knows before the hashes: who may sign, where the schedule is known.
+struct Screened {
+    numbers: Numbers,
+    elected: Option<Signers>,
+}
 
 /// Validates commitments. Cheap to clone: the same validator and the same facts always give the same outcome.
 #[derive(Clone)]
@@ -158,7 +161,10 @@ impl Validator {
     /// # Errors
     /// The rule that it breaks.
     pub fn authenticate(&self, ssz: &[u8]) -> Result<Authenticated, Rejection> {
-        let (unsigned, numbers) = self.screen(Unrecovered::from_ssz(ssz).map_err(Rejection::Malformed)?)?;
+        let commitment = Unrecovered::from_ssz(ssz).map_err(Rejection::Malformed)?;
+        let Screened { numbers, elected } = self.screen(commitment.signed())?;
+        let hashed = commitment.hash(&self.config.domain).map_err(Rejection::Signature)?;
+        let unsigned = self.recovery.unsigned(hashed, elected.as_ref());
         let recovered = self.recovery.recover(unsigned).map_err(Rejection::Signature)?;
         Ok(Authenticated::new(recovered, numbers))
     }
@@ -177,10 +183,15 @@ impl Validator {
     /// [`authenticate`](Self::authenticate) would give it. Spreads over the cores with the feature `parallel`.
     #[must_use]
     pub fn authenticate_page(&self, page: &[SignedCommitment]) -> Vec<Result<Authenticated, Rejection>> {
-        self.recover_all(page::map(page, page::PIECE, |piece, buffer| {
-            let screen =
-                |signed: &SignedCommitment| self.screen(Unrecovered::from_signed(signed.clone(), buffer));
-            piece.iter().map(screen).collect()
+        self.recover_all(page::map(page, page::share(page.len()), |piece, buffer| {
+            let mut batch = Batch::new(&self.config.domain, piece.len());
+            let screened = piece.iter().map(|signed| {
+                let commitment = Unrecovered::from_signed(signed.clone(), buffer);
+                let screened = self.screen(commitment.signed())?;
+                batch.push(commitment).map_err(Rejection::Signature)?;
+                Ok(screened)
+            });
+            self.hash_all(screened.collect(), batch)
         }))
     }
 
@@ -191,9 +202,16 @@ impl Validator {
         &self,
         ssz: &[T],
     ) -> Vec<Result<Authenticated, Rejection>> {
-        let screen =
-            |ssz: &T| self.screen(Unrecovered::from_ssz(ssz.as_ref()).map_err(Rejection::Malformed)?);
-        self.recover_all(page::map(ssz, page::PIECE, |piece, _| piece.iter().map(screen).collect()))
+        self.recover_all(page::map(ssz, page::share(ssz.len()), |piece, _| {
+            let mut batch = Batch::new(&self.config.domain, piece.len());
+            let screened = piece.iter().map(|ssz| {
+                let commitment = Unrecovered::from_ssz(ssz.as_ref()).map_err(Rejection::Malformed)?;
+                let screened = self.screen(commitment.signed())?;
+                batch.push(commitment).map_err(Rejection::Signature)?;
+                Ok(screened)
+            });
+            self.hash_all(screened.collect(), batch)
+        }))
     }
 
     /// How signatures were checked so far, by this validator and its clones.
@@ -203,19 +221,22 @@ impl Validator {
         self.recovery.counts()
     }
 
-    /// The answers of step 1, from what was screened.
-    fn recover_all(&self, screened: Vec<Screened>) -> Vec<Result<Authenticated, Rejection>> {
-        let mut unsigned = Vec::with_capacity(screened.len());
-        let all: Vec<Result<Numbers, Rejection>> = screened
+    /// The answers of step 1, from what was hashed.
+    fn recover_all(
+        &self,
+        hashed: Vec<Result<(Unsigned, Numbers), Rejection>>,
+    ) -> Vec<Result<Authenticated, Rejection>> {
+        let mut unsigned = Vec::with_capacity(hashed.len());
+        let all: Vec<Result<Numbers, Rejection>> = hashed
             .into_iter()
-            .map(|screened| {
-                let (commitment, numbers) = screened?;
+            .map(|hashed| {
+                let (commitment, numbers) = hashed?;
                 unsigned.push(commitment);
                 Ok(numbers)
             })
             .collect();
         let mut recovered = self.recovery.recover_all(unsigned).into_iter();
-        // There is an answer for each that was screened.
+        // There is an answer for each that was hashed.
         let mut next = || recovered.next().unwrap_or(Err(SignatureError::Unrecoverable));
         all.into_iter()
             .map(|numbers| {
@@ -226,17 +247,31 @@ impl Validator {
             .collect()
     }
 
-    /// Step 1 up to the signer.
-    fn screen(&self, commitment: Unrecovered<'_>) -> Screened {
-        let numbers = self.judge_alone(commitment.signed())?;
+    /// Step 1 up to the hashes.
+    fn screen(&self, signed: &SignedCommitment) -> Result<Screened, Rejection> {
+        let numbers = self.judge_alone(signed)?;
         // An unknown schedule and a failing one are for step 2 to tell.
         let open = match self.lookahead.admissible(numbers.timestamp, numbers.window_end) {
             Ok(admission) => in_window(numbers, admission)?,
             Err(_) => None,
         };
-        let hashed = commitment.hash(&self.config.domain).map_err(Rejection::Signature)?;
-        let elected = open.as_ref().map(|(_, signers)| signers);
-        Ok((self.recovery.unsigned(hashed, elected), numbers))
+        Ok(Screened { numbers, elected: open.map(|(_, signers)| signers) })
+    }
+
+    /// What was screened, with the hashes of those in the batch: each that passed.
+    fn hash_all(
+        &self,
+        screened: Vec<Result<Screened, Rejection>>,
+        batch: Batch<'_>,
+    ) -> Vec<Result<(Unsigned, Numbers), Rejection>> {
+        let mut hashed = batch.hash();
+        let with_hashes = |screened: Result<Screened, Rejection>| {
+            let Screened { numbers, elected } = screened?;
+            // There is one for each that passed.
+            let hashed = hashed.next().ok_or(Rejection::Signature(SignatureError::Unrecoverable))?;
+            Ok((self.recovery.unsigned(hashed, elected.as_ref()), numbers))
+        };
+        screened.into_iter().map(with_hashes).collect()
     }
 
     /// The rules that a commitment keeps or breaks whoever signed it and whatever else is known.

@@ -65,6 +65,8 @@ pub use limits::{
     PRECONFIRMATION_BYTES, SIGNED_COMMITMENT_BYTES, TXLIST_HEADER_BYTES,
 };
 pub use offence::Offence;
+#[cfg(feature = "trusted-hash")]
+pub use recovery::{HashAll, HashBatch};
 pub use recovery::{Hashed, Recovered, Unrecovered};
 pub use request::{
     GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse, GetHead,

@@ -27,8 +27,8 @@ impl SignedCommitment {
 
 /// A signed commitment together with its signer and its preconfirmation hash. Only recovery builds one:
 /// whoever holds it need not ask again whether the signature is good. (With the feature `trusted-store`, a
-/// store on disk can take up again what it was given recovered; with `trusted-signer`, faster code can bring the signer
-/// that it has verified.)
+/// store on disk can take up again what it was given recovered; with `trusted-signer` and `trusted-hash`, faster code can
+/// bring the signer that it has verified and the hashes that it has computed.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Recovered {
@@ -156,6 +156,67 @@ impl<'a> Unrecovered<'a> {
     }
 }
 
+/// Gives keccak256 of each message, in order.
+#[cfg(feature = "trusted-hash")]
+pub type HashAll = fn(&[&[u8]]) -> Vec<B256>;
+
+/// Commitments whose hashes are computed together, by code of the caller's that hashes many messages at once.
+///
+/// Its hashes are believed: with others than keccak256, what comes back proves nothing.
+#[cfg(feature = "trusted-hash")]
+#[derive(Debug)]
+pub struct HashBatch<'a> {
+    domain: &'a SigningDomain,
+    commitments: Vec<SignedCommitment>,
+    /// For each commitment the domain and its encoding without the signature.
+    messages: Vec<[u8; SIGNED_BYTES]>,
+}
+
+/// What is signed: the domain and the commitment.
+#[cfg(feature = "trusted-hash")]
+const SIGNED_BYTES: usize = 32 + COMMITMENT_BYTES;
+
+#[cfg(feature = "trusted-hash")]
+impl<'a> HashBatch<'a> {
+    /// An empty batch with room for so many commitments.
+    #[must_use]
+    pub fn with_capacity(domain: &'a SigningDomain, capacity: usize) -> Self {
+        let (commitments, messages) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
+        Self { domain, commitments, messages }
+    }
+
+    /// Adds a commitment. One whose signature cannot be one is refused before anything is hashed.
+    ///
+    /// # Errors
+    /// [`SignatureError`] if v is not 0 or 1, s is high, or r or s is out of range.
+    pub fn push(&mut self, commitment: Unrecovered<'_>) -> Result<(), SignatureError> {
+        let Unrecovered { signed, ssz } = commitment;
+        well_formed(&signed.signature)?;
+        let mut message = [0; SIGNED_BYTES];
+        let (domain, encoded) = message.split_at_mut(32);
+        domain.copy_from_slice(self.domain.as_bytes());
+        encoded.copy_from_slice(ssz.get(..COMMITMENT_BYTES).unwrap_or(&[0; COMMITMENT_BYTES]));
+        self.commitments.push(signed);
+        self.messages.push(message);
+        Ok(())
+    }
+
+    /// Each commitment, in order, with its hashes.
+    pub fn hash(self, hash_all: HashAll) -> impl Iterator<Item = Hashed> {
+        let signing = self.messages.iter().map(|message| &message[..]);
+        let preconfirmations = self.messages.iter().map(|message| &message[32..32 + PRECONFIRMATION_BYTES]);
+        let messages: Vec<&[u8]> = signing.chain(preconfirmations).collect();
+        let mut hashes = hash_all(&messages).into_iter();
+        let signing: Vec<B256> = hashes.by_ref().take(self.commitments.len()).collect();
+        let hashed = |((signed, signing_hash), preconfirmation_hash)| Hashed {
+            signed,
+            preconfirmation_hash,
+            signing_hash,
+        };
+        self.commitments.into_iter().zip(signing).zip(hashes).map(hashed)
+    }
+}
+
 /// A commitment with its hashes and a signature that can be one. All that is missing is who signed it.
 #[derive(Debug, Clone)]
 pub struct Hashed {
@@ -260,6 +321,31 @@ mod tests {
         assert_eq!(again, recovered);
         let cut = &ssz[1..];
         assert!(Recovered::from_trusted_store(cut, recovered.signer(), &SigningDomain::PLACEHOLDER).is_err());
+    }
+
+    #[test]
+    #[cfg(feature = "trusted-hash")]
+    fn a_batch_hashes_each_and_refuses_what_is_no_signature() {
+        let domain = SigningDomain::new(B256::repeat_byte(9));
+        let (mut batch, mut buffer) = (HashBatch::with_capacity(&domain, 3), Vec::new());
+        let commitments: Vec<_> = (0..3)
+            .map(|number| {
+                let mut commitment = PreconfCommitment::default();
+                commitment.preconf.block_number = U256::from(number);
+                commitment.sign(&key(7), &domain)
+            })
+            .collect();
+        let mut bad = signed();
+        bad.signature[64] = 27;
+        let refused = batch.push(Unrecovered::from_signed(bad, &mut buffer));
+        assert_eq!(refused, Err(SignatureError::RecoveryId(27)));
+        for signed in &commitments {
+            batch.push(Unrecovered::from_signed(signed.clone(), &mut buffer)).unwrap();
+        }
+        let hashed = batch.hash(|messages| messages.iter().map(keccak256).collect());
+        let recovered: Vec<_> = hashed.map(|hashed| hashed.recover().unwrap()).collect();
+        let alone: Vec<_> = commitments.into_iter().map(|signed| signed.recover(&domain).unwrap()).collect();
+        assert_eq!(recovered, alone);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Sums of points on vectors, by the instructions of AVX-512 IFMA (integer fused multiply-add, of 52 bits): eight field
 //! elements are multiplied in about the time that one takes without them.
 //!
-//! Many signatures have a lane each, and their points are added up pair by pair with inversions that all share ([`Sums`]); a
-//! single one spreads its points over the lanes, and the eight sums are added up across them ([`sum_of_one`]). What comes
+//! Many signatures have a lane each, and their points are added up pair by pair with inversions that all share ([`Ifma::sums`]); a
+//! single one spreads its points over the lanes, and the eight sums are added up across them ([`Ifma::sum_of_one`]). What comes
 //! before, from the bytes to the digits, and after, the comparison with r and v, is the same code for all.
 //!
 //! # Why `unsafe`

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_messages_of_unequal_lengths_is_hashed_in_order() {
+    fn messages_of_unequal_lengths_are_hashed_in_order() {
         let mut rng = fastrand::Rng::with_seed(2);
         for count in 0..70 {
             let messages: Vec<Vec<u8>> = (0..count)
