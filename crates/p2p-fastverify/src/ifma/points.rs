@@ -28,8 +28,8 @@ impl Affine8 {
     }
 }
 
-/// Eight points by x = X/Z², y = Y/Z³. Z is zero for ever once two points were the same or opposite, as the Z of a sum is a
-/// multiple of those of both.
+/// Eight points by x = X/Z², y = Y/Z³. Z stays zero once two points were the same or opposite, as the Z of a sum is a multiple
+/// of those of both.
 #[derive(Clone, Copy)]
 pub(super) struct Jacobian8 {
     pub(super) x: Fe8,
