@@ -21,7 +21,8 @@ impl Affine {
         Self { x: self.x, y: self.y.negate() }
     }
 
-    /// The limbs of x, then those of y.
+    /// The limbs of x, then those of y: for vectors.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) const fn words(&self) -> [u64; 8] {
         let ([a, b, c, d], [e, f, g, h]) = (self.x.limbs(), self.y.limbs());

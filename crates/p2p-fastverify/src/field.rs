@@ -25,7 +25,8 @@ impl Fe {
         Self(limbs)
     }
 
-    /// Its limbs, in whatever form it has.
+    /// Its limbs, in whatever form it has: for vectors.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) const fn limbs(&self) -> Limbs {
         self.0
     }

@@ -81,8 +81,9 @@
 //! 8. `ifma/sums.rs`: which lanes an addition counts for, and that a Z or a product of zero ends in `Met`.
 //! 9. The blocks of `unsafe`, all of them in `ifma/mod.rs` and `keccak/lanes.rs`.
 //!
-//! `tests/differential.rs` compares, by words and by vectors, with libsecp256k1 and `k256`, on random and on constructed signatures; by
-//! `FASTVERIFY_CASES` as many as there is time for. `tests/wycheproof.rs` runs the vectors of Project Wycheproof.
+//! `tests/differential.rs` compares both ways, by words and by vectors, with libsecp256k1 and `k256`, on random and on
+//! constructed signatures; by `FASTVERIFY_CASES` as many as there is time for. `tests/wycheproof.rs` runs the vectors of
+//! Project Wycheproof.
 //!
 //! # Why its own field
 //!

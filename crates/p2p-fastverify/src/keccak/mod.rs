@@ -3,7 +3,7 @@
 //! One message is a chain of permutations that no second core or vector can shorten. Several messages are independent: lane i
 //! of each vector holds a word of message i's state, and one instruction works on them all.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg_attr(not(target_arch = "x86_64"), path = "no_lanes.rs")]
 mod lanes;
 
 use alloy_primitives::{B256, keccak256};
@@ -38,24 +38,15 @@ pub fn lanes() -> usize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lanes {
     One,
-    #[cfg(target_arch = "x86_64")]
     Four(lanes::Avx2),
-    #[cfg(target_arch = "x86_64")]
     Eight(lanes::Avx512),
 }
 
 impl Lanes {
     fn of_this_machine() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if let Some(lanes) = lanes::Avx512::detect() {
-                return Self::Eight(lanes);
-            }
-            if let Some(lanes) = lanes::Avx2::detect() {
-                return Self::Four(lanes);
-            }
-        }
-        Self::One
+        let eight = || lanes::Avx512::detect().map(Self::Eight);
+        let four = || lanes::Avx2::detect().map(Self::Four);
+        eight().or_else(four).unwrap_or(Self::One)
     }
 
     /// How many, and what a permutation of so many costs in halves of one of a single message: measured with AVX-512 and long
@@ -63,9 +54,7 @@ impl Lanes {
     const fn count_and_cost(self) -> (usize, usize) {
         match self {
             Self::One => (1, 2),
-            #[cfg(target_arch = "x86_64")]
             Self::Four(_) => (4, 4),
-            #[cfg(target_arch = "x86_64")]
             Self::Eight(_) => (8, 3),
         }
     }
@@ -98,9 +87,7 @@ impl Lanes {
     fn hash_group(self, messages: &[&[u8]], group: &[usize], hashes: &mut [B256]) {
         match self {
             Self::One => {}
-            #[cfg(target_arch = "x86_64")]
             Self::Four(lanes) => spread(group, hashes, &lanes.hash(gather(messages, group))),
-            #[cfg(target_arch = "x86_64")]
             Self::Eight(lanes) => spread(group, hashes, &lanes.hash(gather(messages, group))),
         }
     }
@@ -126,11 +113,8 @@ mod tests {
     /// What this machine can do, and what every machine can.
     fn all_lanes() -> Vec<Lanes> {
         let mut all = vec![Lanes::One];
-        #[cfg(target_arch = "x86_64")]
-        {
-            all.extend(lanes::Avx2::detect().map(Lanes::Four));
-            all.extend(lanes::Avx512::detect().map(Lanes::Eight));
-        }
+        all.extend(lanes::Avx2::detect().map(Lanes::Four));
+        all.extend(lanes::Avx512::detect().map(Lanes::Eight));
         all
     }
 

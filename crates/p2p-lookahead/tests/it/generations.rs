@@ -4,7 +4,7 @@ use alloy_primitives::Address;
 use p2p_lookahead::{Generation, L1Event, Source};
 use p2p_validation::Admission;
 
-use crate::node::{A, B, C, Follower, Node, blacklistCall, config, removeCall, start, tail};
+use crate::node::{A, B, C, Follower, Node, blacklistCall, config, start, tail};
 
 #[tokio::test]
 async fn a_whitelist_is_followed_from_epoch_to_epoch() {
@@ -30,12 +30,7 @@ async fn a_whitelist_is_followed_from_epoch_to_epoch() {
 #[tokio::test]
 async fn an_operator_is_removed_in_the_middle_of_its_epoch() {
     let Some(node) = Node::start().await else { return };
-    let whitelist = node.whitelist(&[A, B]).await;
-    let mut follower = Follower::start(config(&[node.ws()], Source::Contract(whitelist)));
-    follower.reaches(node.mine_to(start(1) + 60).await).await;
-    node.send(whitelist, removeCall { operator: A }).await;
-    let removed = node.mine_to(start(1) + 72).await;
-    follower.reaches(removed).await;
+    let (follower, removed) = Follower::of_a_removal(&node).await;
     assert_eq!(follower.who(removed.timestamp - 1, tail(1)), [A]);
     assert_eq!(follower.who(removed.timestamp, tail(1)), [B, A]);
     assert_eq!(follower.who(removed.timestamp + 12, tail(1)), [B]);

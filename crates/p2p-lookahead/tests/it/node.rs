@@ -235,6 +235,18 @@ impl Follower {
         Self { lookahead, events, service: tokio::spawn(service.run()), told: vec![] }
     }
 
+    /// Follows a whitelist of A and B of which A is removed in the middle of its epoch, 1: the block of the removal, which has
+    /// been read.
+    pub(crate) async fn of_a_removal(node: &Node) -> (Self, L1Head) {
+        let whitelist = node.whitelist(&[A, B]).await;
+        let mut follower = Self::start(config(&[node.ws()], Source::Contract(whitelist)));
+        follower.reaches(node.mine_to(start(1) + 60).await).await;
+        node.send(whitelist, removeCall { operator: A }).await;
+        let removed = node.mine_to(start(1) + 72).await;
+        follower.reaches(removed).await;
+        (follower, removed)
+    }
+
     /// Waits until a block has been read.
     pub(crate) async fn reaches(&mut self, head: L1Head) {
         let reached = async {

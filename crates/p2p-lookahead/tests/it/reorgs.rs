@@ -2,7 +2,7 @@
 
 use p2p_lookahead::{L1Event, Source};
 
-use crate::node::{A, B, Follower, Node, config, removeCall, start, tail};
+use crate::node::{A, B, Follower, Node, config, start, tail};
 
 #[tokio::test]
 async fn reorgs_of_one_to_five_blocks_change_the_schedule_with_them() {
@@ -39,12 +39,7 @@ async fn reorgs_of_one_to_five_blocks_change_the_schedule_with_them() {
 #[tokio::test]
 async fn a_removal_that_l1_takes_back_has_not_happened() {
     let Some(node) = Node::start().await else { return };
-    let whitelist = node.whitelist(&[A, B]).await;
-    let mut follower = Follower::start(config(&[node.ws()], Source::Contract(whitelist)));
-    follower.reaches(node.mine_to(start(1) + 60).await).await;
-    node.send(whitelist, removeCall { operator: A }).await;
-    let removed = node.mine_to(start(1) + 72).await;
-    follower.reaches(removed).await;
+    let (mut follower, removed) = Follower::of_a_removal(&node).await;
     assert_eq!(follower.who(start(1) + 99, tail(1)), [B]);
     node.reorg(1).await;
     follower.reaches(node.mine_to(start(1) + 96).await).await;
