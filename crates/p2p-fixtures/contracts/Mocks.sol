@@ -7,6 +7,7 @@ pragma solidity ^0.8.24;
 /// The whitelist: whoever is set for an epoch, else the first operator.
 contract Whitelist {
     uint256 public genesis;
+    uint256 public epochSeconds = 384;
     address[] internal list;
     mapping(uint256 => address) internal drawn;
 
@@ -15,6 +16,10 @@ contract Whitelist {
 
     constructor(uint256 genesis_) {
         genesis = genesis_;
+    }
+
+    function setEpochSeconds(uint256 seconds_) external {
+        epochSeconds = seconds_;
     }
 
     function draw(uint256 epoch, address operator) external {
@@ -46,11 +51,11 @@ contract Whitelist {
     }
 
     function getOperatorForCurrentEpoch() external view returns (address) {
-        return operatorOf((block.timestamp - genesis) / 384);
+        return operatorOf((block.timestamp - genesis) / epochSeconds);
     }
 
     function getOperatorForNextEpoch() external view returns (address) {
-        return operatorOf((block.timestamp - genesis) / 384 + 1);
+        return operatorOf((block.timestamp - genesis) / epochSeconds + 1);
     }
 
     function operatorOf(uint256 epoch) internal view returns (address) {

@@ -20,8 +20,10 @@ pub enum Generation {
     /// The whitelist alone: one operator an epoch.
     Whitelist,
     /// `LookaheadStore` with the slots in its events, the whitelist where nobody is elected. Windows do not overlap.
+    #[serde(rename = "v1")]
     StoreV1,
     /// `LookaheadStore` with the slots in the proposing transaction. Windows overlap by one slot of L1.
+    #[serde(rename = "v2")]
     StoreV2,
 }
 

@@ -10,13 +10,16 @@ use std::{
 
 use clap::Args;
 use p2p_client::Publishing;
-use p2p_types::{Address, B256, Base, PeerId, SigningDomain};
+use p2p_types::{B256, Base, PeerId};
 use preconfirmation_p2p::{Bootnode, Multiaddr};
+use url::Url;
 
 use super::{
     error::{BaseError, PeerError, RateError},
     list::List,
     lookahead::LookaheadSource,
+    preset::NetworkSource,
+    slasher::Slasher,
 };
 use crate::domain::Domain;
 
@@ -29,29 +32,49 @@ use crate::domain::Domain;
 Exit code: 0 after Ctrl-C, SIGTERM or a closed stdout, 1 if the node failed, 2 for a bad command line.
 
 Examples:
-  p2p-node run --slasher 0x… --lookahead rotating:schedule.json --base 1000000 \\
+  p2p-node run --network hoodi --domain placeholder --slasher none --l1.rpc wss://l1.example.org --base 1000000 \\
       --p2p.static /ip4/10.0.0.7/tcp/9222/p2p/12D3… --datadir ./data --status.addr 127.0.0.1:8080
   p2p-node devnet --listen 127.0.0.1:9222 --hold 60     prints the command that joins it")]
 pub(crate) struct RunArgs {
-    /// L2 chain id: part of every topic and protocol id
-    #[arg(long, value_name = "N", default_value_t = 167_000)]
-    pub(super) chain_id: u64,
-
-    /// The chain's signing domain, 32 bytes, under which commitments are signed
-    #[arg(long, value_name = "HEX", default_value_t = Domain(SigningDomain::PLACEHOLDER))]
-    pub(super) domain: Domain,
-
-    /// The chain's slasher contract, which every commitment has to name
-    #[arg(long, value_name = "ADDRESS")]
-    pub(super) slasher: Address,
-
-    /// Who may sign when: `open`, `file:PATH` or `rotating:PATH`
+    /// The network: `mainnet`, `hoodi`, or a TOML file of the same form
     ///
+    /// Says both chain ids, L1's slots, epochs and contracts, and where it has them domain, slasher and limits. What the
+    /// command line says goes before it.
+    #[arg(long, value_name = "NAME|PATH")]
+    pub(super) network: Option<NetworkSource>,
+
+    /// L2 chain id [default: the network's, else 167000]
+    #[arg(long, value_name = "N")]
+    pub(super) chain_id: Option<u64>,
+
+    /// Chain id in topics and protocol ids [default: the network's, else that of L2]
+    ///
+    /// Deployed peers use 167000 on every network.
+    #[arg(long = "p2p.chain-id", value_name = "N")]
+    pub(super) p2p_chain_id: Option<u64>,
+
+    /// The chain's signing domain, 32 bytes, under which commitments are signed; `placeholder` for chains without one
+    #[arg(long, value_name = "HEX", required_unless_present = "network")]
+    pub(super) domain: Option<Domain>,
+
+    /// The chain's slasher contract, which every commitment has to name; `none` for chains without one
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "network")]
+    pub(super) slasher: Option<Slasher>,
+
+    /// An L1 endpoint, http, https, ws or wss; may be repeated, or separated by commas
+    ///
+    /// The first is used until it fails, then the next one. The schedule is learned from the contracts of --network.
+    #[arg(long = "l1.rpc", value_name = "URL")]
+    pub(super) l1_rpc: Vec<List<Url>>,
+
+    /// Who may sign when: `l1`, `open`, `file:PATH` or `rotating:PATH` [default: l1 where there is --l1.rpc]
+    ///
+    /// `l1` learns it from L1's contracts, through --l1.rpc and --network.
     /// `file:PATH` is a JSON array of slots {"signer": "0x…", "start": 1, "end": 12}, in unix seconds, both of
     /// which belong to the window. `rotating:PATH` is {"genesis": 1, "window": 12, "operators": ["0x…", …]}, who
     /// take turns of `window` seconds from `genesis` on. `open` ACCEPTS ANY SIGNER: for laboratories only.
-    #[arg(long, value_name = "SOURCE")]
-    pub(super) lookahead: LookaheadSource,
+    #[arg(long, value_name = "SOURCE", required_unless_present = "l1_rpc")]
+    pub(super) lookahead: Option<LookaheadSource>,
 
     /// The L2 block that the contracts have settled: BLOCK, or BLOCK:HASH with its preconfirmation hash
     ///

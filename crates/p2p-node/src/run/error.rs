@@ -4,17 +4,57 @@ use std::{error::Error, io, net::IpAddr, num::ParseIntError, path::PathBuf, time
 
 use alloy_primitives::hex::FromHexError;
 use p2p_client::P2pClientError;
+use p2p_lookahead::L1Error;
 use p2p_storage::StorageError;
 use p2p_types::UnixSeconds;
 use p2p_validation::ScheduleFileError;
 use preconfirmation_p2p::identity::IdentityError;
 use preconfirmation_types::DecodeError;
 
+use super::preset::PresetError;
 use crate::hexadecimal::HexError;
 
 /// Why a node cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
+    /// The file of a network cannot be read.
+    #[error("--network {network}: {source}")]
+    Network {
+        /// Its name.
+        network: String,
+        /// Why.
+        source: PresetError,
+    },
+    /// What has no value unless somebody says so.
+    #[error(
+        "--network {network} has no {}: give it with {option}, or {option} {placeholder} if its peers use none",
+        option.trim_start_matches('-')
+    )]
+    Unnamed {
+        /// The network.
+        network: String,
+        /// The option.
+        option: &'static str,
+        /// The value that says so.
+        placeholder: &'static str,
+    },
+    /// L1 without its contracts.
+    #[error("--lookahead l1: needs --network, which says where L1's contracts are")]
+    NoNetwork,
+    /// L1 for nothing.
+    #[error(
+        "--l1.rpc: --lookahead {lookahead} does not come from L1; give --lookahead l1 or leave out --l1.rpc"
+    )]
+    NotFromL1 {
+        /// The schedule's source.
+        lookahead: String,
+    },
+    /// L1 cannot be followed.
+    #[error("--l1.rpc: {0}")]
+    L1Config(#[source] p2p_lookahead::ConfigError),
+    /// L1 tells no schedule.
+    #[error("--network: {0}; check the chain and the contract in it")]
+    L1(#[source] L1Error),
     /// The schedule cannot be read.
     #[error("--lookahead {kind}:{}: {source}{}", path.display(), unreadable(.source))]
     Lookahead {
@@ -226,7 +266,7 @@ pub(crate) enum PublishError {
 
 /// Why an option names no lookahead.
 #[derive(Debug, thiserror::Error)]
-#[error("must be `open`, `file:PATH` or `rotating:PATH`")]
+#[error("must be `l1`, `open`, `file:PATH` or `rotating:PATH`")]
 pub(crate) struct LookaheadError;
 
 /// Why an option names no base.

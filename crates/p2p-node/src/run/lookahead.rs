@@ -1,4 +1,4 @@
-//! Reads the schedule that `--lookahead` names, and checks its times against the clock.
+//! What `--lookahead` names. Schedules that are not learned from L1 are read, and their times checked against the clock.
 
 use std::{
     fmt, fs,
@@ -19,6 +19,14 @@ use crate::rotation::Rotation;
 /// What `--lookahead` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LookaheadSource {
+    /// L1's contracts.
+    L1,
+    Given(GivenSchedule),
+}
+
+/// A schedule that does not change while the node runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum GivenSchedule {
     Open,
     File(PathBuf),
     Rotating(PathBuf),
@@ -29,15 +37,27 @@ impl FromStr for LookaheadSource {
 
     fn from_str(text: &str) -> Result<Self, LookaheadError> {
         match text.split_once(':') {
-            None if text == "open" => Ok(Self::Open),
-            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
-            Some(("rotating", path)) if !path.is_empty() => Ok(Self::Rotating(path.into())),
+            None if text == "l1" => Ok(Self::L1),
+            None if text == "open" => Ok(Self::Given(GivenSchedule::Open)),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::Given(GivenSchedule::File(path.into()))),
+            Some(("rotating", path)) if !path.is_empty() => {
+                Ok(Self::Given(GivenSchedule::Rotating(path.into())))
+            }
             _ => Err(LookaheadError),
         }
     }
 }
 
 impl fmt::Display for LookaheadSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::L1 => f.write_str("l1"),
+            Self::Given(schedule) => schedule.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for GivenSchedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open => f.write_str("open"),
@@ -63,7 +83,7 @@ impl Rotation {
 /// The year 5138 in seconds, 1973 in milliseconds: no schedule of today begins there, and in milliseconds each does.
 const MILLISECONDS: u64 = 100_000_000_000;
 
-impl LookaheadSource {
+impl GivenSchedule {
     /// Reads the schedule. Blocks on the disk, or until whoever writes into a pipe is done.
     ///
     /// A schedule in milliseconds is refused: no moment would ever fall in it. One that begins later than `now`, or has
@@ -150,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_source_is_read_as_it_is_shown_and_nothing_else_is_one() {
-        for text in ["open", "file:a/b.json", "rotating:/dev/stdin", "file:with:colon"] {
+        for text in ["l1", "open", "file:a/b.json", "rotating:/dev/stdin", "file:with:colon"] {
             assert_eq!(text.parse::<LookaheadSource>().unwrap().to_string(), text);
         }
         for text in ["", "Open", "file", "file:", "rotating:", "static:x", "a.json"] {

@@ -3,9 +3,11 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`args`], [`list`] | the options |
+//! | [`preset`], [`slasher`], [`chain`] | the network's file, and which chain the node is on |
 //! | [`datadir`] | the names of what is kept |
 //! | [`mod@open`] | reads the files that the options name |
 //! | [`lookahead`] | where the schedule comes from |
+//! | [`l1`] | follows L1, for the schedule and for the client |
 //! | [`network`] | the network's configuration |
 //! | [`output`] | events to stdout |
 //! | [`publish`] | blocks from a file to the network |
@@ -15,29 +17,33 @@
 //! | [`error`] | errors, and what to do about them |
 
 mod args;
+mod chain;
 mod datadir;
 mod error;
 mod http;
+mod l1;
 mod limits;
 mod list;
 mod lookahead;
 mod network;
 mod open;
 mod output;
+mod preset;
 mod progress;
 mod publish;
 mod report;
+mod slasher;
 
-use std::{convert::Infallible, future::pending, io, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{convert::Infallible, future::pending, io, net::SocketAddr, process::ExitCode};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use p2p_client::{P2pClient, P2pClientConfig, Subscription};
 use p2p_types::Base;
-use p2p_validation::{Lookahead, ValidationConfig};
 
 pub(crate) use args::RunArgs;
 pub(crate) use error::RunError;
-use http::{Endpoint, Node, Policies, Shown};
+use http::{About, Endpoint, Node, Policies, Shown};
+use l1::L1;
 use open::{Opened, open};
 use output::{Notice, Output};
 pub(crate) use progress::Log;
@@ -50,7 +56,7 @@ use crate::signals::Stop;
 /// # Errors
 /// [`RunError`] names the option that cannot work, or why the node ended.
 pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunError> {
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), chain_id = args.chain_id, "starting");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     let connections = limits::http_connections();
     let bind = async |option, address: Option<SocketAddr>| match address {
         Some(address) => Endpoint::bind(option, address, connections).await.map(Some),
@@ -69,7 +75,7 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
         }
     };
     tokio::pin!(endpoints);
-    let Ready { client, events, policies, lookahead, base, args } = tokio::select! {
+    let Ready { client, events, shown: of, l1, base, args } = tokio::select! {
         biased;
         () = stop.requested() => return Ok(ExitCode::SUCCESS),
         ready = start(args) => ready?,
@@ -78,7 +84,8 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
 
     let output = Output::start(io::stdout());
     let progress = Progress::new();
-    let node = shown.get_or_init(|| Node::new(client.clone(), args.chain_id, policies, lookahead));
+    let followed = l1.as_ref().map(|l1| l1.lookahead.clone());
+    let node = shown.get_or_init(|| Node::new(client.clone(), of));
     let work = async {
         let peer = client.network().local_peer_id();
         let (listen, enr) = (client.network().listen_addrs().await?, client.network().local_enr().await);
@@ -118,9 +125,10 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
         biased;
         () = stop.requested() => Ok(()),
         ended = work => ended,
+        ended = follow(l1, &client) => ended,
         () = output::reader_gone() => Ok(()),
         () = node.refresh() => Ok(()),
-        never = report::report(&client) => match never {},
+        never = report::report(&client, followed.as_deref()) => match never {},
         never = &mut endpoints => match never {},
     };
     progress.clear();
@@ -135,17 +143,20 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
 struct Ready {
     client: P2pClient,
     events: Subscription,
-    policies: Policies,
-    lookahead: Arc<dyn Lookahead>,
+    shown: About,
+    l1: Option<L1>,
     base: Option<Base>,
     args: RunArgs,
 }
 
 /// Starts the client that the options describe.
 async fn start(args: RunArgs) -> Result<Ready, RunError> {
-    let Opened { lookahead, storage, identity, base, key } = open(&args).await?;
-    let rules = ValidationConfig::new(args.domain.0, args.slasher);
-    let mut config = P2pClientConfig::new(args.chain_id, identity, rules);
+    let Opened { chain, lookahead, l1, storage, identity, base, key } = open(&args).await?;
+    tracing::info!(chain_id = chain.id, p2p_chain_id = chain.p2p_id, "opened");
+    let mut config = P2pClientConfig::new(chain.p2p_id, identity, chain.rules());
+    if let Some(bytes) = chain.max_txlist_bytes {
+        config = config.with_max_txlist_bytes(bytes);
+    }
     network::configure(&mut config.network, &args)?;
     config.publishing = args.publishing();
     let builder = P2pClient::builder(config.with_storage(storage), lookahead.clone());
@@ -156,11 +167,21 @@ async fn start(args: RunArgs) -> Result<Ready, RunError> {
         tracing::warn!("{leniency}");
     }
     let policies = Policies {
-        lookahead: args.lookahead.to_string(),
+        lookahead: args.lookahead.as_ref().map_or("l1".into(), ToString::to_string),
         storage: args.datadir.as_ref().map_or("memory".into(), |path| path.display().to_string()),
         leniencies,
     };
-    Ok(Ready { client, events, policies, lookahead, base, args })
+    let followed = l1.as_ref().map(|l1| l1.lookahead.clone());
+    let shown = About { chain_id: chain.id, p2p_chain_id: chain.p2p_id, policies, lookahead, l1: followed };
+    Ok(Ready { client, events, shown, l1, base, args })
+}
+
+/// Follows L1, where there is one, until that fails.
+async fn follow(l1: Option<L1>, client: &P2pClient) -> Result<(), RunError> {
+    match l1 {
+        Some(l1) => l1.follow(client).await,
+        None => pending().await,
+    }
 }
 
 async fn serve_metrics(endpoint: Option<Endpoint>, recorded: Option<PrometheusHandle>) -> Infallible {

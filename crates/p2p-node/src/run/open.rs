@@ -10,8 +10,12 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     args::RunArgs,
-    datadir::{KEY, STORE},
+    chain::Chain,
+    datadir::{KEY, L1 as L1_DIR, STORE},
     error::RunError,
+    l1::L1,
+    list::flat,
+    lookahead::LookaheadSource,
 };
 use crate::clock;
 
@@ -20,7 +24,10 @@ const READ: Duration = Duration::from_secs(10);
 
 /// What the options name, read.
 pub(super) struct Opened {
+    pub(super) chain: Chain,
     pub(super) lookahead: Arc<dyn Lookahead>,
+    /// None where the schedule comes from elsewhere.
+    pub(super) l1: Option<L1>,
     pub(super) storage: Arc<dyn SdkStorage>,
     pub(super) identity: Keypair,
     pub(super) base: Option<Base>,
@@ -30,8 +37,16 @@ pub(super) struct Opened {
 
 /// Reads what the options name. Opening a store takes as long as it takes.
 pub(super) async fn open(args: &RunArgs) -> Result<Opened, RunError> {
-    let source = args.lookahead.clone();
-    let lookahead = read("--lookahead", move || source.load(clock::now())).await?;
+    let preset = match args.network.clone() {
+        Some(source) => {
+            let network = source.to_string();
+            let load = move || source.load().map_err(|source| RunError::Network { network, source });
+            Some(read("--network", load).await?)
+        }
+        None => None,
+    };
+    let chain = Chain::new(args, preset)?;
+    let (lookahead, l1) = schedule(args, &chain).await?;
     let (key, path) = match (&args.priv_path, &args.datadir) {
         (Some(path), _) => ("--p2p.priv.path", Some(path.clone())),
         (None, datadir) => ("--datadir", datadir.as_ref().map(|path| path.join(KEY))),
@@ -43,7 +58,7 @@ pub(super) async fn open(args: &RunArgs) -> Result<Opened, RunError> {
         }
         None => Keypair::generate_secp256k1(),
     };
-    let (datadir, domain) = (args.datadir.clone(), args.domain.0);
+    let (datadir, domain) = (args.datadir.clone(), chain.domain);
     let opened = spawn_blocking(move || store(datadir, domain));
     let (storage, kept) = opened.await.map_err(|_| RunError::Died("opening"))??;
     // What the contracts have settled stays settled, whatever the command line still says.
@@ -51,7 +66,26 @@ pub(super) async fn open(args: &RunArgs) -> Result<Opened, RunError> {
     if base.is_none() {
         tracing::warn!("no --base: what is authentic is forwarded, but nothing is stored or shown");
     }
-    Ok(Opened { lookahead, storage, identity, base, key })
+    Ok(Opened { chain, lookahead, l1, storage, identity, base, key })
+}
+
+/// The schedule, and L1 where it comes from there.
+async fn schedule(args: &RunArgs, chain: &Chain) -> Result<(Arc<dyn Lookahead>, Option<L1>), RunError> {
+    let endpoints = flat(&args.l1_rpc);
+    match (args.lookahead.clone(), chain.l1.clone()) {
+        (None | Some(LookaheadSource::L1), Some(of)) => {
+            let datadir = args.datadir.as_ref().map(|path| path.join(L1_DIR));
+            let l1 = L1::start(of, endpoints, datadir)?;
+            Ok((l1.lookahead.clone(), Some(l1)))
+        }
+        (None | Some(LookaheadSource::L1), None) => Err(RunError::NoNetwork),
+        (Some(LookaheadSource::Given(given)), _) if !endpoints.is_empty() => {
+            Err(RunError::NotFromL1 { lookahead: given.to_string() })
+        }
+        (Some(LookaheadSource::Given(given)), _) => {
+            Ok((read("--lookahead", move || given.load(clock::now())).await?, None))
+        }
+    }
 }
 
 /// Opens the store, and reads the base that it has. Blocks on the disk.

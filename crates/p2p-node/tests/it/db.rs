@@ -145,7 +145,15 @@ fn looking_at_a_store_changes_nothing_in_its_folder() {
 /// What `run` says of a store in a data directory.
 fn run(datadir: &Path) -> Output {
     let mut run = Command::new(env!("CARGO_BIN_EXE_p2p-node"));
-    run.args(["run", "--slasher", "0x5151515151515151515151515151515151515151", "--lookahead", "open"]);
+    run.args([
+        "run",
+        "--domain",
+        "placeholder",
+        "--slasher",
+        "0x5151515151515151515151515151515151515151",
+        "--lookahead",
+        "open",
+    ]);
     run.args(["--p2p.listen.ip", "127.0.0.1", "--p2p.listen.tcp", "0", "--datadir"]).arg(datadir);
     // Should it start, its stdout is closed: that ends it.
     let child = run.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -48,7 +48,7 @@ fn a_pipe_into_which_nobody_writes_ends_the_wait() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = fifo(folder.path(), 0o600);
     let lookahead = format!("rotating:{pipe}");
-    let chain = ["run", "--slasher", ZERO, "--base=10", "--lookahead"];
+    let chain = ["run", "--domain", "placeholder", "--slasher", ZERO, "--base=10", "--lookahead"];
     let options = [&chain[..], &[&lookahead], &LOOPBACK].concat();
     let key = [&CHAIN[..], &LOOPBACK, &["--p2p.priv.path", &pipe]].concat();
     thread::scope(|scope| {
@@ -61,7 +61,7 @@ fn a_pipe_into_which_nobody_writes_ends_the_wait() {
 fn a_file_that_cannot_be_read_says_why_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
-    let chain = ["run", "--slasher", ZERO, "--base=10", "--lookahead"];
+    let chain = ["run", "--domain", "placeholder", "--slasher", ZERO, "--base=10", "--lookahead"];
     let options = |lookahead| [&chain[..], &[lookahead], &LOOPBACK].concat();
     let directory = format!("file:{path}");
     expect(1, &options(&directory), &["--lookahead file:", path, "Is a directory", "name the file"]);

@@ -63,7 +63,8 @@ fn readiness_is_the_truth_and_health_is_the_process() {
     let slot = json!([{ "signer": ZERO, "start": now() + 3600, "end": now() + 7200 }]);
     fs::write(&later, slot.to_string()).unwrap();
     let lookahead = format!("file:{}", later.display());
-    let options = ["run", "--slasher", ZERO, "--lookahead", &lookahead, "--base=10"];
+    let options =
+        ["run", "--domain", "placeholder", "--slasher", ZERO, "--lookahead", &lookahead, "--base=10"];
     let options = [&options[..], &LOOPBACK, &["--status.addr", "127.0.0.1:0"]].concat();
     let mut node = Node::spawn(NODE, &options, Stdio::null());
     let status = node.started()["status"].clone();

@@ -10,6 +10,8 @@
 
 #[cfg(unix)]
 mod addresses;
+#[cfg(unix)]
+mod anvil;
 #[cfg(target_os = "linux")]
 mod churn;
 mod db;
@@ -20,6 +22,8 @@ mod guide;
 #[cfg(unix)]
 mod http;
 mod inspect;
+#[cfg(unix)]
+mod l1;
 #[cfg(unix)]
 mod lifecycle;
 #[cfg(unix)]

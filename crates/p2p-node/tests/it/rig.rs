@@ -22,7 +22,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) const ZERO: &str = "0x0000000000000000000000000000000000000000";
 
 /// A chain of a laboratory, on loopback, and an empty schedule of options for more.
-pub(crate) const CHAIN: [&str; 6] = ["run", "--slasher", ZERO, "--lookahead", "open", "--base=10"];
+pub(crate) const CHAIN: [&str; 8] =
+    ["run", "--domain", "placeholder", "--slasher", ZERO, "--lookahead", "open", "--base=10"];
 pub(crate) const LOOPBACK: [&str; 4] = ["--p2p.listen.ip", "127.0.0.1", "--p2p.listen.tcp", "0"];
 
 /// A running node, killed where a test ends early. What it says is read as it comes.

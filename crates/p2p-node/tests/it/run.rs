@@ -97,7 +97,17 @@ impl Devnet {
         let schedule = folder.join("schedule.json");
         std::fs::write(&schedule, &self.schedule).unwrap();
         let lookahead = format!("rotating:{}", schedule.display());
-        let options = ["run", "--slasher", &self.slasher, "--base", &self.base, "--lookahead", &lookahead];
+        let options = [
+            "run",
+            "--domain",
+            "placeholder",
+            "--slasher",
+            &self.slasher,
+            "--base",
+            &self.base,
+            "--lookahead",
+            &lookahead,
+        ];
         let network =
             ["--p2p.listen.ip", "127.0.0.1", "--p2p.listen.tcp", "0", "--p2p.static", &self.address];
         Process::start(&[&options[..], &network, more].concat())
@@ -177,7 +187,7 @@ fn the_printed_command_joins() {
 /// A node of a laboratory's chain, on free ports of loopback, with the line that it begins with.
 fn laboratory(options: &[&str]) -> (Process, Value) {
     let zero = Address::ZERO.to_string();
-    let chain = ["run", "--slasher", &zero, "--lookahead", "open", "--base", "10"];
+    let chain = ["run", "--domain", "placeholder", "--slasher", &zero, "--lookahead", "open", "--base", "10"];
     let network = ["--p2p.listen.ip", "127.0.0.1", "--p2p.listen.tcp", "0"];
     let mut node = Process::start(&[&chain[..], &network, options].concat());
     let started = node.until(|event| (event["event"] == "started").then(|| event.clone()));
@@ -274,7 +284,17 @@ fn nodes_that_know_one_record_find_each_other() {
 fn a_bad_option_is_named_with_its_value_and_what_to_do() {
     let zero = "0x0000000000000000000000000000000000000000";
     let refused = |options: &[&str]| {
-        let given = ["run", "--slasher", zero, "--p2p.listen.tcp", "0", "--p2p.listen.ip", "127.0.0.1"];
+        let given = [
+            "run",
+            "--domain",
+            "placeholder",
+            "--slasher",
+            zero,
+            "--p2p.listen.tcp",
+            "0",
+            "--p2p.listen.ip",
+            "127.0.0.1",
+        ];
         let output = Command::new(env!("CARGO_BIN_EXE_p2p-node"))
             .args(given.iter().chain(options))
             .stdin(Stdio::null())

@@ -19,7 +19,7 @@ fn a_schedule_in_milliseconds_is_refused_and_one_for_another_time_is_warned_of()
         fs::write(&path, rotation.to_string()).unwrap();
     };
     let options = |lookahead: &str| {
-        ["run", "--slasher", ZERO, "--lookahead", lookahead, "--base=10"]
+        ["run", "--domain", "placeholder", "--slasher", ZERO, "--lookahead", lookahead, "--base=10"]
             .iter()
             .chain(&LOOPBACK)
             .map(|option| (*option).to_owned())

@@ -63,7 +63,8 @@ fn with_slot(folder: &Path, start: u64, end: u64) -> (Node, Value) {
     let elected = "0x00000000000000000000000000000000000000e1";
     fs::write(&schedule, json!([{ "signer": elected, "start": start, "end": end }]).to_string()).unwrap();
     let lookahead = format!("file:{}", schedule.display());
-    let options = ["run", "--slasher", ZERO, "--lookahead", &lookahead, "--base=10"];
+    let options =
+        ["run", "--domain", "placeholder", "--slasher", ZERO, "--lookahead", &lookahead, "--base=10"];
     let addresses = ["--status.addr", "127.0.0.1:0", "--metrics.addr", "127.0.0.1:0"];
     let mut node = Node::spawn(NODE, &[&options[..], &LOOPBACK, &addresses].concat(), Stdio::null());
     let started = node.started();

@@ -12,4 +12,4 @@ mod status;
 
 pub(super) use endpoint::Endpoint;
 pub(super) use metrics::{record, serve as serve_metrics};
-pub(super) use status::{Node, Policies, Shown, serve as serve_status};
+pub(super) use status::{About, Node, Policies, Shown, serve as serve_status};

@@ -9,8 +9,9 @@ use std::{
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use p2p_client::{P2pClient, PeerInfo};
-use p2p_types::{BlockNumber, Head, HeadSyncStatus, PeerId, UnixSeconds};
-use p2p_validation::Lookahead;
+use p2p_lookahead::{L1Lookahead, L1Status};
+use p2p_types::{Address, BlockNumber, Head, HeadSyncStatus, PeerId, UnixSeconds};
+use p2p_validation::{Lookahead, Slot};
 use preconfirmation_p2p::Multiaddr;
 use serde::Serialize;
 use tokio::{sync::watch, time::interval};
@@ -38,12 +39,20 @@ struct Snapshot {
     at: UnixSeconds,
 }
 
+/// What a node is, beside its client.
+pub(in super::super) struct About {
+    pub(in super::super) chain_id: u64,
+    pub(in super::super) p2p_chain_id: u64,
+    pub(in super::super) policies: Policies,
+    pub(in super::super) lookahead: Arc<dyn Lookahead>,
+    /// None where the schedule does not come from L1.
+    pub(in super::super) l1: Option<Arc<L1Lookahead>>,
+}
+
 /// What `/status` is made of.
 pub(in super::super) struct Node {
     client: P2pClient,
-    chain_id: u64,
-    policies: Policies,
-    lookahead: Arc<dyn Lookahead>,
+    about: About,
     snapshot: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -55,6 +64,7 @@ pub(in super::super) type Shown = Arc<OnceLock<Node>>;
 struct Status<'a> {
     peer: PeerId,
     chain_id: u64,
+    p2p_chain_id: u64,
     listen: &'a [Multiaddr],
     /// Highest height that an elected preconfer has signed, as far as this node knows.
     seen: Option<BlockNumber>,
@@ -70,7 +80,40 @@ struct Status<'a> {
     peers: &'a [PeerInfo],
     /// When the peers were last asked for, in unix seconds.
     peers_at: UnixSeconds,
+    schedule: Schedule,
+    /// How the follower of L1 is doing; null where the schedule does not come from L1.
+    l1: Option<L1Status>,
     policies: &'a Policies,
+}
+
+/// Whose turn it is, as far as this node's schedule tells; null where it does not.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Schedule {
+    now: Option<Turn>,
+    next: Option<Turn>,
+}
+
+/// A preconfer and the first and the last second of its window.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Turn {
+    signer: Address,
+    start: UnixSeconds,
+    end: UnixSeconds,
+}
+
+impl Schedule {
+    fn at(lookahead: &dyn Lookahead, now: UnixSeconds) -> Self {
+        // A source that fails tells no turn; `/readyz` says that it has failed.
+        let turn = |moment| lookahead.turn(moment).unwrap_or_default();
+        let first = turn(now);
+        let current = first.filter(|slot| slot.window.contains(now));
+        let next = match current {
+            Some(slot) => slot.window.end.get().checked_add(1).and_then(|after| turn(UnixSeconds::new(after))),
+            None => first,
+        };
+        let shown = |Slot { signer, window }| Turn { signer, start: window.start, end: window.end };
+        Self { now: current.map(shown), next: next.map(shown) }
+    }
 }
 
 /// Our clock against the timestamps of elected preconfers.
@@ -117,13 +160,8 @@ enum Reason {
 }
 
 impl Node {
-    pub(in super::super) fn new(
-        client: P2pClient,
-        chain_id: u64,
-        policies: Policies,
-        lookahead: Arc<dyn Lookahead>,
-    ) -> Self {
-        Self { client, chain_id, policies, lookahead, snapshot: watch::Sender::default() }
+    pub(in super::super) fn new(client: P2pClient, about: About) -> Self {
+        Self { client, about, snapshot: watch::Sender::default() }
     }
 
     /// Asks the network for its peers, now and then. Ends when the client does.
@@ -149,7 +187,8 @@ impl Node {
         };
         let status = Status {
             peer: self.client.network().local_peer_id(),
-            chain_id: self.chain_id,
+            chain_id: self.about.chain_id,
+            p2p_chain_id: self.about.p2p_chain_id,
             listen: &snapshot.listen,
             seen,
             applied,
@@ -163,7 +202,9 @@ impl Node {
             }),
             peers: &snapshot.peers,
             peers_at: snapshot.at,
-            policies: &self.policies,
+            schedule: Schedule::at(&*self.about.lookahead, now()),
+            l1: self.about.l1.as_ref().map(|l1| l1.status()),
+            policies: &self.about.policies,
         };
         Json(serde_json::to_value(status).unwrap_or_default())
     }
@@ -173,7 +214,7 @@ impl Node {
         let sync = self.client.status();
         let live = (!sync.is_live()).then_some(Reason::NotLive { sync });
         let peers = self.client.network().ready_peers().is_empty().then_some(Reason::NoPeers);
-        let schedule = match self.lookahead.turn(now()) {
+        let schedule = match self.about.lookahead.turn(now()) {
             Ok(Some(_)) => None,
             Ok(None) => Some(Reason::ScheduleUnknown),
             Err(error) => Some(Reason::ScheduleFailed { error: error.to_string() }),
@@ -201,4 +242,31 @@ pub(in super::super) async fn serve(endpoint: Endpoint, node: Shown) -> Infallib
         .route("/readyz", get(ready))
         .with_state(node);
     endpoint.serve(routes).await
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_validation::{StaticSchedule, Window};
+
+    use super::*;
+
+    #[test]
+    fn the_schedule_tells_this_turn_and_the_next() {
+        let slot = |signer, start, end| Slot {
+            signer: Address::repeat_byte(signer),
+            window: Window { start: UnixSeconds::new(start), end: UnixSeconds::new(end) },
+        };
+        let schedule = StaticSchedule::new(vec![slot(1, 10, 19), slot(2, 30, 39)]).unwrap();
+        let at = |now| {
+            let Schedule { now, next } = Schedule::at(&schedule, UnixSeconds::new(now));
+            [now, next].map(|turn| turn.map(|turn| (turn.signer, turn.start.get(), turn.end.get())))
+        };
+        let first = Some((Address::repeat_byte(1), 10, 19));
+        let second = Some((Address::repeat_byte(2), 30, 39));
+        assert_eq!(at(10), [first, second]);
+        assert_eq!(at(19), [first, second]);
+        assert_eq!(at(20), [None, second], "a gap");
+        assert_eq!(at(39), [second, None]);
+        assert_eq!(at(40), [None, None]);
+    }
 }
