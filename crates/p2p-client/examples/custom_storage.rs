@@ -66,6 +66,10 @@ impl<S: CommitmentStore> CommitmentStore for Audited<S> {
         self.store.reinstate(anchor)
     }
 
+    fn remove(&self, hashes: &[B256]) -> Result<ChainUpdate, StorageError> {
+        self.store.remove(hashes)
+    }
+
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
         self.store.prune_below(block)
     }

@@ -100,7 +100,7 @@
 //! | to | use |
 //! |---|---|
 //! | catch up | [`ChainApi::l2_synced`], then [`ChainApi::update_head`] whenever the settled block moves; [`P2pClient::status`] says how far behind the client is |
-//! | report L1 | [`ChainApi::update_l1_head`], [`ChainApi::notify_reorg`], [`ChainApi::notify_anchor_restored`]; [`ChainApi::expected_preconfer`] says whose turn it is |
+//! | report L1 | [`ChainApi::update_l1_head`], [`ChainApi::notify_reorg`], [`ChainApi::notify_anchor_restored`], [`ChainApi::notify_schedule_changed`]; [`ChainApi::expected_preconfer`] says whose turn it is |
 //! | hand over without a block | [`Publisher::publish_commitment`] |
 //! | ask a peer | [`NetworkApi::request_head`], [`NetworkApi::request_commitments`], [`NetworkApi::request_raw_txlist`] |
 //! | store on disk | [`P2pClientConfig::with_storage`] with `StorageChoice::Disk`, feature `disk` |
@@ -135,7 +135,7 @@
 //! | `p2p_validation_ignored_total` | reason | commitments | of no use, nobody's fault |
 //! | `p2p_client_dropped_total` | queue | entries | what a full queue or its age cost |
 //! | `p2p_client_queue_length` | queue | entries | what waits in the client |
-//! | `p2p_reorgs_total` | cause | reorgs | blocks were replaced, by a fork or by L1 |
+//! | `p2p_reorgs_total` | cause | reorgs | blocks were replaced, by a fork, by L1, or as the schedule elects their signers no more |
 //! | `p2p_evidence_total` | kind | proofs | misbehaviour of preconfers |
 //! | `p2p_intake_paused` | | 0 or 1 | a slow handler stops intake |
 //! | `p2p_intake_pauses_total` | | pauses | times that it did |
@@ -207,7 +207,7 @@ pub use preconfirmation_p2p::{
 pub use preconfirmation_types::{PreconfHead, keccak256};
 
 pub use builder::P2pClientBuilder;
-pub use chain::{Conflict, L1Reorg};
+pub use chain::{Conflict, L1Reorg, ScheduleReorg};
 pub use client::{
     ChainApi, Lagged, NetworkApi, P2pClient, PeerResponse, PublishOutcome, Publisher, Subscription,
 };

@@ -15,7 +15,7 @@
 
 mod anvil;
 
-pub use anvil::{CONTRACTS, anvil};
+pub use anvil::{Anvil, CONTRACTS, anvil, calls};
 
 use std::{num::NonZeroU64, sync::Arc};
 

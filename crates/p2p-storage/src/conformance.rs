@@ -16,6 +16,7 @@
 mod base;
 mod beside;
 mod chain;
+mod removal;
 mod reorg;
 mod txlists;
 
@@ -90,6 +91,11 @@ cases! {
         another_branch_takes_the_place_of_a_withdrawn_one,
         what_is_reinstated_counts_as_before,
         nothing_at_or_below_the_base_is_withdrawn;
+    removal:
+        a_removed_block_takes_its_descendants_with_it,
+        what_is_left_after_a_removal_is_decided_anew,
+        a_removed_block_may_come_again,
+        nothing_at_or_below_the_base_is_removed;
     txlists:
         txlists_are_bounded_by_bytes_and_settled_ones_go_first,
         a_list_that_a_later_block_shares_stays_for_it,

@@ -20,7 +20,7 @@ use p2p_types::{Address, B256, BlockNumber};
 use crate::StorageError;
 use rank::{Rank, Reach, own_reach};
 
-pub(crate) use evaluate::{evaluate, standing, withdrawn_by};
+pub(crate) use evaluate::{evaluate, standing, with_descendants, withdrawn_by};
 pub(crate) use rank::Node;
 
 /// The view of a store that fork choice takes: its blocks above the base, without handovers.

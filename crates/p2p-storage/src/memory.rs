@@ -118,6 +118,10 @@ impl CommitmentStore for MemoryStorage {
         Ok(self.state()?.chain.reinstate(anchor))
     }
 
+    fn remove(&self, hashes: &[B256]) -> Result<ChainUpdate, StorageError> {
+        Ok(self.state()?.chain.remove_with_descendants(hashes))
+    }
+
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
         let mut pruned = 0;
         loop {

@@ -84,6 +84,13 @@ pub trait CommitmentStore: Send + Sync {
     /// [`StorageError`]; nothing was changed then.
     fn reinstate(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError>;
 
+    /// Removes these blocks and handovers above the base, with the descendants of the blocks, and runs fork choice on the rest:
+    /// what stays is what would be stored if they had never come. Hashes that are not stored above the base are ignored.
+    ///
+    /// # Errors
+    /// [`StorageError`]; nothing was changed then.
+    fn remove(&self, hashes: &[B256]) -> Result<ChainUpdate, StorageError>;
+
     /// Removes commitments below a height, or below the base if that is lower: only settled commitments are pruned. Returns
     /// how many were removed. Works in small transactions, between which other threads write.
     ///

@@ -6,7 +6,7 @@ use libp2p_identity::PeerId;
 use preconfirmation_types::{Address, B256, Bytes, Recovered, SignedCommitment};
 use serde::Serialize;
 
-use crate::{Base, BlockNumber, Head, HeadSyncStatus, Misbehaviour, Missing, Origin};
+use crate::{Base, BlockNumber, Head, HeadSyncStatus, Misbehaviour, Missing, Origin, UnixSeconds};
 
 /// An event of the client. Cloning shares the payload.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -55,7 +55,7 @@ pub enum SdkEvent {
     ///
     /// Where reorgs follow one another closely, a second for each block that the last one dropped passes before the next one
     /// is emitted, with the net effect of what has happened meanwhile. A block of another preconfer or of the application, and
-    /// an `L1Reorg`, end that wait. What a handle reads is not held back.
+    /// an `L1Reorg` or a `ScheduleReorg`, end that wait. What a handle reads is not held back.
     Reorg {
         /// Preconfirmation hashes of the blocks that are no longer in the chain, lowest first.
         dropped: Vec<B256>,
@@ -68,6 +68,17 @@ pub enum SdkEvent {
     L1Reorg {
         /// The lowest L1 block that was replaced.
         anchor: BlockNumber,
+        /// Height of the lowest block that is affected.
+        from: BlockNumber,
+        /// Preconfirmation hashes of the blocks that have left the chain, lowest first.
+        affected: Vec<B256>,
+    },
+    /// The schedule has changed, and whoever signed blocks of the chain may not have signed them by the new one. These and
+    /// their descendants have left the chain and the store. They come back if the schedule changes back; catch-up asks peers for
+    /// the blocks that replace them.
+    ScheduleReorg {
+        /// What was signed at or after this second was judged again.
+        since: UnixSeconds,
         /// Height of the lowest block that is affected.
         from: BlockNumber,
         /// Preconfirmation hashes of the blocks that have left the chain, lowest first.
@@ -109,7 +120,7 @@ pub enum SdkEvent {
         /// What is wrong; none when it is over.
         trouble: Option<StorageTrouble>,
     },
-    /// The head moved; after a `Reorg` or an `L1Reorg` it may have fallen.
+    /// The head moved; after a `Reorg`, an `L1Reorg` or a `ScheduleReorg` it may have fallen.
     Head {
         /// The head; none while the chain above the base is empty.
         head: Option<Head>,
@@ -142,6 +153,7 @@ impl SdkEvent {
             Self::Handover { .. } => "handover",
             Self::Reorg { .. } => "reorg",
             Self::L1Reorg { .. } => "l1_reorg",
+            Self::ScheduleReorg { .. } => "schedule_reorg",
             Self::Evidence { .. } => "evidence",
             Self::DeferredTooLong { .. } => "deferred_too_long",
             Self::Backpressure { .. } => "backpressure",
@@ -205,6 +217,11 @@ pub enum SdkCommand {
         /// The lowest L1 block that is back.
         anchor: BlockNumber,
     },
+    /// The lookahead answers otherwise than before about what was signed at or after this second.
+    NotifyScheduleChanged {
+        /// The first second that it answers otherwise.
+        since: UnixSeconds,
+    },
     /// Shut the client down.
     Shutdown,
 }
@@ -222,6 +239,7 @@ impl SdkCommand {
             Self::UpdateL1Head(_) => "update_l1_head",
             Self::NotifyReorg { .. } => "notify_reorg",
             Self::NotifyAnchorRestored { .. } => "notify_anchor_restored",
+            Self::NotifyScheduleChanged { .. } => "notify_schedule_changed",
             Self::Shutdown => "shutdown",
         }
     }

@@ -15,7 +15,7 @@ use p2p_validation::{Authenticated, Evidence, Rejection};
 use preconfirmation_types::Container as _;
 use tracing::Span;
 
-use super::{Response, l1::L1Reorg};
+use super::{Response, l1::L1Reorg, schedule::ScheduleReorg};
 use crate::{metrics::Metrics, skew::Timing};
 
 /// What a batch of commands brought about, each kind in order.
@@ -141,6 +141,16 @@ impl Effects {
             tracing::info!(anchor, from, affected = affected.len(), "L1 reorg");
             self.metrics.reorg("l1");
             self.emit(SdkEvent::L1Reorg { anchor: *anchor, from, affected: affected.clone() });
+        }
+    }
+
+    /// Blocks have left the chain because their signers are elected no more.
+    pub(super) fn schedule_reorg(&mut self, reorg: &ScheduleReorg) {
+        let ScheduleReorg { since, from, affected } = reorg;
+        if let Some(from) = *from {
+            tracing::info!(%since, from, affected = affected.len(), "the schedule no longer elects who signed these blocks");
+            self.metrics.reorg("schedule");
+            self.emit(SdkEvent::ScheduleReorg { since: *since, from, affected: affected.clone() });
         }
     }
 

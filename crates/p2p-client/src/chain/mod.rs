@@ -14,6 +14,7 @@ mod ledger;
 mod page;
 mod pending;
 mod publish;
+mod schedule;
 mod warm_up;
 
 use std::{
@@ -33,6 +34,7 @@ use forwarding::ForwardingMemory;
 use judge::Judge;
 use l1::Replaced;
 use ledger::Ledger;
+use schedule::Reconsidered;
 
 pub(crate) use command::{Command, GossipCommitment, PublishDecision, Response, VerifiedTxList};
 pub(crate) use effects::Effects;
@@ -40,6 +42,7 @@ pub(crate) use gossip::soft;
 pub use guard::Conflict;
 pub(crate) use judge::MAX_AHEAD;
 pub use l1::L1Reorg;
+pub use schedule::ScheduleReorg;
 
 /// When a batch is processed, and what is known by then.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +76,7 @@ pub(crate) struct ChainProcessor {
     judge: Judge,
     ledger: Ledger,
     pending: PendingPool<Candidate>,
+    reconsidered: Reconsidered,
     /// The base that catch-up knows, once the application has said that it may start.
     settled: Option<BlockNumber>,
     /// How far back the messages in the store count as seen.
@@ -94,6 +98,7 @@ impl ChainProcessor {
             judge: Judge::new(validator, ForwardingMemory::new(config.promises)),
             ledger: Ledger::new(store, config.held()),
             pending: PendingPool::new(config.pending),
+            reconsidered: Reconsidered::default(),
             settled: None,
             seen_ttl: config.seen_ttl,
             soft_fail,
@@ -133,8 +138,8 @@ impl ChainProcessor {
     }
 
     /// Whether anything waits for the lookahead, or for its time.
-    pub(crate) const fn waits_for_time(&self) -> bool {
-        self.pending.waits_for_time()
+    pub(crate) fn waits_for_time(&self) -> bool {
+        self.pending.waits_for_time() || self.reconsidered.waits()
     }
 
     fn command(&mut self, at: Moment, command: Command, out: &mut Effects) -> Result<(), StorageError> {
@@ -183,6 +188,11 @@ impl ChainProcessor {
                 let done = self.l1_restored(anchor, out);
                 out.responses.push(Response::Base(reply, done.clone()));
                 done?;
+            }
+            Command::ScheduleChanged { since, reply } => {
+                let reorg = self.schedule_changed(at, since, out);
+                out.responses.push(Response::ScheduleReorg(reply, reorg.clone()));
+                reorg?;
             }
             Command::Unreadable { block, hash } => self.ledger.unreadable(block, hash, out)?,
             Command::Expected { moment, reply } => {

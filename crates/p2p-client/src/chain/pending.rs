@@ -84,7 +84,8 @@ impl ChainProcessor {
             };
         }
         known.append(&mut due);
-        self.judge_all(at, known.into(), out)
+        self.judge_all(at, known.into(), out)?;
+        self.reconsider(at, out)
     }
 }
 

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use p2p_storage::{StoredCommitment, StoredEvidence};
-use p2p_types::{B256, Base, BlockNumber, Head, TxList};
+use p2p_types::{B256, Base, BlockNumber, Head, TxList, UnixSeconds};
 use p2p_validation::Slot;
 
 use super::Inner;
-use crate::{L1Reorg, P2pClientError, chain::Command, command::ServiceCommand, requests::readable};
+use crate::{
+    L1Reorg, P2pClientError, ScheduleReorg, chain::Command, command::ServiceCommand, requests::readable,
+};
 
 /// The preconfirmed chain: its blocks, and what the application declares about L1 and L2. See
 /// [`P2pClient::chain`](crate::P2pClient::chain). A clone is another handle of the same client.
@@ -105,5 +107,19 @@ impl ChainApi {
     /// [`P2pClientError::Storage`], [`P2pClientError::Closed`].
     pub async fn notify_anchor_restored(&self, anchor: BlockNumber) -> Result<(), P2pClientError> {
         self.client.ask(|reply| Command::L1Restored { anchor, reply }).await?.map_err(Into::into)
+    }
+
+    /// The lookahead answers otherwise than before about what was signed at or after `since`: an L1 reorg has changed an
+    /// election, or an operator was removed. Every block and handover above the base that was signed since then is judged
+    /// again. What its signer may not have signed leaves the store, with all that stand on it. The answer names the blocks
+    /// that have left the chain, and [`SdkEvent::ScheduleReorg`](crate::SdkEvent::ScheduleReorg) tells all subscribers.
+    ///
+    /// What the lookahead does not tell yet stays until it does. What has left comes back if a later change elects its
+    /// signers again, as far as the client remembers it (4,096 commitments). Nobody is penalised.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Storage`], [`P2pClientError::Closed`].
+    pub async fn notify_schedule_changed(&self, since: UnixSeconds) -> Result<ScheduleReorg, P2pClientError> {
+        self.client.ask(|reply| Command::ScheduleChanged { since, reply }).await?.map_err(Into::into)
     }
 }

@@ -140,6 +140,9 @@ impl P2pClient {
             SdkCommand::UpdateL1Head(l1_head) => chain.update_l1_head(l1_head).await,
             SdkCommand::NotifyReorg { anchor } => chain.notify_reorg(anchor).await.map(drop),
             SdkCommand::NotifyAnchorRestored { anchor } => chain.notify_anchor_restored(anchor).await,
+            SdkCommand::NotifyScheduleChanged { since } => {
+                chain.notify_schedule_changed(since).await.map(drop)
+            }
             SdkCommand::Shutdown => self.shutdown().await,
             other => Err(P2pClientError::UnknownCommand { command: other.label() }),
         }

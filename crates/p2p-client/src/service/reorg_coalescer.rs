@@ -54,7 +54,7 @@ impl ReorgCoalescer {
                 self.told(now, dropped.len());
                 out.push(SdkEvent::Reorg { dropped, from });
             }
-            (event @ SdkEvent::L1Reorg { .. }, _) => {
+            (event @ (SdkEvent::L1Reorg { .. } | SdkEvent::ScheduleReorg { .. }), _) => {
                 self.release(now, out);
                 out.push(event);
             }

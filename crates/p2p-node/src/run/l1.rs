@@ -1,12 +1,14 @@
-//! L1, followed for the schedule and for the client: its head and its reorgs.
+//! L1, followed for the schedule and for the client: its head, its reorgs, and changes of the schedule.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use p2p_client::P2pClient;
+use p2p_client::{P2pClient, P2pClientError};
 use p2p_lookahead::{L1Config, L1Error, L1Event, L1Lookahead};
+use p2p_types::UnixSeconds;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
     task::JoinSet,
+    time::sleep,
 };
 use url::Url;
 
@@ -40,8 +42,11 @@ impl L1 {
         Ok(Self { lookahead, events, service: tasks })
     }
 
-    /// Tells the client of L1's head and reorgs, until one of the two fails.
+    /// Tells the client of L1's head, of its reorgs, and of changes of the schedule, until one of the two fails.
     pub(super) async fn follow(mut self, client: &P2pClient) -> Result<(), RunError> {
+        let chain = client.chain();
+        // What is in the store may be of a schedule that L1 has changed while the node was down.
+        let mut changed = Some(UnixSeconds::default());
         loop {
             let event = tokio::select! {
                 biased;
@@ -52,18 +57,43 @@ impl L1 {
                 event = self.events.recv() => event,
             };
             match event {
-                Ok(L1Event::Head(head)) => client.chain().update_l1_head(head.number).await?,
-                // Log and events tell what it has changed.
-                Ok(L1Event::Reorg { lowest }) => drop(client.chain().notify_reorg(lowest).await?),
+                Ok(L1Event::Head(head)) => {
+                    chain.update_l1_head(head.number).await?;
+                    if let Some(since) = changed.take() {
+                        drop(until_taken(|| chain.notify_schedule_changed(since)).await?);
+                    }
+                }
+                // Log and events of the client tell what it has changed.
+                Ok(L1Event::Reorg { lowest }) => drop(until_taken(|| chain.notify_reorg(lowest)).await?),
+                // The head comes after this, so that what has changed is judged by all that is known by then.
+                Ok(L1Event::Changed { from }) => {
+                    changed = Some(changed.map_or(from, |since| since.min(from)));
+                }
                 Ok(_) => {}
                 Err(RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "events of L1 were lost; a reorg among them is not known");
-                    if let Some(head) = self.lookahead.status().head {
-                        client.chain().update_l1_head(head.number).await?;
-                    }
+                    tracing::warn!(
+                        missed,
+                        "events of L1 were lost: the schedule is judged anew, which anchors were replaced is not known"
+                    );
+                    changed = Some(UnixSeconds::default());
                 }
                 Err(RecvError::Closed) => return Err(RunError::Died("follower of L1")),
             }
+        }
+    }
+}
+
+/// Between two tries to tell the client something that its store cannot take for now.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Asks until the client's store has done it, or has failed for good.
+async fn until_taken<T, F: Future<Output = Result<T, P2pClientError>>>(
+    ask: impl Fn() -> F,
+) -> Result<T, P2pClientError> {
+    loop {
+        match ask().await {
+            Err(error) if error.is_retryable() => sleep(PAUSE).await,
+            answer => return answer,
         }
     }
 }

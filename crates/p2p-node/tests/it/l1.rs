@@ -8,25 +8,15 @@ use std::{
 };
 
 use alloy_primitives::hex;
-use p2p_types::{Address, B256, PreconfCommitment, Preconfirmation, SigningDomain, SigningKey, U256};
+use p2p_fixtures::{Anvil, calls, key};
+use p2p_types::{Address, B256, PreconfCommitment, Preconfirmation, SigningDomain, U256};
 use preconfirmation_types::{Container as _, keccak256};
 use serde_json::{Value, json};
 
-use crate::{
-    anvil::Anvil,
-    rig::{LOOPBACK, NODE, Node, expect, fifo, get, get_json, now, within},
-};
+use crate::rig::{LOOPBACK, NODE, Node, expect, fifo, get, get_json, now, within};
 
 /// Seconds of the epoch that are over when a test begins: long after its start, long before its end.
 const INTO_EPOCH: u64 = 100;
-
-fn key(number: u8) -> SigningKey {
-    SigningKey::from_bytes([number; 32]).unwrap()
-}
-
-fn word(address: Address) -> U256 {
-    address.into_word().into()
-}
 
 /// A network on an Ethereum node, with a whitelist of two operators.
 struct Network {
@@ -42,9 +32,9 @@ impl Network {
         let genesis = now() - INTO_EPOCH;
         let whitelist = anvil.deploy("Whitelist", U256::from(genesis));
         for operator in [1, 2] {
-            anvil.send(whitelist, "add(address)", &[word(key(operator).address())]);
+            anvil.send(whitelist, calls::addCall { operator: key(operator).address() });
         }
-        let inbox = anvil.deploy("Inbox", word(whitelist));
+        let inbox = anvil.deploy("Inbox", whitelist);
         let folder = tempfile::tempdir().unwrap();
         let toml = format!(
             "chain_id = 7\ndomain = \"placeholder\"\nslasher = \"none\"\n\n[l1]\nchain_id = 31337\ngenesis = {genesis}\n\
@@ -99,6 +89,15 @@ impl Chain<'_> {
         let commitment = commitment.sign(&key(operator), &SigningDomain::PLACEHOLDER).to_ssz();
         json!({ "commitment": hex::encode(commitment), "txlist": hex::encode(txlist) }).to_string()
     }
+
+    /// Has the next block published through a pipe, and waits until another node shows it.
+    fn publish(&mut self, operator: u8, pipe: &mut File, follower: &mut Node) {
+        let line = self.sign(operator);
+        writeln!(pipe, "{line}").unwrap();
+        let commitment = follower.event("commitment");
+        assert_eq!(commitment["block"], self.number);
+        assert_eq!(commitment["commitment"]["signer"], json!(key(operator).address()), "{commitment}");
+    }
 }
 
 fn l1_head(status: &Value) -> u64 {
@@ -125,34 +124,31 @@ fn nodes_follow_the_contract_through_a_removal_and_its_reorg() {
     };
     let mut pipe = File::options().write(true).open(&blocks).unwrap();
     let mut chain = Chain { network: &network, parent: B256::ZERO, number: 10, timestamp: 0 };
-    let mut publish = |operator: u8| {
-        let line = chain.sign(operator);
-        writeln!(pipe, "{line}").unwrap();
-        let commitment = follower.event("commitment");
-        assert_eq!(commitment["block"], chain.number);
-        assert_eq!(commitment["signer"], json!(key(operator).address()), "{commitment}");
-    };
-
     reach(1);
-    publish(1);
-    publish(1);
+    chain.publish(1, &mut pipe, &mut follower);
+    chain.publish(1, &mut pipe, &mut follower);
+    let (number, parent) = (chain.number, chain.parent);
     // The first operator is removed, and the second has the rest of the epoch.
-    let removed = network.anvil.send(network.whitelist, "remove(address)", &[word(key(1).address())]);
+    let removal = calls::removeCall { operator: key(1).address() };
+    let removed = network.anvil.send(network.whitelist, removal);
     reach(removed);
-    publish(2);
-    // L1 takes the removal back.
+    chain.publish(2, &mut pipe, &mut follower);
+    // L1 takes the removal back: what the second one has signed since is valid no more.
     network.anvil.replace_from(removed);
-    for status in &statuses {
-        within("a reorg", || (get_json(status, "/status").1["l1"]["reorgs"] == 1).then_some(()));
+    for node in [&mut follower, &mut publisher] {
+        let lost = node.event("schedule_reorg");
+        assert_eq!((&lost["from"], &lost["affected"]), (&json!(13), &json!([chain.parent])));
     }
-    publish(1);
+    (chain.number, chain.parent) = (number, parent);
+    chain.publish(1, &mut pipe, &mut follower);
 
     for status in &statuses {
         let (_, status) = get_json(status, "/status");
         assert_eq!((&status["chain_id"], &status["p2p_chain_id"]), (&json!(7), &json!(7)));
         assert_eq!(status["policies"]["lookahead"], "l1");
         assert_eq!(status["l1"]["generation"], "whitelist");
-        assert_eq!(status["applied"], 14);
+        assert_eq!((&status["applied"], &status["l1"]["reorgs"]), (&json!(13), &json!(1)));
+        assert_eq!(status["schedule"]["now"]["signer"], json!(key(1).address()));
         let peer = &status["peers"][0];
         assert!(peer["score"].as_f64().is_none_or(|score| score >= 0.0), "nobody pays: {peer}");
     }

@@ -11,7 +11,6 @@
 #[cfg(unix)]
 mod addresses;
 #[cfg(unix)]
-mod anvil;
 #[cfg(target_os = "linux")]
 mod churn;
 mod db;

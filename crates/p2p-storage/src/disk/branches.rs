@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     ChainUpdate, StorageError, StoredCommitment,
-    fork::{Blocks, Node, evaluate, standing, withdrawn_by},
+    fork::{Blocks, Node, evaluate, standing, with_descendants, withdrawn_by},
 };
 
 impl Blocks for Writer<'_> {
@@ -230,6 +230,28 @@ impl Writer<'_> {
             }
         }
         self.erase(fallen.iter().map(|(key, stored)| (*key, stored)))
+    }
+
+    /// As [`CommitmentStore::remove`](crate::CommitmentStore::remove).
+    pub(super) fn remove(&mut self, hashes: &[B256]) -> Result<ChainUpdate, StorageError> {
+        let nodes: Vec<Node> = self.branches(|_| true)?.into_iter().map(|(_, node)| node).collect();
+        let gone = with_descendants(hashes, &nodes);
+        let lowest = self.state.lowest();
+        for hash in hashes.iter().filter(|hash| !gone.contains(*hash)) {
+            if let Some((key, row)) = self.find(hash)?
+                && row.stored.is_handover()
+                && row.stored.block >= lowest
+            {
+                self.erase([(key, &row.stored)])?;
+            }
+        }
+        if gone.is_empty() {
+            return Ok(ChainUpdate::default());
+        }
+        let left: Vec<Node> = nodes.into_iter().filter(|node| !gone.contains(&node.hash)).collect();
+        let update = self.adopt(&evaluate(lowest, &left))?;
+        self.drop_fallen(None, &left.iter().map(|node| node.hash).collect())?;
+        Ok(update)
     }
 
     /// As [`CommitmentStore::withdraw`](crate::CommitmentStore::withdraw).

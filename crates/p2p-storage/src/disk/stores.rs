@@ -92,6 +92,11 @@ impl CommitmentStore for DiskStorage {
         self.write(move |writer| writer.set_base(base))
     }
 
+    fn remove(&self, hashes: &[B256]) -> Result<ChainUpdate, StorageError> {
+        let hashes = hashes.to_vec();
+        self.write(move |writer| writer.remove(&hashes))
+    }
+
     fn withdraw(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError> {
         self.write(move |writer| writer.withdraw(anchor))
     }

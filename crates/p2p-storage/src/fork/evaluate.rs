@@ -1,4 +1,4 @@
-//! Fork choice over a whole set of blocks at once, and which of them a base or an L1 reorg takes out.
+//! Fork choice over a whole set of blocks at once, and which of them a base, an L1 reorg or their signers take out.
 
 use hashbrown::{HashMap, HashSet};
 use p2p_types::{B256, BlockNumber};
@@ -74,4 +74,16 @@ pub(crate) fn withdrawn_by(anchor: BlockNumber, nodes: &[Node]) -> HashSet<B256>
         }
     }
     withdrawn
+}
+
+/// Of all blocks above the base, in order of height, the named ones and their descendants.
+pub(crate) fn with_descendants(named: &[B256], nodes: &[Node]) -> HashSet<B256> {
+    let named: HashSet<&B256> = named.iter().collect();
+    let mut gone = HashSet::new();
+    for node in nodes {
+        if named.contains(&node.hash) || gone.contains(&node.parent) {
+            gone.insert(node.hash);
+        }
+    }
+    gone
 }

@@ -7,7 +7,7 @@ use p2p_types::{Address, B256, Base, BlockNumber};
 
 use crate::{
     ChainUpdate, Inserted, StorageError, StorageLimits, StoredCommitment,
-    fork::{Blocks, Choice, ForkChoice, Node, choose, evaluate, standing, withdrawn_by},
+    fork::{Blocks, Choice, ForkChoice, Node, choose, evaluate, standing, with_descendants, withdrawn_by},
 };
 
 #[derive(Debug, Default)]
@@ -99,6 +99,30 @@ impl Chain {
     fn decide(&mut self) -> ChainUpdate {
         let nodes: Vec<Node> = self.nodes().collect();
         self.adopt(&evaluate(self.lowest(), &nodes))
+    }
+
+    /// As [`CommitmentStore::remove`](crate::CommitmentStore::remove).
+    pub(super) fn remove_with_descendants(&mut self, hashes: &[B256]) -> ChainUpdate {
+        let nodes: Vec<Node> = self.nodes().collect();
+        let gone = with_descendants(hashes, &nodes);
+        let lowest = self.lowest();
+        let handovers: Vec<B256> = hashes
+            .iter()
+            .filter(|hash| {
+                self.by_hash.get(*hash).is_some_and(|stored| stored.is_handover() && stored.block >= lowest)
+            })
+            .copied()
+            .collect();
+        for hash in &handovers {
+            self.remove(hash);
+        }
+        if gone.is_empty() {
+            return ChainUpdate::default();
+        }
+        let left: Vec<Node> = nodes.into_iter().filter(|node| !gone.contains(&node.hash)).collect();
+        let update = self.adopt(&evaluate(lowest, &left));
+        self.drop_fallen(None, &left.iter().map(|node| node.hash).collect());
+        update
     }
 
     /// Removes what is above the base and has an ancestor that is not in `standing`.

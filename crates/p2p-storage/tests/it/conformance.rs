@@ -77,6 +77,10 @@ impl CommitmentStore for Forgetful {
         self.inner.reinstate(anchor)
     }
 
+    fn remove(&self, hashes: &[B256]) -> Result<ChainUpdate, StorageError> {
+        self.inner.remove(hashes)
+    }
+
     fn prune_below(&self, block: BlockNumber) -> Result<usize, StorageError> {
         self.inner.prune_below(block)
     }

@@ -15,11 +15,11 @@ use p2p_storage::{
     Batch, ChainUpdate, HeldLimits, HeldTxLists, Inserted, Promise, SdkStorage, StorageError,
     StoredCommitment, StoredEvidence,
 };
-use p2p_types::{Address, B256, Base, BlockNumber, Head, Origin, TxList, UnixSeconds};
+use p2p_types::{Address, B256, Base, BlockNumber, Head, Origin, TxList, U256, UnixSeconds};
 use p2p_validation::{Evidence, Linked};
 use tracing::Span;
 
-use super::{effects::Effects, l1::L1Reorg};
+use super::{effects::Effects, l1::L1Reorg, schedule::ScheduleReorg};
 use health::StoreHealth;
 use missing::MissingTxLists;
 use staging::{Staged, Staging};
@@ -112,6 +112,23 @@ impl Ledger {
         match self.staging.by_block(block) {
             Some(staged) => Ok(Some(staged.clone())),
             None => self.store.by_block(block),
+        }
+    }
+
+    /// All that is stored above the base and was signed at or after a second, lowest first.
+    pub(super) fn signed_since(&self, since: UnixSeconds) -> Result<Vec<StoredCommitment>, StorageError> {
+        let Some(base) = self.store.base()? else { return Ok(Vec::new()) };
+        let (mut found, mut height) = (Vec::new(), base.next());
+        loop {
+            // Every block stands on one below it, down to the base: there are no gaps.
+            let here = self.store.at(height)?;
+            if here.is_empty() {
+                return Ok(found);
+            }
+            let timestamp = |stored: &StoredCommitment| stored.recovered.signed().preconf().timestamp;
+            found.extend(here.into_iter().filter(|stored| timestamp(stored) >= U256::from(since.get())));
+            let Some(above) = height.checked_add(1) else { return Ok(found) };
+            height = above;
         }
     }
 
@@ -235,13 +252,28 @@ impl Ledger {
         anchor: BlockNumber,
         out: &mut Effects,
     ) -> Result<L1Reorg, StorageError> {
-        let ChainUpdate { dropped, adopted } = self.store.withdraw(anchor)?;
-        let affected: Vec<B256> = dropped.iter().map(StoredCommitment::hash).collect();
-        let reorg = L1Reorg { anchor, from: dropped.first().map(|lowest| lowest.block), affected };
-        self.forget_dropped(&reorg.affected, out);
-        out.l1_reorg(&reorg);
-        self.apply(adopted, Origin::Local, out);
-        self.attach_txlists(Vec::new(), out)?;
+        let update = self.store.withdraw(anchor)?;
+        let mut reorg = L1Reorg { anchor, from: None, affected: Vec::new() };
+        self.replaced(update, out, |from, affected, out| {
+            (reorg.from, reorg.affected) = (from, affected);
+            out.l1_reorg(&reorg);
+        })?;
+        Ok(reorg)
+    }
+
+    /// Removes what somebody has signed who is elected no more, with all that stand on it.
+    pub(super) fn remove_unelected(
+        &mut self,
+        since: UnixSeconds,
+        hashes: &[B256],
+        out: &mut Effects,
+    ) -> Result<ScheduleReorg, StorageError> {
+        let update = self.store.remove(hashes)?;
+        let mut reorg = ScheduleReorg { since, from: None, affected: Vec::new() };
+        self.replaced(update, out, |from, affected, out| {
+            (reorg.from, reorg.affected) = (from, affected);
+            out.schedule_reorg(&reorg);
+        })?;
         Ok(reorg)
     }
 
@@ -253,11 +285,23 @@ impl Ledger {
 
     /// Blocks have left the chain and others have come, other than by an insert.
     fn chain_updated(&mut self, update: ChainUpdate, out: &mut Effects) -> Result<(), StorageError> {
-        if let Some(lowest) = update.dropped.first().map(|lowest| lowest.block) {
-            let dropped: Vec<B256> = update.dropped.iter().map(StoredCommitment::hash).collect();
-            self.forget_dropped(&dropped, out);
-            out.blocks_dropped(dropped, lowest);
-        }
+        self.replaced(update, out, |from, dropped, out| {
+            if let Some(from) = from {
+                out.blocks_dropped(dropped, from);
+            }
+        })
+    }
+
+    /// Blocks have left the chain, which `report` tells with the lowest of their heights, and others have come.
+    fn replaced(
+        &mut self,
+        update: ChainUpdate,
+        out: &mut Effects,
+        report: impl FnOnce(Option<BlockNumber>, Vec<B256>, &mut Effects),
+    ) -> Result<(), StorageError> {
+        let dropped: Vec<B256> = update.dropped.iter().map(StoredCommitment::hash).collect();
+        self.forget_dropped(&dropped, out);
+        report(update.dropped.first().map(|lowest| lowest.block), dropped, out);
         self.apply(update.adopted, Origin::Local, out);
         self.attach_txlists(Vec::new(), out)
     }

@@ -9,6 +9,7 @@ mod lists;
 mod measures;
 mod publishing;
 mod refusals;
+mod schedules;
 
 use std::{
     num::NonZeroU64,

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use p2p_fixtures::{BASE, Block, DOMAIN, key};
-use p2p_types::{PeerId, SigningKey};
+use p2p_types::{PeerId, SigningKey, UnixSeconds};
 use preconfirmation_types::{Container as _, Recovered};
 
 use super::*;
@@ -126,7 +126,9 @@ impl Fixture {
                     self.told += 1;
                 }
                 SdkEvent::BlockReady { hash, .. } => assert!(self.known.contains(hash)),
-                SdkEvent::Reorg { dropped, from } | SdkEvent::L1Reorg { from, affected: dropped, .. } => {
+                SdkEvent::Reorg { dropped, from }
+                | SdkEvent::L1Reorg { from, affected: dropped, .. }
+                | SdkEvent::ScheduleReorg { from, affected: dropped, .. } => {
                     let stays = usize::try_from(from - BASE - 1).unwrap();
                     assert_eq!(self.known.split_off(stays), *dropped, "what it drops is what was told");
                 }
@@ -225,11 +227,18 @@ fn a_block_of_the_application_ends_the_wait() {
 }
 
 #[test]
-fn an_l1_reorg_ends_the_wait() {
-    let (mut told, chain) = holding();
-    let affected: Vec<_> = chain[1..].iter().map(Stored::hash).collect();
-    told.push(SdkEvent::L1Reorg { anchor: 1, from: BASE + 2, affected });
-    assert_eq!(told.known, [chain[0].hash()]);
+fn a_reorg_of_l1_or_of_the_schedule_ends_the_wait() {
+    let (from, since) = (BASE + 2, Default::default());
+    let events: [fn(BlockNumber, UnixSeconds, Vec<B256>) -> SdkEvent; 2] = [
+        |from, _, affected| SdkEvent::L1Reorg { anchor: 1, from, affected },
+        |from, since, affected| SdkEvent::ScheduleReorg { since, from, affected },
+    ];
+    for event in events {
+        let (mut told, chain) = holding();
+        let affected: Vec<_> = chain[1..].iter().map(Stored::hash).collect();
+        told.push(event(from, since, affected));
+        assert_eq!(told.known, [chain[0].hash()]);
+    }
 }
 
 #[test]

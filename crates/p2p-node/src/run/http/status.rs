@@ -108,7 +108,9 @@ impl Schedule {
         let first = turn(now);
         let current = first.filter(|slot| slot.window.contains(now));
         let next = match current {
-            Some(slot) => slot.window.end.get().checked_add(1).and_then(|after| turn(UnixSeconds::new(after))),
+            Some(slot) => {
+                slot.window.end.get().checked_add(1).and_then(|after| turn(UnixSeconds::new(after)))
+            }
             None => first,
         };
         let shown = |Slot { signer, window }| Turn { signer, start: window.start, end: window.end };

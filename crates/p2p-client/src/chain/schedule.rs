@@ -1,0 +1,198 @@
+//! A schedule that has changed, because of an L1 reorg or an operator that was removed: what the old one elected is judged by
+//! the new one.
+//!
+//! A block whose signer is elected no more is removed from the store, with its descendants, and not only withdrawn: a node
+//! that meets it now refuses it, and so nothing may stand on it. It is remembered in memory, as a schedule that changes back
+//! elects its signer again. What the new schedule does not tell yet stays in the chain until it does.
+
+use std::collections::{HashSet, VecDeque};
+
+use p2p_storage::{StorageError, StoredCommitment};
+use p2p_types::{B256, BlockNumber, Origin, UnixSeconds};
+use p2p_validation::{Arrival, Authenticated, Rejection, ValidationOutcome, Validator};
+use tracing::Span;
+
+use super::{Candidate, ChainProcessor, Moment, effects::Effects};
+
+/// Commitments that were removed and are remembered, and those that are undecided: some megabytes. The oldest go first.
+const REMEMBERED: usize = 4096;
+
+/// The blocks that a change of the schedule has taken out of the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScheduleReorg {
+    /// What was signed at or after this second was judged again.
+    pub since: UnixSeconds,
+    /// Height of the lowest block that is affected; none if no block is.
+    pub from: Option<BlockNumber>,
+    /// Preconfirmation hashes of the affected blocks, lowest first.
+    pub affected: Vec<B256>,
+}
+
+/// What a change of the schedule has left open.
+#[derive(Debug, Default)]
+pub(super) struct Reconsidered {
+    /// Removed, as their signers, or those of their ancestors, are not elected.
+    removed: VecDeque<Authenticated>,
+    /// Still stored, as the schedule does not tell yet.
+    undecided: VecDeque<Authenticated>,
+}
+
+/// What a commitment is worth by the schedule as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Elected,
+    NotElected,
+    /// The schedule does not tell yet.
+    Undecided,
+}
+
+impl Standing {
+    fn of(validator: &Validator, commitment: Authenticated, at: Moment) -> Self {
+        match validator.elect(commitment, Arrival::History(at.unix)) {
+            ValidationOutcome::Accept(_) => Self::Elected,
+            ValidationOutcome::Reject(_) => Self::NotElected,
+            ValidationOutcome::Defer(_) | ValidationOutcome::Ignore(_) => Self::Undecided,
+        }
+    }
+}
+
+impl Reconsidered {
+    /// Whether something waits for the schedule.
+    pub(super) fn waits(&self) -> bool {
+        !self.undecided.is_empty()
+    }
+
+    /// Takes out what is elected now.
+    fn take_elected(&mut self, validator: &Validator, at: Moment) -> Vec<Authenticated> {
+        let all = std::mem::take(&mut self.removed);
+        let is_elected =
+            |commitment: &Authenticated| Standing::of(validator, commitment.clone(), at) == Standing::Elected;
+        let (back, stay) = all.into_iter().partition(is_elected);
+        self.removed = stay;
+        Vec::from(back)
+    }
+}
+
+/// Adds to a queue of bounded length.
+fn remember(
+    queue: &mut VecDeque<Authenticated>,
+    new: impl IntoIterator<Item = Authenticated>,
+    out: &Effects,
+) {
+    queue.extend(new);
+    let excess = queue.len().saturating_sub(REMEMBERED);
+    if excess > 0 {
+        queue.drain(..excess);
+        out.dropped("reconsidered", excess);
+    }
+}
+
+impl ChainProcessor {
+    /// The schedule of what was signed at or after a second is another one: judges all that is stored of it again.
+    pub(super) fn schedule_changed(
+        &mut self,
+        at: Moment,
+        since: UnixSeconds,
+        out: &mut Effects,
+    ) -> Result<ScheduleReorg, StorageError> {
+        let stored = self.ledger.signed_since(since)?;
+        let signed: Vec<_> = stored.iter().map(|stored| stored.recovered.signed().clone()).collect();
+        let validator = &self.judge.validator;
+        let (mut unelected, mut undecided) = (HashSet::new(), Vec::new());
+        for (stored, answer) in stored.iter().zip(validator.authenticate_page(&signed)) {
+            let standing = match &answer {
+                Ok(commitment) => Standing::of(validator, commitment.clone(), at),
+                Err(Rejection::WindowEnd { .. } | Rejection::OutsideWindow { .. }) => Standing::NotElected,
+                // It was stored under other rules than today's, which is no matter of the schedule.
+                Err(_) => Standing::Elected,
+            };
+            match (standing, answer) {
+                (Standing::NotElected, _) => drop(unelected.insert(stored.hash())),
+                (Standing::Undecided, Ok(commitment)) => undecided.push(commitment),
+                _ => {}
+            }
+        }
+        let reorg = self.remove_unelected(since, &stored, &unelected, out)?;
+        remember(&mut self.reconsidered.undecided, undecided, out);
+        let back = self.reconsidered.take_elected(&self.judge.validator, at);
+        self.judge_again(at, back, out)?;
+        Ok(reorg)
+    }
+
+    /// Decides about what a change of the schedule has left undecided, as far as the schedule tells by now.
+    pub(super) fn reconsider(&mut self, at: Moment, out: &mut Effects) -> Result<(), StorageError> {
+        if !self.reconsidered.waits() {
+            return Ok(());
+        }
+        let settled = self.ledger.base()?.map_or(0, |base| base.number);
+        let (mut since, mut unelected) = (None::<UnixSeconds>, HashSet::new());
+        let validator = &self.judge.validator;
+        self.reconsidered.undecided.retain(|commitment| {
+            if commitment.block() <= settled {
+                return false;
+            }
+            match Standing::of(validator, commitment.clone(), at) {
+                Standing::Undecided => true,
+                Standing::Elected => false,
+                Standing::NotElected => {
+                    unelected.insert(commitment.hash());
+                    since =
+                        Some(since.map_or(commitment.timestamp(), |since| since.min(commitment.timestamp())));
+                    false
+                }
+            }
+        });
+        if let Some(since) = since {
+            let stored = self.ledger.signed_since(since)?;
+            drop(self.remove_unelected(since, &stored, &unelected, out)?);
+        }
+        Ok(())
+    }
+
+    /// Removes blocks whose signers are not elected, with their descendants, and remembers them.
+    fn remove_unelected(
+        &mut self,
+        since: UnixSeconds,
+        stored: &[StoredCommitment],
+        unelected: &HashSet<B256>,
+        out: &mut Effects,
+    ) -> Result<ScheduleReorg, StorageError> {
+        if unelected.is_empty() {
+            return Ok(ScheduleReorg { since, from: None, affected: Vec::new() });
+        }
+        let hashes: Vec<B256> = unelected.iter().copied().collect();
+        let reorg = self.ledger.remove_unelected(since, &hashes, out)?;
+        let (mut gone, mut removed) = (unelected.clone(), Vec::new());
+        for stored in stored {
+            if gone.contains(&stored.hash()) || gone.contains(&stored.parent) {
+                gone.insert(stored.hash());
+                let signed = stored.recovered.signed().clone();
+                removed.extend(self.judge.validator.authenticate_signed(signed));
+            }
+        }
+        self.reconsidered.undecided.retain(|commitment| !gone.contains(&commitment.hash()));
+        remember(&mut self.reconsidered.removed, removed, out);
+        Ok(reorg)
+    }
+
+    /// Judges commitments that an earlier change has removed as if they had just come.
+    fn judge_again(
+        &mut self,
+        at: Moment,
+        commitments: Vec<Authenticated>,
+        out: &mut Effects,
+    ) -> Result<(), StorageError> {
+        let candidate = |commitment| Candidate {
+            commitment,
+            arrival: Arrival::History(at.unix),
+            origin: Origin::Local,
+            verdict: None,
+            missing: None,
+            since: at.now,
+            screened: false,
+            span: Span::none(),
+        };
+        self.judge_all(at, commitments.into_iter().map(candidate).collect(), out)
+    }
+}
