@@ -20,6 +20,9 @@ pub(crate) enum Error {
     /// A file could not be written.
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
+    /// A program is not there.
+    #[error("there is no {what}")]
+    Missing { what: &'static str },
     /// A check of our own found something.
     #[error("{} found:\n  {}", if .0.len() == 1 { "a problem" } else { "problems" }, .0.join("\n  "))]
     Found(Vec<String>),

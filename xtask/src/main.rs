@@ -10,6 +10,7 @@ mod crash;
 mod damage;
 mod error;
 mod hostile;
+mod l1;
 mod layering;
 mod lengths;
 mod links;
@@ -67,6 +68,9 @@ enum Command {
     Damage(damage::Damage),
     /// Hostile peers against honest nodes, over real sockets. Fails if an honest message is lost.
     Hostile(hostile::Hostile),
+    /// Two nodes that learn from L1 who may sign, for each generation of contracts. Fails unless they agree about every
+    /// block and nobody is penalised.
+    L1(l1::L1),
     #[command(flatten)]
     One(Step),
 }
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Command::Crash(crash) => crash::run(&crash).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Damage(damage) => damage::run(&damage).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Hostile(hostile) => hostile::run(&hostile).inspect_err(|error| eprintln!("{error}")).is_ok(),
+        Command::L1(l1) => l1::run(&l1).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::One(step) => ci::run_one(step),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

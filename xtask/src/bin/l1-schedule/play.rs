@@ -1,0 +1,253 @@
+//! What happens to a network, and whether its nodes agree about it.
+
+use std::{collections::BTreeSet, path::Path, thread, time::Duration};
+
+use alloy_primitives::hex;
+use p2p_fixtures::{key, sign};
+use preconfirmation_types::{Address, B256, Container as _, Preconfirmation, U256, keccak256};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    network::{Generation, Network, OPERATORS, address},
+    node::{Node, now, within},
+};
+
+/// The settled block.
+const BASE: u64 = 1000;
+
+/// Blocks of L1 by which anchors are behind its head: more than the reorg replaces.
+const ANCHORED: u64 = 8;
+
+/// The L1 blocks that the reorg replaces.
+const REORG: u64 = 3;
+
+/// What became of a network.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// Blocks that were published.
+    blocks: u64,
+    /// Those of them that both nodes have in their chains, or have both taken out.
+    agreed: u64,
+    /// Those that both have taken out, because L1 has replaced what elected their signers.
+    unelected: u64,
+    /// Windows that a preconfer has ended by a handover (EOP).
+    handovers: u64,
+    /// Reorgs of L1 that both nodes have seen.
+    reorgs: u64,
+    /// Peers that were seen with a score below zero, or banned.
+    penalties: u64,
+    /// Questions to L1 in an epoch of 32 blocks, of the node that asks more.
+    calls_per_epoch: u64,
+}
+
+impl Report {
+    pub(crate) const fn is_good(&self) -> bool {
+        let all = self.blocks > 0
+            && self.agreed == self.blocks
+            && self.unelected > 0
+            && self.unelected < self.blocks;
+        all && self.handovers >= 3 && self.reorgs == 1 && self.penalties == 0
+    }
+}
+
+/// A window and whose it is, as a node tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Turn {
+    operator: u8,
+    end: u64,
+}
+
+impl Turn {
+    fn now(status: &Value) -> Option<Self> {
+        let turn = &status["schedule"]["now"];
+        let signer: Address = turn["signer"].as_str()?.parse().ok()?;
+        let operator = OPERATORS.into_iter().find(|operator| address(*operator) == signer)?;
+        Some(Self { operator, end: turn["end"].as_u64()? })
+    }
+}
+
+struct Play {
+    network: Network,
+    /// The first one publishes for the first operator, the second one for the second.
+    nodes: [Node; 2],
+    /// What was signed, in order.
+    signed: Vec<B256>,
+    /// Windows that were handed over.
+    handed_over: BTreeSet<u64>,
+    anchor: u64,
+    penalised: BTreeSet<String>,
+}
+
+/// Plays everything for a generation.
+pub(crate) fn run(generation: Generation, program: &Path) -> Report {
+    let network = Network::new(generation);
+    let first = network.epoch() + 2;
+    // The stores elect in the second and the third epoch; in the others the whitelist does.
+    for (epoch, operator) in (first..).zip([1, 2, 1, 2, 2]) {
+        network.draw(epoch, operator);
+    }
+    let mut play = Play::new(network, program);
+    play.publish_until(first);
+    play.network.post(first + 1, &[(1, 8), (2, 16), (1, 24), (2, 31)]);
+    play.publish_until(first + 1);
+    let (calls, epoch) = (play.calls(), play.network.epoch());
+    play.network.post(first + 2, &[(2, 16), (1, 31)]);
+    play.publish_until(first + 3);
+    let asked = play.calls().into_iter().zip(calls).map(|(after, before)| after - before);
+    let epochs = play.network.epoch() - epoch;
+    let calls_per_epoch = asked.max().unwrap_or_default().div_ceil(epochs.max(1));
+
+    // The second operator has this epoch, until it is removed.
+    play.publish_for(6);
+    let removed = play.network.remove(2);
+    play.until_turn_of(1);
+    play.publish_for(1);
+    // L1 takes the removal back, and with it what the first operator has signed since.
+    within("blocks of L1", || (play.network.anvil.height() + 1 >= removed + REORG).then_some(()));
+    let replaced = play.network.anvil.replace_from(removed);
+    assert!(replaced >= REORG, "{replaced}");
+    play.until_turn_of(2);
+    play.publish_until(first + 4);
+    play.publish_for(4);
+    play.report(calls_per_epoch)
+}
+
+impl Play {
+    fn new(network: Network, program: &Path) -> Self {
+        let (file, ws) = (network.file().to_string_lossy().into_owned(), network.anvil.ws());
+        let options = ["--network", &file, "--l1.rpc", &ws];
+        let first = Node::start(program, &network.path("blocks-1"), &options);
+        let join = ["--p2p.static", &first.listen];
+        let second = Node::start(program, &network.path("blocks-2"), &[&options[..], &join].concat());
+        let nodes = [first, second];
+        for node in &nodes {
+            within("a schedule", || Turn::now(&node.status()));
+        }
+        Self {
+            network,
+            nodes,
+            signed: Vec::new(),
+            handed_over: BTreeSet::new(),
+            anchor: 0,
+            penalised: BTreeSet::new(),
+        }
+    }
+
+    /// Publishes a block a second until an epoch begins.
+    fn publish_until(&mut self, epoch: u64) {
+        while self.network.epoch() < epoch {
+            self.publish_one();
+        }
+    }
+
+    /// Publishes for so many seconds.
+    fn publish_for(&mut self, seconds: u64) {
+        let end = now() + seconds;
+        let signed = self.signed.len();
+        // At least one, however busy the machine is.
+        while now() < end || self.signed.len() == signed {
+            self.publish_one();
+        }
+    }
+
+    /// Waits until both nodes tell that it is an operator's turn.
+    fn until_turn_of(&mut self, operator: u8) {
+        within("a turn", || self.agreed_turn().filter(|turn| turn.operator == operator));
+    }
+
+    /// Whose turn it is now, if both nodes say the same and have the same head.
+    fn agreed_turn(&mut self) -> Option<Turn> {
+        let statuses = self.nodes.each_ref().map(Node::status);
+        for peer in statuses.iter().flat_map(|status| status["peers"].as_array().into_iter().flatten()) {
+            if peer["score"].as_f64().is_some_and(|score| score < 0.0) || !peer["banned_for"].is_null() {
+                self.penalised.insert(peer["peer"].to_string());
+            }
+        }
+        let [first, second] = statuses.each_ref().map(Turn::now);
+        (first == second && statuses[0]["head"] == statuses[1]["head"]).then_some(first).flatten()
+    }
+
+    /// Publishes the next block of whoever both nodes say it is the turn of, if there is time for it, and waits until both
+    /// have it.
+    fn publish_one(&mut self) {
+        let Some(turn) = self.agreed_turn() else { return thread::sleep(Duration::from_millis(50)) };
+        let head = self.nodes[0].status()["head"].clone();
+        let (number, parent) = match head["number"].as_u64() {
+            Some(number) => (number, head["hash"].as_str().unwrap_or_default().parse().unwrap()),
+            None => (BASE, B256::ZERO),
+        };
+        self.anchor = self.anchor.max(self.network.anvil.height().saturating_sub(ANCHORED));
+        let timestamp = now();
+        if timestamp > turn.end || self.handed_over.contains(&turn.end) {
+            return thread::sleep(Duration::from_millis(50));
+        }
+        // The last block of a window hands it over.
+        let eop = timestamp + 1 >= turn.end;
+        let txlist = format!("the transactions of block {} at {timestamp}", number + 1);
+        let preconf = Preconfirmation {
+            eop,
+            block_number: U256::from(number + 1),
+            timestamp: U256::from(timestamp),
+            anchor_block_number: U256::from(self.anchor),
+            submission_window_end: U256::from(turn.end),
+            raw_tx_list_hash: keccak256(&txlist),
+            parent_preconfirmation_hash: parent,
+            ..Default::default()
+        };
+        let hash = preconf.hash();
+        let commitment = hex::encode(sign(&key(turn.operator), preconf).to_ssz());
+        let line = json!({ "commitment": commitment, "txlist": hex::encode(txlist) }).to_string();
+        self.nodes[usize::from(turn.operator) - 1].publish(&line);
+        self.signed.push(hash);
+        if eop {
+            self.handed_over.insert(turn.end);
+        }
+        for node in &self.nodes {
+            let shown = hash.to_string();
+            within("a block", || {
+                node.shown(|shown_by| shown_by.chain.get(&(number + 1)) == Some(&shown)).then_some(())
+            });
+        }
+        // Rules want time to grow from block to block.
+        while now() == timestamp {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Questions to L1 so far, of each node.
+    fn calls(&self) -> [u64; 2] {
+        self.nodes.each_ref().map(|node| node.status()["l1"]["calls"].as_u64().unwrap_or_default())
+    }
+
+    fn report(mut self, calls_per_epoch: u64) -> Report {
+        within("one head", || self.agreed_turn().map(drop).or_else(|| self.same_heads()));
+        let [first, second] = self.nodes.each_ref().map(|node| {
+            node.shown(|shown| {
+                let chain: BTreeSet<String> = shown.chain.values().cloned().collect();
+                (chain, shown.unelected.iter().cloned().collect::<BTreeSet<String>>())
+            })
+        });
+        let agrees = |hash: &&B256| {
+            let hash = hash.to_string();
+            let stands = first.0.contains(&hash) && second.0.contains(&hash);
+            stands || (first.1.contains(&hash) && second.1.contains(&hash))
+        };
+        let reorgs = self.nodes.each_ref().map(|node| node.status()["l1"]["reorgs"].as_u64());
+        let [seen, also] = reorgs.map(Option::unwrap_or_default);
+        Report {
+            blocks: self.signed.len() as u64,
+            agreed: self.signed.iter().filter(agrees).count() as u64,
+            unelected: first.1.intersection(&second.1).count() as u64,
+            handovers: self.handed_over.len() as u64,
+            reorgs: if seen == also { seen } else { 0 },
+            penalties: self.penalised.len() as u64,
+            calls_per_epoch,
+        }
+    }
+
+    fn same_heads(&self) -> Option<()> {
+        let [first, second] = self.nodes.each_ref().map(|node| node.status()["head"].clone());
+        (first == second).then_some(())
+    }
+}
