@@ -65,6 +65,9 @@ pub enum L1Error {
     /// A head that is older than what L1 has told already, by more than a reorg explains.
     #[error("its head is {0:?} older than what was read before")]
     Behind(Duration),
+    /// A head that is later than our clock, by more than two clocks differ.
+    #[error("its head is {0:?} ahead of the clock of this host")]
+    Ahead(Duration),
     /// Every endpoint has failed and is let alone for a while.
     #[error("no L1 endpoint answers")]
     Unavailable,
@@ -109,6 +112,7 @@ impl L1Error {
                 | Self::ChainId { .. }
                 | Self::Silent(_)
                 | Self::Behind(_)
+                | Self::Ahead(_)
                 | Self::OtherBlock
         )
     }

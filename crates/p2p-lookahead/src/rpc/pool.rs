@@ -5,7 +5,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use alloy_primitives::{Address, B256, Bytes};
@@ -195,8 +195,15 @@ impl Pool {
     }
 
     /// A head that is newer than all before ends the silence of its endpoint. One that is older by more than a silence is
-    /// of no use: what its endpoint lacks would look like a reorg.
+    /// of no use: what its endpoint lacks would look like a reorg. Nor is one from the future, beside which every other would
+    /// be old.
     async fn came(&self, index: usize, head: L1Head) -> Result<L1Head, L1Error> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ahead = Duration::from_secs(head.timestamp).saturating_sub(now);
+        // Heads of others are older by up to a slot or two, and still not behind by a silence.
+        if ahead > self.silence / 3 {
+            return Err(self.fail(index, L1Error::Ahead(ahead)).await);
+        }
         let behind = {
             let mut state = self.state();
             if head.timestamp > state.newest {
@@ -270,7 +277,10 @@ impl Pool {
         state.current = index;
         let Some(health) = state.health.get_mut(index) else { return };
         // One that answers and has no new block, or not the one that it was asked for, is still of no use.
-        if !matches!(health.down, Some((_, L1Error::Silent(_) | L1Error::Behind(_) | L1Error::OtherBlock))) {
+        if !matches!(
+            health.down,
+            Some((_, L1Error::Silent(_) | L1Error::Behind(_) | L1Error::Ahead(_) | L1Error::OtherBlock))
+        ) {
             self.end_outage(index, health);
         }
     }

@@ -20,7 +20,7 @@ use crate::node::{A, B, Follower, Node, config, start, tail};
 /// What stands between the service and its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Mood {
+pub(crate) enum Mood {
     Good,
     /// Closes every connection.
     Dead,
@@ -34,18 +34,20 @@ enum Mood {
     Behind,
     /// Answers with the first block, whichever is asked for by number.
     OtherBlocks,
+    /// Claims that its head is of the year 2100.
+    FarFuture,
 }
 
 /// An HTTP endpoint before a node, in a mood.
-struct Endpoint {
-    url: String,
+pub(crate) struct Endpoint {
+    pub(crate) url: String,
     mood: Arc<AtomicU8>,
     refused: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
 impl Endpoint {
-    async fn before(node: &Node, mood: Mood) -> Self {
+    pub(crate) async fn before(node: &Node, mood: Mood) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (mood, refused) = (Arc::new(AtomicU8::new(mood as u8)), Arc::new(AtomicU64::new(0)));
@@ -59,7 +61,7 @@ impl Endpoint {
         Self { url, mood, refused, task }
     }
 
-    fn turn(&self, mood: Mood) {
+    pub(crate) fn turn(&self, mood: Mood) {
         self.mood.store(mood as u8, Ordering::Relaxed);
     }
 }
@@ -96,7 +98,12 @@ async fn serve(
             }
         }
         let (id, body) = (&asked["id"], serde_json::to_vec(&asked)?);
-        let answer = if is(Mood::Liar) && asked["method"] == "eth_chainId" {
+        let asks_for_head = asked["method"] == "eth_getBlockByNumber" && asked["params"][0] == "latest";
+        let answer = if is(Mood::FarFuture) && asks_for_head {
+            let mut answer: serde_json::Value = serde_json::from_str(&forward(port, &body).await?)?;
+            answer["result"]["timestamp"] = "0xf4865700".into();
+            answer.to_string()
+        } else if is(Mood::Liar) && asked["method"] == "eth_chainId" {
             format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"0x1"}}"#)
         } else if is(Mood::Narrow) && is_wide(&asked) {
             refused.fetch_add(1, Ordering::Relaxed);
@@ -212,6 +219,20 @@ async fn an_endpoint_that_answers_with_other_blocks_gives_way() {
     assert!(failure.contains("another block"), "{failure}");
     assert!(status.endpoints[1].in_use, "{status:?}");
     assert_eq!(follower.who(start(3) + 12, tail(3)), [A]);
+    drop(endpoints);
+    follower.stop().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_from_the_future_makes_no_other_one_old() {
+    let Some((node, endpoints, config)) = two(Mood::FarFuture).await else { return };
+    let mut follower = Follower::start(config);
+    follower.reaches(node.mine_to(start(1)).await).await;
+    let status = follower.lookahead.status();
+    let failure = status.endpoints[0].failure.clone().unwrap();
+    assert!(failure.contains("ahead of the clock"), "{failure}");
+    assert!(status.endpoints[1].in_use && status.endpoints[1].failure.is_none(), "{status:?}");
+    assert_eq!(follower.who(start(1) + 9, tail(1)), [A]);
     drop(endpoints);
     follower.stop().await;
 }

@@ -11,4 +11,5 @@
 mod endpoints;
 mod generations;
 mod node;
+mod outage;
 mod reorgs;
