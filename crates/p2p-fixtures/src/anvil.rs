@@ -1,6 +1,7 @@
 //! A local Ethereum node for tests, and contracts to put on it.
 
 #![allow(clippy::panic, clippy::disallowed_methods, reason = "it watches another process in real time")]
+#![allow(clippy::must_use_candidate, reason = "they are called for what they do to the chain")]
 
 use std::{
     env, fs,

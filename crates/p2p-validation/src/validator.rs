@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use p2p_types::{Address, BlockNumber, SignedCommitment, SigningDomain, UnixSeconds};
-use preconfirmation_types::{SignatureError, Unrecovered};
+use preconfirmation_types::{Recovered, SignatureError, Unrecovered};
 
 use crate::{
     Admission, Arrival, Authenticated, BlockRules, Elected, Facts, IgnoreReason, Linked, Lookahead, Missing,
@@ -177,6 +177,20 @@ impl Validator {
     pub fn authenticate_signed(&self, signed: SignedCommitment) -> Result<Authenticated, Rejection> {
         let numbers = self.judge_alone(&signed)?;
         Ok(Authenticated::new(signed.recover(&self.config.domain).map_err(Rejection::Signature)?, numbers))
+    }
+
+    /// Step 1, on what a store has kept: as [`authenticate_signed`](Self::authenticate_signed), but a signature that was
+    /// recovered under this domain is not recovered again.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn authenticate_recovered(&self, recovered: &Recovered) -> Result<Authenticated, Rejection> {
+        let signed = recovered.signed();
+        if signed.commitment.signing_hash(&self.config.domain) != recovered.signing_hash() {
+            return self.authenticate_signed(signed.clone());
+        }
+        let numbers = self.judge_alone(signed)?;
+        Ok(Authenticated::new(recovered.clone(), numbers))
     }
 
     /// Step 1, on an untrusted page: one answer for each commitment, in order, each as

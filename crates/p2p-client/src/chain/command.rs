@@ -8,7 +8,7 @@ use preconfirmation_p2p::VerdictToken;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::{Conflict, L1Reorg, ScheduleReorg};
+use super::{Conflict, L1Reorg, Rejudged};
 
 /// What the chain processor has decided about a commitment that the application publishes.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ pub(crate) enum Response {
     Published(oneshot::Sender<PublishDecision>, PublishDecision),
     Base(oneshot::Sender<Result<(), StorageError>>, Result<(), StorageError>),
     L1Reorg(oneshot::Sender<Result<L1Reorg, StorageError>>, Result<L1Reorg, StorageError>),
-    ScheduleReorg(oneshot::Sender<Result<ScheduleReorg, StorageError>>, Result<ScheduleReorg, StorageError>),
+    Rejudged(oneshot::Sender<Result<Rejudged, StorageError>>, Result<Rejudged, StorageError>),
 }
 
 impl Response {
@@ -97,7 +97,7 @@ impl Response {
             Self::Published(reply, decision) => drop(reply.send(decision)),
             Self::Base(reply, done) => drop(reply.send(done)),
             Self::L1Reorg(reply, reorg) => drop(reply.send(reorg)),
-            Self::ScheduleReorg(reply, reorg) => drop(reply.send(reorg)),
+            Self::Rejudged(reply, rejudged) => drop(reply.send(rejudged)),
         }
     }
 }
@@ -130,8 +130,12 @@ pub(crate) enum Command {
     L1Reorg { anchor: BlockNumber, reply: oneshot::Sender<Result<L1Reorg, StorageError>> },
     /// They are canonical again.
     L1Restored { anchor: BlockNumber, reply: oneshot::Sender<Result<(), StorageError>> },
-    /// The schedule of what was signed at or after a second has changed.
-    ScheduleChanged { since: UnixSeconds, reply: oneshot::Sender<Result<ScheduleReorg, StorageError>> },
+    /// The schedule of what was signed at or after a second has changed: judges the next heights from one on again.
+    ScheduleChanged {
+        since: UnixSeconds,
+        from: BlockNumber,
+        reply: oneshot::Sender<Result<Rejudged, StorageError>>,
+    },
     /// The transaction list of a block in the store cannot be read: it is fetched again.
     Unreadable { block: BlockNumber, hash: B256 },
     /// Asks which preconfer to expect at a moment.

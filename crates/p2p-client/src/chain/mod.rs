@@ -42,6 +42,7 @@ pub(crate) use gossip::soft;
 pub use guard::Conflict;
 pub(crate) use judge::MAX_AHEAD;
 pub use l1::L1Reorg;
+pub(crate) use schedule::Rejudged;
 pub use schedule::ScheduleReorg;
 
 /// When a batch is processed, and what is known by then.
@@ -189,10 +190,10 @@ impl ChainProcessor {
                 out.responses.push(Response::Base(reply, done.clone()));
                 done?;
             }
-            Command::ScheduleChanged { since, reply } => {
-                let reorg = self.schedule_changed(at, since, out);
-                out.responses.push(Response::ScheduleReorg(reply, reorg.clone()));
-                reorg?;
+            Command::ScheduleChanged { since, from, reply } => {
+                let rejudged = self.schedule_changed(at, since, from, out);
+                out.responses.push(Response::Rejudged(reply, rejudged.clone()));
+                rejudged?;
             }
             Command::Unreadable { block, hash } => self.ledger.unreadable(block, hash, out)?,
             Command::Expected { moment, reply } => {

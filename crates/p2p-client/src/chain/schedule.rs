@@ -7,9 +7,9 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use p2p_storage::{StorageError, StoredCommitment};
+use p2p_storage::StorageError;
 use p2p_types::{B256, BlockNumber, Origin, UnixSeconds};
-use p2p_validation::{Arrival, Authenticated, Rejection, ValidationOutcome, Validator};
+use p2p_validation::{Arrival, Authenticated, ValidationOutcome, Validator};
 use tracing::Span;
 
 use super::{Candidate, ChainProcessor, Moment, effects::Effects};
@@ -27,6 +27,27 @@ pub struct ScheduleReorg {
     pub from: Option<BlockNumber>,
     /// Preconfirmation hashes of the affected blocks, lowest first.
     pub affected: Vec<B256>,
+}
+
+/// What came of judging some heights again.
+#[derive(Debug, Clone)]
+pub(crate) struct Rejudged {
+    pub(crate) reorg: ScheduleReorg,
+    /// The height to go on from, unless that was all.
+    pub(crate) next: Option<BlockNumber>,
+}
+
+impl ScheduleReorg {
+    /// Nothing is affected.
+    pub(crate) const fn none(since: UnixSeconds) -> Self {
+        Self { since, from: None, affected: Vec::new() }
+    }
+
+    /// Adds what was found at greater heights.
+    pub(crate) fn append(&mut self, above: Self) {
+        self.from = self.from.or(above.from);
+        self.affected.extend(above.affected);
+    }
 }
 
 /// What a change of the schedule has left open.
@@ -89,35 +110,35 @@ fn remember(
 }
 
 impl ChainProcessor {
-    /// The schedule of what was signed at or after a second is another one: judges all that is stored of it again.
+    /// The schedule of what was signed at or after a second is another one: judges what is stored of it at some heights again,
+    /// and, when it has come to the last one, what an earlier change has removed.
     pub(super) fn schedule_changed(
         &mut self,
         at: Moment,
         since: UnixSeconds,
+        from: BlockNumber,
         out: &mut Effects,
-    ) -> Result<ScheduleReorg, StorageError> {
-        let stored = self.ledger.signed_since(since)?;
-        let signed: Vec<_> = stored.iter().map(|stored| stored.recovered.signed().clone()).collect();
-        let validator = &self.judge.validator;
-        let (mut unelected, mut undecided) = (HashSet::new(), Vec::new());
-        for (stored, answer) in stored.iter().zip(validator.authenticate_page(&signed)) {
-            let standing = match &answer {
-                Ok(commitment) => Standing::of(validator, commitment.clone(), at),
-                Err(Rejection::WindowEnd { .. } | Rejection::OutsideWindow { .. }) => Standing::NotElected,
-                // It was stored under other rules than today's, which is no matter of the schedule.
-                Err(_) => Standing::Elected,
+    ) -> Result<Rejudged, StorageError> {
+        let (stored, next) = self.ledger.signed_since(since, from)?;
+        let (mut unelected, mut undecided) = (Vec::new(), Vec::new());
+        for stored in stored {
+            // It may have been stored under other rules than today's, which is no matter of the schedule.
+            let Ok(commitment) = self.judge.validator.authenticate_recovered(&stored.recovered) else {
+                continue;
             };
-            match (standing, answer) {
-                (Standing::NotElected, _) => drop(unelected.insert(stored.hash())),
-                (Standing::Undecided, Ok(commitment)) => undecided.push(commitment),
-                _ => {}
+            match Standing::of(&self.judge.validator, commitment.clone(), at) {
+                Standing::Elected => {}
+                Standing::NotElected => unelected.push(commitment),
+                Standing::Undecided => undecided.push(commitment),
             }
         }
-        let reorg = self.remove_unelected(since, &stored, &unelected, out)?;
+        let reorg = self.remove_unelected(since, unelected, out)?;
         remember(&mut self.reconsidered.undecided, undecided, out);
-        let back = self.reconsidered.take_elected(&self.judge.validator, at);
-        self.judge_again(at, back, out)?;
-        Ok(reorg)
+        if next.is_none() {
+            let back = self.reconsidered.take_elected(&self.judge.validator, at);
+            self.judge_again(at, back, out)?;
+        }
+        Ok(Rejudged { reorg, next })
     }
 
     /// Decides about what a change of the schedule has left undecided, as far as the schedule tells by now.
@@ -126,53 +147,41 @@ impl ChainProcessor {
             return Ok(());
         }
         let settled = self.ledger.base()?.map_or(0, |base| base.number);
-        let (mut since, mut unelected) = (None::<UnixSeconds>, HashSet::new());
+        let mut unelected = Vec::new();
         let validator = &self.judge.validator;
         self.reconsidered.undecided.retain(|commitment| {
-            if commitment.block() <= settled {
-                return false;
+            let standing = Standing::of(validator, commitment.clone(), at);
+            if standing == Standing::NotElected && commitment.block() > settled {
+                unelected.push(commitment.clone());
             }
-            match Standing::of(validator, commitment.clone(), at) {
-                Standing::Undecided => true,
-                Standing::Elected => false,
-                Standing::NotElected => {
-                    unelected.insert(commitment.hash());
-                    since =
-                        Some(since.map_or(commitment.timestamp(), |since| since.min(commitment.timestamp())));
-                    false
-                }
-            }
+            standing == Standing::Undecided && commitment.block() > settled
         });
-        if let Some(since) = since {
-            let stored = self.ledger.signed_since(since)?;
-            drop(self.remove_unelected(since, &stored, &unelected, out)?);
+        if let Some(since) = unelected.iter().map(Authenticated::timestamp).min() {
+            drop(self.remove_unelected(since, unelected, out)?);
         }
         Ok(())
     }
 
-    /// Removes blocks whose signers are not elected, with their descendants, and remembers them.
+    /// Removes commitments whose signers are not elected, with their descendants, and remembers them: of the descendants
+    /// those that have left the chain.
     fn remove_unelected(
         &mut self,
         since: UnixSeconds,
-        stored: &[StoredCommitment],
-        unelected: &HashSet<B256>,
+        unelected: Vec<Authenticated>,
         out: &mut Effects,
     ) -> Result<ScheduleReorg, StorageError> {
         if unelected.is_empty() {
-            return Ok(ScheduleReorg { since, from: None, affected: Vec::new() });
+            return Ok(ScheduleReorg::none(since));
         }
-        let hashes: Vec<B256> = unelected.iter().copied().collect();
-        let reorg = self.ledger.remove_unelected(since, &hashes, out)?;
-        let (mut gone, mut removed) = (unelected.clone(), Vec::new());
-        for stored in stored {
-            if gone.contains(&stored.hash()) || gone.contains(&stored.parent) {
-                gone.insert(stored.hash());
-                let signed = stored.recovered.signed().clone();
-                removed.extend(self.judge.validator.authenticate_signed(signed));
-            }
-        }
+        let hashes: Vec<B256> = unelected.iter().map(Authenticated::hash).collect();
+        let (reorg, mut dropped) = self.ledger.remove_unelected(since, &hashes, out)?;
+        let mut gone: HashSet<B256> = hashes.into_iter().collect();
+        dropped.retain(|stored| gone.insert(stored.hash()));
         self.reconsidered.undecided.retain(|commitment| !gone.contains(&commitment.hash()));
-        remember(&mut self.reconsidered.removed, removed, out);
+        let validator = &self.judge.validator;
+        let descendants =
+            dropped.into_iter().filter_map(|stored| validator.authenticate_recovered(&stored.recovered).ok());
+        remember(&mut self.reconsidered.removed, unelected.into_iter().chain(descendants), out);
         Ok(reorg)
     }
 

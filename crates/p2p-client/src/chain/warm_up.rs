@@ -57,7 +57,9 @@ impl ChainProcessor {
             }
         }
         // Under other rules than today's it may not be valid; then it binds nobody.
-        let Ok(commitment) = self.judge.validator.authenticate_signed(signed.clone()) else { return Ok(()) };
+        let Ok(commitment) = self.judge.validator.authenticate_recovered(&stored.recovered) else {
+            return Ok(());
+        };
         let evidence = self.judge.remember(commitment, at.unix);
         self.ledger.store_evidence(evidence, out)
     }

@@ -33,6 +33,20 @@ fn wire_bytes_and_decoded_commitments_authenticate_alike() {
 }
 
 #[test]
+fn what_a_store_has_kept_authenticates_as_what_it_was_signed_as() {
+    let signed = sign(preconf());
+    for domain in [DOMAIN, SigningDomain::new(B256::repeat_byte(7))] {
+        let kept = signed.clone().recover(&domain).unwrap();
+        let authenticated = validator().authenticate_recovered(&kept).unwrap();
+        assert_eq!(authenticated.recovered().signer(), key(1).address(), "under the rules of this validator");
+        assert_eq!(Ok(authenticated), validator().authenticate_signed(signed.clone()));
+    }
+    let other = Preconfirmation { eop: false, raw_tx_list_hash: B256::ZERO, ..preconf() };
+    let kept = sign(other.clone()).recover(&DOMAIN).unwrap();
+    assert_eq!(validator().authenticate_recovered(&kept), validator().authenticate_signed(sign(other)));
+}
+
+#[test]
 fn bytes_that_do_not_decode_are_malformed() {
     let rejected = rejection(validator().validate(&[0; 381], LIVE, &ON_BASE));
     assert!(matches!(rejected, Rejection::Malformed(_)));

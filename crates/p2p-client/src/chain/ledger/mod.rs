@@ -25,6 +25,9 @@ use missing::MissingTxLists;
 use staging::{Staged, Staging};
 use txlists::Applied;
 
+/// Heights that are judged again in one go after a change of the schedule: some milliseconds.
+const SLICE: u64 = 256;
+
 pub(super) use txlists::TxListOutcome;
 
 /// What became of a staged commitment.
@@ -115,21 +118,27 @@ impl Ledger {
         }
     }
 
-    /// All that is stored above the base and was signed at or after a second, lowest first.
-    pub(super) fn signed_since(&self, since: UnixSeconds) -> Result<Vec<StoredCommitment>, StorageError> {
-        let Some(base) = self.store.base()? else { return Ok(Vec::new()) };
-        let (mut found, mut height) = (Vec::new(), base.next());
-        loop {
+    /// What is stored above the base at the next [`SLICE`] heights from one on and was signed at or after a second, lowest
+    /// first; and the height to go on from, unless that was all.
+    pub(super) fn signed_since(
+        &self,
+        since: UnixSeconds,
+        from: BlockNumber,
+    ) -> Result<(Vec<StoredCommitment>, Option<BlockNumber>), StorageError> {
+        let Some(base) = self.store.base()? else { return Ok((Vec::new(), None)) };
+        let from = from.max(base.next());
+        let to = from.saturating_add(SLICE);
+        let timestamp = |stored: &StoredCommitment| stored.recovered.signed().preconf().timestamp;
+        let mut found = Vec::new();
+        for height in from..to {
             // Every block stands on one below it, down to the base: there are no gaps.
             let here = self.store.at(height)?;
             if here.is_empty() {
-                return Ok(found);
+                return Ok((found, None));
             }
-            let timestamp = |stored: &StoredCommitment| stored.recovered.signed().preconf().timestamp;
             found.extend(here.into_iter().filter(|stored| timestamp(stored) >= U256::from(since.get())));
-            let Some(above) = height.checked_add(1) else { return Ok(found) };
-            height = above;
         }
+        Ok((found, Some(to).filter(|to| *to > from)))
     }
 
     /// Whether the network has taken one of our own commitments.
@@ -261,20 +270,22 @@ impl Ledger {
         Ok(reorg)
     }
 
-    /// Removes what somebody has signed who is elected no more, with all that stand on it.
+    /// Removes what somebody has signed who is elected no more, with all that stand on it. Tells which blocks have left the
+    /// chain.
     pub(super) fn remove_unelected(
         &mut self,
         since: UnixSeconds,
         hashes: &[B256],
         out: &mut Effects,
-    ) -> Result<ScheduleReorg, StorageError> {
+    ) -> Result<(ScheduleReorg, Vec<StoredCommitment>), StorageError> {
         let update = self.store.remove(hashes)?;
+        let dropped = update.dropped.clone();
         let mut reorg = ScheduleReorg { since, from: None, affected: Vec::new() };
         self.replaced(update, out, |from, affected, out| {
             (reorg.from, reorg.affected) = (from, affected);
             out.schedule_reorg(&reorg);
         })?;
-        Ok(reorg)
+        Ok((reorg, dropped))
     }
 
     /// What [`withdraw`](Self::withdraw) took out counts as before.

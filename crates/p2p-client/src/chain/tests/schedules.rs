@@ -43,8 +43,8 @@ fn three_blocks() -> (Rig, Arc<Changing>, Vec<Preconfirmation>) {
 fn change(rig: &mut Rig, since: &Preconfirmation) -> (ScheduleReorg, Effects) {
     let (reply, done) = oneshot::channel();
     let since = UnixSeconds::new(since.timestamp.to());
-    let effects = rig.process(vec![Command::ScheduleChanged { since, reply }]);
-    (done.blocking_recv().unwrap().unwrap(), effects)
+    let effects = rig.process(vec![Command::ScheduleChanged { since, from: 0, reply }]);
+    (done.blocking_recv().unwrap().unwrap().reorg, effects)
 }
 
 #[test]
@@ -138,11 +138,44 @@ fn a_removal_that_the_store_refuses_can_be_repeated() {
     for call in [Call::At, Call::Remove] {
         calls.lock().unwrap().refused = Some((call, refused.clone()));
         let (reply, done) = oneshot::channel();
-        let effects = rig.process(vec![Command::ScheduleChanged { since: UnixSeconds::new(0), reply }]);
-        assert_eq!(done.blocking_recv().unwrap(), Err(refused.clone()), "{call:?}");
+        let since = UnixSeconds::new(0);
+        let effects = rig.process(vec![Command::ScheduleChanged { since, from: 0, reply }]);
+        assert_eq!(done.blocking_recv().unwrap().unwrap_err(), refused, "{call:?}");
         assert_eq!(effects.fatal, None);
         assert_eq!(rig.head(), Some(BASE + 3));
     }
     calls.lock().unwrap().refused = None;
     assert_eq!(change(&mut rig, &blocks[0]).0.affected.len(), 3);
+}
+
+#[test]
+fn a_long_chain_is_judged_again_in_slices() {
+    let mut rig = Rig::new();
+    let schedule = Arc::<Changing>::default();
+    schedule.elect(Some(1));
+    let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), schedule.clone());
+    rig.chain = processor(rig.store.clone(), validator);
+    rig.set_base(Base::at(BASE));
+    let mut parent = B256::ZERO;
+    for height in 1..=600 {
+        let next = block(BASE + height, parent, 1);
+        parent = next.hash();
+        rig.gossip(&next);
+    }
+    assert_eq!(rig.head(), Some(BASE + 600));
+    schedule.elect(Some(2));
+    // All but the last block were signed before.
+    let last = rig.store.by_block(BASE + 600).unwrap().unwrap();
+    let since = UnixSeconds::new(last.recovered.signed().preconf().timestamp.to());
+    let (mut next, mut calls, mut affected) = (Some(0), 0, Vec::new());
+    while let Some(from) = next {
+        let (reply, done) = oneshot::channel();
+        rig.process(vec![Command::ScheduleChanged { since, from, reply }]);
+        let rejudged = done.blocking_recv().unwrap().unwrap();
+        calls += 1;
+        next = rejudged.next;
+        affected.extend(rejudged.reorg.affected);
+    }
+    assert_eq!((calls, affected), (3, vec![last.hash()]));
+    assert_eq!(rig.head(), Some(BASE + 599));
 }

@@ -228,15 +228,12 @@ fn a_block_of_the_application_ends_the_wait() {
 
 #[test]
 fn a_reorg_of_l1_or_of_the_schedule_ends_the_wait() {
-    let (from, since) = (BASE + 2, Default::default());
-    let events: [fn(BlockNumber, UnixSeconds, Vec<B256>) -> SdkEvent; 2] = [
-        |from, _, affected| SdkEvent::L1Reorg { anchor: 1, from, affected },
-        |from, since, affected| SdkEvent::ScheduleReorg { since, from, affected },
-    ];
-    for event in events {
+    let from = BASE + 2;
+    let of_l1 = |affected| SdkEvent::L1Reorg { anchor: 1, from, affected };
+    let of_the_schedule = |affected| SdkEvent::ScheduleReorg { since: UnixSeconds::new(0), from, affected };
+    for event in [&of_l1 as &dyn Fn(Vec<B256>) -> SdkEvent, &of_the_schedule] {
         let (mut told, chain) = holding();
-        let affected: Vec<_> = chain[1..].iter().map(Stored::hash).collect();
-        told.push(event(from, since, affected));
+        told.push(event(chain[1..].iter().map(Stored::hash).collect()));
         assert_eq!(told.known, [chain[0].hash()]);
     }
 }
