@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `db` | [`db`] | counts, checks, copies and prunes a store on disk |
 //! | `devnet` | [`devnet`] | runs a whole network in this process |
+//! | `health` | [`health`] | asks a running node whether it is well |
 //! | `run` | [`run`] | runs a node until it is told to stop |
 //! | `inspect` | [`inspect`] | reads containers of the wire as hex, writes what is in them as JSON |
 
@@ -18,6 +19,8 @@ mod clock;
 mod db;
 mod devnet;
 mod domain;
+#[cfg(feature = "operator")]
+mod health;
 mod hexadecimal;
 mod inspect;
 mod lines;
@@ -60,6 +63,8 @@ enum Command {
     Devnet(devnet::DevnetArgs),
     #[cfg(feature = "operator")]
     Run(Box<run::RunArgs>),
+    #[cfg(feature = "operator")]
+    Health(health::HealthArgs),
     Inspect(inspect::InspectArgs),
 }
 
@@ -97,6 +102,8 @@ fn main() -> ExitCode {
         Command::Devnet(args) => on_runtime(async |stop| devnet::run(args, stop).await),
         #[cfg(feature = "operator")]
         Command::Run(args) => on_runtime(async |stop| run::run(*args, stop).await),
+        #[cfg(feature = "operator")]
+        Command::Health(args) => health::run(&args).unwrap_or_else(fail),
         Command::Inspect(args) => match inspect::run(&args) {
             Ok(code) => code,
             Err(error) if error.is_usage() => refuse("inspect", error),

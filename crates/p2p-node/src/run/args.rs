@@ -10,7 +10,7 @@ use std::{
 
 use clap::Args;
 use p2p_client::Publishing;
-use p2p_types::{B256, Base, PeerId};
+use p2p_types::{Address, B256, Base, PeerId};
 use preconfirmation_p2p::{Bootnode, Multiaddr};
 use url::Url;
 
@@ -149,6 +149,10 @@ pub(crate) struct RunArgs {
     /// Serve metrics for Prometheus on http://ADDR/metrics
     #[arg(long = "metrics.addr", value_name = "ADDR:PORT")]
     pub(super) metrics: Option<SocketAddr>,
+
+    /// The preconfer that signs through this node: the metrics tell how long it is until its next turn
+    #[arg(long = "metrics.signer", value_name = "ADDRESS", requires = "metrics")]
+    pub(super) metrics_signer: Option<Address>,
 
     /// Serve the node's status as JSON on http://ADDR/status, and the probes /healthz and /readyz
     ///

@@ -11,6 +11,8 @@
 //! | [`network`] | the network's configuration |
 //! | [`output`] | events to stdout |
 //! | [`publish`] | blocks from a file to the network |
+//! | [`gauges`] | what the node itself adds to the metrics |
+//! | [`systemd`] | readiness and watchdog of a unit |
 //! | [`http`] | `/metrics`, `/status`, `/healthz`, `/readyz` |
 //! | [`limits`] | open files |
 //! | [`progress`], [`report`] | a bar for terminals, a line every 30 s for logs |
@@ -20,6 +22,7 @@ mod args;
 mod chain;
 mod datadir;
 mod error;
+mod gauges;
 mod http;
 mod l1;
 mod limits;
@@ -33,6 +36,7 @@ mod progress;
 mod publish;
 mod report;
 mod slasher;
+mod systemd;
 
 use std::{convert::Infallible, future::pending, io, net::SocketAddr, process::ExitCode};
 
@@ -86,6 +90,7 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
     let progress = Progress::new();
     let followed = l1.as_ref().map(|l1| l1.lookahead.clone());
     let node = shown.get_or_init(|| Node::new(client.clone(), of));
+    let (datadir, signer) = (args.datadir.clone(), args.metrics_signer);
     let work = async {
         let peer = client.network().local_peer_id();
         let (listen, enr) = (client.network().listen_addrs().await?, client.network().local_enr().await);
@@ -100,6 +105,7 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
         if output.write(&started).await.is_err() {
             return Ok(());
         }
+        systemd::started();
         if let Some(base) = base {
             client.chain().l2_synced(base).await?;
         }
@@ -129,9 +135,12 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
         () = output::reader_gone() => Ok(()),
         () = node.refresh() => Ok(()),
         never = report::report(&client, followed.as_deref()) => match never {},
+        never = systemd::watchdog(&client) => match never {},
+        never = gauges::measure(node, datadir.as_deref(), signer) => match never {},
         never = &mut endpoints => match never {},
     };
     progress.clear();
+    systemd::stopping();
     tracing::info!("shutting down");
     // In any case the client ends in order, and the lines that are written already reach their reader.
     let shut_down = client.shutdown().await.map_err(RunError::from);

@@ -32,3 +32,5 @@ mod run;
 mod schedules;
 #[cfg(unix)]
 mod self_checks;
+#[cfg(unix)]
+mod service;

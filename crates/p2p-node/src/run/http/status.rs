@@ -211,6 +211,16 @@ impl Node {
         Json(serde_json::to_value(status).unwrap_or_default())
     }
 
+    /// Where the schedule comes from.
+    pub(in super::super) fn lookahead(&self) -> &dyn Lookahead {
+        &*self.about.lookahead
+    }
+
+    /// Whether nothing stands between this node and following the chain now.
+    pub(in super::super) fn is_ready(&self) -> bool {
+        self.reasons().is_empty()
+    }
+
     /// What stands between this node and following the chain now.
     fn reasons(&self) -> Vec<Reason> {
         let sync = self.client.status();
