@@ -26,6 +26,8 @@ mod l1;
 #[cfg(unix)]
 mod lifecycle;
 #[cfg(unix)]
+mod operate;
+#[cfg(unix)]
 mod rig;
 mod run;
 #[cfg(unix)]
