@@ -39,7 +39,8 @@ fn anchor(heading: &str) -> String {
     kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-fn has_anchor(text: &str, wanted: &str) -> bool {
+/// Whether a document has a heading with this anchor.
+pub(crate) fn has_anchor(text: &str, wanted: &str) -> bool {
     prose(text)
         .filter(|(_, line)| line.starts_with('#'))
         .any(|(_, line)| anchor(line.trim_start_matches('#')) == wanted)

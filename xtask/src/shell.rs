@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -25,9 +25,9 @@ pub(crate) fn mdbook<'a>(args: impl IntoIterator<Item = &'a str>) -> Task {
     command(program.into(), "mdbook", args)
 }
 
-/// `npm` with these arguments.
-pub(crate) fn npm<'a>(args: impl IntoIterator<Item = &'a str>) -> Task {
-    command("npm".into(), "npm", args)
+/// Another program with these arguments.
+pub(crate) fn program<'a>(program: &str, args: impl IntoIterator<Item = &'a str>) -> Task {
+    command(program.into(), program, args)
 }
 
 fn command<'a>(program: OsString, shown: &str, args: impl IntoIterator<Item = &'a str>) -> Task {
@@ -58,6 +58,12 @@ impl Task {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self.shown.insert_str(0, &format!("{name}={value:?} "));
+        self
+    }
+
+    /// In another folder than the workspace's root.
+    pub(crate) fn within(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
         self
     }
 

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use crate::{
     circles,
     error::Error,
-    layering, lengths, links, msrv, package,
+    layering, lengths, links, monitoring, msrv, package, promtool,
     shell::{cargo, has, mdbook},
     threats, tools, walks, words,
 };
@@ -31,6 +31,11 @@ pub(crate) enum Step {
     Walks,
     /// Links in documents lead to files and headings that exist, and the threat model names tests that do.
     Links,
+    /// Alerts and dashboard name series and labels that the code registers; each alert has a test and a section.
+    Monitoring,
+    /// Prometheus's own check and tests of the alerts, where promtool is installed; with `CI=true` it is fetched, as
+    /// Debian's package.
+    Promtool,
     /// A local Ethereum node for the tests of `p2p-lookahead`, where npm is installed: anvil, into `target/anvil`.
     Anvil,
     /// All tests but doc tests, with nextest where it is installed; with `CI=true` it is installed.
@@ -81,6 +86,8 @@ impl Step {
                 Self::Words,
                 Self::Walks,
                 Self::Links,
+                Self::Monitoring,
+                Self::Promtool,
                 Self::Clippy,
                 Self::Anvil,
                 Self::Test,
@@ -107,6 +114,8 @@ impl Step {
             Self::Words => "words",
             Self::Walks => "walks",
             Self::Links => "links",
+            Self::Monitoring => "monitoring",
+            Self::Promtool => "promtool",
             Self::Book => "book",
             Self::Anvil => "anvil",
             Self::Test => "test",
@@ -133,6 +142,8 @@ impl Step {
                 links::check_workspace()?;
                 threats::check_workspace()?;
             }
+            Self::Monitoring => monitoring::check_workspace()?,
+            Self::Promtool => return promtool::check_workspace(),
             Self::Book if !tools::MDBOOK.is_there()? => {
                 return Ok(Outcome::Skipped("mdbook is not installed"));
             }

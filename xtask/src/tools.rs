@@ -5,7 +5,7 @@
 
 use crate::{
     error::Error,
-    shell::{cargo, has, installed, npm, root},
+    shell::{cargo, has, installed, program, root},
 };
 
 /// A tool that is built from crates.io in less than three minutes on two cores.
@@ -43,7 +43,7 @@ pub(crate) fn anvil() -> Result<bool, Error> {
     // The binary alone, without any script of the package.
     let options = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", "target/anvil"];
     let package = format!("{package}@{ANVIL}");
-    let install = || npm(options.into_iter().chain([package.as_str()])).run();
+    let install = || program("npm", options.into_iter().chain([package.as_str()])).run();
     decide(is_there, is_gate() || installed("npm").is_some(), install)
 }
 
