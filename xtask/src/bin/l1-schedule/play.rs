@@ -102,11 +102,14 @@ pub(crate) fn run(generation: Generation, program: &Path) -> Report {
     play.publish_for(6);
     let removed = play.network.remove(2);
     play.until_turn_of(1);
+    let replacement = play.signed.len();
     play.publish_for(1);
     // L1 takes the removal back, and with it what the first operator has signed since.
     within("blocks of L1", || (play.network.anvil.height() + 1 >= removed + REORG).then_some(()));
     let replaced = play.network.anvil.replace_from(removed);
     assert!(replaced >= REORG, "{replaced}");
+    // The second operator builds on none of that: it could not sign these heights again once they fall.
+    play.until_unelected(replacement);
     play.until_turn_of(2);
     play.publish_until(first + 4);
     play.publish_for(4);
@@ -154,6 +157,16 @@ impl Play {
     /// Waits until both nodes tell that it is an operator's turn.
     fn until_turn_of(&mut self, operator: u8) {
         within("a turn", || self.agreed_turn().filter(|turn| turn.operator == operator));
+    }
+
+    /// Waits until both nodes have taken out all that was signed after so many.
+    fn until_unelected(&self, signed: usize) {
+        for hash in self.signed.iter().skip(signed).map(B256::to_string) {
+            for node in &self.nodes {
+                let taken_out = || node.shown(|shown| shown.unelected.contains(&hash)).then_some(());
+                within("a block that is elected no more", taken_out);
+            }
+        }
     }
 
     /// Whose turn it is now, if both nodes say the same and have the same head.
