@@ -266,6 +266,11 @@ impl Schedule {
         if let Some(slot) = entry.slot.filter(|slot| self.counts(slot.root, t)) {
             return Some(Signers::one(slot.committer));
         }
+        self.operator(span, t)
+    }
+
+    /// The whitelist's operator at a moment of an epoch, and beside it who was removed as such just before.
+    fn operator(&self, span: Span, t: u64) -> Option<Signers> {
         let operators = &self.epochs.get(&span.epoch)?.operators;
         let from = operators.partition_point(|(from, _)| *from <= t);
         let mut so_far = operators.get(..from)?.iter().rev();
@@ -311,11 +316,13 @@ impl Schedule {
 
     /// Whether a signer may be elected at a timestamp by what has not been seen yet: a change of the whitelist, or of the
     /// registration of somebody who was posted. In v2 a registration may also count no longer without our knowledge, and
-    /// then the whitelist signs.
+    /// then the whitelist's operator of that epoch signs.
     pub(crate) fn may_be_elected(&self, signer: Address, timestamp: UnixSeconds) -> bool {
         let (t, unseen) = (timestamp.get(), self.head < timestamp.get());
         if self.whitelisted.contains(&signer) {
-            return unseen || self.generation == Generation::StoreV2;
+            let instead = || self.span_at(timestamp).and_then(|span| self.operator(span, t));
+            let is_v2 = self.generation == Generation::StoreV2;
+            return unseen || is_v2 && instead().is_none_or(|operator| operator.contains(signer));
         }
         let epoch = self.time.epoch_at(timestamp);
         let posted = epoch.into_iter().flat_map(|epoch| [Some(epoch), epoch.checked_add(1)]).flatten();

@@ -346,9 +346,11 @@ fn a_change_that_may_not_have_been_seen_is_waited_for() {
     assert!(may(A, NEXT + 1), "the head is older than the commitment");
     assert!(!may(A, NEXT), "the head is as new as the commitment");
     assert!(!may(B, NEXT + 1), "nobody of the whitelist");
-    // In v2 it is not read whether a registration was opted out or slashed.
+    // In v2 it is not read whether a registration was opted out or slashed: the operator of the epoch signs then.
     schedule.generation = Generation::StoreV2;
-    assert!(may_be(&schedule, A, NEXT) && !may_be(&schedule, B, NEXT));
+    schedule.whitelisted.extend(W);
+    assert!(may_be(&schedule, W[2], NEXT) && !may_be(&schedule, W[1], NEXT) && !may_be(&schedule, A, NEXT));
+    assert!(may_be(&schedule, A, NEXT + 1) && !may_be(&schedule, B, NEXT));
     // Who is blacklisted may be so no longer.
     let mut schedule = self::schedule(Generation::StoreV1, &[posted(B, START + 48)], &[posted(C, NEXT + 24)]);
     schedule.standing.insert(root(B), vec![(0, false)]);
