@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2p_fastverify::Table;
+use p2p_fastverify::{Table, hash_all};
 use p2p_storage::SeenCache;
 use p2p_types::{Base, MessageId, UnixSeconds};
 use p2p_validation::{Arrival, Facts, RotatingSchedule, ValidationConfig, ValidationOutcome, Validator};
@@ -96,6 +96,10 @@ pub fn all() -> Vec<Pair> {
         vec![decode(), encode(), signing_hash(), preconfirmation_hash(), recovery(), single(), page_256()];
     pairs.extend(known());
     pairs.extend(rejects());
+    pairs.extend([
+        keccak_of_eight("keccak_8x10kib", 10 << 10),
+        keccak_of_eight("keccak_8x2mib", MAX_TXLIST_BYTES),
+    ]);
     for (names, bytes) in [
         (["txlist_decode_1kib", "txlist_encode_1kib", "txlist_hash_1kib", "txlist_check_1kib"], 1024),
         (
@@ -326,6 +330,16 @@ fn duplicate() -> Pair {
         move || seen.insert(now, MessageId::of_commitment(black_box(&ours))),
         move || baseline::is_new(&mut naive, black_box(&theirs)),
     )
+}
+
+/// Eight lists beside each other, against one after the other by the hash that a single list gets.
+fn keccak_of_eight(name: &'static str, bytes: usize) -> Pair {
+    let lists: Vec<Bytes> = (0..8_u8).map(|fill| vec![fill; bytes].into()).collect();
+    let theirs = lists.clone();
+    let all = |lists: &[Bytes]| hash_all(&lists.iter().map(|list| &list[..]).collect::<Vec<_>>());
+    let one_by_one = |lists: &[Bytes]| lists.iter().map(preconfirmation_types::keccak256).collect::<Vec<_>>();
+    assert_eq!(all(&lists), one_by_one(&lists));
+    pair(name, move || all(black_box(&lists)), move || one_by_one(black_box(&theirs)))
 }
 
 fn txlists([decode, encode, hash, check]: [&'static str; 4], bytes: usize) -> Vec<Pair> {

@@ -122,7 +122,8 @@ is, `page_256_cold` a page by three signers who are not known yet, their tables 
 the name of a known signer, and its ratio is to the same with tables off. `table_build` is what a new signer costs once,
 beside one naive recovery. `reject_…` is what is refused; `txlist_hash_…` is the hash alone,
 `txlist_check_…` a list from the bytes of its message to verified. Decoding a list shares its bytes, so its
-ratio grows with the list. `reject_duplicate` and `txlist_hash_…` show one keccak against the other.
+ratio grows with the list. `reject_duplicate` and `txlist_hash_…` show one keccak against the other; `keccak_8x…` are eight
+lists hashed beside each other, and *naive* is there the same hash, one list after the other.
 A page needs all cores at once: on a busy machine its ratio says more about the neighbours.
 ";
 

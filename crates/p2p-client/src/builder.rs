@@ -17,6 +17,7 @@ use crate::{
     Component, ConfigError, P2pClient, P2pClientConfig, P2pClientError, Publishing, StorageChoice,
     Subscription,
     client::Inner,
+    hashing::ListHasher,
     metrics::{self, Metrics},
     requests::Requester,
     service::{Service, ServiceParts},
@@ -118,7 +119,8 @@ impl P2pClientBuilder {
         let max_txlist_bytes = config.network.max_txlist_bytes;
         let soft_fail = config.gossipsub_validation_soft_fail;
         let metrics = Arc::new(Metrics::new(config.metrics));
-        let requester = Requester { network, validator, max_txlist_bytes, soft_fail, metrics };
+        let hasher = ListHasher::new(max_txlist_bytes);
+        let requester = Requester { network, validator, max_txlist_bytes, hasher, soft_fail, metrics };
         let (commands, inbox) = mpsc::channel(config.queues.commands.get());
         let events = broadcast::Sender::new(config.queues.events.get());
         let (weak_events, subscription) = (events.downgrade(), Subscription::new(Some(events.subscribe())));

@@ -131,6 +131,8 @@
 //! | `p2p_queue_length` | queue | entries | what waits in the network (network) |
 //! | `p2p_queue_dropped_total` | queue | entries | what a full queue of the network cost (network) |
 //! | `p2p_cache_hits_total` | kind | messages | known already |
+//! | `p2p_signatures_total` | outcome | signatures | checked: proved by the signer's table (`hit`), not that signer's (`miss`), left open by the table (`fallback`), and recovered, those two included (`recovery`) |
+//! | `p2p_signer_tables_built_total` | | tables | of elected signers' keys, built |
 //! | `p2p_validation_failures_total` | reason | messages | broke a rule |
 //! | `p2p_validation_ignored_total` | reason | commitments | of no use, nobody's fault |
 //! | `p2p_client_dropped_total` | queue | entries | what a full queue or its age cost |
@@ -171,6 +173,7 @@ mod command;
 mod config;
 mod error;
 mod feed;
+mod hashing;
 mod metrics;
 mod requests;
 mod service;

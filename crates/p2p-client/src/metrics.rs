@@ -4,12 +4,16 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use metrics::{NoopRecorder, Unit, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use p2p_storage::StorageStats;
 use p2p_types::{Head, HeadSyncStatus, Misbehaviour};
+use p2p_validation::SignerCounts;
 
 use crate::ClockCheck;
 
@@ -24,6 +28,8 @@ pub(crate) fn describe() {
         "Entries dropped by a full queue or for their age, by queue"
     );
     describe_counter!("p2p_cache_hits_total", count, "Messages known already, by kind");
+    describe_counter!("p2p_signatures_total", count, "Signatures checked, by how");
+    describe_counter!("p2p_signer_tables_built_total", count, "Tables of elected signers' keys built");
     describe_counter!("p2p_reorgs_total", count, "Reorgs, by cause");
     describe_counter!("p2p_evidence_total", count, "Proofs of misbehaviour found, by kind");
     describe_counter!("p2p_intake_pauses_total", count, "Times that a lossless subscriber paused ingestion");
@@ -77,6 +83,8 @@ pub(crate) struct Metrics {
     rejected: AtomicU64,
     ignored: AtomicU64,
     dropped: AtomicU64,
+    /// What was recorded of the validator's counts.
+    signers: Mutex<SignerCounts>,
 }
 
 /// Counts of a client since it started.
@@ -127,6 +135,28 @@ impl Metrics {
 
     pub(crate) fn known(&self, kind: &'static str) {
         self.record(|| counter!("p2p_cache_hits_total", "kind" => kind).increment(1));
+    }
+
+    /// What the validator has counted since it was built; what is new of it is recorded.
+    pub(crate) fn signers(&self, counts: SignerCounts) {
+        let mut recorded = self.signers.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *recorded, counts);
+        self.record(|| {
+            for (outcome, before, now) in [
+                ("hit", before.hits, counts.hits),
+                ("miss", before.misses, counts.misses),
+                ("fallback", before.fallbacks, counts.fallbacks),
+                ("recovery", before.recoveries, counts.recoveries),
+            ] {
+                if now > before {
+                    counter!("p2p_signatures_total", "outcome" => outcome).increment(now - before);
+                }
+            }
+            if counts.tables_built > before.tables_built {
+                let built = counts.tables_built - before.tables_built;
+                counter!("p2p_signer_tables_built_total").increment(built);
+            }
+        });
     }
 
     pub(crate) fn reorg(&self, cause: &'static str) {

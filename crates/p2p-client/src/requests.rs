@@ -14,7 +14,7 @@ use preconfirmation_types::{
 };
 use tokio::task::spawn_blocking;
 
-use crate::{Component, P2pClientError, metrics::Metrics};
+use crate::{Component, P2pClientError, hashing::ListHasher, metrics::Metrics};
 
 /// A list of no more bytes is hashed in the task that asked for it: a tenth of a millisecond, which is less than
 /// waking another thread costs on a busy machine.
@@ -29,6 +29,7 @@ pub(crate) struct Requester {
     pub(crate) network: NetworkHandle,
     pub(crate) validator: Validator,
     pub(crate) max_txlist_bytes: usize,
+    pub(crate) hasher: ListHasher,
     /// Invalid answers cost no peer anything.
     pub(crate) soft_fail: bool,
     pub(crate) metrics: Arc<Metrics>,
@@ -76,12 +77,11 @@ impl Requester {
         let request = GetRawTxListRequest { raw_tx_list_hash: hash };
         let answer =
             self.network.request::<GetRawTxList>(peer, request).await.map_err(request_failed(peer))?;
-        let limit = self.max_txlist_bytes;
         let verified = if answer.txlist.len() <= HASHED_IN_PLACE {
-            answer.verify(limit)
+            answer.verify(self.max_txlist_bytes)
         } else {
-            let verified = spawn_blocking(move || answer.verify(limit));
-            verified.await.map_err(|_| P2pClientError::Panicked(Component::Validation))?
+            let verified = self.hasher.verify(answer.raw_tx_list_hash, answer.txlist).await;
+            verified.ok_or(P2pClientError::Panicked(Component::Validation))?.map(Some)
         };
         verified.map_err(|source| P2pClientError::InvalidTxList { peer, source: Box::new(source) })
     }

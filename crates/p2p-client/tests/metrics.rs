@@ -75,6 +75,16 @@ struct Recorder {
 }
 
 impl Recorder {
+    /// Waits for the first count of a series.
+    async fn has_counted(&self, name: &str) {
+        let counted = async {
+            while !self.counters.lock().unwrap().contains(name) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(DEADLINE, counted).await.unwrap();
+    }
+
     fn describe(&self, name: &KeyName, unit: Option<Unit>, description: SharedString) {
         self.described.lock().unwrap().insert(name.as_str().to_owned(), (unit, description));
     }
@@ -131,7 +141,7 @@ fn every_series_of_the_table_is_described_and_recorded_and_no_other() {
     let simulated = runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     simulated.block_on(a_client_in_trouble());
     let real = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    real.block_on(clients_over_tcp());
+    real.block_on(clients_over_tcp(&recorder));
     real.block_on(networks_that_find_and_throw_out());
     real.block_on(networks_that_suspect_and_refuse(&recorder));
     real.block_on(a_store_in_trouble());
@@ -201,9 +211,10 @@ async fn a_client_in_trouble() {
 }
 
 /// Over real sockets: what the network counts of gossip, requests and peers.
-async fn clients_over_tcp() {
+async fn clients_over_tcp(recorder: &Recorder) {
     let a = Node::start(&Tcp, 1).await;
-    let chain = Block::chain(3);
+    // Enough of one signer for its table.
+    let chain = Block::chain(12);
     a.publish(&chain[0]).await;
     let address = a.address().await;
     let mut b = Node::start_with(&Tcp, 2, |config| config.network.static_peers = vec![address]).await;
@@ -213,6 +224,7 @@ async fn clients_over_tcp() {
     }
     b.has(&chain).await;
     assert_eq!(b.client.network().request_head(Some(a.id())).await.unwrap().peer, a.id());
+    recorder.has_counted("p2p_signer_tables_built_total").await;
     b.stop().await;
     a.stop().await;
 }
@@ -274,12 +286,7 @@ async fn networks_that_suspect_and_refuse(recorder: &Recorder) {
     let address = other.listen_addrs().await.unwrap().remove(0);
     assert!(one.dial(address.iter().take(3).collect()).await.is_err());
     // One end alone is told once the other cannot come any more.
-    let told = async {
-        while !recorder.counters.lock().unwrap().contains("p2p_identity_used_twice_total") {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(DEADLINE, told).await.unwrap();
+    recorder.has_counted("p2p_identity_used_twice_total").await;
     for network in authors.iter().map(|(author, _)| author).chain([&judge, &tight, &one, &other]) {
         network.shutdown();
     }

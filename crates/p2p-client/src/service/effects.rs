@@ -139,5 +139,6 @@ impl Service {
             ("jobs", self.worker.inbox.ingested()),
         ];
         self.requester.metrics.queues(queues, lag);
+        self.requester.metrics.signers(self.requester.validator.signer_counts());
     }
 }
