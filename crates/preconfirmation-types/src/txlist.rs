@@ -39,11 +39,36 @@ impl TxList {
     /// # Errors
     /// [`TxListError::TooLarge`], decided before hashing; [`TxListError::HashMismatch`].
     pub fn verify(claimed: B256, bytes: Bytes, limit: usize) -> Result<Self, TxListError> {
-        let list = Self::new(bytes, limit)?;
-        if list.hash == claimed {
-            Ok(list)
+        Self::new(bytes, limit)?.claimed_as(claimed)
+    }
+
+    /// Lists and what peers say that they hash to, each as [`verify`](Self::verify) has it, hashed together by code of the
+    /// caller's. Its hashes are believed: with others than keccak256, what comes back proves nothing.
+    #[cfg(feature = "trusted-hash")]
+    #[must_use]
+    pub fn verify_all(
+        lists: Vec<(B256, Bytes)>,
+        limit: usize,
+        hash_all: crate::HashAll,
+    ) -> Vec<Result<Self, TxListError>> {
+        let is_good = |bytes: &Bytes| bytes.len() <= limit;
+        let good: Vec<&[u8]> =
+            lists.iter().filter(|(_, bytes)| is_good(bytes)).map(|(_, bytes)| &bytes[..]).collect();
+        let mut hashes = hash_all(&good).into_iter();
+        let verify = |(claimed, bytes): (B256, Bytes)| {
+            let hash = if is_good(&bytes) { hashes.next() } else { None };
+            let too_large = TxListError::TooLarge { limit, actual: bytes.len() };
+            let hash = hash.ok_or(too_large)?;
+            Self { hash, bytes }.claimed_as(claimed)
+        };
+        lists.into_iter().map(verify).collect()
+    }
+
+    fn claimed_as(self, claimed: B256) -> Result<Self, TxListError> {
+        if self.hash == claimed {
+            Ok(self)
         } else {
-            Err(TxListError::HashMismatch { claimed, actual: list.hash })
+            Err(TxListError::HashMismatch { claimed, actual: self.hash })
         }
     }
 
@@ -170,6 +195,23 @@ mod tests {
         let gossip = RawTxListGossip { raw_tx_list_hash: B256::ZERO, txlist: vec![1; 11].into() };
         assert_eq!(gossip.verify(10), Err(TxListError::TooLarge { limit: 10, actual: 11 }));
         assert!(TxList::new(vec![1; 10].into(), 10).is_ok());
+    }
+
+    #[test]
+    #[cfg(feature = "trusted-hash")]
+    fn lists_are_verified_together_as_each_would_be_alone() {
+        let lists: Vec<(B256, Bytes)> = (0..6_u8)
+            .map(|fill| {
+                let bytes = Bytes::from(vec![fill; usize::from(fill) * 3]);
+                (if fill == 2 { B256::ZERO } else { keccak256(&bytes) }, bytes)
+            })
+            .collect();
+        let together = TxList::verify_all(lists.clone(), 12, |all| all.iter().map(keccak256).collect());
+        let alone: Vec<_> =
+            lists.into_iter().map(|(claimed, bytes)| TxList::verify(claimed, bytes, 12)).collect();
+        assert_eq!(together, alone);
+        assert!(matches!(together[5], Err(TxListError::TooLarge { limit: 12, actual: 15 })));
+        assert!(together[4].is_ok() && together[2].is_err());
     }
 
     #[test]
