@@ -10,7 +10,7 @@ use p2p_types::{B256, TxList};
 use preconfirmation_types::{Bytes, TxListError};
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-/// Lists that one job takes at a time: as many as the widest vectors have lanes.
+/// Lists that one job takes at a time: as many as the widest vectors hash at once.
 const TOGETHER: usize = 8;
 
 type Verified = Result<TxList, TxListError>;
@@ -38,7 +38,7 @@ struct Queue {
 impl ListHasher {
     pub(crate) fn new(limit: usize) -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
-        let most_jobs = cores.div_ceil(p2p_fastverify::lanes());
+        let most_jobs = cores.div_ceil(p2p_fastverify::hashes_at_once());
         Self(Arc::new(Shared { limit, most_jobs, queue: Mutex::default() }))
     }
 

@@ -142,7 +142,7 @@ mod table;
 #[allow(clippy::indexing_slicing, reason = "indices made here")]
 mod verify;
 
-pub use keccak::{hash_all, lanes};
+pub use keccak::{hash_all, hashes_at_once};
 pub use known::{Claim, Counts, KnownSigners, LEARNT_AFTER};
 pub use table::Table;
 pub use verify::{Method, Signature, Verdict, verify_all};

@@ -15,7 +15,10 @@ use p2p_validation::{Authenticated, Evidence, Rejection};
 use preconfirmation_types::Container as _;
 use tracing::Span;
 
-use super::{Response, l1::L1Reorg, schedule::ScheduleReorg};
+use super::{
+    Response,
+    l1::{L1Reorg, ScheduleReorg},
+};
 use crate::{metrics::Metrics, skew::Timing};
 
 /// What a batch of commands brought about, each kind in order.

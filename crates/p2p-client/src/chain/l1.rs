@@ -1,4 +1,5 @@
-//! L1 reorgs: which commitments are anchored to L1 blocks that are no longer canonical.
+//! What L1 takes out of the chain: by a reorg, what is anchored to blocks that are no longer canonical; by another schedule, what
+//! nobody was elected for.
 
 use p2p_types::{B256, BlockNumber, U256, UnixSeconds};
 use p2p_validation::Authenticated;
@@ -13,6 +14,39 @@ pub struct L1Reorg {
     pub from: Option<BlockNumber>,
     /// Preconfirmation hashes of the affected blocks, lowest first.
     pub affected: Vec<B256>,
+}
+
+/// The blocks that a change of the schedule has taken out of the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScheduleReorg {
+    /// What was signed at or after this second was judged again.
+    pub since: UnixSeconds,
+    /// Height of the lowest block that is affected; none if no block is.
+    pub from: Option<BlockNumber>,
+    /// Preconfirmation hashes of the affected blocks, lowest first.
+    pub affected: Vec<B256>,
+}
+
+/// What came of judging some heights again.
+#[derive(Debug, Clone)]
+pub(crate) struct Rejudged {
+    pub(crate) reorg: ScheduleReorg,
+    /// The height to go on from, unless that was all.
+    pub(crate) next: Option<BlockNumber>,
+}
+
+impl ScheduleReorg {
+    /// Nothing is affected.
+    pub(crate) const fn none(since: UnixSeconds) -> Self {
+        Self { since, from: None, affected: Vec::new() }
+    }
+
+    /// Adds what was found at greater heights.
+    pub(crate) fn append(&mut self, above: Self) {
+        self.from = self.from.or(above.from);
+        self.affected.extend(above.affected);
+    }
 }
 
 /// L1 has replaced its blocks from `anchor` on, as we heard at this moment.

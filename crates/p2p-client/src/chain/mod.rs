@@ -41,9 +41,8 @@ pub(crate) use effects::Effects;
 pub(crate) use gossip::soft;
 pub use guard::Conflict;
 pub(crate) use judge::MAX_AHEAD;
-pub use l1::L1Reorg;
-pub(crate) use schedule::Rejudged;
-pub use schedule::ScheduleReorg;
+pub(crate) use l1::Rejudged;
+pub use l1::{L1Reorg, ScheduleReorg};
 
 /// When a batch is processed, and what is known by then.
 #[derive(Debug, Clone, Copy)]

@@ -12,43 +12,14 @@ use p2p_types::{B256, BlockNumber, Origin, UnixSeconds};
 use p2p_validation::{Arrival, Authenticated, ValidationOutcome, Validator};
 use tracing::Span;
 
-use super::{Candidate, ChainProcessor, Moment, effects::Effects};
+use super::{
+    Candidate, ChainProcessor, Moment,
+    effects::Effects,
+    l1::{Rejudged, ScheduleReorg},
+};
 
 /// Commitments that were removed and are remembered, and those that are undecided: some megabytes. The oldest go first.
 const REMEMBERED: usize = 4096;
-
-/// The blocks that a change of the schedule has taken out of the chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ScheduleReorg {
-    /// What was signed at or after this second was judged again.
-    pub since: UnixSeconds,
-    /// Height of the lowest block that is affected; none if no block is.
-    pub from: Option<BlockNumber>,
-    /// Preconfirmation hashes of the affected blocks, lowest first.
-    pub affected: Vec<B256>,
-}
-
-/// What came of judging some heights again.
-#[derive(Debug, Clone)]
-pub(crate) struct Rejudged {
-    pub(crate) reorg: ScheduleReorg,
-    /// The height to go on from, unless that was all.
-    pub(crate) next: Option<BlockNumber>,
-}
-
-impl ScheduleReorg {
-    /// Nothing is affected.
-    pub(crate) const fn none(since: UnixSeconds) -> Self {
-        Self { since, from: None, affected: Vec::new() }
-    }
-
-    /// Adds what was found at greater heights.
-    pub(crate) fn append(&mut self, above: Self) {
-        self.from = self.from.or(above.from);
-        self.affected.extend(above.affected);
-    }
-}
 
 /// What a change of the schedule has left open.
 #[derive(Debug, Default)]

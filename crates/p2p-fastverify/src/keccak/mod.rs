@@ -30,7 +30,7 @@ pub fn hash_all(messages: &[&[u8]]) -> Vec<B256> {
 
 /// How many messages [`hash_all`] hashes beside each other on this machine: 8, 4 or 1.
 #[must_use]
-pub fn lanes() -> usize {
+pub fn hashes_at_once() -> usize {
     Lanes::of_this_machine().count_and_cost().0
 }
 

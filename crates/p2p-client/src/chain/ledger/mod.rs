@@ -19,7 +19,10 @@ use p2p_types::{Address, B256, Base, BlockNumber, Head, Origin, TxList, U256, Un
 use p2p_validation::{Evidence, Linked};
 use tracing::Span;
 
-use super::{effects::Effects, l1::L1Reorg, schedule::ScheduleReorg};
+use super::{
+    effects::Effects,
+    l1::{L1Reorg, ScheduleReorg},
+};
 use health::StoreHealth;
 use missing::MissingTxLists;
 use staging::{Staged, Staging};
