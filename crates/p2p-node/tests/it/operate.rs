@@ -132,9 +132,11 @@ fn the_unit_is_one_that_systemd_takes_and_calls_safe() {
         Some((output.status.success(), String::from_utf8(said).unwrap()))
     };
     let Some((true, _)) = analyze(&["--version"]) else { return };
+    // Other units of this host may have problems of their own.
     let (good, said) = analyze(&["verify"]).unwrap();
-    assert!(good && said.is_empty(), "{said}");
-    // In tenths: what systemd calls OK ends at 4.
+    let ours: Vec<_> = said.lines().filter(|line| line.contains("p2p-node")).collect();
+    assert!(good && ours.is_empty(), "{said}");
+    // In tenths of systemd's scale, which ends at 10. Its versions before 250 cannot tell of a file.
     let (good, said) = analyze(&["security", "--offline=true", "--threshold=20"]).unwrap();
-    assert!(good, "{said}");
+    assert!(good || said.contains("unrecognized option"), "{said}");
 }
