@@ -154,10 +154,10 @@ pub(crate) struct RunArgs {
     #[arg(long = "metrics.signer", value_name = "ADDRESS", requires = "metrics")]
     pub(super) metrics_signer: Option<Address>,
 
-    /// Serve the node's status as JSON on http://ADDR/status, and the probes /healthz and /readyz
+    /// Serve a status page on http://ADDR/, the same as JSON on /status, and the probes /healthz and /readyz
     ///
-    /// /healthz answers 200 as long as the process runs. /readyz answers 200 only while the node is live, has peers, and
-    /// knows whose turn it is; else 503 with the reasons as JSON.
+    /// /healthz answers 200 as long as the process runs. /readyz answers 200 only while the node is live, has peers,
+    /// knows whose turn it is, and has news from L1 if it follows it; else 503 with the reasons as JSON.
     #[arg(long = "status.addr", value_name = "ADDR:PORT")]
     pub(super) status: Option<SocketAddr>,
 

@@ -11,6 +11,8 @@
 #[cfg(unix)]
 mod addresses;
 #[cfg(unix)]
+mod browser;
+#[cfg(unix)]
 #[cfg(target_os = "linux")]
 mod churn;
 mod db;
@@ -27,6 +29,8 @@ mod l1;
 mod lifecycle;
 #[cfg(unix)]
 mod operate;
+#[cfg(unix)]
+mod page;
 #[cfg(unix)]
 mod rig;
 mod run;

@@ -1,6 +1,16 @@
 //! An HTTP server for operators: as many connections as its descriptors allow, each for as long as one request takes.
 
-use std::{collections::VecDeque, convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -34,6 +44,26 @@ pub(in crate::run) struct Endpoint {
     listener: TcpListener,
     pub(in crate::run) address: SocketAddr,
     connections: usize,
+    cut: Arc<Cut>,
+}
+
+/// Connections that an endpoint has closed before they were answered.
+#[derive(Debug, Default)]
+pub(super) struct Cut {
+    displaced: AtomicU64,
+    slow: AtomicU64,
+}
+
+impl Cut {
+    /// For a newer one, as there were too many.
+    pub(super) fn displaced(&self) -> u64 {
+        self.displaced.load(Ordering::Relaxed)
+    }
+
+    /// As they asked or read too slowly.
+    pub(super) fn slow(&self) -> u64 {
+        self.slow.load(Ordering::Relaxed)
+    }
 }
 
 impl Endpoint {
@@ -46,13 +76,18 @@ impl Endpoint {
         let failed = |source| RunError::Bind { option, value: address.to_string(), source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { option, listener, address, connections })
+        Ok(Self { option, listener, address, connections, cut: Arc::default() })
+    }
+
+    /// Counts what is closed unanswered.
+    pub(super) fn cut(&self) -> Arc<Cut> {
+        self.cut.clone()
     }
 
     /// Serves indefinitely. Where there are as many connections as may be, the oldest is closed for a new one: a client
     /// that connects and says nothing keeps nobody out.
     pub(super) async fn serve(self, routes: Router) -> Infallible {
-        let Self { option, listener, connections, .. } = self;
+        let Self { option, listener, connections, cut, .. } = self;
         let mut tasks = JoinSet::new();
         let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
         let mut fails = false;
@@ -76,17 +111,18 @@ impl Endpoint {
             while tasks.len() >= connections {
                 if let Some(oldest) = oldest_first.pop_front() {
                     oldest.abort();
+                    cut.displaced.fetch_add(1, Ordering::Relaxed);
                 }
                 // Its descriptor is free once it has ended.
                 tasks.join_next().await;
             }
-            oldest_first.push_back(tasks.spawn(answer(stream, routes.clone())));
+            oldest_first.push_back(tasks.spawn(answer(stream, routes.clone(), cut.clone())));
         }
     }
 }
 
 /// Answers one request. Whoever is too slow for that is cut off.
-async fn answer(stream: TcpStream, routes: Router) {
+async fn answer(stream: TcpStream, routes: Router, cut: Arc<Cut>) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -96,6 +132,9 @@ async fn answer(stream: TcpStream, routes: Router) {
     match timeout(REQUEST, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection failed"),
-        Err(_) => tracing::debug!("an HTTP connection took too long"),
+        Err(_) => {
+            cut.slow.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!("an HTTP connection took too long");
+        }
     }
 }

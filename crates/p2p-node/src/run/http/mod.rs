@@ -4,10 +4,14 @@
 //! |---|---|
 //! | [`endpoint`] | the server |
 //! | [`metrics`] | `/metrics` |
+//! | [`page`] | `/`, the status page |
+//! | [`journal`] | what has happened recently |
 //! | [`status`] | `/status`, `/healthz`, `/readyz` |
 
 mod endpoint;
+mod journal;
 mod metrics;
+mod page;
 mod status;
 
 pub(super) use endpoint::Endpoint;

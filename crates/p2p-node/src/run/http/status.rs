@@ -3,7 +3,7 @@
 
 use std::{
     convert::Infallible,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -16,11 +16,18 @@ use preconfirmation_p2p::Multiaddr;
 use serde::Serialize;
 use tokio::{sync::watch, time::interval};
 
-use super::endpoint::Endpoint;
-use crate::clock::now;
+use super::{
+    endpoint::{Cut, Endpoint},
+    journal::{self, Delivered, Journal, Recent, SAMPLE_SECONDS},
+    page,
+};
+use crate::clock::{now, now_ms};
 
 /// Between two looks at the peers.
 const REFRESH: Duration = Duration::from_secs(1);
+
+/// L1 has a block every 12 s, and misses one now and then.
+const L1_STALE_SECONDS: u64 = 120;
 
 /// What does not change while a node runs.
 #[derive(Debug, Clone, Serialize)]
@@ -54,6 +61,8 @@ pub(in super::super) struct Node {
     client: P2pClient,
     about: About,
     snapshot: watch::Sender<Arc<Snapshot>>,
+    journal: Mutex<Journal>,
+    started: UnixSeconds,
 }
 
 /// A node, once it runs.
@@ -62,6 +71,12 @@ pub(in super::super) type Shown = Arc<OnceLock<Node>>;
 /// The answer at `/status`.
 #[derive(Serialize)]
 struct Status<'a> {
+    version: &'static str,
+    /// When this node started, in unix seconds.
+    started: UnixSeconds,
+    /// This answer's time, by the node's clock.
+    time_ms: u64,
+    readiness: Readiness,
     peer: PeerId,
     chain_id: u64,
     p2p_chain_id: u64,
@@ -77,13 +92,41 @@ struct Status<'a> {
     suspects_itself: bool,
     /// Another node uses this node's key; null if nothing has shown that since the start.
     duplicate_identity: Option<Duplicate>,
-    peers: &'a [PeerInfo],
+    peers: Vec<Peer<'a>>,
     /// When the peers were last asked for, in unix seconds.
     peers_at: UnixSeconds,
     schedule: Schedule,
     /// How the follower of L1 is doing; null where the schedule does not come from L1.
     l1: Option<L1Status>,
     policies: &'a Policies,
+    #[serde(flatten)]
+    recent: Recent<'a>,
+    drops: Drops,
+}
+
+/// A peer, and what has come from it.
+#[derive(Serialize)]
+struct Peer<'a> {
+    #[serde(flatten)]
+    info: &'a PeerInfo,
+    delivered: Delivered,
+}
+
+/// What was not kept or not answered since the start.
+#[derive(Serialize)]
+struct Drops {
+    /// Commitments and lists that broke a rule.
+    rejected: u64,
+    /// Commitments of no use.
+    ignored: u64,
+    /// What a full queue of the client cost, or its age. Those of the network are in `/metrics`.
+    dropped: u64,
+    /// Events that this status has missed.
+    events_missed: u64,
+    /// HTTP connections closed for newer ones.
+    http_displaced: u64,
+    /// HTTP connections that were too slow.
+    http_slow: u64,
 }
 
 /// Whose turn it is, as far as this node's schedule tells; null where it does not.
@@ -159,16 +202,41 @@ enum Reason {
     ScheduleUnknown,
     /// The source of the schedule has failed.
     ScheduleFailed { error: String },
+    /// L1 has told nothing new for a while; how old its head is, and why the last question failed.
+    L1Stale { seconds: Option<u64>, error: Option<String> },
+}
+
+impl Reason {
+    /// Whether a head of L1 with this time is too old.
+    fn l1(head: Option<u64>, error: Option<String>, now: UnixSeconds) -> Option<Self> {
+        let seconds = head.map(|at| now.get().saturating_sub(at));
+        seconds.is_none_or(|seconds| seconds > L1_STALE_SECONDS).then_some(Self::L1Stale { seconds, error })
+    }
+}
+
+impl Readiness {
+    const fn of(reasons: Vec<Reason>) -> Self {
+        Self { ready: reasons.is_empty(), reasons }
+    }
 }
 
 impl Node {
     pub(in super::super) fn new(client: P2pClient, about: About) -> Self {
-        Self { client, about, snapshot: watch::Sender::default() }
+        Self { client, about, snapshot: watch::Sender::default(), journal: Mutex::default(), started: now() }
     }
 
-    /// Asks the network for its peers, now and then. Ends when the client does.
+    /// Keeps what the status shows up to date. Ends when the client does.
     pub(in super::super) async fn refresh(&self) {
+        tokio::select! {
+            () = journal::keep(self.client.subscribe(), &self.journal) => {}
+            () = self.look() => {}
+        }
+    }
+
+    /// Asks the network for its peers, now and then.
+    async fn look(&self) {
         let mut refresh = interval(REFRESH);
+        let mut sampled = None;
         loop {
             refresh.tick().await;
             let (Ok(listen), Ok(peers)) =
@@ -176,18 +244,32 @@ impl Node {
             else {
                 return;
             };
-            self.snapshot.send_replace(Arc::new(Snapshot { listen, peers, at: now() }));
+            let at = now();
+            if sampled.is_none_or(|last| at.get().abs_diff(last) >= SAMPLE_SECONDS) {
+                sampled = Some(at.get());
+                let applied = self.client.chain().head().map(|head| head.number);
+                let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+                journal.sample(at, applied, &self.client.status());
+            }
+            self.snapshot.send_replace(Arc::new(Snapshot { listen, peers, at }));
         }
     }
 
-    fn status(&self, snapshot: &Snapshot) -> Json<serde_json::Value> {
+    fn status(&self, snapshot: &Snapshot, cut: &Cut) -> Json<serde_json::Value> {
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.client.counts();
         let (head, sync) = (self.client.chain().head(), self.client.status());
         let (applied, clock) = (head.map(|head| head.number), self.client.clock());
         let seen = match sync {
             HeadSyncStatus::Syncing { seen, .. } => Some(seen),
             _ => applied,
         };
+        let peers = snapshot.peers.iter();
         let status = Status {
+            version: env!("CARGO_PKG_VERSION"),
+            started: self.started,
+            time_ms: now_ms(),
+            readiness: Readiness::of(self.reasons()),
             peer: self.client.network().local_peer_id(),
             chain_id: self.about.chain_id,
             p2p_chain_id: self.about.p2p_chain_id,
@@ -202,11 +284,20 @@ impl Node {
                 sign: duplicate.sign.label(),
                 seconds_ago: duplicate.at.elapsed().as_secs(),
             }),
-            peers: &snapshot.peers,
+            peers: peers.map(|info| Peer { info, delivered: journal.delivered(&info.peer) }).collect(),
             peers_at: snapshot.at,
             schedule: Schedule::at(&*self.about.lookahead, now()),
             l1: self.about.l1.as_ref().map(|l1| l1.status()),
             policies: &self.about.policies,
+            recent: journal.recent(),
+            drops: Drops {
+                rejected: counts.rejected,
+                ignored: counts.ignored,
+                dropped: counts.dropped,
+                events_missed: journal.missed(),
+                http_displaced: cut.displaced(),
+                http_slow: cut.slow(),
+            },
         };
         Json(serde_json::to_value(status).unwrap_or_default())
     }
@@ -231,28 +322,37 @@ impl Node {
             Ok(None) => Some(Reason::ScheduleUnknown),
             Err(error) => Some(Reason::ScheduleFailed { error: error.to_string() }),
         };
-        [live, peers, schedule].into_iter().flatten().collect()
+        let l1 = self.about.l1.as_ref().and_then(|l1| {
+            let status = l1.status();
+            Reason::l1(status.head.map(|head| head.timestamp), status.error, now())
+        });
+        [live, peers, schedule, l1].into_iter().flatten().collect()
     }
 }
 
 /// Serves indefinitely, from before the node runs.
 pub(in super::super) async fn serve(endpoint: Endpoint, node: Shown) -> Infallible {
-    async fn status(State(node): State<Shown>) -> Result<Json<serde_json::Value>, StatusCode> {
-        let node = node.get().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    type Served = (Shown, Arc<Cut>);
+    async fn status(
+        State((node, cut)): State<Served>,
+    ) -> Result<Json<serde_json::Value>, (StatusCode, Json<Readiness>)> {
+        let starting = || (StatusCode::SERVICE_UNAVAILABLE, Json(Readiness::of(vec![Reason::Starting])));
+        let node = node.get().ok_or_else(starting)?;
         let snapshot = node.snapshot.borrow().clone();
-        Ok(node.status(&snapshot))
+        Ok(node.status(&snapshot, &cut))
     }
-    async fn ready(State(node): State<Shown>) -> (StatusCode, Json<Readiness>) {
-        let reasons = node.get().map_or_else(|| vec![Reason::Starting], Node::reasons);
-        let ready = reasons.is_empty();
-        let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        (code, Json(Readiness { ready, reasons }))
+    async fn ready(State((node, _)): State<Served>) -> (StatusCode, Json<Readiness>) {
+        let readiness = Readiness::of(node.get().map_or_else(|| vec![Reason::Starting], Node::reasons));
+        let code = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (code, Json(readiness))
     }
+    let cut = endpoint.cut();
     let routes = Router::new()
+        .route("/", get(page::page))
         .route("/status", get(status))
         .route("/healthz", get(StatusCode::OK))
         .route("/readyz", get(ready))
-        .with_state(node);
+        .with_state((node, cut));
     endpoint.serve(routes).await
 }
 
@@ -280,5 +380,14 @@ mod tests {
         assert_eq!(at(20), [None, second], "a gap");
         assert_eq!(at(39), [second, None]);
         assert_eq!(at(40), [None, None]);
+    }
+
+    #[test]
+    fn l1_is_stale_once_its_head_is_two_minutes_old() {
+        let stale = |head| Reason::l1(head, None, UnixSeconds::new(1_000));
+        assert!(stale(Some(880)).is_none());
+        assert!(stale(Some(1_001)).is_none(), "a head from the future");
+        assert!(matches!(stale(Some(879)), Some(Reason::L1Stale { seconds: Some(121), .. })));
+        assert!(matches!(stale(None), Some(Reason::L1Stale { seconds: None, .. })));
     }
 }
