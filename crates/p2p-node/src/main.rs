@@ -6,6 +6,7 @@
 //! | `devnet` | [`devnet`] | runs a whole network in this process |
 //! | `health` | [`health`] | asks a running node whether it is well |
 //! | `run` | [`run`] | runs a node until it is told to stop |
+//! | `watch` | `watch` | shows the status of a running node in a terminal |
 //! | `inspect` | [`inspect`] | reads containers of the wire as hex, writes what is in them as JSON |
 
 #![allow(
@@ -30,6 +31,8 @@ mod rotation;
 #[cfg(feature = "operator")]
 mod run;
 mod signals;
+#[cfg(all(feature = "operator", unix))]
+mod watch;
 
 use std::{
     env,
@@ -65,6 +68,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     #[cfg(feature = "operator")]
     Health(health::HealthArgs),
+    #[cfg(all(feature = "operator", unix))]
+    Watch(watch::WatchArgs),
     Inspect(inspect::InspectArgs),
 }
 
@@ -104,6 +109,8 @@ fn main() -> ExitCode {
         Command::Run(args) => on_runtime(async |stop| run::run(*args, stop).await),
         #[cfg(feature = "operator")]
         Command::Health(args) => health::run(&args).unwrap_or_else(fail),
+        #[cfg(all(feature = "operator", unix))]
+        Command::Watch(args) => on_runtime(async |stop| watch::run(args, stop).await),
         Command::Inspect(args) => match inspect::run(&args) {
             Ok(code) => code,
             Err(error) if error.is_usage() => refuse("inspect", error),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     browser::Browser,
-    rig::{LOOPBACK, NODE, Node, ZERO, get, get_json, now, within},
+    rig::{LOOPBACK, NODE, Node, ZERO, expect, get, get_json, now, within},
 };
 
 /// How long a page may show a node that has died.
@@ -309,4 +309,11 @@ fn the_page_is_served_with_a_strict_policy() {
         assert!(head.contains(header), "{header} is not in: {head}");
     }
     node.stop();
+}
+
+#[test]
+fn a_watcher_without_a_terminal_says_what_to_do_instead() {
+    let words = ["not a terminal", "curl http://node.example:8080/status"];
+    expect(1, &["watch", "node.example:8080"], &words);
+    expect(2, &["watch", "ftp://node.example"], &["neither http nor https"]);
 }
