@@ -19,6 +19,7 @@ use crate::{
     config::ConnectionConfig,
     ip::{Host, Subnet},
     metrics,
+    operator::{BlockList, Blocked},
 };
 
 /// Why a connection is refused.
@@ -26,6 +27,8 @@ use crate::{
 pub(crate) enum Refused {
     #[error("its address is banned")]
     Banned,
+    #[error("the operator refuses it")]
+    Blocked,
     #[error("no place for more inbound connections")]
     Inbound,
     #[error("no place for more outbound connections")]
@@ -45,6 +48,7 @@ impl Refused {
     const fn label(self) -> &'static str {
         match self {
             Self::Banned => "banned",
+            Self::Blocked => "blocked",
             Self::Inbound => "inbound",
             Self::Outbound => "outbound",
             Self::Dials => "dials",
@@ -56,11 +60,12 @@ impl Refused {
 }
 
 /// Keeps connections within their limits. Static and trusted peers have places of their own: they are refused
-/// nothing but a banned address, and take no place of anybody.
+/// nothing but a banned address, and take no place of anybody. Whom the operator has blocked is refused in any case.
 pub(crate) struct Admission {
     limits: ConnectionConfig,
     protected: HashSet<PeerId>,
     banned: HashSet<Host>,
+    pub(crate) blocked: BlockList,
     open: HashMap<ConnectionId, Open>,
     dials: HashSet<ConnectionId>,
 }
@@ -69,13 +74,15 @@ pub(crate) struct Admission {
 struct Open {
     peer: PeerId,
     inbound: bool,
+    address: Multiaddr,
     host: Option<Host>,
     subnet: Option<Subnet>,
 }
 
 impl Open {
     fn new(peer: PeerId, inbound: bool, address: &Multiaddr) -> Self {
-        Self { peer, inbound, host: Host::at(address), subnet: Subnet::at(address) }
+        let (host, subnet) = (Host::at(address), Subnet::at(address));
+        Self { peer, inbound, address: address.clone(), host, subnet }
     }
 }
 
@@ -85,6 +92,7 @@ impl Admission {
             limits,
             protected: HashSet::new(),
             banned: HashSet::new(),
+            blocked: BlockList::default(),
             open: HashMap::new(),
             dials: HashSet::new(),
         }
@@ -93,6 +101,20 @@ impl Admission {
     /// A static or trusted peer.
     pub(crate) fn protect(&mut self, peer: PeerId) {
         self.protected.insert(peer);
+    }
+
+    /// A peer that is static or trusted no more.
+    pub(crate) fn unprotect(&mut self, peer: &PeerId) {
+        self.protected.remove(peer);
+    }
+
+    /// The connected peers that an entry of the block list is about.
+    pub(crate) fn connected(&self, entry: &Blocked) -> Vec<PeerId> {
+        let affected = self.open.values().filter(|open| match entry {
+            Blocked::Peer(peer) => open.peer == *peer,
+            Blocked::Subnet(_) => self.blocked.has_address(&open.address),
+        });
+        affected.map(|open| open.peer).collect()
     }
 
     /// The hosts that are refused, in place of those named before.
@@ -106,6 +128,9 @@ impl Admission {
     }
 
     fn admit(&self, new: &Open) -> Result<(), Refused> {
+        if self.blocked.has_peer(new.peer) || self.blocked.has_address(&new.address) {
+            return Err(Refused::Blocked);
+        }
         if self.protected.contains(&new.peer) {
             return Ok(());
         }
@@ -155,6 +180,9 @@ impl NetworkBehaviour for Admission {
         if Host::at(remote).is_some_and(|host| self.banned.contains(&host)) {
             return Err(deny(Refused::Banned));
         }
+        if self.blocked.has_address(remote) {
+            return Err(deny(Refused::Blocked));
+        }
         Ok(())
     }
 
@@ -176,6 +204,9 @@ impl NetworkBehaviour for Admission {
         _: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        if peer.is_some_and(|peer| self.blocked.has_peer(peer)) {
+            return Err(deny(Refused::Blocked));
+        }
         if peer.is_some_and(|peer| self.protected.contains(&peer)) {
             return Ok(Vec::new());
         }

@@ -11,6 +11,7 @@ use crate::{
     duplicate_identity::DuplicateIdentity,
     error::{NetworkError, PublishError, RequestError},
     metrics,
+    operator::Blocked,
     rpc::{OutboundRequest, Outgoing, Protocol},
 };
 
@@ -72,6 +73,18 @@ pub(crate) enum Command {
     Dial { address: Multiaddr, reply: oneshot::Sender<Result<(), NetworkError>> },
     Unban { peer: PeerId, reply: oneshot::Sender<bool> },
     Peers { reply: oneshot::Sender<Vec<PeerInfo>> },
+    Operator { order: Order, reply: oneshot::Sender<bool> },
+    Blocked { reply: oneshot::Sender<Vec<Blocked>> },
+}
+
+/// What an operator orders beside what is configured. The reply says whether it applies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Order {
+    Disconnect(PeerId),
+    Block(Blocked),
+    Unblock(Blocked),
+    Protect(PeerId),
+    Unprotect(PeerId),
 }
 
 /// A handle of the network. Cheap to clone; the network ends when the last one is dropped.
@@ -187,6 +200,67 @@ impl NetworkHandle {
         let (reply, unbanned) = oneshot::channel();
         self.command(Command::Unban { peer, reply }).await.map_err(|()| NetworkError::Closed)?;
         unbanned.await.map_err(|_| NetworkError::Closed)
+    }
+
+    /// Closes the connections to a peer, as soon as no request of either side is in flight on them. Whether it is
+    /// connected. A static peer is dialled again; [`block`](Self::block) keeps a peer away.
+    ///
+    /// # Errors
+    /// [`NetworkError::Closed`].
+    pub async fn disconnect(&self, peer: PeerId) -> Result<bool, NetworkError> {
+        self.order(Order::Disconnect(peer)).await
+    }
+
+    /// Refuses connections from and to a peer or addresses, static and trusted peers included, until
+    /// [`unblock`](Self::unblock) or the end of the process, and closes those that there are, as
+    /// [`disconnect`](Self::disconnect) does. False if the list of what is refused is full (4,096 entries).
+    ///
+    /// # Errors
+    /// [`NetworkError::Closed`].
+    pub async fn block(&self, entry: Blocked) -> Result<bool, NetworkError> {
+        self.order(Order::Block(entry)).await
+    }
+
+    /// Takes an entry off the list of what is refused. Whether it was on it. A ban is lifted by [`unban`](Self::unban).
+    ///
+    /// # Errors
+    /// [`NetworkError::Closed`].
+    pub async fn unblock(&self, entry: Blocked) -> Result<bool, NetworkError> {
+        self.order(Order::Unblock(entry)).await
+    }
+
+    /// The list of what is refused.
+    ///
+    /// # Errors
+    /// [`NetworkError::Closed`].
+    pub async fn blocked(&self) -> Result<Vec<Blocked>, NetworkError> {
+        let (reply, blocked) = oneshot::channel();
+        self.command(Command::Blocked { reply }).await.map_err(|()| NetworkError::Closed)?;
+        blocked.await.map_err(|_| NetworkError::Closed)
+    }
+
+    /// Trusts a peer until [`unprotect`](Self::unprotect) or the end of the process: it is never pruned and never banned.
+    /// False if too many are trusted (4,096).
+    ///
+    /// # Errors
+    /// [`NetworkError::Closed`].
+    pub async fn protect(&self, peer: PeerId) -> Result<bool, NetworkError> {
+        self.order(Order::Protect(peer)).await
+    }
+
+    /// Trusts a peer no more, whether by [`protect`](Self::protect) or by the configuration. Whether it was trusted; a static
+    /// peer stays protected.
+    ///
+    /// # Errors
+    /// [`NetworkError::Closed`].
+    pub async fn unprotect(&self, peer: PeerId) -> Result<bool, NetworkError> {
+        self.order(Order::Unprotect(peer)).await
+    }
+
+    async fn order(&self, order: Order) -> Result<bool, NetworkError> {
+        let (reply, done) = oneshot::channel();
+        self.command(Command::Operator { order, reply }).await.map_err(|()| NetworkError::Closed)?;
+        done.await.map_err(|_| NetworkError::Closed)
     }
 
     /// All connected peers, then all banned ones.

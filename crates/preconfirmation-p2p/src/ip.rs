@@ -78,7 +78,7 @@ impl Source {
 }
 
 /// The address with nothing left but its first bits.
-fn prefix(ip: IpAddr, v4: u32, v6: u32) -> IpAddr {
+pub(crate) fn prefix(ip: IpAddr, v4: u32, v6: u32) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let mask = u32::MAX.checked_shl(32 - v4).unwrap_or(0);

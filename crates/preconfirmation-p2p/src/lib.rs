@@ -110,7 +110,7 @@
 //! | `p2p_queue_dropped_total` | `queue` | entries dropped from a full queue, and peers disconnected because they do not read |
 //! | `p2p_peers` | `direction` | connected peers, by who opened the oldest connection |
 //! | `p2p_dials_total` | `source`, `outcome` | dials, by where the address came from and by outcome |
-//! | `p2p_connections_refused_total` | `limit` | connections refused, by the limit that was reached: `inbound`, `outbound`, `dials`, `peer`, `address`, `subnet`, `banned` |
+//! | `p2p_connections_refused_total` | `limit` | connections refused, by the limit that was reached: `inbound`, `outbound`, `dials`, `peer`, `address`, `subnet`, `banned`, `blocked` |
 //! | `p2p_service_tick_seconds` | | time of the service's housekeeping, once a second: scores, bans, whom to dial, whom to disconnect |
 //! | `p2p_identity_used_twice_total` | `sign` | signs that two nodes use one identity key: ours (`dialled`, `answered`, `published`) or a peer's (`two_addresses`) |
 //! | `p2p_peers_pruned_total` | | peers disconnected because there were too many |
@@ -145,6 +145,7 @@ mod inbox;
 mod ip;
 mod metrics;
 mod names;
+mod operator;
 mod peer_manager;
 mod publish_queue;
 mod request_queue;
@@ -174,6 +175,7 @@ pub use error::{ConfigError, DiscoveryError, NetworkError, PublishError, Request
 pub use event::{GossipMessage, NetworkEvent, NetworkEvents, Verdict, VerdictToken};
 pub use gossip::gossip_id;
 pub use handle::{NetworkHandle, PeerInfo, Published};
+pub use operator::{Blocked, IpRange};
 pub use responder::{InboundRequest, Responder};
 pub use rpc::Protocol;
 pub use service::{Network, NetworkService};

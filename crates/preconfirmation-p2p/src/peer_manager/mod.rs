@@ -21,6 +21,7 @@ mod prune;
 mod score;
 mod static_peers;
 mod store;
+mod trusted;
 
 use std::{
     collections::{HashMap, HashSet},

@@ -6,12 +6,13 @@ mod dials;
 mod discovery;
 mod files;
 mod gossip;
+mod operator;
 mod peers;
 mod requests;
 mod shutdown;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -133,6 +134,7 @@ impl Network {
             publish_queue: PublishQueue::new(config.gossip.publish_queue),
             slow_readers,
             outbound_queue: OutboundQueue::new(config.gossip),
+            leaving: HashSet::new(),
             given_up: HashMap::new(),
             accept_failed: None,
             drain: None,
@@ -186,6 +188,8 @@ pub struct NetworkService {
     publish_queue: PublishQueue,
     slow_readers: SlowReaderMonitor,
     outbound_queue: OutboundQueue,
+    /// Peers that the operator wants to be disconnected, once no request of theirs or ours is in flight.
+    leaving: HashSet<PeerId>,
     /// The connections that gossipsub's handlers have given up.
     given_up: HashMap<ConnectionId, PeerId>,
     /// When accepting a connection failed last.
@@ -301,6 +305,10 @@ impl NetworkService {
             Command::Dial { address, reply } => self.dial(address, reply),
             Command::Unban { peer, reply } => drop(reply.send(self.unban(peer))),
             Command::Peers { reply } => drop(reply.send(self.statuses())),
+            Command::Operator { order, reply } => drop(reply.send(self.order(order, Instant::now()))),
+            Command::Blocked { reply } => {
+                drop(reply.send(self.swarm.behaviour().limits.blocked.entries()));
+            }
         }
     }
 

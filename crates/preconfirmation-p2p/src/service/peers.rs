@@ -210,6 +210,7 @@ impl NetworkService {
         }
         self.watch_discovery(now);
         self.prune_peers(now);
+        self.disconnect_leaving(now);
         for address in self.peers.take_own_addresses() {
             self.dial_own_address(address);
         }

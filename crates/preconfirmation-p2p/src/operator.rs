@@ -1,0 +1,139 @@
+//! Whom the operator refuses, whatever they have done.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use libp2p::{Multiaddr, PeerId};
+
+use crate::ip::{ip_of, prefix};
+
+/// Entries of a list. It is written by hand or by an operator's scripts.
+const ENTRIES: usize = 4096;
+
+/// Whom the operator refuses: a peer, or all at some addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Blocked {
+    /// This peer, wherever it is.
+    Peer(PeerId),
+    /// Whoever is at these addresses.
+    Subnet(IpRange),
+}
+
+/// The addresses that begin alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IpRange {
+    ip: IpAddr,
+    bits: u8,
+}
+
+impl IpRange {
+    /// The addresses whose first `bits` are those of `ip`; none if an address has fewer.
+    #[must_use]
+    pub fn new(ip: IpAddr, bits: u8) -> Option<Self> {
+        let most = if ip.is_ipv4() { 32 } else { 128 };
+        (bits <= most).then(|| Self { ip: prefix(ip, bits.into(), bits.into()), bits })
+    }
+
+    /// One address.
+    #[must_use]
+    pub fn of(ip: IpAddr) -> Self {
+        let ip = ip.to_canonical();
+        Self { ip, bits: if ip.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// The lowest of the addresses.
+    #[must_use]
+    pub const fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// How many bits they have in common.
+    #[must_use]
+    pub const fn bits(&self) -> u8 {
+        self.bits
+    }
+
+    /// Whether it is a single address.
+    #[must_use]
+    pub const fn is_single(&self) -> bool {
+        self.bits == if self.ip.is_ipv4() { 32 } else { 128 }
+    }
+
+    fn contains(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        ip.is_ipv4() == self.ip.is_ipv4() && prefix(ip, self.bits.into(), self.bits.into()) == self.ip
+    }
+}
+
+/// What is refused.
+#[derive(Debug, Default)]
+pub(crate) struct BlockList(BTreeSet<Blocked>);
+
+impl BlockList {
+    /// Adds an entry. False if there is no room for it.
+    pub(crate) fn block(&mut self, entry: Blocked) -> bool {
+        let has_room = self.0.contains(&entry) || self.0.len() < ENTRIES;
+        if has_room {
+            self.0.insert(entry);
+        }
+        has_room
+    }
+
+    /// Removes an entry. Whether there was one.
+    pub(crate) fn unblock(&mut self, entry: &Blocked) -> bool {
+        self.0.remove(entry)
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Blocked> {
+        self.0.iter().copied().collect()
+    }
+
+    pub(crate) fn has_peer(&self, peer: PeerId) -> bool {
+        self.0.contains(&Blocked::Peer(peer))
+    }
+
+    pub(crate) fn has_address(&self, address: &Multiaddr) -> bool {
+        let Some(ip) = ip_of(address) else { return false };
+        self.0.iter().any(|entry| matches!(entry, Blocked::Subnet(range) if range.contains(ip)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(ip: &str, bits: u8) -> IpRange {
+        IpRange::new(ip.parse().unwrap(), bits).unwrap()
+    }
+
+    #[test]
+    fn a_range_has_the_addresses_that_begin_alike() {
+        let contains = |range: IpRange, ip: &str| range.contains(ip.parse().unwrap());
+        let subnet = range("10.1.2.3", 16);
+        assert_eq!((subnet.ip().to_string(), subnet.bits()), ("10.1.0.0".into(), 16));
+        assert!(contains(subnet, "10.1.255.255") && contains(subnet, "::ffff:10.1.0.1"));
+        assert!(!contains(subnet, "10.2.0.0") && !contains(subnet, "::1"));
+        assert!(contains(range("0.0.0.0", 0), "255.0.0.1"));
+        assert!(
+            contains(range("2001:db8::", 32), "2001:db8:1::1")
+                && !contains(range("2001:db8::", 32), "2001:db9::")
+        );
+        assert!(IpRange::of("10.0.0.7".parse().unwrap()).is_single() && !subnet.is_single());
+        assert_eq!(IpRange::new("10.0.0.7".parse().unwrap(), 33), None);
+    }
+
+    #[test]
+    fn a_list_is_bounded_and_knows_peers_and_addresses() {
+        let (mut list, peer) = (BlockList::default(), PeerId::random());
+        assert!(list.block(Blocked::Peer(peer)) && list.has_peer(peer) && !list.has_peer(PeerId::random()));
+        assert!(list.block(Blocked::Subnet(range("127.0.0.0", 8))));
+        assert!(list.has_address(&"/ip4/127.0.0.1/tcp/1".parse().unwrap()));
+        assert!(!list.has_address(&"/dns4/localhost/tcp/1".parse().unwrap()));
+        assert_eq!(list.entries().len(), 2);
+        assert!(list.unblock(&Blocked::Peer(peer)) && !list.unblock(&Blocked::Peer(peer)));
+        for _ in 0..ENTRIES - 1 {
+            assert!(list.block(Blocked::Peer(PeerId::random())));
+        }
+        assert!(!list.block(Blocked::Peer(peer)));
+        assert!(list.block(Blocked::Subnet(range("127.0.0.0", 8))), "it is there already");
+    }
+}
