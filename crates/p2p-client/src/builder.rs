@@ -130,7 +130,7 @@ impl P2pClientBuilder {
         let (handler_queue, bootstrap_timeout) = (config.queues.handler, config.bootstrap_timeout);
         let clock = config.clock.clone();
         let discovers = config.network.discovery.is_some();
-        let publishing = config.publishing;
+        let (publishing, chain_id) = (config.publishing, config.network.chain_id);
         let weak_storage = Arc::downgrade(&storage);
         let service = Service::new(ServiceParts {
             config,
@@ -156,6 +156,7 @@ impl P2pClientBuilder {
             soft_fail,
             discovers,
             publishing,
+            chain_id,
             clock,
             tasks,
         });

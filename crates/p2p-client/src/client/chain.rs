@@ -25,12 +25,40 @@ impl ChainApi {
         self.client.state.borrow().head
     }
 
+    /// The settled block, as declared last; none before that.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Storage`].
+    pub async fn base(&self) -> Result<Option<Base>, P2pClientError> {
+        self.client.with_store(|store| store.base()).await
+    }
+
     /// The canonical block at a height, from the store.
     ///
     /// # Errors
     /// [`P2pClientError::Storage`].
     pub async fn block(&self, block: BlockNumber) -> Result<Option<StoredCommitment>, P2pClientError> {
         self.client.with_store(move |store| store.by_block(block)).await
+    }
+
+    /// The canonical blocks from a height on, without a gap, at most `limit`, from the store.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Storage`].
+    pub async fn blocks(
+        &self,
+        from: BlockNumber,
+        limit: usize,
+    ) -> Result<Vec<StoredCommitment>, P2pClientError> {
+        self.client.with_store(move |store| store.range(from, limit)).await
+    }
+
+    /// The commitment with this preconfirmation hash, from the store: a block, canonical or not, or a handover.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Storage`].
+    pub async fn commitment(&self, hash: B256) -> Result<Option<StoredCommitment>, P2pClientError> {
+        self.client.with_store(move |store| store.by_hash(&hash)).await
     }
 
     /// A transaction list, from the store. One that is damaged there counts as missing.

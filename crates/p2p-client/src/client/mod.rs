@@ -13,8 +13,8 @@ use std::{
 };
 
 use p2p_storage::{SdkStorage, StorageError};
-use p2p_types::{Clock, HeadSyncStatus, SdkCommand, SdkEvent, StorageTrouble};
-use p2p_validation::Leniency;
+use p2p_types::{Clock, HeadSyncStatus, SdkCommand, SdkEvent, StorageTrouble, UnixSeconds};
+use p2p_validation::{Leniency, Validator};
 use preconfirmation_p2p::NetworkHandle;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
@@ -56,6 +56,7 @@ pub(crate) struct Inner {
     /// Whether discovery is on.
     pub(crate) discovers: bool,
     pub(crate) publishing: Publishing,
+    pub(crate) chain_id: u64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: TaskTracker,
 }
@@ -101,6 +102,24 @@ impl P2pClient {
     pub fn leniencies(&self) -> Vec<Leniency> {
         let soft_fail = self.inner.soft_fail.then_some(Leniency::InvalidGossipIgnored);
         self.inner.requester.validator.leniencies().chain(soft_fail).collect()
+    }
+
+    /// The chain id in the topics and protocol ids of this client.
+    #[must_use]
+    pub fn chain_id(&self) -> u64 {
+        self.inner.chain_id
+    }
+
+    /// The rules that commitments are judged by here, and the schedule behind them.
+    #[must_use]
+    pub fn validator(&self) -> &Validator {
+        &self.inner.requester.validator
+    }
+
+    /// The present, by the clock that commitments are judged by.
+    #[must_use]
+    pub fn now(&self) -> UnixSeconds {
+        self.inner.clock.now()
     }
 
     /// What is wrong with the store; none while it takes everything. [`SdkEvent::Storage`] reports each change.

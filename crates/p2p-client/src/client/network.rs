@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use p2p_types::{B256, BlockNumber, PeerId, Recovered, TxList};
-use preconfirmation_p2p::{DuplicateIdentity, Multiaddr, PeerInfo};
+use preconfirmation_p2p::{Blocked, DuplicateIdentity, Multiaddr, PeerInfo};
 use preconfirmation_types::PreconfHead;
 
 use super::Inner;
@@ -56,6 +56,64 @@ impl NetworkApi {
     /// [`P2pClientError::Network`] if no connection could be made.
     pub async fn dial(&self, address: Multiaddr) -> Result<(), P2pClientError> {
         Ok(self.client.network().dial(address).await?)
+    }
+
+    /// Closes the connections to a peer, as soon as no request of either side is in flight on them. Whether it is connected.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Network`] if the network has ended.
+    pub async fn disconnect(&self, peer: PeerId) -> Result<bool, P2pClientError> {
+        Ok(self.client.network().disconnect(peer).await?)
+    }
+
+    /// Refuses a peer or addresses until [`unblock`](Self::unblock) or the end of the process, and closes their connections.
+    /// False if too many are refused already.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Network`] if the network has ended.
+    pub async fn block(&self, entry: Blocked) -> Result<bool, P2pClientError> {
+        Ok(self.client.network().block(entry).await?)
+    }
+
+    /// Refuses them no more. Whether they were refused.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Network`] if the network has ended.
+    pub async fn unblock(&self, entry: Blocked) -> Result<bool, P2pClientError> {
+        Ok(self.client.network().unblock(entry).await?)
+    }
+
+    /// What [`block`](Self::block) refuses.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Network`] if the network has ended.
+    pub async fn blocked(&self) -> Result<Vec<Blocked>, P2pClientError> {
+        Ok(self.client.network().blocked().await?)
+    }
+
+    /// Lifts the ban that a peer has for its offences, and forgives them. Whether it was banned.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Network`] if the network has ended.
+    pub async fn unban(&self, peer: PeerId) -> Result<bool, P2pClientError> {
+        Ok(self.client.network().unban(peer).await?)
+    }
+
+    /// Trusts a peer until [`unprotect`](Self::unprotect) or the end of the process: it is never pruned and never banned. False
+    /// if too many are trusted already.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Network`] if the network has ended.
+    pub async fn protect(&self, peer: PeerId) -> Result<bool, P2pClientError> {
+        Ok(self.client.network().protect(peer).await?)
+    }
+
+    /// Trusts a peer no more. Whether it was trusted.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Network`] if the network has ended.
+    pub async fn unprotect(&self, peer: PeerId) -> Result<bool, P2pClientError> {
+        Ok(self.client.network().unprotect(peer).await?)
     }
 
     /// The connected peers, then the banned ones.
