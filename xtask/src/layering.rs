@@ -28,6 +28,7 @@ const STORAGE: &str = "p2p-storage";
 const CATCHUP: &str = "p2p-catchup";
 const CLIENT: &str = "p2p-client";
 const LOOKAHEAD: &str = "p2p-lookahead";
+const RPC: &str = "p2p-rpc";
 
 /// The layers, lowest first. A crate under `crates/` that is not here fails the check.
 const RULES: &[Rule] = &[
@@ -47,8 +48,13 @@ const RULES: &[Rule] = &[
         io: Io::Any,
     },
     Rule {
+        package: RPC,
+        may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION, STORAGE, CATCHUP, NETWORK, CLIENT],
+        io: Io::Any,
+    },
+    Rule {
         package: "p2p-node",
-        may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION, STORAGE, CATCHUP, LOOKAHEAD, NETWORK, CLIENT],
+        may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION, STORAGE, CATCHUP, LOOKAHEAD, NETWORK, CLIENT, RPC],
         io: Io::Any,
     },
 ];
