@@ -19,6 +19,7 @@ use super::{
     list::List,
     lookahead::LookaheadSource,
     preset::NetworkSource,
+    rpc::RpcArgs,
     slasher::Slasher,
 };
 use crate::domain::Domain;
@@ -171,18 +172,23 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) publish: Option<PathBuf>,
 
-    /// With --publish and without --datadir: accept that a restart forgets what was published
-    #[arg(long, requires = "publish")]
+    /// Without --datadir, where --publish or JSON-RPC publishes: accept that a restart forgets what was published
+    #[arg(long)]
     pub(super) forget_on_restart: bool,
+
+    #[command(flatten)]
+    pub(super) rpc: RpcArgs,
 }
 
 impl RunArgs {
     /// Whether the node publishes, and what its guard remembers.
-    pub(super) const fn publishing(&self) -> Publishing {
-        match (&self.publish, self.forget_on_restart) {
-            (None, _) => Publishing::Disabled,
-            (Some(_), false) => Publishing::Guarded,
-            (Some(_), true) => Publishing::GuardedUntilRestart,
+    pub(super) fn publishing(&self) -> Publishing {
+        match (self.publish.is_some(), self.rpc.publishes()) {
+            (false, false) => Publishing::Disabled,
+            _ if self.forget_on_restart => Publishing::GuardedUntilRestart,
+            // Whoever only reads over JSON-RPC needs no directory.
+            (false, true) if self.datadir.is_none() => Publishing::Disabled,
+            _ => Publishing::Guarded,
         }
     }
 }

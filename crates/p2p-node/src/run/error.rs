@@ -154,6 +154,12 @@ pub(crate) enum RunError {
         /// Its value.
         ip: IpAddr,
     },
+    /// The secret of callers of JSON-RPC cannot be read or made.
+    #[error("--rpc.jwt-secret: {}", reasons(.0))]
+    JwtSecret(#[source] p2p_rpc::SecretError),
+    /// JSON-RPC cannot be served.
+    #[error("--rpc.addr: {0}: --rpc.jwt-secret FILE, or --datadir for a secret in it")]
+    Rpc(#[source] p2p_rpc::RpcError),
     /// Metrics cannot be recorded, because something else records them.
     #[error("--metrics.addr: another recorder is installed in this process")]
     Recorder,

@@ -1,8 +1,8 @@
 //! The limit of open files: raised as far as allowed, and shared with the HTTP endpoints.
 
-/// What a node needs: 192 connections of peers and as many that are being made, 64 of HTTP, and some tens for the store, the
-/// sockets and the names of hosts.
-const NEEDED: u64 = 512;
+/// What a node needs: 192 connections of peers and as many that are being made, 64 of HTTP, 192 of JSON-RPC, and some tens for
+/// the store, the sockets and the names of hosts.
+const NEEDED: u64 = 704;
 
 /// More than any node uses.
 const ENOUGH: u64 = 65_536;

@@ -14,6 +14,7 @@
 //! | [`gauges`] | what the node itself adds to the metrics |
 //! | [`systemd`] | readiness and watchdog of a unit |
 //! | [`http`] | `/metrics`, `/status`, `/healthz`, `/readyz` |
+//! | [`rpc`] | JSON-RPC |
 //! | [`limits`] | open files |
 //! | [`progress`], [`report`] | a bar for terminals, a line every 30 s for logs |
 //! | [`error`] | errors, and what to do about them |
@@ -35,6 +36,7 @@ mod preset;
 mod progress;
 mod publish;
 mod report;
+mod rpc;
 mod slasher;
 mod systemd;
 
@@ -52,6 +54,7 @@ use open::{Opened, open};
 use output::{Notice, Output};
 pub(crate) use progress::Log;
 use progress::Progress;
+use rpc::Rpc;
 
 use crate::signals::Stop;
 
@@ -86,6 +89,15 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
         never = &mut endpoints => match never {},
     };
 
+    let rpc = match Rpc::start(&args.rpc, args.datadir.as_deref(), of.chain_id, &client).await {
+        Ok(rpc) => rpc,
+        Err(error) => {
+            // What cannot be served is what ends the node, however the client ends.
+            drop(client.shutdown().await);
+            return Err(error);
+        }
+    };
+
     let output = Output::start(io::stdout());
     let progress = Progress::new();
     let followed = l1.as_ref().map(|l1| l1.lookahead.clone());
@@ -100,6 +112,7 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
             enr: enr.as_deref(),
             metrics: addresses.0,
             status: addresses.1,
+            rpc: rpc.as_ref().map(Rpc::address),
             head: client.chain().head(),
         };
         if output.write(&started).await.is_err() {
@@ -142,6 +155,10 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
     progress.clear();
     systemd::stopping();
     tracing::info!("shutting down");
+    // Callers are answered while the client can still answer them.
+    if let Some(rpc) = rpc {
+        rpc.stop().await;
+    }
     // In any case the client ends in order, and the lines that are written already reach their reader.
     let shut_down = client.shutdown().await.map_err(RunError::from);
     let written = output.finish().await;

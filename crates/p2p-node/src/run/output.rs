@@ -40,6 +40,8 @@ pub(super) enum Notice<'a> {
         metrics: Option<std::net::SocketAddr>,
         /// Where `/status` is.
         status: Option<std::net::SocketAddr>,
+        /// Where JSON-RPC is.
+        rpc: Option<std::net::SocketAddr>,
         /// The newest block that was in the store already.
         head: Option<Head>,
     },

@@ -33,6 +33,8 @@ mod operate;
 mod page;
 #[cfg(unix)]
 mod rig;
+#[cfg(unix)]
+mod rpc;
 mod run;
 #[cfg(unix)]
 mod schedules;
