@@ -58,6 +58,10 @@ impl<S: CommitmentStore> CommitmentStore for Audited<S> {
         self.store.set_base(base)
     }
 
+    fn settle_other(&self, block: BlockNumber, settled: B256) -> Result<ChainUpdate, StorageError> {
+        self.store.settle_other(block, settled)
+    }
+
     fn withdraw(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError> {
         self.store.withdraw(anchor)
     }

@@ -1,6 +1,9 @@
 //! Starts a client: opens its store, builds its network, spawns its service.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex},
+};
 
 use futures::future::BoxFuture;
 use p2p_storage::{MemoryStorage, SdkStorage, StorageError};
@@ -158,6 +161,7 @@ impl P2pClientBuilder {
             publishing,
             chain_id,
             clock,
+            promises: Mutex::default(),
             tasks,
         });
         Ok((client, subscription))

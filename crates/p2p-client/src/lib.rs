@@ -100,6 +100,7 @@
 //! | to | use |
 //! |---|---|
 //! | catch up | [`ChainApi::l2_synced`], then [`ChainApi::update_head`] whenever the settled block moves; [`P2pClient::status`] says how far behind the client is |
+//! | leave that to an L2 node | [`ChainApi::follow_l2`] with an [`L2View`]; [`ChainApi::promises`] says which promises were kept |
 //! | report L1 | [`ChainApi::update_l1_head`], [`ChainApi::notify_reorg`], [`ChainApi::notify_anchor_restored`], [`ChainApi::notify_schedule_changed`]; [`ChainApi::expected_preconfer`] says whose turn it is |
 //! | hand over without a block | [`Publisher::publish_commitment`] |
 //! | ask a peer | [`NetworkApi::request_head`], [`NetworkApi::request_commitments`], [`NetworkApi::request_raw_txlist`] |
@@ -139,6 +140,8 @@
 //! | `p2p_client_queue_length` | queue | entries | what waits in the client |
 //! | `p2p_reorgs_total` | cause | reorgs | blocks were replaced, by a fork, by L1, or as the schedule elects their signers no more |
 //! | `p2p_evidence_total` | kind | proofs | misbehaviour of preconfers |
+//! | `p2p_promises_total` | signer, outcome | promises | of which the view of L2 has shown the end; of the first 64 signers by name |
+//! | `p2p_promises_late_total` | signer | blocks | that were settled late |
 //! | `p2p_intake_paused` | | 0 or 1 | a slow handler stops intake |
 //! | `p2p_intake_pauses_total` | | pauses | times that it did |
 //! | `p2p_event_lag` | | events | not yet read by the slowest reader |
@@ -175,6 +178,7 @@ mod error;
 mod feed;
 mod hashing;
 mod metrics;
+mod promises;
 mod requests;
 mod service;
 mod skew;
@@ -195,9 +199,10 @@ pub use p2p_storage::{
     StoredEvidence,
 };
 pub use p2p_types::{
-    Address, B256, Base, BlockNumber, Bytes, Clock, Head, HeadSyncStatus, Misbehaviour, Missing, Origin,
-    PeerId, PreconfCommitment, Preconfirmation, Recovered, SdkCommand, SdkEvent, SignedCommitment,
-    SigningDomain, SigningKey, Stall, StorageTrouble, Topic, TxList, U256, UnixSeconds,
+    Address, B256, Base, BlockNumber, Breach, Bytes, Clock, Difference, Head, HeadSyncStatus, L2Tip, L2View,
+    Misbehaviour, Missing, Origin, PeerId, PreconfCommitment, Preconfirmation, PromiseOutcome, Promised,
+    Recovered, SdkCommand, SdkEvent, SettledBlock, SignedCommitment, SigningDomain, SigningKey, Stall,
+    StorageTrouble, Topic, TransactionsBreach, TxList, U256, UnixSeconds,
 };
 pub use p2p_validation::{
     BlockRules, CachedSchedule, IgnoreReason, Leniency, Lookahead, LookaheadError, Rejection,
@@ -220,6 +225,7 @@ pub use config::{
 pub use error::{Component, ErrorKind, P2pClientError};
 pub use feed::{Block, BlockFeed, BlockUpdate};
 pub use metrics::ClientCounts;
+pub use promises::{BrokenPromise, PromiseCounts, PromiseStats};
 pub use skew::ClockCheck;
 
 /// Compiles the examples of the README and of the guide for sidecar authors, which is not in the package.

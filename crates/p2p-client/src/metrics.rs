@@ -12,7 +12,7 @@ use std::{
 
 use metrics::{NoopRecorder, Unit, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use p2p_storage::StorageStats;
-use p2p_types::{Head, HeadSyncStatus, Misbehaviour};
+use p2p_types::{Address, Head, HeadSyncStatus, Misbehaviour};
 use p2p_validation::SignerCounts;
 
 use crate::ClockCheck;
@@ -32,6 +32,12 @@ pub(crate) fn describe() {
     describe_counter!("p2p_signer_tables_built_total", count, "Tables of elected signers' keys built");
     describe_counter!("p2p_reorgs_total", count, "Reorgs, by cause");
     describe_counter!("p2p_evidence_total", count, "Proofs of misbehaviour found, by kind");
+    describe_counter!(
+        "p2p_promises_total",
+        count,
+        "Promises of which L2 has shown the end, by signer and outcome"
+    );
+    describe_counter!("p2p_promises_late_total", count, "Promised blocks that were settled late, by signer");
     describe_counter!("p2p_intake_pauses_total", count, "Times that a lossless subscriber paused ingestion");
     describe_gauge!(
         "p2p_intake_paused",
@@ -165,6 +171,17 @@ impl Metrics {
 
     pub(crate) fn evidence(&self, kind: Misbehaviour) {
         self.record(|| counter!("p2p_evidence_total", "kind" => kind.label()).increment(1));
+    }
+
+    /// The end of a promise; of signers that are not counted one by one without their name.
+    pub(crate) fn promise(&self, signer: Option<Address>, outcome: &'static str, late: bool) {
+        self.record(|| {
+            let signer = signer.map_or_else(|| "other".to_owned(), |signer| signer.to_string());
+            counter!("p2p_promises_total", "signer" => signer.clone(), "outcome" => outcome).increment(1);
+            if late {
+                counter!("p2p_promises_late_total", "signer" => signer).increment(1);
+            }
+        });
     }
 
     pub(crate) fn paused(&self, paused: bool) {

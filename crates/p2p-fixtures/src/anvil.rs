@@ -69,8 +69,21 @@ impl Anvil {
     /// None where there is no [`anvil`].
     #[must_use]
     pub fn start() -> Option<Self> {
+        Self::with(&["--block-time", "1"])
+    }
+
+    /// The execution node of a rollup: it mines when it is told to, and the block that it calls safe is `behind` its head.
+    #[must_use]
+    pub fn rollup(chain_id: u64, genesis: u64, behind: u64) -> Option<Self> {
+        let [chain_id, genesis, behind] = [chain_id, genesis, behind].map(|number| number.to_string());
+        let chain = ["--chain-id", &chain_id, "--timestamp", &genesis, "--slots-in-an-epoch", &behind];
+        Self::with(&[&chain[..], &["--no-mining"]].concat())
+    }
+
+    fn with(arguments: &[&str]) -> Option<Self> {
         let mut child = Command::new(anvil()?)
-            .args(["--port", "0", "--block-time", "1"])
+            .args(["--port", "0"])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -111,6 +124,11 @@ impl Anvil {
     /// The height of its head.
     pub fn height(&self) -> u64 {
         number(&self.rpc("eth_blockNumber", json!([])))
+    }
+
+    /// Mines a block with a timestamp.
+    pub fn mine_at(&self, timestamp: u64) {
+        self.rpc("evm_mine", json!([timestamp]));
     }
 
     /// Puts a contract on the chain. Its constructor takes an address or a number.

@@ -12,7 +12,10 @@ use p2p_types::UnixSeconds;
 use p2p_validation::L1Time;
 use url::Url;
 
-use crate::ConfigError;
+use crate::{
+    ConfigError,
+    rpc::{Layer, PoolConfig},
+};
 
 /// Where the lookahead contract is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,28 +89,20 @@ impl L1Config {
         }
     }
 
+    /// The endpoints of it.
+    pub(crate) fn pool(&self) -> PoolConfig<'_> {
+        PoolConfig {
+            layer: Layer::L1,
+            endpoints: &self.endpoints,
+            chain_id: self.chain_id,
+            call_timeout: self.call_timeout,
+            poll_interval: self.poll_interval,
+            silence: self.silence,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        if self.endpoints.is_empty() {
-            return Err(ConfigError::NoEndpoints);
-        }
-        for url in &self.endpoints {
-            if !matches!(url.scheme(), "http" | "https" | "ws" | "wss") {
-                return Err(ConfigError::Scheme { scheme: url.scheme().into() });
-            }
-        }
-        let durations = [
-            ("call_timeout", self.call_timeout),
-            ("poll_interval", self.poll_interval),
-            ("silence", self.silence),
-        ];
-        if let Some((field, _)) = durations.into_iter().find(|(_, duration)| duration.is_zero()) {
-            return Err(ConfigError::Zero { field });
-        }
-        if self.silence < self.poll_interval {
-            let (silence, poll) = (self.silence, self.poll_interval);
-            return Err(ConfigError::SilenceBelowPoll { silence, poll });
-        }
-        Ok(())
+        self.pool().check()
     }
 }
 

@@ -9,10 +9,10 @@ use alloy_primitives::{Address, B256};
 #[non_exhaustive]
 pub enum ConfigError {
     /// Nobody to ask.
-    #[error("at least one L1 endpoint is needed")]
+    #[error("at least one endpoint is needed")]
     NoEndpoints,
     /// A URL of another kind than `http`, `https`, `ws`, `wss`.
-    #[error("an L1 endpoint has the scheme {scheme}: http, https, ws and wss are known")]
+    #[error("an endpoint has the scheme {scheme}: http, https, ws and wss are known")]
     Scheme {
         /// The scheme.
         scheme: Box<str>,
@@ -69,11 +69,14 @@ pub enum L1Error {
     #[error("its head is {0:?} ahead of the clock of this host")]
     Ahead(Duration),
     /// Every endpoint has failed and is let alone for a while.
-    #[error("no L1 endpoint answers")]
+    #[error("no endpoint answers")]
     Unavailable,
-    /// The chain changed between two questions: ask again.
-    #[error("L1 changed while it was read")]
+    /// The chain, or which endpoint is asked, changed between two questions: ask again.
+    #[error("the chain changed while it was read")]
     Moved,
+    /// A block below one that the endpoint has told.
+    #[error("block {0} is missing below its head")]
+    Missing(u64),
     /// L1 has no block at or after the genesis of its slots yet.
     #[error("L1's head is before the genesis of its slots")]
     BeforeGenesis,
@@ -114,6 +117,7 @@ impl L1Error {
                 | Self::Behind(_)
                 | Self::Ahead(_)
                 | Self::OtherBlock
+                | Self::Missing(_)
         )
     }
 }

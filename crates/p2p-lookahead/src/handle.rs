@@ -72,7 +72,7 @@ impl L1Lookahead {
             asked: Notify::new(),
             events: broadcast::Sender::new(EVENTS),
             state: Mutex::default(),
-            pool: Pool::new(config, seed),
+            pool: Pool::new(&config.pool(), seed),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Who may sign preconfirmations, learned from Taiko's contracts on L1.
+//! Who may sign preconfirmations, learned from Taiko's contracts on L1, and what is settled, from an execution node of L2.
 //!
 //! [`L1Lookahead`] is a [`Lookahead`](p2p_validation::Lookahead) for [`p2p_validation::Validator`]: it answers from memory
 //! who may sign for a timestamp and a window end. [`L1Service`] follows L1 for it: new heads by subscription or by polling,
@@ -35,16 +35,35 @@
 //! # }
 //! ```
 //!
+//! [`L2Follower`] follows an execution node of L2: which block the contracts have settled last, and whether it is what was
+//! promised ([`compare`]). It is an [`L2View`](p2p_types::L2View), which a client follows:
+//!
+//! ```no_run
+//! # async fn run(client: p2p_client::P2pClient) -> Result<(), Box<dyn std::error::Error>> {
+//! use p2p_lookahead::{L2Config, L2Follower};
+//!
+//! let endpoints = vec!["http://127.0.0.1:8545".parse()?];
+//! let (l2, follower) = L2Follower::new(L2Config::recommended(endpoints, 167_000))?;
+//! let chain = client.chain();
+//! let following = tokio::spawn(async move { chain.follow_l2(follower).await });
+//! println!("{:?}, {:?}", l2.status(), client.chain().promises().await?);
+//! # following.await??;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! | series | label | unit | meaning |
 //! |---|---|---|---|
-//! | `p2p_lookahead_calls_total` | method | questions | to L1 endpoints |
-//! | `p2p_lookahead_failures_total` | | failures | of L1 endpoints |
+//! | `p2p_lookahead_calls_total` | chain, method | questions | to endpoints |
+//! | `p2p_lookahead_failures_total` | chain | failures | of endpoints |
 //! | `p2p_lookahead_reorgs_total` | | reorgs | of L1 |
 //! | `p2p_lookahead_unasked_total` | | epochs | past ones that found no room to wait |
 //! | `p2p_lookahead_l1_head` | | height | of L1's head |
+//! | `p2p_lookahead_l2_settled` | | height | of L2's last settled block |
+//! | `p2p_lookahead_l2_reorgs_total` | | reorgs | times that L2 took settled blocks back |
 //! | `p2p_lookahead_epochs` | | epochs | that are known |
 //! | `p2p_lookahead_generation` | generation | | 1 for the contracts that tell the schedule |
-//! | `p2p_lookahead_endpoint_in_use` | endpoint | | 1 for the endpoint that is asked, 0 for others |
+//! | `p2p_lookahead_endpoint_in_use` | chain, endpoint | | 1 for the endpoint that is asked, 0 for others |
 
 #![allow(
     clippy::disallowed_methods,
@@ -56,6 +75,7 @@ mod config;
 mod error;
 mod event;
 mod handle;
+mod l2;
 mod learner;
 mod ledger;
 mod metrics;
@@ -69,6 +89,7 @@ pub use config::{L1Config, Source};
 pub use error::{ConfigError, L1Error};
 pub use event::L1Event;
 pub use handle::{L1Lookahead, L1Status};
+pub use l2::{AnchorCall, L2Config, L2Follower, L2Handle, L2Seen, L2Status, SettledSource, compare};
 pub use ledger::L1Head;
 pub use rpc::EndpointStatus;
 pub use schedule::Generation;

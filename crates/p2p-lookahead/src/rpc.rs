@@ -1,8 +1,11 @@
-//! What is asked of L1, and how an answer looks.
+//! The endpoints of a chain, what is asked of L1, and how an answer looks.
 
+mod config;
 mod endpoint;
+mod http;
 mod pool;
 
+pub(crate) use config::{Layer, PoolConfig};
 pub use pool::EndpointStatus;
 pub(crate) use pool::{Heads, Pool};
 

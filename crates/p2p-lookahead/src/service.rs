@@ -14,8 +14,12 @@ use tokio::{
 };
 
 use crate::{
-    ConfigError, L1Config, L1Error, L1Event, L1Head, L1Lookahead, learner::Learner, metrics, rpc::Heads,
-    snapshot::Snapshot, source,
+    ConfigError, L1Config, L1Error, L1Event, L1Head, L1Lookahead,
+    learner::Learner,
+    metrics,
+    rpc::{Heads, Layer},
+    snapshot::Snapshot,
+    source,
 };
 
 /// How long a past epoch that was asked for is not learned again, whether that went well or not.
@@ -134,7 +138,7 @@ impl L1Service {
         let status = self.lookahead.status();
         metrics::known(status.head.map_or(0, |head| head.number), status.epochs);
         for endpoint in status.endpoints {
-            metrics::endpoint(endpoint.name, endpoint.in_use);
+            metrics::endpoint(Layer::L1.label(), endpoint.name, endpoint.in_use);
         }
     }
 

@@ -110,6 +110,10 @@ impl CommitmentStore for MemoryStorage {
         Ok(self.state()?.chain.set_base(base))
     }
 
+    fn settle_other(&self, block: BlockNumber, settled: B256) -> Result<ChainUpdate, StorageError> {
+        Ok(self.state()?.chain.settle_other(block, settled))
+    }
+
     fn withdraw(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError> {
         Ok(self.state()?.chain.withdraw(anchor))
     }

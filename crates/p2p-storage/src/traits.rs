@@ -70,6 +70,14 @@ pub trait CommitmentStore: Send + Sync {
     /// [`StorageError`]; nothing was changed then.
     fn set_base(&self, base: Base) -> Result<ChainUpdate, StorageError>;
 
+    /// Declares a new base at whose height another block was settled than any that is stored: with these all that is above it
+    /// is removed. `settled` is that block's hash on L2, which is no preconfirmation hash: the base has none, and whatever is
+    /// inserted next above it may name any parent. One write: after a crash all of it is stored or nothing.
+    ///
+    /// # Errors
+    /// [`StorageError`]; nothing was changed then.
+    fn settle_other(&self, block: BlockNumber, settled: B256) -> Result<ChainUpdate, StorageError>;
+
     /// L1 has replaced its blocks from `anchor` on: withdraws the blocks above the base that are anchored to them, and their
     /// descendants. Withdrawn blocks are kept as non-canonical. They become canonical again as ancestors of a block that is
     /// inserted later, or by [`reinstate`](Self::reinstate); inserting the same block again does not bring them back.

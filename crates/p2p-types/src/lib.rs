@@ -30,6 +30,7 @@ mod misbehaviour;
 mod missing;
 mod origin;
 mod sdk;
+mod settlement;
 mod status;
 mod time;
 
@@ -45,5 +46,8 @@ pub use misbehaviour::Misbehaviour;
 pub use missing::Missing;
 pub use origin::Origin;
 pub use sdk::{SdkCommand, SdkEvent, StorageTrouble};
+pub use settlement::{
+    Breach, Difference, L2Tip, L2View, PromiseOutcome, Promised, SettledBlock, TransactionsBreach,
+};
 pub use status::{HeadSyncStatus, Stall};
 pub use time::{Clock, UnixSeconds};

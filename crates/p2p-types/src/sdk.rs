@@ -6,7 +6,10 @@ use libp2p_identity::PeerId;
 use preconfirmation_types::{Address, B256, Bytes, Recovered, SignedCommitment};
 use serde::Serialize;
 
-use crate::{Base, BlockNumber, Head, HeadSyncStatus, Misbehaviour, Missing, Origin, UnixSeconds};
+use crate::{
+    Base, BlockNumber, Head, HeadSyncStatus, Misbehaviour, Missing, Origin, PromiseOutcome, SettledBlock,
+    UnixSeconds,
+};
 
 /// An event of the client. Cloning shares the payload.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -84,6 +87,30 @@ pub enum SdkEvent {
         /// Preconfirmation hashes of the blocks that have left the chain, lowest first.
         affected: Vec<B256>,
     },
+    /// The contracts have settled a block, as the view of L2 says that the client follows: without one there are no such events.
+    /// Comes after the `Reorg` of what it contradicts. Of settled blocks that nobody promised, a long run is left out.
+    Settled {
+        /// The height.
+        block: BlockNumber,
+        /// What became of the promise for it.
+        promise: PromiseOutcome,
+        /// What was promised: the canonical block at that height, until then.
+        commitment: Option<Arc<Recovered>>,
+        /// What was settled; none where there was nothing to compare it with.
+        settled: Option<Arc<SettledBlock>>,
+        /// The preconfirmation hash of what was settled. After a broken promise this is another commitment for that height,
+        /// if one is known.
+        hash: Option<B256>,
+        /// Whether the block was not settled yet when its window had been over for some time.
+        late: bool,
+    },
+    /// L2 has taken settled blocks back. They are judged again when the contracts settle their heights again.
+    Unsettled {
+        /// The lowest height that is settled no more.
+        from: BlockNumber,
+        /// The highest one.
+        to: BlockNumber,
+    },
     /// A preconfer has signed two commitments that contradict each other (§7). Emitted once for each signer, window and kind.
     Evidence {
         /// What it did.
@@ -154,6 +181,8 @@ impl SdkEvent {
             Self::Reorg { .. } => "reorg",
             Self::L1Reorg { .. } => "l1_reorg",
             Self::ScheduleReorg { .. } => "schedule_reorg",
+            Self::Settled { .. } => "settled",
+            Self::Unsettled { .. } => "unsettled",
             Self::Evidence { .. } => "evidence",
             Self::DeferredTooLong { .. } => "deferred_too_long",
             Self::Backpressure { .. } => "backpressure",

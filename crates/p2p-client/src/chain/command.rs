@@ -8,7 +8,7 @@ use preconfirmation_p2p::VerdictToken;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::{Conflict, L1Reorg, Rejudged};
+use super::{Conflict, L1Reorg, Rejudged, settlement::Settlement};
 
 /// What the chain processor has decided about a commitment that the application publishes.
 #[derive(Debug)]
@@ -124,6 +124,8 @@ pub(crate) enum Command {
     Import { id: RequestId, from: PeerId, page: Vec<Authenticated> },
     /// The application declares what is settled; `open`: catch-up may start.
     SetBase { base: Base, open: bool, reply: oneshot::Sender<Result<(), StorageError>> },
+    /// The view of L2 has shown what was settled.
+    Settle { settlement: Box<Settlement>, reply: oneshot::Sender<Result<(), StorageError>> },
     /// The head of L1 has moved.
     L1Head(BlockNumber),
     /// L1 has replaced its blocks from `anchor` on.
@@ -167,6 +169,7 @@ impl Command {
             Self::Status(_) | Self::L1Head(_) | Self::Expected { .. } => Some(1),
             Self::Import { .. }
             | Self::SetBase { .. }
+            | Self::Settle { .. }
             | Self::L1Reorg { .. }
             | Self::L1Restored { .. }
             | Self::ScheduleChanged { .. }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use p2p_catchup::{ImportVerdict, Input, RequestId};
 use p2p_storage::{StorageError, StorageStats, StoredCommitment};
 use p2p_types::{
-    Address, B256, BlockNumber, Head, HeadSyncStatus, MessageId, Missing, Origin, SdkEvent, StorageTrouble,
-    TxList,
+    Address, B256, BlockNumber, Head, HeadSyncStatus, MessageId, Missing, Origin, PromiseOutcome, SdkEvent,
+    StorageTrouble, TxList,
 };
 use p2p_validation::{Authenticated, Evidence, Rejection};
 use preconfirmation_types::Container as _;
@@ -198,6 +198,15 @@ impl Effects {
     /// Catch-up may start.
     pub(super) fn start(&mut self, base: BlockNumber, head: Option<Head>) {
         self.inputs.push(Input::Start { base, head });
+    }
+
+    /// What became of the promise for a settled block, or that one was taken back.
+    pub(super) fn settled_block(&mut self, event: SdkEvent) {
+        if let SdkEvent::Settled { block, promise: PromiseOutcome::Broken(breach), commitment, .. } = &event {
+            let signer = commitment.as_ref().map(|commitment| commitment.signer());
+            tracing::warn!(block, ?signer, reason = breach.reason(), "a promise is broken");
+        }
+        self.emit(event);
     }
 
     pub(super) fn settled(&mut self, base: BlockNumber) {

@@ -19,6 +19,7 @@ use super::{
     guard::{self, Conflict},
     l1::Replaced,
     ledger::Ledger,
+    settlement::NotSettled,
 };
 
 /// Most blocks that a live commitment may be above the best known height and still be believed.
@@ -117,6 +118,8 @@ pub(super) struct Judge {
     signers: LruMap<Address, ()>,
     /// What L1 has replaced, as the application has declared last.
     pub(super) replaced: Option<Replaced>,
+    /// What was promised for the base's height and not settled.
+    pub(super) not_settled: NotSettled,
 }
 
 impl Judge {
@@ -128,6 +131,7 @@ impl Judge {
             forwarding,
             signers: LruMap::new(ByLength::new(SIGNERS)),
             replaced: None,
+            not_settled: NotSettled::default(),
         }
     }
 
@@ -172,6 +176,13 @@ impl Judge {
         source: Source<'_>,
     ) -> Result<Result<bool, Fall>, StorageError> {
         let hash = elected.hash();
+        if self.not_settled.carries(elected.block(), elected.parent_hash()) {
+            let (block, base) = (elected.block(), elected.block().saturating_sub(1));
+            return Ok(Err(match source {
+                Source::Own { .. } => Fall::NotLinked(Cause::Ignored(IgnoreReason::Settled { block, base })),
+                _ => Fall::Useless("not_settled"),
+            }));
+        }
         let (built_on, renewed) = match source {
             Source::Own { acknowledged } => {
                 let own = ledger.promises(&elected.recovered().signer(), elected.window_end())?;

@@ -15,6 +15,8 @@ mod page;
 mod pending;
 mod publish;
 mod schedule;
+mod settle;
+mod settlement;
 mod warm_up;
 
 use std::{
@@ -43,6 +45,7 @@ pub use guard::Conflict;
 pub(crate) use judge::MAX_AHEAD;
 pub(crate) use l1::Rejudged;
 pub use l1::{L1Reorg, ScheduleReorg};
+pub(crate) use settlement::{Refuted, Settlement};
 
 /// When a batch is processed, and what is known by then.
 #[derive(Debug, Clone, Copy)]
@@ -178,6 +181,11 @@ impl ChainProcessor {
                 out.responses.push(Response::Base(reply, done.clone()));
                 done?;
             }
+            Command::Settle { settlement, reply } => {
+                let done = self.settle(at, *settlement, out);
+                out.responses.push(Response::Base(reply, done.clone()));
+                done?;
+            }
             Command::L1Head(head) => self.judge.validator.set_l1_head(Some(head)),
             Command::L1Reorg { anchor, reply } => {
                 let reorg = self.l1_reorg(at, anchor, out);
@@ -235,6 +243,17 @@ impl ChainProcessor {
         out: &mut Effects,
     ) -> Result<(), StorageError> {
         self.ledger.set_base(base, out)?;
+        self.base_moved(at, base, open, out)
+    }
+
+    /// The store has a new base.
+    fn base_moved(
+        &mut self,
+        at: Moment,
+        base: Base,
+        open: bool,
+        out: &mut Effects,
+    ) -> Result<(), StorageError> {
         if open || self.settled.is_some() {
             // What is in the store already may still lack its transaction lists.
             let looked_through = self.settled.unwrap_or(BlockNumber::MAX);

@@ -3,12 +3,13 @@
 
 mod chain;
 mod events;
+mod l2;
 mod network;
 mod publisher;
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     ClientCounts, ClockCheck, Component, P2pClientError, Publishing, chain::Command, command::ServiceCommand,
-    requests::Requester, state::State,
+    promises::PromiseBook, requests::Requester, state::State,
 };
 
 pub use chain::ChainApi;
@@ -58,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) publishing: Publishing,
     pub(crate) chain_id: u64,
     pub(crate) clock: Arc<dyn Clock>,
+    /// What the view of L2 has shown of promises.
+    pub(crate) promises: Mutex<PromiseBook>,
     pub(crate) tasks: TaskTracker,
 }
 

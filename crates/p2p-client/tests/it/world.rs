@@ -163,6 +163,22 @@ impl Node {
         storage: Arc<dyn SdkStorage>,
         change: impl FnOnce(&mut P2pClientConfig),
     ) -> Self {
+        let node = Self::without_l2(world, key, storage, change).await;
+        node.client.chain().l2_synced(BASE).await.unwrap();
+        node
+    }
+
+    /// One whose L2 has not been heard of.
+    pub(crate) async fn start_unsynced<W: World>(world: &W, key: u8) -> Self {
+        Self::without_l2(world, key, Arc::<MemoryStorage>::default(), |_| ()).await
+    }
+
+    async fn without_l2<W: World>(
+        world: &W,
+        key: u8,
+        storage: Arc<dyn SdkStorage>,
+        change: impl FnOnce(&mut P2pClientConfig),
+    ) -> Self {
         let mut config = config(key);
         change(&mut config);
         let (handle, events, service) = world.join(config.network.clone());
@@ -171,7 +187,6 @@ impl Node {
             .start_subscribed()
             .await
             .unwrap();
-        client.chain().l2_synced(BASE).await.unwrap();
         Self { client, key, storage, events, deadline: W::DEADLINE, ready: HashSet::new() }
     }
 

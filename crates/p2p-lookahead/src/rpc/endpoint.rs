@@ -6,13 +6,16 @@ use alloy_primitives::{B256, U64};
 use alloy_pubsub::Subscription;
 use alloy_rpc_client::{ClientBuilder, RpcClient};
 use alloy_transport::{RpcError, TransportError};
-use alloy_transport_ws::WsConnect;
+use alloy_transport_ws::{WebSocketConfig, WsConnect};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::timeout};
 use url::Url;
 
-use super::RawHeader;
+use super::{
+    RawHeader,
+    http::{Http, MAX_BODY},
+};
 use crate::L1Error;
 
 /// Longest text of an endpoint's that is shown.
@@ -77,10 +80,12 @@ impl Endpoint {
         }
         let client = if self.subscribes() {
             // A connection that breaks is ours to replace, with whichever endpoint answers.
-            let connect = WsConnect::new(self.url.as_str()).with_max_retries(0);
+            let bounds =
+                WebSocketConfig::default().max_message_size(Some(MAX_BODY)).max_frame_size(Some(MAX_BODY));
+            let connect = WsConnect::new(self.url.as_str()).with_config(bounds).with_max_retries(0);
             ClientBuilder::default().pubsub(connect).await.map_err(|error| self.failure(error))?
         } else {
-            ClientBuilder::default().http(self.url.clone())
+            ClientBuilder::default().transport(Http::new(self.url.clone(), MAX_BODY), false)
         };
         let actual = client.request::<Value, U64>("eth_chainId", json!([])).await;
         let actual: U64 = actual.map_err(|error| self.failure(error))?;

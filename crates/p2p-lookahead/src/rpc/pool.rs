@@ -17,9 +17,14 @@ use tokio::{
     sync::broadcast::error::RecvError,
     time::{Instant, error::Elapsed, sleep_until, timeout_at},
 };
+use url::Url;
 
-use super::{Blocks, Filter, L1, Log, RawHeader, RawTransaction, endpoint::Endpoint};
-use crate::{L1Config, L1Error, L1Head, metrics};
+use super::{
+    Blocks, Filter, L1, Log, RawHeader, RawTransaction,
+    config::{Layer, PoolConfig},
+    endpoint::Endpoint,
+};
+use crate::{L1Error, L1Head, metrics};
 
 /// How an endpoint is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -49,6 +54,7 @@ struct State {
 
 /// The endpoints. One is in use until it fails.
 pub(crate) struct Pool {
+    layer: Layer,
     endpoints: Vec<Endpoint>,
     state: Mutex<State>,
     calls: AtomicU64,
@@ -72,12 +78,13 @@ pub(crate) type Announced = Result<Result<RawHeader, RecvError>, Elapsed>;
 
 impl Pool {
     /// The seed is for the jitter of pauses.
-    pub(crate) fn new(config: &L1Config, seed: u64) -> Self {
-        let endpoint = |url: &url::Url| Endpoint::new(url.clone(), config.chain_id, config.call_timeout);
+    pub(crate) fn new(config: &PoolConfig<'_>, seed: u64) -> Self {
+        let endpoint = |url: &Url| Endpoint::new(url.clone(), config.chain_id, config.call_timeout);
         let endpoints: Vec<_> = config.endpoints.iter().map(endpoint).collect();
         let health = |index| Health { backoff: backoff(seed, index), until: None, down: None };
         let state = State { current: 0, newest: 0, health: (0..endpoints.len()).map(health).collect() };
         Self {
+            layer: config.layer,
             endpoints,
             state: Mutex::new(state),
             calls: AtomicU64::new(0),
@@ -194,10 +201,20 @@ impl Pool {
         self.came(current, head).await
     }
 
+    /// The endpoint in use.
+    pub(crate) fn current(&self) -> usize {
+        self.state().current
+    }
+
+    /// The endpoint in use has failed, in a way that only who asked can tell.
+    pub(crate) async fn fail_current(&self, error: L1Error) -> L1Error {
+        self.fail(self.current(), error).await
+    }
+
     /// A head that is newer than all before ends the silence of its endpoint. One that is older by more than a silence is
     /// of no use: what its endpoint lacks would look like a reorg. Nor is one from the future, beside which every other would
     /// be old.
-    async fn came(&self, index: usize, head: L1Head) -> Result<L1Head, L1Error> {
+    pub(crate) async fn came(&self, index: usize, head: L1Head) -> Result<L1Head, L1Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ahead = Duration::from_secs(head.timestamp).saturating_sub(now);
         // Heads of others are older by up to a slot or two, and still not behind by a silence.
@@ -218,7 +235,7 @@ impl Pool {
     }
 
     /// Asks the endpoint in use, and the others after it as long as they fail or refuse.
-    async fn request<R: DeserializeOwned + Send + Sync + Unpin + std::fmt::Debug + 'static>(
+    pub(crate) async fn request<R: DeserializeOwned + Send + Sync + Unpin + std::fmt::Debug + 'static>(
         &self,
         method: &'static str,
         params: Value,
@@ -230,7 +247,7 @@ impl Pool {
                 continue;
             };
             self.calls.fetch_add(1, Ordering::Relaxed);
-            metrics::call(method);
+            metrics::call(self.layer.label(), method);
             match endpoint.request(method, params.clone()).await {
                 Ok(answer) => {
                     self.recovered(index);
@@ -255,7 +272,7 @@ impl Pool {
         if let Some(endpoint) = self.endpoints.get(index) {
             endpoint.disconnect().await;
         }
-        metrics::failure();
+        metrics::failure(self.layer.label());
         let (mut state, now) = (self.state(), Instant::now());
         let count = state.health.len();
         if state.current == index && count > 0 {
@@ -265,7 +282,8 @@ impl Pool {
             health.until = health.backoff.next().map(|pause| now + pause);
             let since = health.down.take().map(|(since, _)| since);
             if since.is_none() {
-                tracing::warn!(endpoint = self.name(index), %error, "an L1 endpoint fails");
+                let (chain, endpoint) = (self.layer.label(), self.name(index));
+                tracing::warn!(chain, endpoint, %error, "an endpoint fails");
             }
             health.down = Some((since.unwrap_or(now), error.clone()));
         }
@@ -279,7 +297,14 @@ impl Pool {
         // One that answers and has no new block, or not the one that it was asked for, is still of no use.
         if !matches!(
             health.down,
-            Some((_, L1Error::Silent(_) | L1Error::Behind(_) | L1Error::Ahead(_) | L1Error::OtherBlock))
+            Some((
+                _,
+                L1Error::Silent(_)
+                    | L1Error::Behind(_)
+                    | L1Error::Ahead(_)
+                    | L1Error::OtherBlock
+                    | L1Error::Missing(_)
+            ))
         ) {
             self.end_outage(index, health);
         }
@@ -288,8 +313,9 @@ impl Pool {
     fn end_outage(&self, index: usize, health: &mut Health) {
         if let Some((since, _)) = health.down.take() {
             (health.until, health.backoff) = (None, backoff(self.seed, index));
-            let seconds = since.elapsed().as_secs();
-            tracing::info!(endpoint = self.name(index), seconds, "an L1 endpoint has recovered");
+            let (chain, endpoint, seconds) =
+                (self.layer.label(), self.name(index), since.elapsed().as_secs());
+            tracing::info!(chain, endpoint, seconds, "an endpoint has recovered");
         }
     }
 
@@ -302,7 +328,7 @@ impl Pool {
     }
 
     /// A block, if there is one. An endpoint that answers with one that was not asked for has failed.
-    async fn header(
+    pub(crate) async fn header(
         &self,
         method: &'static str,
         params: Value,
@@ -310,8 +336,7 @@ impl Pool {
     ) -> Result<Option<L1Head>, L1Error> {
         let head: Option<L1Head> = self.request::<Option<RawHeader>>(method, params).await?.map(Into::into);
         if head.as_ref().is_some_and(|head| !was_asked_for(head)) {
-            let answered = self.state().current;
-            return Err(self.fail(answered, L1Error::OtherBlock).await);
+            return Err(self.fail_current(L1Error::OtherBlock).await);
         }
         Ok(head)
     }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
@@ -36,33 +36,47 @@ pub(crate) enum Mood {
     OtherBlocks,
     /// Claims that its head is of the year 2100.
     FarFuture,
+    /// Is synchronizing itself.
+    Syncing,
 }
 
 /// An HTTP endpoint before a node, in a mood.
 pub(crate) struct Endpoint {
     pub(crate) url: String,
-    mood: Arc<AtomicU8>,
-    refused: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     task: JoinHandle<()>,
+}
+
+struct Shared {
+    mood: AtomicU8,
+    refused: AtomicU64,
+    /// What `taiko_headL1Origin` answers, which the node behind does not serve.
+    origin: Mutex<Option<u64>>,
 }
 
 impl Endpoint {
     pub(crate) async fn before(node: &Node, mood: Mood) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (mood, refused) = (Arc::new(AtomicU8::new(mood as u8)), Arc::new(AtomicU64::new(0)));
-        let (port, shared) = (node.port, (Arc::clone(&mood), Arc::clone(&refused)));
+        let (mood, refused) = (AtomicU8::new(mood as u8), AtomicU64::new(0));
+        let shared = Arc::new(Shared { mood, refused, origin: Mutex::new(None) });
+        let (port, serving) = (node.port, Arc::clone(&shared));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (mood, refused) = (Arc::clone(&shared.0), Arc::clone(&shared.1));
-                tokio::spawn(async move { drop(serve(stream, port, &mood, &refused).await) });
+                let shared = Arc::clone(&serving);
+                tokio::spawn(async move { drop(serve(stream, port, &shared).await) });
             }
         });
-        Self { url, mood, refused, task }
+        Self { url, shared, task }
     }
 
     pub(crate) fn turn(&self, mood: Mood) {
-        self.mood.store(mood as u8, Ordering::Relaxed);
+        self.shared.mood.store(mood as u8, Ordering::Relaxed);
+    }
+
+    /// From now on this is the last block that came from L1.
+    pub(crate) fn originates(&self, block: u64) {
+        *self.shared.origin.lock().unwrap() = Some(block);
     }
 }
 
@@ -73,14 +87,9 @@ impl Drop for Endpoint {
 }
 
 /// Answers one request after the other, for as long as the mood is good.
-async fn serve(
-    mut stream: TcpStream,
-    port: u16,
-    mood: &AtomicU8,
-    refused: &AtomicU64,
-) -> std::io::Result<()> {
+async fn serve(mut stream: TcpStream, port: u16, shared: &Shared) -> std::io::Result<()> {
     while let Some(body) = request(&mut stream).await? {
-        let now = mood.load(Ordering::Relaxed);
+        let now = shared.mood.load(Ordering::Relaxed);
         let is = |mood: Mood| now == mood as u8;
         if is(Mood::Dead) {
             return Ok(());
@@ -98,15 +107,21 @@ async fn serve(
             }
         }
         let (id, body) = (&asked["id"], serde_json::to_vec(&asked)?);
+        let result = |result: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+        let origin = shared.origin.lock().unwrap().filter(|_| asked["method"] == "taiko_headL1Origin");
         let asks_for_head = asked["method"] == "eth_getBlockByNumber" && asked["params"][0] == "latest";
         let answer = if is(Mood::FarFuture) && asks_for_head {
             let mut answer: serde_json::Value = serde_json::from_str(&forward(port, &body).await?)?;
             answer["result"]["timestamp"] = "0xf4865700".into();
             answer.to_string()
         } else if is(Mood::Liar) && asked["method"] == "eth_chainId" {
-            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"0x1"}}"#)
+            result(r#""0x1""#)
+        } else if let Some(origin) = origin {
+            result(&format!(r#"{{"blockID":"{origin:#x}","l1BlockHeight":"0x7"}}"#))
+        } else if is(Mood::Syncing) && asked["method"] == "eth_syncing" {
+            result(r#"{"startingBlock":"0x0","currentBlock":"0x1","highestBlock":"0x9"}"#)
         } else if is(Mood::Narrow) && is_wide(&asked) {
-            refused.fetch_add(1, Ordering::Relaxed);
+            shared.refused.fetch_add(1, Ordering::Relaxed);
             format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32005,"message":"range too wide"}}}}"#)
         } else {
             forward(port, &body).await?
@@ -265,7 +280,7 @@ async fn an_endpoint_that_refuses_ranges_is_asked_for_smaller_ones() {
     let mut follower = Follower::start(config(std::slice::from_ref(&endpoint.url), Source::Contract(store)));
     follower.reaches(node.head().await).await;
     assert_eq!(follower.who(start(2), start(2) + 48), [B]);
-    assert!(endpoint.refused.load(Ordering::Relaxed) > 0);
+    assert!(endpoint.shared.refused.load(Ordering::Relaxed) > 0);
     follower.stop().await;
 }
 

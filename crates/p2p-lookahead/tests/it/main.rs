@@ -1,4 +1,4 @@
-//! The schedule against a real Ethereum node.
+//! The schedule, and the settled base, against a real Ethereum node.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +10,11 @@
 
 mod endpoints;
 mod generations;
+mod guide;
+mod l2;
 mod node;
 mod outage;
+mod promises;
 mod reorgs;
+#[path = "../../src/l2/fixtures.rs"]
+mod transactions;

@@ -62,10 +62,16 @@ pub(crate) struct Node {
 impl Node {
     /// None where there is no anvil; a failure in CI.
     pub(crate) async fn start() -> Option<Self> {
+        Self::with(&[]).await
+    }
+
+    /// With more arguments.
+    pub(crate) async fn with(arguments: &[&str]) -> Option<Self> {
         let binary = p2p_fixtures::anvil()?;
         let timestamp = GENESIS.to_string();
         let mut child = Command::new(binary)
             .args(["--port", "0", "--no-mining", "--timestamp", &timestamp, "--order", "fifo"])
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)

@@ -33,8 +33,8 @@ use crate::domain::Domain;
 Exit code: 0 after Ctrl-C, SIGTERM or a closed stdout, 1 if the node failed, 2 for a bad command line.
 
 Examples:
-  p2p-node run --network hoodi --domain placeholder --slasher none --l1.rpc wss://l1.example.org --base 1000000 \\
-      --p2p.static /ip4/10.0.0.7/tcp/9222/p2p/12D3… --datadir ./data --status.addr 127.0.0.1:8080
+  p2p-node run --network hoodi --domain placeholder --slasher none --l1.rpc wss://l1.example.org \\
+      --l2.rpc http://127.0.0.1:8545 --p2p.static /ip4/10.0.0.7/tcp/9222/p2p/12D3… --datadir ./data --status.addr 127.0.0.1:8080
   p2p-node devnet --listen 127.0.0.1:9222 --hold 60     prints the command that joins it")]
 pub(crate) struct RunArgs {
     /// The network: `mainnet`, `hoodi`, or a TOML file of the same form
@@ -77,9 +77,17 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SOURCE", required_unless_present = "l1_rpc")]
     pub(super) lookahead: Option<LookaheadSource>,
 
+    /// An L2 execution node, http, https, ws or wss; may be repeated, or separated by commas
+    ///
+    /// Tells which blocks the contracts have settled, in place of --base: catching up starts once the node has reached the
+    /// last one. Each settled block is compared with what was promised for it. The first is used until it fails, then the
+    /// next one.
+    #[arg(long = "l2.rpc", value_name = "URL", conflicts_with = "base")]
+    pub(super) l2_rpc: Vec<List<Url>>,
+
     /// The L2 block that the contracts have settled: BLOCK, or BLOCK:HASH with its preconfirmation hash
     ///
-    /// Catching up starts above it. Without it the node goes on from the base in its --datadir; where there is
+    /// Catching up starts above it. Without it and --l2.rpc the node goes on from the base in its --datadir; where there is
     /// none either, it forwards what is authentic but stores and shows nothing.
     #[arg(long, value_name = "BLOCK[:HASH]")]
     pub(super) base: Option<BaseArg>,

@@ -8,7 +8,7 @@ use p2p_validation::ValidationConfig;
 use super::{
     args::RunArgs,
     error::RunError,
-    preset::{L1Chain, Preset},
+    preset::{L1Chain, L2Rules, Preset},
 };
 
 /// The chain id of Taiko's mainnet.
@@ -25,6 +25,7 @@ pub(super) struct Chain {
     pub(super) slasher: Address,
     /// None without `--network`.
     pub(super) l1: Option<L1Chain>,
+    pub(super) l2: L2Rules,
     /// None for the protocol's.
     pub(super) max_txlist_bytes: Option<NonZeroUsize>,
 }
@@ -50,6 +51,7 @@ impl Chain {
             domain: domain.ok_or_else(|| missing("--domain", "placeholder"))?.0,
             slasher: slasher.ok_or_else(|| missing("--slasher", "none"))?.0,
             max_txlist_bytes: of.and_then(|preset| preset.limits.max_txlist_bytes),
+            l2: of.map(|preset| preset.l2).unwrap_or_default(),
             l1: preset.map(|preset| preset.l1),
         })
     }

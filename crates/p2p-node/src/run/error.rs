@@ -52,6 +52,9 @@ pub(crate) enum RunError {
     /// L1 cannot be followed.
     #[error("--l1.rpc: {0}")]
     L1Config(#[source] p2p_lookahead::ConfigError),
+    /// L2 cannot be followed.
+    #[error("--l2.rpc: {0}")]
+    L2Config(#[source] p2p_lookahead::ConfigError),
     /// L1 tells no schedule.
     #[error("--network: {0}; check the chain and the contract in it")]
     L1(#[source] L1Error),

@@ -8,6 +8,7 @@
 //! | [`mod@open`] | reads the files that the options name |
 //! | [`lookahead`] | where the schedule comes from |
 //! | [`l1`] | follows L1, for the schedule and for the client |
+//! | [`l2`] | follows L2, for the base, and tells which promises were kept |
 //! | [`network`] | the network's configuration |
 //! | [`output`] | events to stdout |
 //! | [`publish`] | blocks from a file to the network |
@@ -26,6 +27,7 @@ mod error;
 mod gauges;
 mod http;
 mod l1;
+mod l2;
 mod limits;
 mod list;
 mod lookahead;
@@ -50,6 +52,7 @@ pub(crate) use args::RunArgs;
 pub(crate) use error::RunError;
 use http::{About, Endpoint, Node, Policies, Shown};
 use l1::L1;
+use l2::L2;
 use open::{Opened, open};
 use output::{Notice, Output};
 pub(crate) use progress::Log;
@@ -82,7 +85,7 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
         }
     };
     tokio::pin!(endpoints);
-    let Ready { client, events, shown: of, l1, base, args } = tokio::select! {
+    let Ready { client, events, shown: of, l1, l2, base, args } = tokio::select! {
         biased;
         () = stop.requested() => return Ok(ExitCode::SUCCESS),
         ready = start(args) => ready?,
@@ -100,7 +103,7 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
 
     let output = Output::start(io::stdout());
     let progress = Progress::new();
-    let followed = l1.as_ref().map(|l1| l1.lookahead.clone());
+    let followed = (l1.as_ref().map(|l1| l1.lookahead.clone()), l2.as_ref().map(|l2| l2.handle.clone()));
     let node = shown.get_or_init(|| Node::new(client.clone(), of));
     let (datadir, signer) = (args.datadir.clone(), args.metrics_signer);
     let work = async {
@@ -145,9 +148,10 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
         () = stop.requested() => Ok(()),
         ended = work => ended,
         ended = follow(l1, &client) => ended,
+        ended = settle(l2, &client) => ended,
         () = output::reader_gone() => Ok(()),
         () = node.refresh() => Ok(()),
-        never = report::report(&client, followed.as_deref()) => match never {},
+        never = report::report(&client, followed.0.as_deref(), followed.1.as_ref()) => match never {},
         never = systemd::watchdog(&client) => match never {},
         never = gauges::measure(node, datadir.as_deref(), signer) => match never {},
         never = &mut endpoints => match never {},
@@ -171,13 +175,14 @@ struct Ready {
     events: Subscription,
     shown: About,
     l1: Option<L1>,
+    l2: Option<L2>,
     base: Option<Base>,
     args: RunArgs,
 }
 
 /// Starts the client that the options describe.
 async fn start(args: RunArgs) -> Result<Ready, RunError> {
-    let Opened { chain, lookahead, l1, storage, identity, base, key } = open(&args).await?;
+    let Opened { chain, lookahead, l1, l2, storage, identity, base, key } = open(&args).await?;
     tracing::info!(chain_id = chain.id, p2p_chain_id = chain.p2p_id, "opened");
     let mut config = P2pClientConfig::new(chain.p2p_id, identity, chain.rules());
     if let Some(bytes) = chain.max_txlist_bytes {
@@ -198,14 +203,29 @@ async fn start(args: RunArgs) -> Result<Ready, RunError> {
         leniencies,
     };
     let followed = l1.as_ref().map(|l1| l1.lookahead.clone());
-    let shown = About { chain_id: chain.id, p2p_chain_id: chain.p2p_id, policies, lookahead, l1: followed };
-    Ok(Ready { client, events, shown, l1, base, args })
+    let shown = About {
+        chain_id: chain.id,
+        p2p_chain_id: chain.p2p_id,
+        policies,
+        lookahead,
+        l1: followed,
+        l2: l2.as_ref().map(|l2| l2.handle.clone()),
+    };
+    Ok(Ready { client, events, shown, l1, l2, base, args })
 }
 
 /// Follows L1, where there is one, until that fails.
 async fn follow(l1: Option<L1>, client: &P2pClient) -> Result<(), RunError> {
     match l1 {
         Some(l1) => l1.follow(client).await,
+        None => pending().await,
+    }
+}
+
+/// Follows L2, where there is one, until that fails.
+async fn settle(l2: Option<L2>, client: &P2pClient) -> Result<(), RunError> {
+    match l2 {
+        Some(l2) => l2.follow(client).await,
         None => pending().await,
     }
 }

@@ -14,6 +14,7 @@ use super::{
     datadir::{KEY, L1 as L1_DIR, STORE},
     error::RunError,
     l1::L1,
+    l2::L2,
     list::flat,
     lookahead::LookaheadSource,
 };
@@ -28,6 +29,8 @@ pub(super) struct Opened {
     pub(super) lookahead: Arc<dyn Lookahead>,
     /// None where the schedule comes from elsewhere.
     pub(super) l1: Option<L1>,
+    /// None where nothing tells what is settled but the options.
+    pub(super) l2: Option<L2>,
     pub(super) storage: Arc<dyn SdkStorage>,
     pub(super) identity: Keypair,
     pub(super) base: Option<Base>,
@@ -47,6 +50,7 @@ pub(super) async fn open(args: &RunArgs) -> Result<Opened, RunError> {
     };
     let chain = Chain::new(args, preset)?;
     let (lookahead, l1) = schedule(args, &chain).await?;
+    let l2 = L2::new(flat(&args.l2_rpc), chain.id, chain.l2)?;
     let (key, path) = match (&args.priv_path, &args.datadir) {
         (Some(path), _) => ("--p2p.priv.path", Some(path.clone())),
         (None, datadir) => ("--datadir", datadir.as_ref().map(|path| path.join(KEY))),
@@ -63,10 +67,14 @@ pub(super) async fn open(args: &RunArgs) -> Result<Opened, RunError> {
     let (storage, kept) = opened.await.map_err(|_| RunError::Died("opening"))??;
     // What the contracts have settled stays settled, whatever the command line still says.
     let base = args.base.map(|base| base.0).into_iter().chain(kept).max_by_key(|base| base.number);
-    if base.is_none() {
-        tracing::warn!("no --base: what is authentic is forwarded, but nothing is stored or shown");
+    // Where L2 tells it, that is waited for: it may have gone back meanwhile.
+    let base = base.filter(|_| l2.is_none());
+    if base.is_none() && l2.is_none() {
+        tracing::warn!(
+            "no --l2.rpc, no --base: what is authentic is forwarded, but nothing is stored or shown"
+        );
     }
-    Ok(Opened { chain, lookahead, l1, storage, identity, base, key })
+    Ok(Opened { chain, lookahead, l1, l2, storage, identity, base, key })
 }
 
 /// The schedule, and L1 where it comes from there.

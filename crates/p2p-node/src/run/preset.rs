@@ -9,7 +9,8 @@ use std::{
     str::FromStr,
 };
 
-use p2p_lookahead::Source;
+use alloy_primitives::FixedBytes;
+use p2p_lookahead::{AnchorCall, Source};
 use p2p_types::{Address, UnixSeconds};
 use p2p_validation::L1Time;
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -86,6 +87,8 @@ pub(super) struct Preset {
     pub(super) slasher: Option<Slasher>,
     pub(super) l1: L1Chain,
     #[serde(default)]
+    pub(super) l2: L2Rules,
+    #[serde(default)]
     pub(super) limits: Limits,
 }
 
@@ -98,6 +101,31 @@ pub(super) struct L1Chain {
     pub(super) source: Source,
     /// Operators that sign commitments with another key than the whitelist names.
     pub(super) signers: BTreeMap<Address, Address>,
+}
+
+/// What the execution layer makes of a promised block.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct L2Rules {
+    /// Gas that is added to the promised limit for the anchor transaction; 0 if none.
+    #[serde(default)]
+    pub(super) anchor_gas: u64,
+    /// Where the anchor transaction names its L1 block; that number is not compared if none.
+    pub(super) anchor_call: Option<AnchorRule>,
+}
+
+/// A function, and which of its words is the number of the L1 block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AnchorRule {
+    selector: FixedBytes<4>,
+    word: usize,
+}
+
+impl From<AnchorRule> for AnchorCall {
+    fn from(AnchorRule { selector, word }: AnchorRule) -> Self {
+        Self { selector: selector.0, word }
+    }
 }
 
 /// What a network allows; the protocol's defaults where it does not say.
@@ -165,6 +193,10 @@ mod tests {
         slots_per_epoch = 8
         lookahead = "0x3333333333333333333333333333333333333333"
         signers = { "0x0101010101010101010101010101010101010101" = "0x0202020202020202020202020202020202020202" }
+
+        [l2]
+        anchor_gas = 1000
+        anchor_call = { selector = "0x01020304", word = 2 }
     "#;
 
     #[test]
@@ -199,6 +231,11 @@ mod tests {
         assert_eq!(preset.l1.time.slots_per_epoch.get(), 8);
         assert_eq!(preset.l1.signers[&Address::repeat_byte(1)], Address::repeat_byte(2));
         assert_eq!(preset.limits, Limits::default());
+        let anchor_call = AnchorCall::from(preset.l2.anchor_call.unwrap());
+        assert_eq!(
+            (preset.l2.anchor_gas, anchor_call),
+            (1000, AnchorCall { selector: [1, 2, 3, 4], word: 2 })
+        );
     }
 
     #[test]
@@ -207,6 +244,7 @@ mod tests {
         for (from, to, words) in [
             ("chain_id = 7", "", "missing field `chain_id`"),
             ("slot_seconds = 1", "slot_seconds = 0", "nonzero"),
+            ("0x01020304", "0x0102", "selector"),
             ("placeholder", "0x00", "32 bytes"),
             ("none", "nobody", "slasher"),
             ("genesis", "beginning", "unknown field `beginning`"),

@@ -3,15 +3,20 @@
 use std::{convert::Infallible, time::Duration};
 
 use p2p_client::P2pClient;
-use p2p_lookahead::L1Lookahead;
+use p2p_lookahead::{L1Lookahead, L2Handle};
 use p2p_types::{BlockNumber, HeadSyncStatus};
 use tokio::time::interval;
 
 /// Between two lines.
 const PERIOD: Duration = Duration::from_secs(30);
 
-/// Writes how many peers there are, the head, how far behind it is, and L1's head: at once and then every 30 seconds.
-pub(super) async fn report(client: &P2pClient, l1: Option<&L1Lookahead>) -> Infallible {
+/// Writes how many peers there are, the head, how far behind it is, L1's head, and what is settled: at once and then every 30
+/// seconds.
+pub(super) async fn report(
+    client: &P2pClient,
+    l1: Option<&L1Lookahead>,
+    l2: Option<&L2Handle>,
+) -> Infallible {
     let mut period = interval(PERIOD);
     let mut started = false;
     loop {
@@ -19,7 +24,8 @@ pub(super) async fn report(client: &P2pClient, l1: Option<&L1Lookahead>) -> Infa
         let (sync, peers) = (client.status(), client.network().ready_peers().len());
         let head = client.chain().head().map(|head| head.number);
         let l1_head = l1.and_then(|l1| l1.status().head).map(|head| head.number);
-        tracing::info!(peers, head, lag = lag(&sync), l1_head, %sync, "running");
+        let l2_settled = l2.and_then(|l2| l2.status().seen).map(|seen| seen.number);
+        tracing::info!(peers, head, lag = lag(&sync), l1_head, l2_settled, %sync, "running");
         if peers == 0 && started {
             tracing::warn!(
                 "no peer can be asked: check --p2p.static, --p2p.bootnodes, --p2p.chain-id and what lies between the hosts"

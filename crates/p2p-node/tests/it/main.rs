@@ -25,6 +25,7 @@ mod http;
 mod inspect;
 #[cfg(unix)]
 mod l1;
+mod l2;
 #[cfg(unix)]
 mod lifecycle;
 #[cfg(unix)]

@@ -38,6 +38,29 @@ pub(super) fn a_base_that_contradicts_the_chain_removes_what_stood_on_the_wrong_
     assert!(store.by_hash(&side.hash()).unwrap().is_none(), "nothing may link to it any more");
 }
 
+pub(super) fn another_settled_block_takes_all_that_is_stored_above_it(make: Make<'_>) {
+    // Once above the base, once at it, once below it.
+    for base in [0, 2, 3] {
+        let store = based(make);
+        let blocks = chain(&*store, 4);
+        let side = block(2, 9, blocks[0].hash(), 9);
+        assert!(matches!(insert(&*store, side.clone()).unwrap(), Inserted::NonCanonical));
+        if base > 0 {
+            assert!(store.set_base(Base::at(base)).unwrap().is_empty());
+        }
+        let update = store.settle_other(2, B256::repeat_byte(0xee)).unwrap();
+        let gone = blocks[1..].iter().map(Preconfirmation::hash).collect::<Vec<_>>();
+        assert_eq!((hashes(&update.dropped), update.adopted), (gone, vec![]), "{base}");
+        assert_eq!((store.base().unwrap(), head(&*store)), (Some(Base::at(2)), None));
+        for block in blocks[1..].iter().chain([&side]) {
+            assert!(store.by_hash(&block.hash()).unwrap().is_none(), "nothing may link to it any more");
+        }
+        assert_eq!(hashes(&store.range(1, 9).unwrap()), [blocks[0].hash()], "what is below stays");
+        assert_eq!(insert(&*store, block(3, 3, B256::repeat_byte(3), 9)).unwrap(), Inserted::New);
+        assert!(store.settle_other(2, B256::repeat_byte(0xee)).unwrap().adopted.is_empty(), "said again");
+    }
+}
+
 pub(super) fn a_base_below_the_chain_with_a_gap_removes_what_is_no_longer_linked(make: Make<'_>) {
     let store = make(StorageLimits::default());
     assert!(store.set_base(Base::at(10)).unwrap().is_empty());

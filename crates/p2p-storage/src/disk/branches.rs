@@ -162,6 +162,18 @@ impl Writer<'_> {
         Ok(ChainUpdate { dropped, ..update })
     }
 
+    /// As [`CommitmentStore::settle_other`](crate::CommitmentStore::settle_other).
+    pub(super) fn settle_other(
+        &mut self,
+        block: BlockNumber,
+        settled: B256,
+    ) -> Result<ChainUpdate, StorageError> {
+        // What is stored contradicts this hash, at this height and above.
+        let update = self.set_base(Base { number: block, hash: Some(settled) })?;
+        self.set_base(Base::at(block))?;
+        Ok(update)
+    }
+
     /// Makes the settled block at the base's height and its ancestors canonical. Returns the blocks that they replace,
     /// lowest first.
     fn settle(&mut self, settled: B256) -> Result<Vec<StoredCommitment>, StorageError> {

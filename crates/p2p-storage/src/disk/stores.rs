@@ -92,6 +92,10 @@ impl CommitmentStore for DiskStorage {
         self.write(move |writer| writer.set_base(base))
     }
 
+    fn settle_other(&self, block: BlockNumber, settled: B256) -> Result<ChainUpdate, StorageError> {
+        self.write(move |writer| writer.settle_other(block, settled))
+    }
+
     fn remove(&self, hashes: &[B256]) -> Result<ChainUpdate, StorageError> {
         let hashes = hashes.to_vec();
         self.write(move |writer| writer.remove(&hashes))

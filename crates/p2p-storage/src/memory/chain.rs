@@ -322,6 +322,14 @@ impl Chain {
         ChainUpdate { dropped, ..update }
     }
 
+    /// As [`CommitmentStore::settle_other`](crate::CommitmentStore::settle_other).
+    pub(super) fn settle_other(&mut self, block: BlockNumber, settled: B256) -> ChainUpdate {
+        // What is stored contradicts this hash, at this height and above.
+        let update = self.set_base(Base { number: block, hash: Some(settled) });
+        self.set_base(Base::at(block));
+        update
+    }
+
     /// As [`CommitmentStore::withdraw`](crate::CommitmentStore::withdraw).
     pub(super) fn withdraw(&mut self, anchor: BlockNumber) -> ChainUpdate {
         let nodes: Vec<Node> = self.nodes().collect();

@@ -69,6 +69,10 @@ impl CommitmentStore for Forgetful {
         self.inner.set_base(base)
     }
 
+    fn settle_other(&self, block: BlockNumber, settled: B256) -> Result<ChainUpdate, StorageError> {
+        self.inner.settle_other(block, settled)
+    }
+
     fn withdraw(&self, anchor: BlockNumber) -> Result<ChainUpdate, StorageError> {
         self.inner.withdraw(anchor)
     }

@@ -258,6 +258,19 @@ impl Ledger {
         self.chain_updated(update, out)
     }
 
+    /// Moves the base to a settled block that is none of those stored at its height.
+    pub(super) fn settle_other(
+        &mut self,
+        block: BlockNumber,
+        settled: B256,
+        out: &mut Effects,
+    ) -> Result<(), StorageError> {
+        let update = self.store.settle_other(block, settled)?;
+        self.store_works(out);
+        out.txlists_unneeded(self.missing.settle(block));
+        self.chain_updated(update, out)
+    }
+
     /// Takes what is anchored to L1 blocks from `anchor` on out of the chain.
     pub(super) fn withdraw(
         &mut self,

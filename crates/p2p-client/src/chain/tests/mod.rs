@@ -10,6 +10,7 @@ mod measures;
 mod publishing;
 mod refusals;
 mod schedules;
+mod settling;
 
 use std::{
     num::NonZeroU64,

@@ -8,8 +8,8 @@ use std::{
 };
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
-use p2p_client::{P2pClient, PeerInfo};
-use p2p_lookahead::{L1Lookahead, L1Status};
+use p2p_client::{P2pClient, PeerInfo, PromiseStats};
+use p2p_lookahead::{L1Lookahead, L1Status, L2Handle, L2Status};
 use p2p_types::{Address, BlockNumber, Head, HeadSyncStatus, PeerId, UnixSeconds};
 use p2p_validation::{Lookahead, Slot};
 use preconfirmation_p2p::Multiaddr;
@@ -21,7 +21,10 @@ use super::{
     journal::{self, Delivered, Journal, Recent, SAMPLE_SECONDS},
     page,
 };
-use crate::clock::{now, now_ms};
+use crate::{
+    clock::{now, now_ms},
+    run::l2::Promises,
+};
 
 /// Between two looks at the peers.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -38,12 +41,13 @@ pub(in super::super) struct Policies {
     pub(in super::super) leniencies: Vec<String>,
 }
 
-/// The peers and addresses as they were when they were last asked for.
+/// Peers, addresses and promises as they were when they were last asked for.
 #[derive(Default)]
 struct Snapshot {
     listen: Vec<Multiaddr>,
     peers: Vec<PeerInfo>,
     at: UnixSeconds,
+    promises: Option<PromiseStats>,
 }
 
 /// What a node is, beside its client.
@@ -54,6 +58,8 @@ pub(in super::super) struct About {
     pub(in super::super) lookahead: Arc<dyn Lookahead>,
     /// None where the schedule does not come from L1.
     pub(in super::super) l1: Option<Arc<L1Lookahead>>,
+    /// None where L2 does not tell what is settled.
+    pub(in super::super) l2: Option<L2Handle>,
 }
 
 /// What `/status` is made of.
@@ -98,6 +104,10 @@ struct Status<'a> {
     schedule: Schedule,
     /// How the follower of L1 is doing; null where the schedule does not come from L1.
     l1: Option<L1Status>,
+    /// What L2 has told last, and how its follower is doing; null without one.
+    l2: Option<L2Status>,
+    /// Which promises were kept, since the start; null where L2 is not followed.
+    promises: Option<Promises>,
     policies: &'a Policies,
     #[serde(flatten)]
     recent: Recent<'a>,
@@ -251,7 +261,9 @@ impl Node {
                 let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
                 journal.sample(at, applied, &self.client.status());
             }
-            self.snapshot.send_replace(Arc::new(Snapshot { listen, peers, at }));
+            // A store that fails tells so itself.
+            let promises = self.client.chain().promises().await.unwrap_or_default();
+            self.snapshot.send_replace(Arc::new(Snapshot { listen, peers, at, promises }));
         }
     }
 
@@ -288,6 +300,8 @@ impl Node {
             peers_at: snapshot.at,
             schedule: Schedule::at(&*self.about.lookahead, now()),
             l1: self.about.l1.as_ref().map(|l1| l1.status()),
+            l2: self.about.l2.as_ref().map(L2Handle::status),
+            promises: snapshot.promises.as_ref().map(Promises::from),
             policies: &self.about.policies,
             recent: journal.recent(),
             drops: Drops {
