@@ -40,10 +40,12 @@ fn fetch() -> Result<(), Error> {
 
 /// Checks configuration and alerts, and runs the tests of the alerts.
 pub(crate) fn check_workspace() -> Result<Outcome, Error> {
-    if promtool().is_none() && is_gate() && installed("apt-get").is_some() {
-        if let Err(error) = fetch() {
-            eprintln!("promtool cannot be fetched: {error}");
-        }
+    if promtool().is_none()
+        && is_gate()
+        && installed("apt-get").is_some()
+        && let Err(error) = fetch()
+    {
+        eprintln!("promtool cannot be fetched: {error}");
     }
     let Some(promtool) = promtool() else {
         return Ok(Outcome::Skipped("promtool is not installed"));
