@@ -2,8 +2,6 @@
 
 use std::io;
 
-use super::fetch::LIMIT;
-
 /// Why nothing can be shown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WatchError {
@@ -33,8 +31,8 @@ pub(crate) enum AskError {
     Http(#[source] reqwest::Error),
     #[error("HTTP {0}")]
     Code(u16),
-    #[error("more than {} bytes", LIMIT)]
-    TooLong,
+    #[error("more than {0} bytes")]
+    TooLong(usize),
     #[error("no status that this version knows: {0}")]
     Json(#[source] serde_json::Error),
 }

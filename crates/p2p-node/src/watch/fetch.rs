@@ -3,15 +3,11 @@
 use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
 
 use reqwest::{Client, StatusCode, redirect};
-use tokio::{
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval, timeout},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use url::Url;
 
 use super::{
     error::{AskError, SourceError, WatchError},
-    screen::Screen,
     status::{Readiness, Status},
 };
 
@@ -22,7 +18,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Most bytes of an answer: of 192 peers with 64 protocols each it has half.
-pub(super) const LIMIT: usize = 4 << 20;
+const LIMIT: usize = 4 << 20;
 
 /// Where a node's status is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +87,7 @@ impl Endpoint {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(AskError::Http)? {
             if body.len() + chunk.len() > LIMIT {
-                return Err(AskError::TooLong);
+                return Err(AskError::TooLong(LIMIT));
             }
             body.extend_from_slice(&chunk);
         }
@@ -103,15 +99,17 @@ impl Endpoint {
     }
 }
 
-/// Asks indefinitely, and writes down what comes.
-pub(super) async fn ask_on(endpoint: &Endpoint, shown: &watch::Sender<Screen>) -> Infallible {
+/// Asks indefinitely, and tells each answer and when it came.
+pub(super) async fn ask_on(
+    endpoint: &Endpoint,
+    mut tell: impl FnMut(Result<Answer, AskError>, std::time::Instant),
+) -> Infallible {
     let mut period = interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         period.tick().await;
         let answer = timeout(TIMEOUT, endpoint.ask()).await.unwrap_or(Err(AskError::Late));
-        let now = Instant::now().into_std();
-        shown.send_modify(|screen| screen.answered(answer, now));
+        tell(answer, Instant::now().into_std());
     }
 }
 
@@ -164,7 +162,7 @@ mod tests {
         let asked = async |answer| server(answer).await.ask().await;
         assert!(matches!(asked(answer(404, b"")).await, Err(AskError::Code(404))));
         assert!(matches!(asked(answer(200, b"<html>")).await, Err(AskError::Json(_))));
-        assert!(matches!(asked(answer(200, &vec![b' '; LIMIT + 1])).await, Err(AskError::TooLong)));
+        assert!(matches!(asked(answer(200, &vec![b' '; LIMIT + 1])).await, Err(AskError::TooLong(LIMIT))));
         assert!(matches!(asked(b"nonsense".to_vec()).await, Err(AskError::Http(_))));
         let starting = answer(503, br#"{"ready": false, "reasons": [{"reason": "starting"}]}"#);
         assert!(matches!(asked(starting).await, Ok(Answer::Starting(_))));

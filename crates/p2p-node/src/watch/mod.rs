@@ -79,7 +79,9 @@ pub(crate) async fn run(args: WatchArgs, mut stop: Stop) -> Result<ExitCode, Wat
     let mut keys = keys();
     let mut redraw = interval(REDRAW);
     let coloured = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let asking = fetch::ask_on(&endpoint, &shown);
+    let asking = fetch::ask_on(&endpoint, |answer, now| {
+        shown.send_modify(|screen| screen.answered(answer, now));
+    });
     tokio::pin!(asking);
     loop {
         let screen = changes.borrow_and_update().clone();
