@@ -7,6 +7,7 @@ use std::{
 
 use p2p_fixtures::{Anvil, calls, key};
 use preconfirmation_types::{Address, U256};
+use serde_json::{Value, json};
 
 use crate::node::now;
 
@@ -14,6 +15,12 @@ use crate::node::now;
 const SLOT: u64 = 1;
 const SLOTS: u64 = 32;
 const EPOCH: u64 = SLOT * SLOTS;
+
+/// The chain id of L2.
+const L2_CHAIN: u64 = 7;
+
+/// L2 blocks that are settled from the start.
+pub(crate) const SETTLED: u64 = 9;
 
 /// Which contracts tell the schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +51,10 @@ pub(crate) fn address(operator: u8) -> Address {
 
 pub(crate) struct Network {
     pub(crate) anvil: Anvil,
+    /// The execution node of L2. Its safe block is the one below its head.
+    pub(crate) l2: Anvil,
+    /// A snapshot of it at its last settled block, until something is promised.
+    start: Option<Value>,
     generation: Generation,
     whitelist: Address,
     /// The lookahead contract, which is the whitelist where there is no store.
@@ -57,6 +68,12 @@ impl Network {
     pub(crate) fn new(generation: Generation) -> Self {
         let anvil = Anvil::start().unwrap();
         let genesis = now();
+        let l2 = Anvil::rollup(L2_CHAIN, genesis - 2 * SETTLED, 1).unwrap();
+        let mine = |number| l2.mine_at(genesis - 2 * SETTLED + number);
+        (1..=SETTLED).for_each(mine);
+        let start = Some(l2.rpc("evm_snapshot", json!([])));
+        // Makes the block below it a safe one, and gives way to what is promised for its height.
+        mine(SETTLED + 1);
         let whitelist = anvil.deploy("Whitelist", U256::from(genesis));
         anvil.send(whitelist, calls::setEpochSecondsCall { seconds_: U256::from(EPOCH) });
         for operator in OPERATORS {
@@ -70,10 +87,10 @@ impl Network {
         let inbox = anvil.deploy("Inbox", checker);
         let folder = tempfile::tempdir().unwrap();
         let toml = format!(
-            "chain_id = 7\ndomain = \"placeholder\"\nslasher = \"0x5151515151515151515151515151515151515151\"\n\n[l1]\n\
+            "chain_id = {L2_CHAIN}\ndomain = \"placeholder\"\nslasher = \"0x5151515151515151515151515151515151515151\"\n\n[l1]\n\
              chain_id = 31337\ngenesis = {genesis}\nslot_seconds = {SLOT}\nslots_per_epoch = {SLOTS}\ninbox = \"{inbox}\"\n"
         );
-        let network = Self { anvil, generation, whitelist, checker, inbox, genesis, folder };
+        let network = Self { anvil, l2, start, generation, whitelist, checker, inbox, genesis, folder };
         fs::write(network.file(), toml).unwrap();
         network
     }
@@ -85,6 +102,15 @@ impl Network {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         Path::join(self.folder.path(), name)
+    }
+
+    /// L2 takes in these blocks, by height, with their timestamps. The last one is not settled yet.
+    pub(crate) fn settle(&mut self, blocks: impl Fn(u64) -> Vec<u64>) {
+        if let Some(start) = self.start.take() {
+            self.l2.rpc("evm_revert", json!([start]));
+        }
+        let from = self.l2.height() + 1;
+        blocks(from).into_iter().for_each(|timestamp| self.l2.mine_at(timestamp));
     }
 
     pub(crate) fn epoch(&self) -> u64 {

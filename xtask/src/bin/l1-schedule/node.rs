@@ -78,7 +78,7 @@ impl Node {
         assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
         let publish = pipe.to_string_lossy();
         let mut child = Command::new(program)
-            .args(["run", "--base=1000", "--p2p.listen.ip", "127.0.0.1", "--p2p.listen.tcp", "0"])
+            .args(["run", "--p2p.listen.ip", "127.0.0.1", "--p2p.listen.tcp", "0"])
             .args(["--status.addr", "127.0.0.1:0", "--publish", &publish, "--forget-on-restart"])
             .args(options)
             .stdin(Stdio::null())

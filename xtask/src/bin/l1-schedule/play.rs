@@ -1,6 +1,11 @@
 //! What happens to a network, and whether its nodes agree about it.
 
-use std::{collections::BTreeSet, path::Path, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use alloy_primitives::hex;
 use p2p_fixtures::{key, sign};
@@ -9,12 +14,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    network::{Generation, Network, OPERATORS, address},
+    network::{Generation, Network, OPERATORS, SETTLED, address},
     node::{Node, now, within},
 };
 
-/// The settled block.
-const BASE: u64 = 1000;
+/// A transaction list without transactions: zlib of an empty RLP list.
+const NO_TRANSACTIONS: [u8; 9] = [0x78, 0x9c, 0x3b, 0, 0, 0, 0xc1, 0, 0xc1];
 
 /// Blocks of L1 by which anchors are behind its head: more than the reorg replaces.
 const ANCHORED: u64 = 8;
@@ -37,6 +42,10 @@ pub(crate) struct Report {
     reorgs: u64,
     /// Peers that were seen with a score below zero, or banned.
     penalties: u64,
+    /// Blocks of which L2 has shown to both nodes that they were settled.
+    settled: u64,
+    /// Those of them that both nodes say are as promised.
+    kept: u64,
     /// Questions to L1 in an epoch of 32 blocks, of the node that asks more.
     calls_per_epoch: u64,
 }
@@ -47,7 +56,8 @@ impl Report {
             && self.agreed == self.blocks
             && self.unelected > 0
             && self.unelected < self.blocks;
-        all && self.handovers >= 3 && self.reorgs == 1 && self.penalties == 0
+        let kept = self.settled > 0 && self.kept == self.settled;
+        all && kept && self.handovers >= 3 && self.reorgs == 1 && self.penalties == 0
     }
 }
 
@@ -67,12 +77,25 @@ impl Turn {
     }
 }
 
+/// The last settled block that a node has heard of; 0 if none.
+fn settled(status: &Value) -> u64 {
+    status["l2"]["seen"]["number"].as_u64().unwrap_or_default()
+}
+
+/// How many promises a node has seen the end of.
+fn told(status: &Value) -> u64 {
+    ["kept", "broken", "unproven"].iter().filter_map(|of| status["promises"][of].as_u64()).sum()
+}
+
 struct Play {
     network: Network,
     /// The first one publishes for the first operator, the second one for the second.
     nodes: [Node; 2],
     /// What was signed, in order.
     signed: Vec<B256>,
+    /// The timestamps of what was signed.
+    timestamps: BTreeMap<String, u64>,
+    gas_limit: u64,
     /// Windows that were handed over.
     handed_over: BTreeSet<u64>,
     anchor: u64,
@@ -100,6 +123,7 @@ pub(crate) fn run(generation: Generation, program: &Path) -> Report {
 
     // The second operator has this epoch, until it is removed.
     play.publish_for(6);
+    play.settle();
     let removed = play.network.remove(2);
     play.until_turn_of(1);
     let replacement = play.signed.len();
@@ -119,18 +143,25 @@ pub(crate) fn run(generation: Generation, program: &Path) -> Report {
 impl Play {
     fn new(network: Network, program: &Path) -> Self {
         let (file, ws) = (network.file().to_string_lossy().into_owned(), network.anvil.ws());
-        let options = ["--network", &file, "--l1.rpc", &ws];
+        let l2 = network.l2.http();
+        let options = ["--network", &file, "--l1.rpc", &ws, "--l2.rpc", &l2];
         let first = Node::start(program, &network.path("blocks-1"), &options);
         let join = ["--p2p.static", &first.listen];
         let second = Node::start(program, &network.path("blocks-2"), &[&options[..], &join].concat());
         let nodes = [first, second];
         for node in &nodes {
             within("a schedule", || Turn::now(&node.status()));
+            within("the base", || (settled(&node.status()) == SETTLED).then_some(()));
         }
+        let latest = network.l2.rpc("eth_getBlockByNumber", json!(["latest", false]));
+        let gas_limit = latest["gasLimit"].as_str().unwrap().trim_start_matches("0x");
+        let gas_limit = u64::from_str_radix(gas_limit, 16).unwrap();
         Self {
             network,
             nodes,
             signed: Vec::new(),
+            timestamps: BTreeMap::new(),
+            gas_limit,
             handed_over: BTreeSet::new(),
             anchor: 0,
             penalised: BTreeSet::new(),
@@ -188,7 +219,7 @@ impl Play {
         let head = self.nodes[0].status()["head"].clone();
         let (number, parent) = match head["number"].as_u64() {
             Some(number) => (number, head["hash"].as_str().unwrap_or_default().parse().unwrap()),
-            None => (BASE, B256::ZERO),
+            None => (SETTLED, B256::ZERO),
         };
         self.anchor = self.anchor.max(self.network.anvil.height().saturating_sub(ANCHORED));
         let timestamp = now();
@@ -197,22 +228,23 @@ impl Play {
         }
         // The last block of a window hands it over.
         let eop = timestamp + 1 >= turn.end;
-        let txlist = format!("the transactions of block {} at {timestamp}", number + 1);
         let preconf = Preconfirmation {
             eop,
             block_number: U256::from(number + 1),
             timestamp: U256::from(timestamp),
+            gas_limit: U256::from(self.gas_limit),
             anchor_block_number: U256::from(self.anchor),
             submission_window_end: U256::from(turn.end),
-            raw_tx_list_hash: keccak256(&txlist),
+            raw_tx_list_hash: keccak256(NO_TRANSACTIONS),
             parent_preconfirmation_hash: parent,
             ..Default::default()
         };
         let hash = preconf.hash();
         let commitment = hex::encode(sign(&key(turn.operator), preconf).to_ssz());
-        let line = json!({ "commitment": commitment, "txlist": hex::encode(txlist) }).to_string();
+        let line = json!({ "commitment": commitment, "txlist": hex::encode(NO_TRANSACTIONS) }).to_string();
         self.nodes[usize::from(turn.operator) - 1].publish(&line);
         self.signed.push(hash);
+        self.timestamps.insert(hash.to_string(), timestamp);
         if eop {
             self.handed_over.insert(turn.end);
         }
@@ -228,6 +260,13 @@ impl Play {
         }
     }
 
+    /// L2 takes in what was promised, as it was.
+    fn settle(&mut self) {
+        let chain = self.nodes[0].shown(|shown| shown.chain.clone());
+        let timestamps = &self.timestamps;
+        self.network.settle(|from| chain.range(from..).map(|(_, hash)| timestamps[hash]).collect());
+    }
+
     /// Questions to L1 so far, of each node.
     fn calls(&self) -> [u64; 2] {
         self.nodes.each_ref().map(|node| node.status()["l1"]["calls"].as_u64().unwrap_or_default())
@@ -235,6 +274,12 @@ impl Play {
 
     fn report(mut self, calls_per_epoch: u64) -> Report {
         within("one head", || self.agreed_turn().map(drop).or_else(|| self.same_heads()));
+        self.settle();
+        let height = self.network.l2.height() - 1;
+        for node in &self.nodes {
+            within("what is settled", || (told(&node.status()) >= height - SETTLED).then_some(()));
+        }
+        let kept = self.nodes.each_ref().map(|node| node.status()["promises"]["kept"].as_u64());
         let [first, second] = self.nodes.each_ref().map(|node| {
             node.shown(|shown| {
                 let chain: BTreeSet<String> = shown.chain.values().cloned().collect();
@@ -255,6 +300,8 @@ impl Play {
             handovers: self.handed_over.len() as u64,
             reorgs: if seen == also { seen } else { 0 },
             penalties: self.penalised.len() as u64,
+            settled: height - SETTLED,
+            kept: kept.into_iter().flatten().min().unwrap_or_default(),
             calls_per_epoch,
         }
     }
