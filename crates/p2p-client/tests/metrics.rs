@@ -17,7 +17,9 @@ use std::{
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use p2p_client::{Keypair, NetworkConfig};
+use p2p_client::{
+    Address, Keypair, L2Tip, L2View, NetworkConfig, PromiseOutcome, Promised, SettledBlock, UnixSeconds,
+};
 use p2p_types::{Offence, SdkEvent, SigningKey, Topic};
 use preconfirmation_p2p::{
     DiscoveryConfig, Network, NetworkEvent, NetworkEvents, NetworkHandle, PeersConfig, Published, Verdict,
@@ -140,6 +142,7 @@ fn every_series_of_the_table_is_described_and_recorded_and_no_other() {
     metrics::set_global_recorder(recorder.clone()).unwrap();
     let simulated = runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     simulated.block_on(a_client_in_trouble());
+    simulated.block_on(a_client_that_follows_l2());
     let real = runtime::Builder::new_current_thread().enable_all().build().unwrap();
     real.block_on(clients_over_tcp(&recorder));
     real.block_on(networks_that_find_and_throw_out());
@@ -208,6 +211,41 @@ async fn a_client_in_trouble() {
     b.stop().await;
     handling.await.unwrap().unwrap();
     a.stop().await;
+}
+
+/// A view of L2 that has one tip, long after the window of its block, and ends. Every promise is kept.
+struct Late(Option<u64>);
+
+impl L2View for Late {
+    async fn next_tip(&mut self) -> Option<L2Tip> {
+        let (number, lower_at) = (self.0.take()?, Some(UnixSeconds::new(1 << 40)));
+        Some(L2Tip { number, hash: B256::repeat_byte(2), synced: true, lower_at })
+    }
+
+    async fn block(&mut self, number: u64) -> Option<SettledBlock> {
+        Some(SettledBlock {
+            number,
+            hash: B256::repeat_byte(2),
+            timestamp: UnixSeconds::new(0),
+            fee_recipient: Address::ZERO,
+            gas_limit: 0,
+            anchor: None,
+            transactions: vec![],
+        })
+    }
+
+    async fn compare(&self, _: &SettledBlock, _: Promised) -> PromiseOutcome {
+        PromiseOutcome::Kept
+    }
+}
+
+/// What is counted of promises.
+async fn a_client_that_follows_l2() {
+    let node = Node::start(&SimNetwork::new(2), 1).await;
+    let block = Block::after(None, 1);
+    node.publish(&block).await;
+    node.client.chain().follow_l2(Late(Some(block.number()))).await.unwrap();
+    node.stop().await;
 }
 
 /// Over real sockets: what the network counts of gossip, requests and peers.

@@ -65,7 +65,7 @@ impl ChainApi {
         }
     }
 
-    /// Which promises were kept, since the start. None unless [`follow_l2`](Self::follow_l2) was called: without a view of
+    /// Which promises were kept, since the start: a block counts a moment after it is told. None unless [`follow_l2`](Self::follow_l2) was called: without a view of
     /// L2 nothing is claimed.
     ///
     /// # Errors

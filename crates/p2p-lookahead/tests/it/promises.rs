@@ -20,7 +20,10 @@ use p2p_fixtures::{WINDOW, rules, schedule, sign};
 use p2p_lookahead::L2Follower;
 use p2p_types::Preconfirmation;
 use serde_json::{Value, json};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use crate::{
     endpoints::{Endpoint, Mood},
@@ -209,7 +212,17 @@ async fn of_a_hundred_promises_exactly_the_broken_ones_are_told() {
             Fate::Kept => panic!("{number} was kept, not {breach:?}"),
         }
     }
-    let stats = rig.client.chain().promises().await.unwrap().unwrap();
+    // A block is counted after it is told.
+    let counted = async {
+        loop {
+            let stats = rig.client.chain().promises().await.unwrap().unwrap();
+            if stats.total.kept + stats.total.broken == expected.len() as u64 {
+                return stats;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let stats = timeout(DEADLINE, counted).await.unwrap();
     let counts = |kept, broken| {
         let mut counts = PromiseCounts::default();
         (counts.kept, counts.broken) = (kept, broken);

@@ -23,14 +23,20 @@ impl Lookahead for Changing {
     }
 }
 
-/// A chain of three blocks of key 1, and who is elected.
-fn three_blocks() -> (Rig, Arc<Changing>, Vec<Preconfirmation>) {
+/// An empty chain, for which key 1 is elected.
+fn elected() -> (Rig, Arc<Changing>) {
     let mut rig = Rig::new();
     let schedule = Arc::<Changing>::default();
     schedule.elect(Some(1));
     let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), schedule.clone());
     rig.chain = processor(rig.store.clone(), validator);
     rig.set_base(Base::at(BASE));
+    (rig, schedule)
+}
+
+/// A chain of three blocks of key 1, and who is elected.
+fn three_blocks() -> (Rig, Arc<Changing>, Vec<Preconfirmation>) {
+    let (mut rig, schedule) = elected();
     let blocks = chain(3);
     for next in &blocks {
         rig.gossip(next);
@@ -150,12 +156,7 @@ fn a_removal_that_the_store_refuses_can_be_repeated() {
 
 #[test]
 fn a_long_chain_is_judged_again_in_slices() {
-    let mut rig = Rig::new();
-    let schedule = Arc::<Changing>::default();
-    schedule.elect(Some(1));
-    let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), schedule.clone());
-    rig.chain = processor(rig.store.clone(), validator);
-    rig.set_base(Base::at(BASE));
+    let (mut rig, schedule) = elected();
     let mut parent = B256::ZERO;
     for height in 1..=600 {
         let next = block(BASE + height, parent, 1);
