@@ -374,7 +374,7 @@ struct Figure {
 
 /// The rows that are asked for most, by name.
 fn summary(rows: &[Row]) -> Value {
-    const ASKED: [&str; 11] = [
+    const ASKED: [&str; 13] = [
         "single",
         "single_known",
         "page_256",
@@ -382,6 +382,8 @@ fn summary(rows: &[Row]) -> Value {
         "page_256_known_one_core",
         "page_256_cold",
         "flood_unknown",
+        "keccak_8x10kib",
+        "keccak_8x2mib",
         "decode",
         "signing_hash",
         "txlist_check_2mib",
