@@ -16,8 +16,8 @@ const TOGETHER: usize = 8;
 type Verified = Result<TxList, TxListError>;
 
 /// Verifies lists; cheap to clone. A list that comes while all jobs are busy waits, and those that wait are hashed together:
-/// the busier the node, the less a list costs. There are as many jobs as keep all cores busy where each does the work of
-/// several.
+/// the busier the node, the less a list costs. A job for so many cores as lists are hashed at once: what a job does together, as many
+/// cores would do beside each other.
 #[derive(Clone)]
 pub(crate) struct ListHasher(Arc<Shared>);
 
@@ -97,7 +97,10 @@ struct Job<'a>(&'a Shared);
 impl Drop for Job<'_> {
     fn drop(&mut self) {
         if panicking() {
-            self.0.lock().jobs -= 1;
+            let mut queue = self.0.lock();
+            queue.jobs -= 1;
+            // Whoever waits is told by that, and not left to the next job.
+            queue.waiting.clear();
         }
     }
 }

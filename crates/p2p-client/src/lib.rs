@@ -140,7 +140,7 @@
 //! | `p2p_client_queue_length` | queue | entries | what waits in the client |
 //! | `p2p_reorgs_total` | cause | reorgs | blocks were replaced, by a fork, by L1, or as the schedule elects their signers no more |
 //! | `p2p_evidence_total` | kind | proofs | misbehaviour of preconfers |
-//! | `p2p_promises_total` | signer, outcome | promises | of which the view of L2 has shown the end; of the first 64 signers by name |
+//! | `p2p_promises_total` | signer, outcome | promises | of which the view of L2 has shown the end; a height that it settles anew counts again; of the first 64 signers by name |
 //! | `p2p_promises_late_total` | signer | blocks | that were settled late |
 //! | `p2p_intake_paused` | | 0 or 1 | a slow handler stops intake |
 //! | `p2p_intake_pauses_total` | | pauses | times that it did |

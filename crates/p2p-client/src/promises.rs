@@ -104,12 +104,14 @@ impl HeightOutcome {
     }
 }
 
+/// Whose promise was judged, how it ended, and whether late.
+type Judged = (Option<Address>, PromiseOutcome, bool);
+
 /// The record of promises. Empty until a view of L2 is followed.
 #[derive(Debug, Default)]
 pub(crate) struct PromiseBook {
     follows: bool,
-    /// By height: who was judged, and how.
-    judged: BTreeMap<BlockNumber, (Option<Address>, PromiseOutcome, bool)>,
+    judged: BTreeMap<BlockNumber, Judged>,
     total: PromiseCounts,
     signers: BTreeMap<Address, PromiseCounts>,
     unpromised: u64,
@@ -123,7 +125,7 @@ impl PromiseBook {
 
     /// Records the outcome of a height, in place of an earlier one.
     pub(crate) fn record(&mut self, judged: HeightOutcome, metrics: &Metrics) {
-        self.forget(judged.block);
+        let before = self.forget(judged.block);
         let (signer, HeightOutcome { block, outcome, sides, late }) = (judged.signer(), judged);
         self.judged.insert(block, (signer, outcome, late));
         while self.judged.len() > JUDGED {
@@ -138,7 +140,9 @@ impl PromiseBook {
         if is_counted {
             self.signers.entry(signer).or_default().add(&outcome, late);
         }
-        metrics.promise(is_counted.then_some(signer), outcome.label(), late);
+        if before != Some((Some(signer), outcome, late)) {
+            metrics.promise(is_counted.then_some(signer), outcome.label(), late);
+        }
         if let PromiseOutcome::Broken(breach) = outcome {
             self.broken.push_back(BrokenPromise { commitment, settled, breach });
             if self.broken.len() > BROKEN {
@@ -150,20 +154,24 @@ impl PromiseBook {
     /// L2 has taken back what it had settled from a height on.
     pub(crate) fn take_back(&mut self, from: BlockNumber) {
         let gone: Vec<BlockNumber> = self.judged.range(from..).map(|(block, _)| *block).collect();
-        gone.into_iter().for_each(|block| self.forget(block));
+        for block in gone {
+            self.forget(block);
+        }
     }
 
-    fn forget(&mut self, block: BlockNumber) {
-        let Some((signer, outcome, late)) = self.judged.remove(&block) else { return };
-        let Some(signer) = signer else {
+    /// Forgets the outcome of a height, and returns it.
+    fn forget(&mut self, block: BlockNumber) -> Option<Judged> {
+        let judged = self.judged.remove(&block)?;
+        let (Some(signer), outcome, late) = judged else {
             self.unpromised = self.unpromised.saturating_sub(1);
-            return;
+            return Some(judged);
         };
         self.total.take(&outcome, late);
         if let Some(counts) = self.signers.get_mut(&signer) {
             counts.take(&outcome, late);
         }
         self.broken.retain(|broken| broken.settled.number != block);
+        Some(judged)
     }
 
     /// None before a view is followed.
@@ -202,7 +210,7 @@ mod tests {
             hash: B256::repeat_byte(1),
             timestamp: UnixSeconds::new(5),
             fee_recipient: Address::ZERO,
-            gas_limit: 0,
+            gas_limit: None,
             anchor: None,
             transactions: vec![],
         })

@@ -228,7 +228,7 @@ impl L2View for Late {
             hash: B256::repeat_byte(2),
             timestamp: UnixSeconds::new(0),
             fee_recipient: Address::ZERO,
-            gas_limit: 0,
+            gas_limit: None,
             anchor: None,
             transactions: vec![],
         })

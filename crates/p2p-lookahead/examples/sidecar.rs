@@ -16,7 +16,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let genesis = L1Config::genesis_of(1).ok_or("no genesis")?;
     let (lookahead, service) = L1Lookahead::start(L1Config::recommended(vec![endpoint], 1, genesis, inbox))?;
     let mut l1 = lookahead.subscribe();
-    tokio::spawn(service.run());
 
     let (key, domain) = (Keypair::generate_ed25519(), SigningDomain::PLACEHOLDER);
     let config = P2pClientConfig::mainnet(key, domain, slasher.parse()?).with_static_peers([peer.parse()?]);
@@ -25,10 +24,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // What the contracts have settled: the L2 node tells it.
     let (_, follower) = L2Follower::new(L2Config::recommended(vec![l2.parse()?], 167_000))?;
-    let settling = chain.follow_l2(follower);
-    tokio::pin!(settling);
+    let (following, settling) = (service.run(), chain.follow_l2(follower));
+    tokio::pin!(following, settling);
     loop {
         tokio::select! {
+            ended = &mut following => return Ok(ended?),
             ended = &mut settling => return Ok(ended?),
             event = l1.recv() => match event? {
                 L1Event::Head(head) => chain.update_l1_head(head.number).await?,

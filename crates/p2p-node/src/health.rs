@@ -24,7 +24,7 @@ pub(crate) struct HealthArgs {
     #[arg(value_name = "ADDR:PORT")]
     address: SocketAddr,
 
-    /// Ask whether the node is ready instead (/readyz): live, with peers, and it knows whose turn it is
+    /// Ask whether the node is ready instead (/readyz): live, with peers, whose turn it is, and news from L1
     ///
     /// Do not restart a node because it is not ready: that does not bring back a peer.
     #[arg(long)]

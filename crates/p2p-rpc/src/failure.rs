@@ -58,7 +58,8 @@ impl Code {
             Self::WindowEnd => -32004,
             Self::Signer => -32005,
             Self::Schedule => -32006,
-            // -32007 to -32011 are the server's own: sizes and batches.
+            // -32007 to -32011 are the server's own: sizes and batches. So is -32006 where a connection has too many
+            // subscriptions: callers know the schedule's by that number.
             Self::Conflict => -32020,
             Self::NotLive => -32021,
             Self::NotPublisher => -32022,
@@ -206,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_is_another_and_none_is_the_servers() {
+    fn every_code_is_another_and_none_is_for_sizes_and_batches() {
         let numbers: HashSet<_> = Code::ALL.iter().map(|code| code.number()).collect();
         let labels: HashSet<_> = Code::ALL.iter().map(|code| code.label()).collect();
         assert_eq!((numbers.len(), labels.len()), (Code::ALL.len(), Code::ALL.len()));

@@ -62,11 +62,11 @@ impl JwtSecret {
         Self::from_bytes(&key.secret().to_bytes())
     }
 
-    /// A secret of these bytes.
+    /// A secret of 32 bytes.
     ///
     /// # Errors
-    /// [`SecretError::Form`] if there are none.
-    pub fn from_bytes(secret: &[u8]) -> Result<Self, SecretError> {
+    /// [`SecretError::Form`] if the system's cryptography does not take it.
+    pub fn from_bytes(secret: &[u8; 32]) -> Result<Self, SecretError> {
         let decoding = DecodingKey::from_secret(secret).map_err(|_| SecretError::Form)?;
         let encoding = EncodingKey::from_secret(secret).map_err(|_| SecretError::Form)?;
         Ok(Self { decoding, encoding })
@@ -147,7 +147,7 @@ mod tests {
         // What a caller has of the file is the same secret.
         let text = fs::read_to_string(&path).unwrap();
         let bytes = alloy_primitives::hex::decode(text.trim()).unwrap();
-        let theirs = JwtSecret::from_bytes(&bytes).unwrap();
+        let theirs = JwtSecret::from_bytes(&bytes.try_into().unwrap()).unwrap();
         assert_eq!(read.check(&theirs.token(NOW).unwrap(), NOW), Ok(()));
         #[cfg(unix)]
         {

@@ -47,7 +47,7 @@
 //!
 //! | what | limit | beyond it |
 //! |---|---|---|
-//! | connections | 64 | HTTP 429 |
+//! | connections of HTTP, and WebSockets | 64 each | HTTP 429 |
 //! | a request | 4,325,378 bytes: a list of 2 MiB as hexadecimal digits, and what surrounds it | HTTP 413, or an error on a WebSocket |
 //! | an answer, and a batch of them | 8 MiB | error −32008 or −32011 |
 //! | entries of a batch | 100 | error −32010 |
@@ -64,7 +64,7 @@
 //! |---|---|---|---|
 //! | `p2p_rpc_requests_total` | method, outcome | calls | answered, by how: `ok` or the name of the error |
 //! | `p2p_rpc_latency_seconds` | method | seconds | from the call to its result |
-//! | `p2p_rpc_refused_total` | reason | requests | refused before they were read: `connections`, `host`, `origin`, `token`, `timeout` |
+//! | `p2p_rpc_refused_total` | reason | requests | refused before they were read, or not answered in time: `connections`, `host`, `origin`, `token`, `timeout` |
 //! | `p2p_rpc_subscriptions` | | subscriptions | open |
 //! | `p2p_rpc_slow_subscribers_total` | | subscriptions | ended because nobody took their messages |
 

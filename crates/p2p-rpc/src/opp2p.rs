@@ -99,7 +99,8 @@ pub(crate) struct Peer {
     scores: Scores,
 }
 
-/// Scores: gossipsub's total in the place where op-node has it; the rest is zero, as it is not told apart here.
+/// Scores: gossipsub's total and the application's part of it in the places where op-node has such; the rest is zero, as it is
+/// not told apart here.
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Scores {

@@ -48,7 +48,7 @@ const REQUEST_BYTES: u32 = 2 * 2 * 1024 * 1024 + 128 * 1024 + 2;
 /// Most bytes of an answer: a block with a list of 2 MiB, twice.
 const RESPONSE_BYTES: u32 = 8 * 1024 * 1024;
 
-/// Connections that are served.
+/// Connections that are served; and, counted apart by jsonrpsee, those that have become WebSockets.
 const CONNECTIONS: u32 = 64;
 
 /// Further ones that are told that there are too many; beyond them they are closed without a word.
@@ -108,7 +108,7 @@ impl RpcHandle {
     }
 
     /// Takes no more connections, lets the calls that are running end, closes all connections, and returns when that is
-    /// done, after 10 s at most.
+    /// done, after 10 s at most: a WebSocket whose caller does not read then ends with the process.
     pub async fn stop(&self) {
         if self.server.stop().is_err() {
             // It has ended before.

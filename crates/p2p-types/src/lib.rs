@@ -36,8 +36,8 @@ mod time;
 
 pub use libp2p_identity::PeerId;
 pub use preconfirmation_types::{
-    Address, B256, Bytes, Offence, PreconfCommitment, Preconfirmation, Recovered, SignedCommitment,
-    SigningDomain, SigningKey, Topic, TxList, U256,
+    Address, B256, Bytes, MAX_UNPACKED_TXLIST_BYTES, Offence, PreconfCommitment, Preconfirmation, Recovered,
+    SignedCommitment, SigningDomain, SigningKey, Topic, TxList, U256,
 };
 
 pub use chain::{Base, BlockNumber, Head};

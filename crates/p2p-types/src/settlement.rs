@@ -32,8 +32,8 @@ pub struct SettledBlock {
     pub timestamp: UnixSeconds,
     /// Who receives its fees.
     pub fee_recipient: Address,
-    /// Its gas limit, without what the execution layer adds for the anchor transaction.
-    pub gas_limit: u64,
+    /// Its gas limit, without what the execution layer adds for the anchor transaction; none where that is not known.
+    pub gas_limit: Option<u64>,
     /// The L1 block that its anchor transaction names; none where that is not read.
     pub anchor: Option<BlockNumber>,
     /// Hashes of its transactions, in order; the anchor transaction is the first.

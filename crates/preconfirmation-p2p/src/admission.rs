@@ -112,7 +112,7 @@ impl Admission {
     pub(crate) fn connected(&self, entry: &Blocked) -> Vec<PeerId> {
         let affected = self.open.values().filter(|open| match entry {
             Blocked::Peer(peer) => open.peer == *peer,
-            Blocked::Subnet(_) => self.blocked.has_address(&open.address),
+            Blocked::Subnet(range) => range.has(&open.address),
         });
         affected.map(|open| open.peer).collect()
     }

@@ -202,8 +202,8 @@ impl NetworkHandle {
         unbanned.await.map_err(|_| NetworkError::Closed)
     }
 
-    /// Closes the connections to a peer, as soon as no request of either side is in flight on them. Whether it is
-    /// connected. A static peer is dialled again; [`block`](Self::block) keeps a peer away.
+    /// Closes the connections to a peer, as soon as no request of either side is in flight on them, and after 10 s in any case.
+    /// Whether it is connected. A static peer is dialled again; [`block`](Self::block) keeps a peer away.
     ///
     /// # Errors
     /// [`NetworkError::Closed`].

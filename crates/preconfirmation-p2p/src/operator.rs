@@ -14,7 +14,7 @@ const ENTRIES: usize = 4096;
 pub enum Blocked {
     /// This peer, wherever it is.
     Peer(PeerId),
-    /// Whoever is at these addresses.
+    /// Whoever is at these addresses. A peer that was dialled by a name (DNS) is not among them.
     Subnet(IpRange),
 }
 
@@ -26,9 +26,11 @@ pub struct IpRange {
 }
 
 impl IpRange {
-    /// The addresses whose first `bits` are those of `ip`; none if an address has fewer.
+    /// The addresses whose first `bits` are those of `ip`; none if an address has fewer. An IPv4 address mapped into IPv6 is that
+    /// IPv4 address.
     #[must_use]
     pub fn new(ip: IpAddr, bits: u8) -> Option<Self> {
+        let ip = ip.to_canonical();
         let most = if ip.is_ipv4() { 32 } else { 128 };
         (bits <= most).then(|| Self { ip: prefix(ip, bits.into(), bits.into()), bits })
     }
@@ -56,6 +58,11 @@ impl IpRange {
     #[must_use]
     pub const fn is_single(&self) -> bool {
         self.bits == if self.ip.is_ipv4() { 32 } else { 128 }
+    }
+
+    /// Whether an address begins with an IP in it. A name (DNS) has none.
+    pub(crate) fn has(&self, address: &Multiaddr) -> bool {
+        ip_of(address).is_some_and(|ip| self.contains(ip))
     }
 
     fn contains(&self, ip: IpAddr) -> bool {
@@ -92,8 +99,7 @@ impl BlockList {
     }
 
     pub(crate) fn has_address(&self, address: &Multiaddr) -> bool {
-        let Some(ip) = ip_of(address) else { return false };
-        self.0.iter().any(|entry| matches!(entry, Blocked::Subnet(range) if range.contains(ip)))
+        self.0.iter().any(|entry| matches!(entry, Blocked::Subnet(range) if range.has(address)))
     }
 }
 
@@ -118,7 +124,13 @@ mod tests {
                 && !contains(range("2001:db8::", 32), "2001:db9::")
         );
         assert!(IpRange::of("10.0.0.7".parse().unwrap()).is_single() && !subnet.is_single());
-        assert_eq!(IpRange::new("10.0.0.7".parse().unwrap(), 33), None);
+        for ip in ["10.0.0.7", "::ffff:10.0.0.7"] {
+            for bits in [33, 96, 128, 255] {
+                assert_eq!(IpRange::new(ip.parse().unwrap(), bits), None, "{ip}/{bits}");
+            }
+            assert_eq!(range(ip, 32), IpRange::of("10.0.0.7".parse().unwrap()));
+        }
+        assert_eq!(IpRange::new("::1".parse().unwrap(), 129), None);
     }
 
     #[test]

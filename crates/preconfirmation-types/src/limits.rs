@@ -6,6 +6,10 @@ pub const MAX_COMMITMENTS_PER_RESPONSE: usize = 256;
 /// Largest transaction list, in bytes: 2 MiB.
 pub const MAX_TXLIST_BYTES: usize = 2 * 1024 * 1024;
 
+/// Most bytes that a transaction list is unpacked to, where somebody looks into it: 32 MiB. As calldata they would cost 10 gas
+/// each at the least (EIP-7623), so 335 M gas in all, more than a block has.
+pub const MAX_UNPACKED_TXLIST_BYTES: usize = 32 * 1024 * 1024;
+
 /// Largest gossip frame, in bytes: 10 MiB.
 pub const MAX_GOSSIP_BYTES: usize = 10 * 1024 * 1024;
 

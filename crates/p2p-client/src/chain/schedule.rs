@@ -25,9 +25,9 @@ const REMEMBERED: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Reconsidered {
     /// Removed, as their signers, or those of their ancestors, are not elected.
-    removed: VecDeque<Authenticated>,
+    pub(super) removed: VecDeque<Authenticated>,
     /// Still stored, as the schedule does not tell yet.
-    undecided: VecDeque<Authenticated>,
+    pub(super) undecided: VecDeque<Authenticated>,
 }
 
 /// What a commitment is worth by the schedule as it is now.
@@ -55,24 +55,23 @@ impl Reconsidered {
         !self.undecided.is_empty()
     }
 
-    /// Takes out what is elected now.
-    fn take_elected(&mut self, validator: &Validator, at: Moment) -> Vec<Authenticated> {
-        let all = std::mem::take(&mut self.removed);
-        let is_elected =
-            |commitment: &Authenticated| Standing::of(validator, commitment.clone(), at) == Standing::Elected;
-        let (back, stay) = all.into_iter().partition(is_elected);
-        self.removed = stay;
-        Vec::from(back)
+    /// What was removed and is elected now.
+    fn elected(&self, validator: &Validator, at: Moment) -> Vec<Authenticated> {
+        let is_elected = |commitment: &&Authenticated| {
+            Standing::of(validator, (*commitment).clone(), at) == Standing::Elected
+        };
+        self.removed.iter().filter(is_elected).cloned().collect()
     }
 }
 
-/// Adds to a queue of bounded length.
+/// Adds what is new to a queue of bounded length.
 fn remember(
     queue: &mut VecDeque<Authenticated>,
     new: impl IntoIterator<Item = Authenticated>,
     out: &Effects,
 ) {
-    queue.extend(new);
+    let known: HashSet<B256> = queue.iter().map(Authenticated::hash).collect();
+    queue.extend(new.into_iter().filter(|commitment| !known.contains(&commitment.hash())));
     let excess = queue.len().saturating_sub(REMEMBERED);
     if excess > 0 {
         queue.drain(..excess);
@@ -106,7 +105,7 @@ impl ChainProcessor {
         let reorg = self.remove_unelected(since, unelected, out)?;
         remember(&mut self.reconsidered.undecided, undecided, out);
         if next.is_none() {
-            let back = self.reconsidered.take_elected(&self.judge.validator, at);
+            let back = self.reconsidered.elected(&self.judge.validator, at);
             self.judge_again(at, back, out)?;
         }
         Ok(Rejudged { reorg, next })
@@ -125,7 +124,8 @@ impl ChainProcessor {
             if standing == Standing::NotElected && commitment.block() > settled {
                 unelected.push(commitment.clone());
             }
-            standing == Standing::Undecided && commitment.block() > settled
+            // What has to go stays here until it has.
+            standing != Standing::Elected && commitment.block() > settled
         });
         if let Some(since) = unelected.iter().map(Authenticated::timestamp).min() {
             drop(self.remove_unelected(since, unelected, out)?);
@@ -156,7 +156,8 @@ impl ChainProcessor {
         Ok(reorg)
     }
 
-    /// Judges commitments that an earlier change has removed as if they had just come.
+    /// Judges commitments that an earlier change has removed as if they had just come. They are remembered until they are
+    /// stored.
     fn judge_again(
         &mut self,
         at: Moment,
@@ -173,6 +174,15 @@ impl ChainProcessor {
             screened: false,
             span: Span::none(),
         };
-        self.judge_all(at, commitments.into_iter().map(candidate).collect(), out)
+        let mut back: HashSet<B256> = commitments.iter().map(Authenticated::hash).collect();
+        self.judge_all(at, commitments.into_iter().map(candidate).collect(), out)?;
+        let settled = self.ledger.base()?.map_or(0, |base| base.number);
+        for commitment in &self.reconsidered.removed {
+            if commitment.block() > settled && self.ledger.staged_or_stored(&commitment.hash())?.is_none() {
+                back.remove(&commitment.hash());
+            }
+        }
+        self.reconsidered.removed.retain(|commitment| !back.contains(&commitment.hash()));
+        Ok(())
     }
 }

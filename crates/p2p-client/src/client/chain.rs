@@ -143,7 +143,7 @@ impl ChainApi {
     /// that have left the chain, and [`SdkEvent::ScheduleReorg`](crate::SdkEvent::ScheduleReorg) tells all subscribers.
     ///
     /// What the lookahead does not tell yet stays until it does. What has left comes back if a later change elects its
-    /// signers again, as far as the client remembers it (4,096 commitments). Nobody is penalised.
+    /// signers again. Of each kind the client remembers 4,096 commitments. Nobody is penalised.
     ///
     /// A call that is given up, or that fails, has judged a part of them: repeat it.
     ///
@@ -151,7 +151,7 @@ impl ChainApi {
     /// [`P2pClientError::Storage`], [`P2pClientError::Closed`].
     pub async fn notify_schedule_changed(&self, since: UnixSeconds) -> Result<ScheduleReorg, P2pClientError> {
         let (mut reorg, mut next) = (ScheduleReorg::none(since), Some(0));
-        // A thousand heights at a time, between which the client does what else there is to do.
+        // A slice of the chain at a time, between which the client does what else there is to do.
         while let Some(from) = next {
             let rejudged = self.client.ask(|reply| Command::ScheduleChanged { since, from, reply }).await??;
             reorg.append(rejudged.reorg);

@@ -28,7 +28,7 @@ impl L2 {
             hash: hash(number),
             timestamp: UnixSeconds::new(timestamp),
             fee_recipient: Address::ZERO,
-            gas_limit: 0,
+            gas_limit: None,
             anchor: None,
             transactions: vec![],
         };

@@ -48,8 +48,9 @@ pub struct L2Config {
     /// may only be catching up. Another endpoint than the one that told the higher block has to say so for half of `silence`, and
     /// a node that synchronizes itself is not believed. Another block at a height that was settled is believed at once. 36 s.
     pub regress_after: Duration,
-    /// Gas that the execution layer adds to a block's promised limit for the anchor transaction. 0.
-    pub anchor_gas: u64,
+    /// Gas that the execution layer adds to a block's promised limit for the anchor transaction. None, as by default: gas
+    /// limits are not compared.
+    pub anchor_gas: Option<u64>,
     /// Where the anchor transaction names its L1 block. None, as by default: that number is not compared, the anchor
     /// transaction is, with the others. Otherwise one more call for each block.
     pub anchor_call: Option<AnchorCall>,
@@ -66,7 +67,7 @@ impl L2Config {
             poll_interval: Duration::from_secs(4),
             silence: Duration::from_secs(2 * 384),
             regress_after: Duration::from_secs(36),
-            anchor_gas: 0,
+            anchor_gas: None,
             anchor_call: None,
         }
     }

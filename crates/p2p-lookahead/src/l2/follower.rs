@@ -138,7 +138,7 @@ impl L2Follower {
         }
         if tip.is_some_and(|tip| before.is_none_or(|before| before.hash != tip.hash)) {
             self.moved = now;
-        } else if now.duration_since(self.moved) > self.config.silence {
+        } else if tip.is_none() && now.duration_since(self.moved) > self.config.silence {
             self.moved = now;
             return Err(pool.fail_current(L1Error::Silent(self.config.silence)).await);
         }

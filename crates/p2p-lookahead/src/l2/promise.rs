@@ -17,7 +17,9 @@ pub fn compare(block: &SettledBlock, promised: &Promised) -> PromiseOutcome {
     let breach = Breach {
         timestamp: difference(preconf.timestamp.saturating_to(), block.timestamp.get()),
         fee_recipient: difference(preconf.coinbase, block.fee_recipient),
-        gas_limit: difference(preconf.gas_limit.saturating_to(), block.gas_limit),
+        gas_limit: block
+            .gas_limit
+            .and_then(|gas_limit| difference(preconf.gas_limit.saturating_to(), gas_limit)),
         anchor: block
             .anchor
             .and_then(|anchor| difference(preconf.anchor_block_number.saturating_to(), anchor)),
@@ -104,7 +106,7 @@ mod tests {
             hash: B256::repeat_byte(1),
             timestamp: UnixSeconds::new(1_000),
             fee_recipient: Address::repeat_byte(0xfe),
-            gas_limit: 30_000_000,
+            gas_limit: Some(30_000_000),
             anchor: Some(90),
             transactions: hashes(&transactions),
         };
@@ -115,8 +117,8 @@ mod tests {
     fn a_block_as_promised_keeps_the_promise() {
         let (promised, block) = kept();
         assert_eq!(compare(&block, &promised), PromiseOutcome::Kept);
-        let unread = SettledBlock { anchor: None, ..block };
-        assert_eq!(compare(&unread, &promised), PromiseOutcome::Kept, "an anchor that is not read");
+        let unread = SettledBlock { anchor: None, gas_limit: None, ..block };
+        assert_eq!(compare(&unread, &promised), PromiseOutcome::Kept, "what is not read");
     }
 
     #[test]
@@ -135,7 +137,7 @@ mod tests {
                 Breach { fee_recipient, ..none },
             ),
             (
-                SettledBlock { gas_limit: 29_999_999, ..block.clone() },
+                SettledBlock { gas_limit: Some(29_999_999), ..block.clone() },
                 Breach { gas_limit: differ(30_000_000, 29_999_999), ..none },
             ),
             (SettledBlock { anchor: Some(91), ..block.clone() }, Breach { anchor: differ(90, 91), ..none }),

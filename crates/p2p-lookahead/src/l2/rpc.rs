@@ -59,13 +59,13 @@ pub(super) struct RawBlock {
 }
 
 impl RawBlock {
-    pub(super) fn settled(self, anchor_gas: u64, anchor: Option<u64>) -> SettledBlock {
+    pub(super) fn settled(self, anchor_gas: Option<u64>, anchor: Option<u64>) -> SettledBlock {
         SettledBlock {
             number: self.number.to(),
             hash: self.hash,
             timestamp: UnixSeconds::new(self.timestamp.to()),
             fee_recipient: self.miner,
-            gas_limit: self.gas_limit.to::<u64>().saturating_sub(anchor_gas),
+            gas_limit: anchor_gas.map(|gas| self.gas_limit.to::<u64>().saturating_sub(gas)),
             anchor,
             transactions: self.transactions,
         }

@@ -125,7 +125,10 @@ impl Tracker {
         let Some(head) = self.settled(l2).await? else { return Ok(None) };
         let head = l2.came(head).await?;
         let L1Head { number, hash, timestamp, .. } = head;
-        let synced = self.synced || (!l2.is_syncing().await? && l2.reached().await? >= number);
+        // One that says less than before may have begun to synchronize itself anew.
+        let says_less = self.told.is_some_and(|(told, _)| number < told.number);
+        let was_synced = self.synced && !says_less;
+        let synced = was_synced || (!l2.is_syncing().await? && l2.reached().await? >= number);
         let taken_back = if self.told.is_some() { self.taken_back(l2, head).await? } else { None };
         if l2.endpoint() != endpoint {
             // Each has answered a part, and one may be behind the other.
@@ -133,10 +136,12 @@ impl Tracker {
         }
         self.synced = synced;
         self.seen = Some(L2Seen { number, hash, timestamp, at: at.unix });
-        let Some((told, by)) = self.told else { return Ok(Some(self.tell(head, endpoint, at))) };
+        let Some((told, by)) = self.told else {
+            return Ok(Some(self.tell(number, hash, endpoint, at)));
+        };
         if let Some(still) = taken_back {
             self.goes_back(still.number);
-            return Ok(Some(self.tell(still, endpoint, at)));
+            return Ok(Some(self.tell(still.number, still.hash, endpoint, at)));
         }
         if number < told.number {
             let since = *self.lower_since.get_or_insert(at.now);
@@ -146,15 +151,19 @@ impl Tracker {
                 return Ok(None);
             }
             self.goes_back(number);
-            return Ok(Some(self.tell(head, endpoint, at)));
+            return Ok(Some(self.tell(number, hash, endpoint, at)));
         }
         self.lower_since = None;
-        if number == told.number && told.synced == self.synced && !self.again {
+        if self.again {
+            // It still stands. What is above it comes once it was read.
+            return Ok(Some(self.tell(told.number, told.hash, endpoint, at)));
+        }
+        if number == told.number && told.synced == self.synced {
             self.steady_at = Some(at.unix);
             self.told = Some((told, endpoint));
             return Ok(None);
         }
-        Ok(Some(self.tell(head, endpoint, at)))
+        Ok(Some(self.tell(number, hash, endpoint, at)))
     }
 
     /// The last settled block; none if there is none yet.
@@ -177,14 +186,14 @@ impl Tracker {
         }
     }
 
-    fn tell(&mut self, head: L1Head, endpoint: usize, at: Moment) -> L2Tip {
+    fn tell(&mut self, number: u64, hash: B256, endpoint: usize, at: Moment) -> L2Tip {
         let lower_at = match self.told {
-            Some((told, _)) if told.number >= head.number => told.lower_at,
+            Some((told, _)) if told.number >= number => told.lower_at,
             _ => self.steady_at,
         };
-        let tip = L2Tip { number: head.number, hash: head.hash, synced: self.synced, lower_at };
+        let tip = L2Tip { number, hash, synced: self.synced, lower_at };
         self.told = Some((tip, endpoint));
-        self.remember(head.number, head.hash);
+        self.remember(number, hash);
         (self.steady_at, self.again, self.lower_since) = (Some(at.unix), false, None);
         tip
     }

@@ -5,10 +5,7 @@
 use alloy_primitives::{B256, keccak256};
 use alloy_rlp::Header;
 use flate2::{Decompress, FlushDecompress, Status};
-
-/// Most bytes that a list may have unpacked: 32 MiB. As calldata they would cost 10 gas each at the least (EIP-7623), so 335 M
-/// gas in all, more than a block has.
-const UNPACKED: usize = 32 * 1024 * 1024;
+use p2p_types::MAX_UNPACKED_TXLIST_BYTES;
 
 /// Most transactions that a list may have. Each costs 21,000 gas at the least, so 1,376 M gas in all, more than a block has.
 const TRANSACTIONS: usize = 1 << 16;
@@ -29,7 +26,7 @@ pub(super) enum Unreadable {
 
 /// The hashes of a list's transactions, in order.
 pub(super) fn transactions(txlist: &[u8]) -> Result<Vec<B256>, Unreadable> {
-    hashes(&unpack(txlist, UNPACKED)?)
+    hashes(&unpack(txlist, MAX_UNPACKED_TXLIST_BYTES)?)
 }
 
 /// Unpacks up to a limit. A stream that does not end, or that something follows, is malformed.
@@ -136,7 +133,7 @@ mod tests {
         };
         assert_eq!(of(TRANSACTIONS), Ok(TRANSACTIONS));
         assert_eq!(of(TRANSACTIONS + 1), Err(Unreadable::TooLarge));
-        assert_eq!(of(UNPACKED - 8), Err(Unreadable::TooLarge));
+        assert_eq!(of(MAX_UNPACKED_TXLIST_BYTES - 8), Err(Unreadable::TooLarge));
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(crate) fn config(endpoints: &[&Endpoint]) -> L2Config {
     L2Config {
         poll_interval: Duration::from_millis(20),
         call_timeout: Duration::from_secs(1),
+        anchor_gas: Some(0),
         ..L2Config::recommended(urls, CHAIN)
     }
 }

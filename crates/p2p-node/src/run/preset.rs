@@ -107,9 +107,8 @@ pub(super) struct L1Chain {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct L2Rules {
-    /// Gas that is added to the promised limit for the anchor transaction; 0 if none.
-    #[serde(default)]
-    pub(super) anchor_gas: u64,
+    /// Gas that is added to the promised limit for the anchor transaction; limits are not compared if none.
+    pub(super) anchor_gas: Option<u64>,
     /// Where the anchor transaction names its L1 block; that number is not compared if none.
     pub(super) anchor_call: Option<AnchorRule>,
 }
@@ -234,7 +233,7 @@ mod tests {
         let anchor_call = AnchorCall::from(preset.l2.anchor_call.unwrap());
         assert_eq!(
             (preset.l2.anchor_gas, anchor_call),
-            (1000, AnchorCall { selector: [1, 2, 3, 4], word: 2 })
+            (Some(1000), AnchorCall { selector: [1, 2, 3, 4], word: 2 })
         );
     }
 

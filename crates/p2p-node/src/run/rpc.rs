@@ -17,9 +17,6 @@ use super::{
     list::{List, flat},
 };
 
-/// The port that preconfer software expects.
-const PORT: u16 = 8550;
-
 /// Options of the JSON-RPC server. Any of --rpc.addr, --rpc.port and --rpc.api turns it on.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "JSON-RPC over HTTP and WebSocket")]
@@ -58,7 +55,7 @@ impl RpcArgs {
     fn listen(&self) -> Option<SocketAddr> {
         let is_on = self.address.is_some() || self.port.is_some() || !self.namespaces.is_empty();
         let ip = self.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        is_on.then(|| SocketAddr::new(ip, self.port.unwrap_or(PORT)))
+        is_on.then(|| SocketAddr::new(ip, self.port.unwrap_or_else(|| RpcConfig::default().address.port())))
     }
 
     fn namespaces(&self) -> Vec<Namespace> {

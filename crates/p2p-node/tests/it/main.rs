@@ -12,7 +12,6 @@
 mod addresses;
 #[cfg(unix)]
 mod browser;
-#[cfg(unix)]
 #[cfg(target_os = "linux")]
 mod churn;
 mod db;
@@ -25,6 +24,7 @@ mod http;
 mod inspect;
 #[cfg(unix)]
 mod l1;
+#[cfg(unix)]
 mod l2;
 #[cfg(unix)]
 mod lifecycle;

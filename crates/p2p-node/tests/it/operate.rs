@@ -92,7 +92,7 @@ fn options(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| c.is_whitespace() || matches!(c, '`' | ',' | '=' | '"' | '(' | ')'));
     words
         .map(|word| word.trim_end_matches(['.', ':', ';', '\\']))
-        .filter(|word| word.starts_with("--p2p.") || word.starts_with("--") && word.len() > 3)
+        .filter(|word| word.starts_with("--") && word.len() > 3)
 }
 
 #[test]

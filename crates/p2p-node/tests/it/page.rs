@@ -234,14 +234,20 @@ fn the_page_notices_a_node_that_hangs_and_one_that_goes_on() {
     node.stop();
 }
 
-#[test]
-fn the_page_says_that_a_node_is_behind_and_why() {
-    let Some(mut browser) = Browser::start() else { return };
+/// A node, its status, and a double that answers in its place.
+fn behind_a_double() -> (Node, Value, Double) {
     let mut node = Node::run(&["--status.addr", "127.0.0.1:0"]);
     let address = node.started()["status"].clone();
     let status =
         within("a status", || Some(get_json(&address, "/status")).filter(|(code, _)| *code == 200)).1;
     let double = Double::of(&address);
+    (node, status, double)
+}
+
+#[test]
+fn the_page_says_that_a_node_is_behind_and_why() {
+    let Some(mut browser) = Browser::start() else { return };
+    let (node, status, double) = behind_a_double();
     browser.open(&format!("http://{}/", double.address));
     browser.until(&state_is("starting"));
     double.shows(&busy(&status, "preconfirmation-p2p/0.1.0"));
@@ -260,11 +266,7 @@ fn the_page_says_that_a_node_is_behind_and_why() {
 #[test]
 fn a_hostile_peer_writes_nothing_into_the_page_but_text() {
     let Some(mut browser) = Browser::start() else { return };
-    let mut node = Node::run(&["--status.addr", "127.0.0.1:0"]);
-    let address = node.started()["status"].clone();
-    let status =
-        within("a status", || Some(get_json(&address, "/status")).filter(|(code, _)| *code == 200)).1;
-    let double = Double::of(&address);
+    let (node, status, double) = behind_a_double();
     let hostile =
         "</td><img src=x onerror='window.pwned=1'><script>window.pwned=1</script>\u{202e}\u{1b}[31m";
     let mut poisoned = busy(&status, hostile);
@@ -285,7 +287,7 @@ fn a_hostile_peer_writes_nothing_into_the_page_but_text() {
     assert_eq!(browser.evaluate("typeof window.pwned"), "undefined");
     let longest =
         "Math.max(...Array.from(document.querySelectorAll('td, dd, li'), (cell) => cell.textContent.length))";
-    assert!(browser.evaluate(longest).as_u64() < Some(500));
+    assert!(browser.evaluate(longest).as_u64().is_some_and(|longest| longest < 500));
     // Nor does a script that was smuggled in run.
     let smuggle = "{ const script = document.createElement('script'); try { script.text = 'window.pwned = 1'; \
                    document.body.append(script); } catch { } typeof window.pwned }";

@@ -53,13 +53,14 @@ pub(super) async fn publish(node: &Arc<Node>, publication: Publication) -> Resul
     let checked =
         checking.await.map_err(|_| Failure::new(Code::Internal, "the check of a commitment panicked"))?;
     let Checked { signed, tx_list, signer } = checked?;
+    // Before it is sent: a caller that hangs up ends what follows, and may have published all the same.
+    node.on_published(signer);
     let publisher = node.client.publisher();
     // Whoever is told that too much waits can decide what to do; a deadline that passes here leaves no choice.
     let outcome = match tx_list {
         Some(tx_list) => publisher.try_publish_block(signed.clone(), tx_list).await?,
         None => publisher.try_publish_commitment(signed.clone()).await?,
     };
-    node.on_published(signer);
     Ok(Published { commitment_hash, signed, outcome })
 }
 
@@ -138,9 +139,12 @@ fn may_sign(
     let admission = admission.map_err(|error| Failure::new(Code::Schedule, error))?;
     let (signers, is_open) = match &admission {
         Some(Admission::Open { signers, .. }) => (signers.as_slice(), true),
+        Some(Admission::NotKnown) => {
+            return Err(Failure::new(Code::Schedule, "who may sign for this window is not known yet"));
+        }
         _ => (&[slot.signer][..], false),
     };
-    // Whoever may have been elected by what is not known yet is left to the client, which waits for the schedule.
+    // Whoever may have been elected for an open window by what was not seen yet is left to the client, which waits for it.
     let is_elected =
         signers.contains(&signer) || lookahead.elects_anyone() || lookahead.may_be_elected(signer, timestamp);
     if !is_elected {

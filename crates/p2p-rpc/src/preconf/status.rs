@@ -86,7 +86,8 @@ pub(super) async fn status(node: Arc<Node>, (): ()) -> Result<Status, Failure> {
     let applied = head.map(|head| head.number).or(base.map(|base| base.number));
     let seen = match sync {
         HeadSyncStatus::Syncing { seen, .. } => Some(seen),
-        _ => applied,
+        HeadSyncStatus::Live { .. } => applied,
+        _ => None,
     };
     let lag = match sync {
         HeadSyncStatus::Live { .. } => Some(0),

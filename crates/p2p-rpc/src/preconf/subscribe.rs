@@ -8,7 +8,7 @@ use jsonrpsee::{
     server::{PendingSubscriptionSink, SubscriptionSink},
     types::Params,
 };
-use p2p_client::{BlockFeed, BlockUpdate, Lagged, SdkEvent, Subscription};
+use p2p_client::{B256, BlockFeed, BlockNumber, BlockUpdate, Lagged, SdkEvent, Subscription};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
@@ -35,8 +35,8 @@ pub(crate) struct SubscribeRequest {
     kind: Kind,
     /// The first block; the one after the head if absent. To go on after a reconnect: the last block received and one.
     from: Option<Quantity>,
-    /// The hash of the block below `from` that the subscriber has. If another one is canonical now, the subscription is
-    /// refused with −32026, and the subscriber goes back.
+    /// The hash of the block below `from` that the subscriber has. If another one is canonical now, or none, the subscription
+    /// is refused with −32026, or ends before it has sent a block, and the subscriber goes back.
     parent_hash: Option<Hash>,
 }
 
@@ -69,7 +69,7 @@ pub(crate) enum Notification {
     /// So many events were missed because they were taken too slowly.
     Lagged { missed: u64 },
     /// Two commitments of a preconfer contradict each other.
-    Evidence(Evidence),
+    Evidence { evidence: Evidence },
     /// Any other event, as the node writes it on its standard output.
     Event {
         #[schemars(with = "serde_json::Value")]
@@ -100,7 +100,8 @@ impl Notification {
     fn of_event(event: SdkEvent) -> Self {
         match event {
             SdkEvent::Evidence { kind, signer, block, first, second } => {
-                Self::Evidence(Evidence::new(kind, signer, block, [first.signed(), second.signed()]))
+                let evidence = Evidence::new(kind, signer, block, [first.signed(), second.signed()]);
+                Self::Evidence { evidence }
             }
             event => Self::Event { event },
         }
@@ -120,16 +121,45 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegisterMethodErro
 
 /// Where the messages come from.
 enum Source {
-    Blocks(Box<BlockFeed>),
+    Blocks(Box<Blocks>),
     Events(Subscription),
+}
+
+/// A feed, and what its first block has to stand on.
+struct Blocks {
+    feed: BlockFeed,
+    /// The height of that block, and the hash of the one below that the subscriber has.
+    stands_on: Option<(BlockNumber, B256)>,
+}
+
+impl Blocks {
+    async fn next(&mut self) -> Result<Option<BlockUpdate>, Failure> {
+        let update = self.feed.next().await?;
+        if let Some(BlockUpdate::Block(block)) = &update
+            && let Some((first, theirs)) = self.stands_on.take()
+        {
+            let parent = block.commitment.signed().preconf().parent_preconfirmation_hash;
+            // A zero parent hash names none.
+            if block.block == first && parent != theirs && !parent.is_zero() {
+                return Err(reorged(first.saturating_sub(1), Some(parent)));
+            }
+        }
+        Ok(update)
+    }
+}
+
+/// The subscriber has a block that is not canonical now.
+fn reorged(block: BlockNumber, ours: Option<B256>) -> Failure {
+    let now = ours.map_or_else(|| "gone".to_owned(), |ours| format!("{ours} now"));
+    Failure::new(Code::Reorged, format_args!("block {block} is {now}: subscribe from a lower one"))
 }
 
 impl Source {
     /// The next message; none after the client has ended.
     async fn next(&mut self) -> Result<Option<Notification>, Failure> {
         match self {
-            Self::Blocks(feed) => loop {
-                let Some(update) = feed.next().await? else { return Ok(None) };
+            Self::Blocks(blocks) => loop {
+                let Some(update) = blocks.next().await? else { return Ok(None) };
                 if let Some(notification) = Notification::of_update(update) {
                     return Ok(Some(notification));
                 }
@@ -179,14 +209,18 @@ async fn open(params: &Params<'static>, node: &Node) -> Result<(Source, OwnedSem
             chain.head().map(|head| head.number).or(base).unwrap_or_default().saturating_add(1)
         }
     };
-    if let Some(theirs) = parent_hash
-        && let Some(ours) = chain.block(from.saturating_sub(1)).await?
-        && ours.hash() != theirs.0
-    {
-        let message = format_args!("block {} is {} now: subscribe from a lower one", ours.block, ours.hash());
-        return Err(Failure::new(Code::Reorged, message));
+    let stands_on = parent_hash.map(|theirs| (from, theirs.0));
+    if let Some((_, theirs)) = stands_on {
+        let below = from.saturating_sub(1);
+        let ours = chain.block(below).await?.map(|block| block.hash());
+        // What is settled may have left the store.
+        let is_settled = chain.base().await?.is_some_and(|base| below <= base.number);
+        if ours != Some(theirs) && (ours.is_some() || !is_settled) {
+            return Err(reorged(below, ours));
+        }
     }
-    Ok((Source::Blocks(Box::new(node.client.events_from(from))), room))
+    let feed = node.client.events_from(from);
+    Ok((Source::Blocks(Box::new(Blocks { feed, stands_on })), room))
 }
 
 /// Sends messages until there are no more, or nobody takes them.
@@ -210,5 +244,31 @@ async fn send_all(mut source: Source, sink: &SubscriptionSink) -> Result<(), Fai
             }
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use p2p_fixtures::{DOMAIN, key, sign};
+
+    use super::*;
+
+    #[test]
+    fn evidence_is_told_as_such() {
+        let recovered = Arc::new(sign(&key(1), Default::default()).recover(&DOMAIN).unwrap());
+        let event = SdkEvent::Evidence {
+            kind: p2p_client::Misbehaviour::Equivocation,
+            signer: recovered.signer(),
+            block: 7,
+            first: Arc::clone(&recovered),
+            second: recovered,
+        };
+        let told = serde_json::to_string(&Notification::of_event(event)).unwrap();
+        assert!(
+            told.starts_with(r#"{"kind":"evidence","evidence":{"kind":"equivocation","signer":"#),
+            "{told}"
+        );
     }
 }

@@ -4,10 +4,10 @@ use std::io::Read as _;
 
 use alloy_rlp::Header;
 use flate2::read::ZlibDecoder;
+use p2p_client::wire::MAX_UNPACKED_TXLIST_BYTES;
 
-/// Most bytes that a list may decompress to. A list of 2 MiB could become two gigabytes; no chain takes a block of more
-/// than this.
-const DECOMPRESSED: u64 = 64 * 1024 * 1024;
+/// Most bytes that a list may decompress to.
+const DECOMPRESSED: u64 = MAX_UNPACKED_TXLIST_BYTES as u64;
 
 /// What is wrong with a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -20,13 +20,17 @@ pub(crate) enum FormError {
     Rlp,
 }
 
-/// Checks the form of a list: one zlib stream, one RLP list in it, whole items in that. Takes milliseconds.
+/// Checks the form of a list: one zlib stream, one RLP list in it, whole items in that. Takes time: tens of milliseconds
+/// for the largest.
 pub(crate) fn check(compressed: &[u8]) -> Result<(), FormError> {
     let mut zlib = ZlibDecoder::new(compressed);
     let mut rlp = Vec::new();
     zlib.by_ref().take(DECOMPRESSED + 1).read_to_end(&mut rlp).map_err(|_| FormError::Zlib)?;
     if rlp.len() as u64 > DECOMPRESSED {
         return Err(FormError::TooLarge);
+    }
+    if zlib.total_in() != compressed.len() as u64 {
+        return Err(FormError::Zlib);
     }
     let mut left = rlp.as_slice();
     let header = Header::decode(&mut left).map_err(|_| FormError::Rlp)?;
@@ -68,7 +72,8 @@ mod tests {
     #[test]
     fn what_is_no_zlib_stream_or_no_list_is_refused() {
         let good = zlib(&[0xc0]);
-        for bad in [&[][..], &[0xc0], &good[..good.len() - 1]] {
+        let followed = [&good[..], &[0]].concat();
+        for bad in [&[][..], &[0xc0], &good[..good.len() - 1], &followed] {
             assert_eq!(check(bad), Err(FormError::Zlib), "{bad:?}");
         }
         // A string, two lists, a list that promises more, an item that does.

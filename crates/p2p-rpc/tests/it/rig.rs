@@ -222,6 +222,26 @@ impl Block {
             .collect()
     }
 
+    /// Blocks on top of each other with lists of so many bytes, which do not shrink.
+    pub(crate) fn chain_of(length: usize, bytes: usize) -> Vec<Self> {
+        let mut chain: Vec<Self> = Vec::new();
+        while chain.len() < length {
+            let Self { signed, .. } = Self::after(chain.last(), 0);
+            let mut seed = signed.preconf().block_number.to::<u64>();
+            let noise: Vec<u8> = std::iter::repeat_with(|| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                seed.to_be_bytes()[0]
+            })
+            .take(bytes)
+            .collect();
+            let txlist = txlist(&noise);
+            let preconf =
+                Preconfirmation { raw_tx_list_hash: keccak256(&txlist), ..signed.preconf().clone() };
+            chain.push(Self { signed: sign(preconf, &key(1)), txlist });
+        }
+        chain
+    }
+
     pub(crate) fn number(&self) -> u64 {
         self.signed.preconf().block_number.to()
     }

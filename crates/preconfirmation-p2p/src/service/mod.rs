@@ -12,7 +12,7 @@ mod requests;
 mod shutdown;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -134,7 +134,7 @@ impl Network {
             publish_queue: PublishQueue::new(config.gossip.publish_queue),
             slow_readers,
             outbound_queue: OutboundQueue::new(config.gossip),
-            leaving: HashSet::new(),
+            leaving: HashMap::new(),
             given_up: HashMap::new(),
             accept_failed: None,
             drain: None,
@@ -188,8 +188,8 @@ pub struct NetworkService {
     publish_queue: PublishQueue,
     slow_readers: SlowReaderMonitor,
     outbound_queue: OutboundQueue,
-    /// Peers that the operator wants to be disconnected, once no request of theirs or ours is in flight.
-    leaving: HashSet<PeerId>,
+    /// Peers that the operator wants to be disconnected, once no request of theirs or ours is in flight, and at the latest when.
+    leaving: HashMap<PeerId, Instant>,
     /// The connections that gossipsub's handlers have given up.
     given_up: HashMap<ConnectionId, PeerId>,
     /// When accepting a connection failed last.

@@ -180,3 +180,39 @@ fn a_long_chain_is_judged_again_in_slices() {
     assert_eq!((calls, affected), (3, vec![last.hash()]));
     assert_eq!(rig.head(), Some(BASE + 599));
 }
+
+#[test]
+fn what_the_store_refuses_for_now_is_removed_or_returns_later() {
+    let (mut rig, schedule, blocks) = three_blocks();
+    let calls = rig.intercepted();
+    let (store, seen) = (Arc::clone(&rig.store), calls.clone());
+    let store = Intercepted::new(store, move |call| seen.lock().unwrap().answer(call));
+    let validator = Validator::new(ValidationConfig::new(DOMAIN, SLASHER), schedule.clone());
+    rig.chain = processor(Arc::new(store), validator);
+    rig.set_base(Base::at(BASE));
+    schedule.elect(None);
+    for _ in 0..3 {
+        change(&mut rig, &blocks[1]);
+    }
+    assert_eq!(rig.chain.reconsidered.undecided.len(), 2, "each once, however often it is asked");
+
+    let refuse = |call: Option<Call>| {
+        calls.lock().unwrap().refused = call.map(|call| (call, StorageError::NoSpace));
+    };
+    schedule.elect(Some(2));
+    refuse(Some(Call::Remove));
+    rig.process(vec![Command::Tick]);
+    assert_eq!(rig.head(), Some(BASE + 3));
+    refuse(None);
+    rig.process(vec![Command::Tick]);
+    assert_eq!(rig.head(), Some(BASE + 1));
+
+    schedule.elect(Some(1));
+    refuse(Some(Call::Apply));
+    change(&mut rig, &blocks[1]);
+    assert_eq!(rig.head(), Some(BASE + 1));
+    refuse(None);
+    change(&mut rig, &blocks[1]);
+    assert_eq!(rig.head(), Some(BASE + 3));
+    assert!(rig.chain.reconsidered.removed.is_empty(), "what is stored is remembered no more");
+}

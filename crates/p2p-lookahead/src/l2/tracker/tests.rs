@@ -288,6 +288,34 @@ async fn a_tip_whose_blocks_could_not_be_read_is_told_again() {
 }
 
 #[tokio::test]
+async fn what_was_taken_back_is_told_until_it_could_be_read() {
+    let (mut rig, node) = (Rig::new(), Node::new(60, 4));
+    for settled in [4, 10] {
+        node.set(|state| state.settled = Some(settled));
+        assert_eq!(rig.told(&node).await, Some(settled));
+    }
+    node.set(|state| {
+        state.settled = Some(12);
+        state.chain[5..].fill(1);
+    });
+    assert_eq!(rig.told(&node).await, Some(4));
+    rig.tracker.tell_again();
+    assert_eq!(rig.told(&node).await, Some(4), "not 12, above which nothing would be judged again");
+    assert_eq!(rig.told(&node).await, Some(12));
+}
+
+#[tokio::test]
+async fn a_node_that_begins_to_synchronize_itself_takes_nothing_back() {
+    let (mut rig, node) = (Rig::new(), Node::new(60, 20));
+    assert_eq!(rig.told(&node).await, Some(20));
+    // It has answered all the time.
+    node.set(|state| (state.syncing, state.settled) = (true, Some(3)));
+    for _ in 0..100 {
+        assert_eq!(rig.told(&node).await, None);
+    }
+}
+
+#[tokio::test]
 async fn a_bounded_number_of_blocks_is_remembered() {
     let mut tracker = Tracker::new(REGRESS_AFTER);
     for number in 0..REMEMBERED as u64 + 10 {

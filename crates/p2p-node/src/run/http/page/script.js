@@ -73,7 +73,7 @@ function table(body, rows) {
       attribute(td, "role", "cell");
       attribute(td, "data-label", label);
       if (long) attribute(td, "data-long", "");
-      if (full) attribute(td, "title", clean(full, 200));
+      if (full) attribute(td, "title", clean(full, 200)); else td.removeAttribute("title");
       show(td, text);
     });
   });
@@ -105,7 +105,7 @@ function stall(why) {
 function syncText(sync) {
   switch (sync.state) {
     case "idle": return "catch-up has not begun";
-    case "waiting_for_l2": return "it waits to be told its base (--base)";
+    case "waiting_for_l2": return "it waits to be told its base (--l2.rpc or --base)";
     case "live": return "live";
     case "syncing": return `it catches up: ${number(sync.applied)} of ${number(sync.target)}`;
     case "stalled": return `stalled since ${clock(sync.since * 1000)} at ${number(sync.applied)} of ${number(sync.target)}: ${stall(sync.why)}`;
@@ -298,7 +298,7 @@ function render(status) {
     ["Queue full, or too old", number(drops.dropped)], ["Events not shown here", number(drops.events_missed)],
     ["HTTP, too many", number(drops.http_displaced)], ["HTTP, too slow", number(drops.http_slow)]]);
   const { offset } = status.clock;
-  const l1 = status.l1 && status.l1.head ? `${number(status.l1.head.number)}, ${count(status.l1.reorgs, "reorg", "reorgs")}` : "not followed";
+  const l1 = !status.l1 ? "not followed" : !status.l1.head ? "no block yet" : `${number(status.l1.head.number)}, ${count(status.l1.reorgs, "reorg", "reorgs")}`;
   list($("node"), [["Schedule from", clean(status.policies.lookahead, 200)], ["Storage", clean(status.policies.storage, 200)],
     ["Listens on", status.listen.map((address) => clean(address, 200)).join(" ")],
     ["Chain ids", `L2 ${status.chain_id}, network ${status.p2p_chain_id}`], ["L1", l1],
