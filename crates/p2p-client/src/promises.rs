@@ -105,13 +105,13 @@ impl HeightOutcome {
 }
 
 /// Whose promise was judged, how it ended, and whether late.
-type Judged = (Option<Address>, PromiseOutcome, bool);
+type Verdict = (Option<Address>, PromiseOutcome, bool);
 
 /// The record of promises. Empty until a view of L2 is followed.
 #[derive(Debug, Default)]
 pub(crate) struct PromiseBook {
     follows: bool,
-    judged: BTreeMap<BlockNumber, Judged>,
+    judged: BTreeMap<BlockNumber, Verdict>,
     total: PromiseCounts,
     signers: BTreeMap<Address, PromiseCounts>,
     unpromised: u64,
@@ -160,7 +160,7 @@ impl PromiseBook {
     }
 
     /// Forgets the outcome of a height, and returns it.
-    fn forget(&mut self, block: BlockNumber) -> Option<Judged> {
+    fn forget(&mut self, block: BlockNumber) -> Option<Verdict> {
         let judged = self.judged.remove(&block)?;
         let (Some(signer), outcome, late) = judged else {
             self.unpromised = self.unpromised.saturating_sub(1);
