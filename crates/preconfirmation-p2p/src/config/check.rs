@@ -34,7 +34,11 @@ const MOST_ADVERTISED: Duration = Duration::from_millis(u32::MAX as u64);
 const MOST_STALL: Duration = Duration::from_secs(9);
 
 impl NetworkConfig {
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    /// Says whether the settings can work. [`Network::new`](crate::Network::new) asks this first.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first that cannot.
+    pub fn check(&self) -> Result<(), ConfigError> {
         self.check_durations()?;
         self.check_sizes()?;
         self.check_pairs()?;

@@ -1,0 +1,81 @@
+//! What of a start can be tried without changing anything: everything but the sockets and the network.
+
+use std::{fs, io, path::Path, sync::Arc};
+
+use p2p_client::{P2pClientConfig, P2pClientError};
+use p2p_storage::{DiskConfig, DiskStorage, StorageError};
+use preconfirmation_p2p::{Keypair, identity};
+
+use super::{
+    args::RunArgs,
+    chain::Chain,
+    datadir::STORE,
+    error::{PublishError, RunError},
+    l1,
+    l2::L2,
+    list::flat,
+    lookahead::LookaheadSource,
+    network,
+    open::{from_l1, key_file, load_network},
+};
+use crate::clock;
+
+/// Whether a node could start with these options. Reads what they name, as far as it is there.
+///
+/// # Errors
+/// [`RunError`], as a start would have it.
+pub(crate) fn check(args: &RunArgs) -> Result<(), RunError> {
+    let preset = args.network.clone().map(load_network).transpose()?;
+    let chain = Chain::new(args, preset)?;
+    match (from_l1(args, &chain)?, &args.lookahead) {
+        (Some(l1), _) => l1::check(l1, flat(&args.l1_rpc))?,
+        (None, Some(LookaheadSource::Given(given))) => drop(given.load(clock::now())?),
+        (None, _) => {}
+    }
+    L2::new(flat(&args.l2_rpc), chain.id, chain.l2)?;
+    let (option, path) = key_file(args);
+    let key = path.filter(|path| path.is_file()).map(|path| identity::load(&path)).transpose();
+    let key = key.map_err(|source| RunError::Identity { option, source })?.flatten();
+    let mut config =
+        P2pClientConfig::new(chain.p2p_id, key.unwrap_or_else(Keypair::generate_secp256k1), chain.rules());
+    network::configure(&mut config.network, args)?;
+    let settings = config.network.check().map_err(|error| P2pClientError::Network(Arc::new(error.into())));
+    settings.map_err(|error| network::failed(error, args, option))?;
+    if let Some(path) = &args.publish {
+        // A pipe would be read empty.
+        let readable =
+            if path.is_file() { fs::File::open(path).map(drop) } else { fs::metadata(path).map(drop) };
+        readable.map_err(|error| {
+            let source = Box::new(PublishError::Read(error));
+            RunError::Publish { path: path.clone(), line: None, source }
+        })?;
+    }
+    args.datadir.as_deref().map_or(Ok(()), |path| datadir(path, &chain))
+}
+
+/// Whether a directory is there and ours, or can be made.
+fn datadir(path: &Path, chain: &Chain) -> Result<(), RunError> {
+    let failed = |source| RunError::Datadir { path: path.to_owned(), source };
+    writable(path).map_err(|source| RunError::NetworkDir { path: path.to_owned(), source })?;
+    let store = path.join(STORE);
+    if !DiskStorage::exists(&store) {
+        return Ok(());
+    }
+    match DiskStorage::open_read_only(&store, DiskConfig::recommended(chain.domain)) {
+        // The node that will be restarted has it.
+        Ok(_) | Err(StorageError::Locked { .. }) => Ok(()),
+        Err(source) => Err(failed(source)),
+    }
+}
+
+/// Whether files can be made in a directory, or the directory itself.
+fn writable(path: &Path) -> io::Result<()> {
+    let found = path.ancestors().find(|path| !path.as_os_str().is_empty() && path.exists());
+    let found = found.unwrap_or_else(|| Path::new("."));
+    if !found.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    #[cfg(unix)]
+    rustix::fs::access(found, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;
+    Ok(())
+}
