@@ -66,6 +66,7 @@ impl CatchUp {
 
     fn current_status(&mut self, deadlines: &mut Deadlines, in_grace: bool) -> HeadSyncStatus {
         let (applied, target) = (self.chain.applied(), self.target());
+        let seen = applied.max(self.missing.seen);
         let peers = self.ctx.peers.available().count();
         let txlists_missing = self.txlists.missing();
         let complete = applied >= target && txlists_missing == 0 && !self.missing.sibling;
@@ -87,7 +88,7 @@ impl CatchUp {
                 self.stalled_since = None;
                 return HeadSyncStatus::Syncing {
                     applied,
-                    seen: applied.max(self.missing.seen),
+                    seen,
                     target,
                     commitments_per_second: self.throughput.per_second(deadlines),
                     txlists_missing,
@@ -100,7 +101,7 @@ impl CatchUp {
             _ => Stall::NothingDelivered,
         };
         let since = *self.stalled_since.get_or_insert(unix(self.wall, deadlines.now()));
-        HeadSyncStatus::Stalled { why, since, applied, target }
+        HeadSyncStatus::Stalled { why, since, applied, seen, target }
     }
 }
 

@@ -251,8 +251,8 @@ impl Metrics {
             _ => "idle",
         };
         let (applied, seen, target) = match *status {
-            HeadSyncStatus::Syncing { applied, seen, target, .. } => (applied, Some(seen), target),
-            HeadSyncStatus::Stalled { applied, target, .. } => (applied, None, target),
+            HeadSyncStatus::Syncing { applied, seen, target, .. }
+            | HeadSyncStatus::Stalled { applied, seen, target, .. } => (applied, Some(seen), target),
             HeadSyncStatus::Live { head: Some(head) } => (head.number, Some(head.number), head.number),
             _ => (0, None, 0),
         };

@@ -93,7 +93,7 @@ impl Skew {
             ) => {
                 let height = head.map_or(0, |head| head.number);
                 let why = Stall::Clock { offset };
-                HeadSyncStatus::Stalled { why, since, applied: height, target: height }
+                HeadSyncStatus::Stalled { why, since, applied: height, seen: height, target: height }
             }
             (status, _) => status,
         }
@@ -146,7 +146,7 @@ mod tests {
         let early = check(&mut skew, start, &[-40; FEWEST], false);
         assert_eq!(early, ClockCheck { offset: Some(-40), is_off: true, is_unusable: true });
         let why = Stall::Clock { offset: -40 };
-        let stalled = HeadSyncStatus::Stalled { why, since: now, applied: 0, target: 0 };
+        let stalled = HeadSyncStatus::Stalled { why, since: now, applied: 0, seen: 0, target: 0 };
         assert_eq!(skew.honest(live, now), stalled);
         assert_eq!(skew.honest(HeadSyncStatus::Idle, now), HeadSyncStatus::Idle);
         // One that comes in time is enough: something can be followed.

@@ -45,6 +45,8 @@ pub enum HeadSyncStatus {
         since: UnixSeconds,
         /// Newest applied height.
         applied: BlockNumber,
+        /// Highest height seen from an elected preconfer.
+        seen: BlockNumber,
         /// Height to reach.
         target: BlockNumber,
     },
@@ -72,7 +74,7 @@ impl fmt::Display for HeadSyncStatus {
             }
             Self::Live { head: Some(head) } => write!(f, "live at {head}"),
             Self::Live { head: None } => f.write_str("live at the base"),
-            Self::Stalled { why, since, applied, target } => {
+            Self::Stalled { why, since, applied, seen: _, target } => {
                 write!(f, "stalled at {applied} of {target} since {since}: {why}")
             }
         }

@@ -85,7 +85,10 @@ pub(super) async fn status(node: Arc<Node>, (): ()) -> Result<Status, Failure> {
     let (base, head) = (client.chain().base().await?, client.chain().head());
     let applied = head.map(|head| head.number).or(base.map(|base| base.number));
     let seen = match sync {
-        HeadSyncStatus::Syncing { seen, .. } => Some(seen),
+        // What was just applied may be newer than this status.
+        HeadSyncStatus::Syncing { seen, .. } | HeadSyncStatus::Stalled { seen, .. } => {
+            applied.max(Some(seen))
+        }
         HeadSyncStatus::Live { .. } => applied,
         _ => None,
     };

@@ -106,7 +106,16 @@ async fn the_status_tells_whether_the_node_may_stop() {
     tokio::time::timeout(crate::rig::DEADLINE, world.client.publisher().ready()).await.unwrap().unwrap();
     let block = Block::after(None, 0);
     world.call("preconf_publishBlock", block.params()).await;
-    let status = world.call("preconf_status", json!([])).await;
+    // Alone it has nobody to ask.
+    let stalled = async {
+        loop {
+            let status = world.call("preconf_status", json!([])).await;
+            if status["sync"]["state"] == "stalled" {
+                return status;
+            }
+        }
+    };
+    let status = tokio::time::timeout(crate::rig::DEADLINE, stalled).await.unwrap();
     assert_eq!(status["base"], json!({ "number": quantity(BASE), "hash": null }));
     assert_eq!(status["head"], json!({ "number": quantity(BASE + 1), "hash": block.hash() }));
     assert_eq!((&status["applied"], &status["seen"]), (&json!("0xb"), &json!("0xb")));
