@@ -100,6 +100,7 @@
 //! | to | use |
 //! |---|---|
 //! | catch up | [`ChainApi::l2_synced`], then [`ChainApi::update_head`] whenever the settled block moves; [`P2pClient::status`] says how far behind the client is |
+//! | leave what L1 does to a view of it | [`ChainApi::follow_l1`] with an [`L1View`] |
 //! | leave that to an L2 node | [`ChainApi::follow_l2`] with an [`L2View`]; [`ChainApi::promises`] says which promises were kept |
 //! | report L1 | [`ChainApi::update_l1_head`], [`ChainApi::notify_reorg`], [`ChainApi::notify_anchor_restored`], [`ChainApi::notify_schedule_changed`]; [`ChainApi::expected_preconfer`] says whose turn it is |
 //! | hand over without a block | [`Publisher::publish_commitment`] |
@@ -199,10 +200,10 @@ pub use p2p_storage::{
     StoredEvidence,
 };
 pub use p2p_types::{
-    Address, B256, Base, BlockNumber, Breach, Bytes, Clock, Difference, Head, HeadSyncStatus, L2Tip, L2View,
-    Misbehaviour, Missing, Origin, PeerId, PreconfCommitment, Preconfirmation, PromiseOutcome, Promised,
-    Recovered, SdkCommand, SdkEvent, SettledBlock, SignedCommitment, SigningDomain, SigningKey, Stall,
-    StorageTrouble, Topic, TransactionsBreach, TxList, U256, UnixSeconds,
+    Address, B256, Base, BlockNumber, Breach, Bytes, Clock, Difference, Head, HeadSyncStatus, L1Update,
+    L1View, L2Tip, L2View, Misbehaviour, Missing, Origin, PeerId, PreconfCommitment, Preconfirmation,
+    PromiseOutcome, Promised, Recovered, SdkCommand, SdkEvent, SettledBlock, SignedCommitment, SigningDomain,
+    SigningKey, Stall, StorageTrouble, Topic, TransactionsBreach, TxList, U256, UnixSeconds,
 };
 pub use p2p_validation::{
     BlockRules, CachedSchedule, IgnoreReason, Leniency, Lookahead, LookaheadError, Rejection,

@@ -2,8 +2,8 @@
 
 use std::{env, error::Error};
 
-use p2p_client::{Keypair, P2pClient, P2pClientConfig, SdkEvent, SigningDomain};
-use p2p_lookahead::{L1Config, L1Event, L1Lookahead, L2Config, L2Follower, Source};
+use p2p_client::{Keypair, Lagged, P2pClient, P2pClientConfig, SdkEvent, SigningDomain, Subscription};
+use p2p_lookahead::{L1Config, L1Lookahead, L2Config, L2Follower, Source};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -11,37 +11,32 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let [peer, slasher, inbox, l1, l2] = args.as_slice() else {
         return Err("usage: sidecar PEER SLASHER INBOX L1 L2".into());
     };
-    // Who may sign, and when: L1's contracts tell it.
-    let (endpoint, inbox) = (l1.parse()?, Source::Inbox(inbox.parse()?));
-    let genesis = L1Config::genesis_of(1).ok_or("no genesis")?;
-    let (lookahead, service) = L1Lookahead::start(L1Config::recommended(vec![endpoint], 1, genesis, inbox))?;
-    let mut l1 = lookahead.subscribe();
+    let (genesis, inbox) = (L1Config::genesis_of(1).ok_or("no genesis")?, Source::Inbox(inbox.parse()?));
+    let l1 = L1Config::recommended(vec![l1.parse()?], 1, genesis, inbox);
+    let (lookahead, service) = L1Lookahead::start(l1)?;
+    let updates = lookahead.updates();
+    let (_, settled) = L2Follower::new(L2Config::recommended(vec![l2.parse()?], 167_000))?;
 
     let (key, domain) = (Keypair::generate_ed25519(), SigningDomain::PLACEHOLDER);
     let config = P2pClientConfig::mainnet(key, domain, slasher.parse()?).with_static_peers([peer.parse()?]);
     let client = P2pClient::start(config, lookahead).await?;
-    let (chain, mut events) = (client.chain(), client.subscribe());
+    let chain = client.chain();
+    tokio::select! {
+        ended = service.run() => ended?,
+        ended = chain.follow_l1(updates) => ended?,
+        ended = chain.follow_l2(settled) => ended?,
+        ended = show(client.subscribe()) => ended?,
+    }
+    Ok(())
+}
 
-    // What the contracts have settled: the L2 node tells it.
-    let (_, follower) = L2Follower::new(L2Config::recommended(vec![l2.parse()?], 167_000))?;
-    let (following, settling) = (service.run(), chain.follow_l2(follower));
-    tokio::pin!(following, settling);
-    loop {
-        tokio::select! {
-            ended = &mut following => return Ok(ended?),
-            ended = &mut settling => return Ok(ended?),
-            event = l1.recv() => match event? {
-                L1Event::Head(head) => chain.update_l1_head(head.number).await?,
-                L1Event::Reorg { lowest } => drop(chain.notify_reorg(lowest).await?),
-                L1Event::Changed { from } => drop(chain.notify_schedule_changed(from).await?),
-                _ => {}
-            },
-            event = events.next_event() => match event? {
-                Some(SdkEvent::BlockReady { block, hash, .. }) => println!("block {block} {hash}"),
-                Some(SdkEvent::Settled { block, promise, .. }) => println!("settled {block}: {}", promise.label()),
-                Some(_) => {}
-                None => return Ok(()),
-            },
+async fn show(mut events: Subscription) -> Result<(), Lagged> {
+    while let Some(event) = events.next_event().await? {
+        match event {
+            SdkEvent::BlockReady { block, hash, .. } => println!("block {block} {hash}"),
+            SdkEvent::Settled { block, promise, .. } => println!("settled {block}: {}", promise.label()),
+            _ => {}
         }
     }
+    Ok(())
 }

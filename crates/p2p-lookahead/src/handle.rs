@@ -8,10 +8,13 @@ use std::{
 };
 
 use alloy_primitives::Address;
-use p2p_types::UnixSeconds;
+use p2p_types::{L1Update, L1View, UnixSeconds};
 use p2p_validation::{Admission, Lookahead, LookaheadError, Slot};
 use serde::Serialize;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{
+    Notify,
+    broadcast::{self, error::RecvError},
+};
 
 use crate::{EndpointStatus, Generation, L1Config, L1Event, L1Head, metrics, rpc::Pool, schedule::Schedule};
 
@@ -61,6 +64,25 @@ pub struct L1Status {
     pub endpoints: Vec<EndpointStatus>,
 }
 
+/// What happens on L1, as a client follows it. Whoever is 256 events behind loses them, and is told.
+#[derive(Debug)]
+pub struct L1Updates(broadcast::Receiver<L1Event>);
+
+impl L1View for L1Updates {
+    async fn next_update(&mut self) -> Option<L1Update> {
+        loop {
+            return Some(match self.0.recv().await {
+                Ok(L1Event::Head(head)) => L1Update::Head(head.number),
+                Ok(L1Event::Reorg { lowest }) => L1Update::Reorg { lowest },
+                Ok(L1Event::Changed { from }) => L1Update::ScheduleChanged { since: from },
+                Ok(L1Event::Found { .. }) => continue,
+                Err(RecvError::Lagged(_)) => L1Update::Lost,
+                Err(RecvError::Closed) => return None,
+            });
+        }
+    }
+}
+
 impl L1Lookahead {
     /// Knows nothing yet. The seed is for the jitter of pauses.
     pub(crate) fn new(config: &L1Config, seed: u64) -> Self {
@@ -80,6 +102,12 @@ impl L1Lookahead {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<L1Event> {
         self.events.subscribe()
+    }
+
+    /// What happens on L1 from now on, as a client follows it (`ChainApi::follow_l1`).
+    #[must_use]
+    pub fn updates(&self) -> L1Updates {
+        L1Updates(self.subscribe())
     }
 
     /// How it is doing.

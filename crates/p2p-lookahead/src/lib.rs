@@ -7,10 +7,9 @@
 //! What is not known is *not known yet*: the commitment waits, and nobody pays for it.
 //!
 //! ```no_run
-//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! use std::sync::Arc;
-//! use p2p_lookahead::{L1Config, L1Event, L1Lookahead, Source};
-//! use p2p_validation::Lookahead;
+//! # async fn run(settings: P2pClientConfig) -> Result<(), Box<dyn std::error::Error>> {
+//! use p2p_client::{P2pClient, P2pClientConfig};
+//! use p2p_lookahead::{L1Config, L1Lookahead, Source};
 //!
 //! let endpoints = vec!["wss://l1.example.org".parse()?, "https://other.example.org".parse()?];
 //! let genesis = L1Config::genesis_of(1).ok_or("no such chain")?;
@@ -18,19 +17,11 @@
 //! let config = L1Config::recommended(endpoints, 1, genesis, Source::Inbox(inbox));
 //!
 //! let (lookahead, service) = L1Lookahead::start(config)?;
-//! let mut events = lookahead.subscribe();
-//! let following = tokio::spawn(service.run());
-//!
-//! // `P2pClient::builder(config, schedule)` takes it.
-//! let schedule: Arc<dyn Lookahead> = lookahead.clone();
-//! while let Ok(event) = events.recv().await {
-//!     match event {
-//!         L1Event::Head(head) => println!("L1 is at {}, the client should know", head.number),
-//!         L1Event::Reorg { lowest } => println!("L1 has replaced blocks from {lowest} on, the client should know"),
-//!         _ => {}
-//!     }
-//! }
-//! # following.await??;
+//! let (updates, following) = (lookahead.updates(), tokio::spawn(service.run()));
+//! let client = P2pClient::start(settings, lookahead).await?;
+//! // Head and reorgs of L1, and what they change of the schedule.
+//! client.chain().follow_l1(updates).await?;
+//! following.await??;
 //! # Ok(())
 //! # }
 //! ```
@@ -88,7 +79,7 @@ mod source;
 pub use config::{L1Config, Source};
 pub use error::{ConfigError, L1Error};
 pub use event::L1Event;
-pub use handle::{L1Lookahead, L1Status};
+pub use handle::{L1Lookahead, L1Status, L1Updates};
 pub use l2::{AnchorCall, L2Config, L2Follower, L2Handle, L2Seen, L2Status, SettledSource, compare};
 pub use ledger::L1Head;
 pub use rpc::EndpointStatus;

@@ -25,6 +25,7 @@
 //! ```
 
 mod chain;
+mod l1;
 mod message;
 mod misbehaviour;
 mod missing;
@@ -41,6 +42,7 @@ pub use preconfirmation_types::{
 };
 
 pub use chain::{Base, BlockNumber, Head};
+pub use l1::{L1Update, L1View};
 pub use message::MessageId;
 pub use misbehaviour::Misbehaviour;
 pub use missing::Missing;

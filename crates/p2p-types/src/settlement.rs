@@ -163,6 +163,12 @@ impl PromiseOutcome {
 /// The client follows one (`ChainApi::follow_l2`) and moves its base with it. `L2Follower` of `p2p-lookahead` is one that asks an
 /// execution node; an application that has its own implements this, or declares its base by `ChainApi::update_head`.
 pub trait L2View: Send + Sync {
+    /// What was settled when the client stopped: told before the first [`next_tip`](Self::next_tip), where something was. A lower
+    /// tip takes it back, so a view whose node may be behind waits with one until it is sure.
+    fn resume(&mut self, settled: BlockNumber) {
+        let _ = settled;
+    }
+
     /// Waits for the next tip: the first one, one that differs from the last, or the same again after
     /// [`block`](Self::block) had no answer. A lower one says that L2 has taken settled blocks back: it is the highest that still
     /// stands, whatever has been settled above it since. None: the view has ended. May be cancelled.

@@ -48,6 +48,9 @@ impl ChainApi {
         let mut settler = Settler { client: Arc::clone(&self.client), opened: false, reached: None };
         let ended = self.client.wait_for(|_| false);
         tokio::pin!(ended);
+        if let Some(base) = settler.base().await? {
+            view.resume(base.number);
+        }
         loop {
             let tip = tokio::select! {
                 biased;
@@ -125,10 +128,13 @@ struct Run {
 }
 
 impl Settler {
+    async fn base(&self) -> Result<Option<Base>, P2pClientError> {
+        self.client.with_store(|store| store.base()).await
+    }
+
     async fn settle_to(&mut self, view: &mut impl L2View, tip: L2Tip) -> Result<(), P2pClientError> {
-        let base = self.client.with_store(|store| store.base()).await?;
         let mut run = Run::default();
-        let from = match base {
+        let from = match self.base().await? {
             // A node that synchronizes itself has only not come so far.
             Some(base) if tip.number < base.number && !tip.synced => return Ok(()),
             Some(base) if tip.number < base.number => {

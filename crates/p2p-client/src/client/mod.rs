@@ -3,6 +3,7 @@
 
 mod chain;
 mod events;
+mod l1;
 mod l2;
 mod network;
 mod publisher;

@@ -9,7 +9,7 @@ use p2p_types::{
     Address, B256, Base, Bytes, PeerId, Preconfirmation, SdkEvent, SignedCommitment, SigningDomain,
     SigningKey, U256, UnixSeconds,
 };
-use p2p_validation::{RotatingSchedule, ValidationConfig};
+use p2p_validation::{Lookahead, RotatingSchedule, ValidationConfig};
 use preconfirmation_p2p::{Network, NetworkError, NetworkEvents, NetworkHandle, sim::SimNetwork};
 use preconfirmation_types::{Container as _, PreconfCommitment, RawTxListGossip, Topic, keccak256};
 use tokio::time::timeout;
@@ -173,16 +173,31 @@ impl Node {
         Self::without_l2(world, key, Arc::<MemoryStorage>::default(), |_| ()).await
     }
 
+    /// One whose L2 has not been heard of, with another schedule.
+    pub(crate) async fn electing<W: World>(world: &W, key: u8, schedule: Arc<dyn Lookahead>) -> Self {
+        Self::with_schedule(world, key, Arc::<MemoryStorage>::default(), schedule, |_| ()).await
+    }
+
     async fn without_l2<W: World>(
         world: &W,
         key: u8,
         storage: Arc<dyn SdkStorage>,
         change: impl FnOnce(&mut P2pClientConfig),
     ) -> Self {
+        Self::with_schedule(world, key, storage, schedule(), change).await
+    }
+
+    async fn with_schedule<W: World>(
+        world: &W,
+        key: u8,
+        storage: Arc<dyn SdkStorage>,
+        schedule: Arc<dyn Lookahead>,
+        change: impl FnOnce(&mut P2pClientConfig),
+    ) -> Self {
         let mut config = config(key);
         change(&mut config);
         let (handle, events, service) = world.join(config.network.clone());
-        let (client, events) = P2pClient::builder(config.with_storage(storage.clone()), schedule())
+        let (client, events) = P2pClient::builder(config.with_storage(storage.clone()), schedule)
             .network(handle, events, service)
             .start_subscribed()
             .await
