@@ -181,6 +181,10 @@ impl L2Follower {
 }
 
 impl L2View for L2Follower {
+    fn resume(&mut self, settled: BlockNumber) {
+        self.tracker.resume(settled);
+    }
+
     async fn next_tip(&mut self) -> Option<L2Tip> {
         loop {
             self.shared.pool.rest().await;

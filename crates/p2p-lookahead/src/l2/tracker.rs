@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use alloy_primitives::B256;
-use p2p_types::{L2Tip, UnixSeconds};
+use p2p_types::{BlockNumber, L2Tip, UnixSeconds};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -61,6 +61,8 @@ pub(super) struct Tracker {
     asked: Option<usize>,
     pub(super) source: Option<SettledSource>,
     pub(super) seen: Option<L2Seen>,
+    /// What was settled before anything was told.
+    resumed: Option<BlockNumber>,
     /// What was told last, and by which endpoint.
     told: Option<(L2Tip, usize)>,
     /// Blocks that were told or read, by height.
@@ -82,6 +84,7 @@ impl Tracker {
             asked: None,
             source: None,
             seen: None,
+            resumed: None,
             told: None,
             known: BTreeMap::new(),
             synced: false,
@@ -95,6 +98,11 @@ impl Tracker {
     /// The tip that was told last.
     pub(super) fn told(&self) -> Option<L2Tip> {
         self.told.map(|(tip, _)| tip)
+    }
+
+    /// What was settled when the client stopped.
+    pub(super) const fn resume(&mut self, settled: BlockNumber) {
+        self.resumed = Some(settled);
     }
 
     /// What was read could not be used: the tip is told again.
@@ -126,7 +134,8 @@ impl Tracker {
         let head = l2.came(head).await?;
         let L1Head { number, hash, timestamp, .. } = head;
         // One that says less than before may have begun to synchronize itself anew.
-        let says_less = self.told.is_some_and(|(told, _)| number < told.number);
+        let newest = self.told().map(|told| told.number).or(self.resumed);
+        let says_less = newest.is_some_and(|newest| number < newest);
         let was_synced = self.synced && !says_less;
         let synced = was_synced || (!l2.is_syncing().await? && l2.reached().await? >= number);
         let taken_back = if self.told.is_some() { self.taken_back(l2, head).await? } else { None };
@@ -136,17 +145,15 @@ impl Tracker {
         }
         self.synced = synced;
         self.seen = Some(L2Seen { number, hash, timestamp, at: at.unix });
-        let Some((told, by)) = self.told else {
-            return Ok(Some(self.tell(number, hash, endpoint, at)));
-        };
         if let Some(still) = taken_back {
             self.goes_back(still.number);
             return Ok(Some(self.tell(still.number, still.hash, endpoint, at)));
         }
-        if number < told.number {
+        if says_less {
             let since = *self.lower_since.get_or_insert(at.now);
             let RegressAfter { same, other } = self.regress_after;
-            let after = if by == endpoint { same } else { other };
+            let told_it = self.told.is_some_and(|(_, by)| by == endpoint);
+            let after = if told_it { same } else { other };
             if !synced || at.now.duration_since(since) < after {
                 return Ok(None);
             }
@@ -154,6 +161,9 @@ impl Tracker {
             return Ok(Some(self.tell(number, hash, endpoint, at)));
         }
         self.lower_since = None;
+        let Some((told, _)) = self.told else {
+            return Ok(Some(self.tell(number, hash, endpoint, at)));
+        };
         if self.again {
             // It still stands. What is above it comes once it was read.
             return Ok(Some(self.tell(told.number, told.hash, endpoint, at)));

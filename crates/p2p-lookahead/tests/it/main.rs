@@ -11,6 +11,7 @@
 mod endpoints;
 mod generations;
 mod guide;
+mod history;
 mod l2;
 mod node;
 mod outage;

@@ -55,7 +55,7 @@ pub(crate) struct Network {
     pub(crate) l2: Anvil,
     /// A snapshot of it at its last settled block, until something is promised.
     start: Option<Value>,
-    generation: Generation,
+    pub(crate) generation: Generation,
     whitelist: Address,
     /// The lookahead contract, which is the whitelist where there is no store.
     checker: Address,

@@ -36,6 +36,8 @@ pub(crate) struct Report {
     agreed: u64,
     /// Those that both have taken out, because L1 has replaced what elected their signers.
     unelected: u64,
+    /// Turns that the statuses of both nodes have told at the same time.
+    turns: u64,
     /// Windows that a preconfer has ended by a handover (EOP).
     handovers: u64,
     /// Reorgs of L1 that both nodes have seen.
@@ -57,7 +59,9 @@ impl Report {
             && self.unelected > 0
             && self.unelected < self.blocks;
         let kept = self.settled > 0 && self.kept == self.settled;
-        all && kept && self.handovers >= 3 && self.reorgs == 1 && self.penalties == 0
+        // The first operator's turn comes back after the removal, the second one's after the reorg.
+        let told = self.turns >= 5 && self.turns >= self.handovers;
+        all && kept && told && self.handovers >= 3 && self.reorgs == 1 && self.penalties == 0
     }
 }
 
@@ -99,6 +103,8 @@ struct Play {
     /// Windows that were handed over.
     handed_over: BTreeSet<u64>,
     anchor: u64,
+    /// Whose turn both statuses have told, and until when.
+    turns: BTreeSet<(u64, u8)>,
     penalised: BTreeSet<String>,
 }
 
@@ -151,6 +157,7 @@ impl Play {
         let nodes = [first, second];
         for node in &nodes {
             within("a schedule", || Turn::now(&node.status()));
+            assert_eq!(node.status()["l1"]["generation"], network.generation.name());
             within("the base", || (settled(&node.status()) == SETTLED).then_some(()));
         }
         let latest = network.l2.rpc("eth_getBlockByNumber", json!(["latest", false]));
@@ -164,6 +171,7 @@ impl Play {
             gas_limit,
             handed_over: BTreeSet::new(),
             anchor: 0,
+            turns: BTreeSet::new(),
             penalised: BTreeSet::new(),
         }
     }
@@ -209,7 +217,10 @@ impl Play {
             }
         }
         let [first, second] = statuses.each_ref().map(Turn::now);
-        (first == second && statuses[0]["head"] == statuses[1]["head"]).then_some(first).flatten()
+        let agree = first == second && statuses[0]["head"] == statuses[1]["head"];
+        let turn = first.filter(|_| agree)?;
+        self.turns.insert((turn.end, turn.operator));
+        Some(turn)
     }
 
     /// Publishes the next block of whoever both nodes say it is the turn of, if there is time for it, and waits until both
@@ -297,6 +308,7 @@ impl Play {
             blocks: self.signed.len() as u64,
             agreed: self.signed.iter().filter(agrees).count() as u64,
             unelected: first.1.intersection(&second.1).count() as u64,
+            turns: self.turns.len() as u64,
             handovers: self.handed_over.len() as u64,
             reorgs: if seen == also { seen } else { 0 },
             penalties: self.penalised.len() as u64,

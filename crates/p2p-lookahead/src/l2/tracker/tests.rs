@@ -326,3 +326,21 @@ async fn a_bounded_number_of_blocks_is_remembered() {
         (REMEMBERED, Some(10))
     );
 }
+
+#[tokio::test]
+async fn what_was_settled_before_a_restart_is_not_taken_back_at_once() {
+    let (mut rig, node) = (Rig::new(), Node::new(20, 10));
+    rig.tracker.resume(12);
+    assert_eq!(rig.told(&node).await, None);
+    // It was only behind.
+    node.set(|state| state.settled = Some(12));
+    assert_eq!(rig.told(&node).await, Some(12));
+    let mut rig = Rig::new();
+    rig.tracker.resume(13);
+    node.set(|state| state.syncing = true);
+    for _ in 0..200 {
+        assert_eq!(rig.told(&node).await, None, "it synchronizes itself");
+    }
+    node.set(|state| state.syncing = false);
+    assert_eq!((rig.told(&node).await, rig.tracker.reorgs), (Some(12), 1), "and has said so for long enough");
+}
