@@ -93,7 +93,7 @@ impl Command {
 
 /// What is logged of a node, what its operator follows. p2p_lookahead tells of each outage of L1 once; alloy tells of each try.
 #[cfg(feature = "operator")]
-const NODE_LOG: &str = "warn,alloy_pubsub=off,alloy_transport_ws=off,p2p_node=info,p2p_client=info,p2p_catchup=info,p2p_lookahead=info,p2p_storage=info,preconfirmation_p2p=info";
+const NODE_LOG: &str = "warn,alloy_pubsub=off,alloy_transport_ws=off,libp2p_gossipsub=error,p2p_node=info,p2p_client=info,p2p_catchup=info,p2p_lookahead=info,p2p_storage=info,preconfirmation_p2p=info";
 
 /// What is logged of a tool, whose results go to stdout.
 const TOOL_LOG: &str = "warn";
