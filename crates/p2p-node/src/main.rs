@@ -28,6 +28,7 @@ mod health;
 mod hexadecimal;
 mod inspect;
 mod lines;
+mod log;
 mod log_limit;
 mod panics;
 mod rotation;
@@ -37,26 +38,22 @@ mod signals;
 #[cfg(all(feature = "operator", unix))]
 mod watch;
 
-use std::{
-    env,
-    fmt::Display,
-    io::{self, IsTerminal as _, Write as _},
-    process::ExitCode,
-};
+#[cfg(feature = "operator")]
+use std::env;
+use std::{fmt::Display, process::ExitCode};
 
 #[cfg(feature = "operator")]
 use clap::FromArgMatches as _;
 use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use log_limit::LogLimit;
+use log::fail;
 use signals::Stop;
 
 /// What the user wants.
 #[derive(Debug, Parser)]
 #[command(name = "p2p-node", version, about)]
 #[command(
-    after_help = "Logs go to stderr; RUST_LOG chooses what is logged (default: info for run, warn else)."
+    after_help = "Logs go to stderr; RUST_LOG chooses what is logged (default: info for run, warn else; run has --log.level)."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -81,28 +78,15 @@ enum Command {
 }
 
 impl Command {
-    /// What is logged unless RUST_LOG says.
-    const fn log(&self) -> &'static str {
+    /// Begins to log, as the options of a node say and RUST_LOG of a tool.
+    fn log(&self) {
         match self {
             #[cfg(feature = "operator")]
-            Self::Run(_) => NODE_LOG,
-            _ => TOOL_LOG,
+            Self::Run(args) => args.log(),
+            _ => log::start_for_tool(),
         }
     }
 }
-
-/// What is logged of a node, what its operator follows. p2p_lookahead tells of each outage of L1 once; alloy tells of each try.
-#[cfg(feature = "operator")]
-const NODE_LOG: &str = "warn,alloy_pubsub=off,alloy_transport_ws=off,libp2p_gossipsub=error,p2p_node=info,p2p_client=info,p2p_catchup=info,p2p_lookahead=info,p2p_storage=info,preconfirmation_p2p=info";
-
-/// What is logged of a tool, whose results go to stdout.
-const TOOL_LOG: &str = "warn";
-
-/// Where the log goes: to stderr, above the progress bar of a node that shows one.
-#[cfg(feature = "operator")]
-const LOG: fn() -> run::Log = || run::Log;
-#[cfg(not(feature = "operator"))]
-const LOG: fn() -> io::Stderr = io::stderr;
 
 fn main() -> ExitCode {
     let given = match read() {
@@ -110,7 +94,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     let cli = given.cli;
-    log_to_stderr(cli.command.log());
+    cli.command.log();
     panics::log_in_one_line();
     #[cfg(feature = "operator")]
     for warning in &given.layered.warnings {
@@ -188,20 +172,6 @@ fn on_runtime<E: Display>(command: impl AsyncFnOnce(Stop) -> Result<ExitCode, E>
     code
 }
 
-/// Sends what is logged to stderr; stdout belongs to results.
-fn log_to_stderr(default: &str) {
-    let given = env::var(EnvFilter::DEFAULT_ENV).ok().filter(|given| !given.trim().is_empty());
-    let filter = EnvFilter::builder().parse_lossy(given.as_deref().unwrap_or(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(LOG)
-        .with_ansi(io::stderr().is_terminal())
-        .log_internal_errors(false)
-        .finish()
-        .with(LogLimit::default())
-        .init();
-}
-
 /// Ends the process as clap does for a bad command line: message and usage on stderr, exit code 2.
 fn refuse(subcommand: &str, error: impl Display) -> ! {
     let mut cli = Cli::command();
@@ -210,12 +180,6 @@ fn refuse(subcommand: &str, error: impl Display) -> ! {
         Some(command) => command.error(ErrorKind::ArgumentConflict, error).exit(),
         None => cli.error(ErrorKind::ArgumentConflict, error).exit(),
     }
-}
-
-/// Writes an error to stderr. Where that is closed too, only the exit code tells.
-fn fail(error: impl Display) -> ExitCode {
-    writeln!(io::stderr(), "error: {error}").ok();
-    ExitCode::FAILURE
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::{
     config::ConnectionConfig,
     ip::{Host, Subnet},
     metrics,
-    operator::{BlockList, Blocked},
+    operator::{BlockList, Blocked, IpRange},
 };
 
 /// Why a connection is refused.
@@ -96,6 +96,11 @@ impl Admission {
             open: HashMap::new(),
             dials: HashSet::new(),
         }
+    }
+
+    /// Refuses whoever is outside these ranges, if there are any.
+    pub(crate) fn restricted_to(self, ranges: Vec<IpRange>) -> Self {
+        Self { blocked: BlockList::only(ranges), ..self }
     }
 
     /// A static or trusted peer.
@@ -201,10 +206,12 @@ impl NetworkBehaviour for Admission {
         &mut self,
         id: ConnectionId,
         peer: Option<PeerId>,
-        _: &[Multiaddr],
+        addresses: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        if peer.is_some_and(|peer| self.blocked.has_peer(peer)) {
+        let is_nowhere_else =
+            !addresses.is_empty() && addresses.iter().all(|at| self.blocked.has_address(at));
+        if is_nowhere_else || peer.is_some_and(|peer| self.blocked.has_peer(peer)) {
             return Err(deny(Refused::Blocked));
         }
         if peer.is_some_and(|peer| self.protected.contains(&peer)) {
@@ -314,6 +321,24 @@ mod tests {
         }
         assert_eq!(rig.untrusted("/ip4/1.1.1.4/tcp/1"), Err(Refused::Subnet));
         rig.untrusted("/ip4/1.1.2.4/tcp/1").unwrap();
+    }
+
+    #[test]
+    fn whoever_is_outside_the_ranges_is_neither_taken_nor_dialled() {
+        let mut rig = Rig::new(|_| ());
+        rig.admission = rig.admission.restricted_to(vec!["10.0.0.0/8".parse().unwrap()]);
+        let (peer, outside) = (PeerId::random(), "/ip4/11.0.0.1/tcp/1");
+        rig.admission.protect(peer);
+        assert_eq!(rig.untrusted(outside), Err(Refused::Blocked));
+        assert_eq!(rig.comes(peer, false, outside), Err(Refused::Blocked), "a static peer, too");
+        rig.untrusted("/ip4/10.0.0.1/tcp/1").unwrap();
+        let mut dial = |addresses: &[&str]| {
+            let addresses: Vec<_> = addresses.iter().map(|at| at.parse().unwrap()).collect();
+            let id = ConnectionId::new_unchecked(100);
+            rig.admission.handle_pending_outbound_connection(id, None, &addresses, Endpoint::Dialer).is_ok()
+        };
+        assert!(!dial(&[outside]));
+        assert!(dial(&[outside, "/ip4/10.0.0.1/tcp/1"]) && dial(&["/dns4/a.example/tcp/1"]) && dial(&[]));
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(crate) fn swarm(
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let connections = config.connections;
     let behaviour = Behaviour {
-        limits: Admission::new(connections),
+        limits: Admission::new(connections).restricted_to(config.restrict_to.clone()),
         memory: connections
             .max_process_bytes
             .map(NonZeroUsize::get)

@@ -175,7 +175,7 @@ pub use error::{ConfigError, DiscoveryError, NetworkError, PublishError, Request
 pub use event::{GossipMessage, NetworkEvent, NetworkEvents, Verdict, VerdictToken};
 pub use gossip::gossip_id;
 pub use handle::{NetworkHandle, PeerInfo, Published};
-pub use operator::{Blocked, IpRange};
+pub use operator::{Blocked, IpRange, IpRangeError};
 pub use responder::{InboundRequest, Responder};
 pub use rpc::Protocol;
 pub use service::{Network, NetworkService};

@@ -1,6 +1,6 @@
 //! Whom the operator refuses, whatever they have done.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr};
 
 use libp2p::{Multiaddr, PeerId};
 
@@ -71,35 +71,81 @@ impl IpRange {
     }
 }
 
+/// An IP address, or one with the number of bits that count behind a slash.
+impl FromStr for IpRange {
+    type Err = IpRangeError;
+
+    fn from_str(text: &str) -> Result<Self, IpRangeError> {
+        let wrong = || IpRangeError { given: text.into() };
+        let (ip, bits) = match text.split_once('/') {
+            Some((ip, bits)) => (ip, Some(bits.parse().map_err(|_| wrong())?)),
+            None => (text, None),
+        };
+        let ip: IpAddr = ip.parse().map_err(|_| wrong())?;
+        bits.map_or_else(|| Some(Self::of(ip)), |bits| Self::new(ip, bits)).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for IpRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.ip, self.bits)
+    }
+}
+
+/// A text that is no range of addresses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is no range of IP addresses, such as 10.0.0.0/8 or 2001:db8::/32")]
+pub struct IpRangeError {
+    given: Box<str>,
+}
+
 /// What is refused.
 #[derive(Debug, Default)]
-pub(crate) struct BlockList(BTreeSet<Blocked>);
+pub(crate) struct BlockList {
+    blocked: BTreeSet<Blocked>,
+    /// Where there are any, whoever is elsewhere is refused.
+    only: Vec<IpRange>,
+}
 
 impl BlockList {
+    /// Refuses whoever is outside these ranges, if there are any.
+    pub(crate) fn only(ranges: Vec<IpRange>) -> Self {
+        Self { blocked: BTreeSet::new(), only: ranges }
+    }
+
     /// Adds an entry. False if there is no room for it.
     pub(crate) fn block(&mut self, entry: Blocked) -> bool {
-        let has_room = self.0.contains(&entry) || self.0.len() < ENTRIES;
+        let has_room = self.blocked.contains(&entry) || self.blocked.len() < ENTRIES;
         if has_room {
-            self.0.insert(entry);
+            self.blocked.insert(entry);
         }
         has_room
     }
 
     /// Removes an entry. Whether there was one.
     pub(crate) fn unblock(&mut self, entry: &Blocked) -> bool {
-        self.0.remove(entry)
+        self.blocked.remove(entry)
     }
 
     pub(crate) fn entries(&self) -> Vec<Blocked> {
-        self.0.iter().copied().collect()
+        self.blocked.iter().copied().collect()
     }
 
     pub(crate) fn has_peer(&self, peer: PeerId) -> bool {
-        self.0.contains(&Blocked::Peer(peer))
+        self.blocked.contains(&Blocked::Peer(peer))
     }
 
+    /// Whether whoever is at an address is refused.
     pub(crate) fn has_address(&self, address: &Multiaddr) -> bool {
-        self.0.iter().any(|entry| matches!(entry, Blocked::Subnet(range) if range.has(address)))
+        let mut blocked = self.blocked.iter();
+        self.is_outside(address)
+            || blocked.any(|entry| matches!(entry, Blocked::Subnet(range) if range.has(address)))
+    }
+
+    /// Whether an address is outside of where connections are restricted to. A name (DNS) is not.
+    pub(crate) fn is_outside(&self, address: &Multiaddr) -> bool {
+        let is_in = |ip| self.only.iter().any(|range| range.contains(ip));
+        !self.only.is_empty() && ip_of(address).is_some_and(|ip| !is_in(ip))
     }
 }
 
@@ -131,6 +177,38 @@ mod tests {
             assert_eq!(range(ip, 32), IpRange::of("10.0.0.7".parse().unwrap()));
         }
         assert_eq!(IpRange::new("::1".parse().unwrap(), 129), None);
+    }
+
+    #[test]
+    fn a_range_is_read_as_it_is_shown() {
+        for (text, shown) in [
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("2001:db8::1/32", "2001:db8::/32"),
+            ("::1", "::1/128"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+        ] {
+            assert_eq!(text.parse::<IpRange>().unwrap().to_string(), shown);
+        }
+        for text in ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/-1", "10.0.0/8", "a.example/8", "::1/129"] {
+            let error = text.parse::<IpRange>().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{text}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn where_connections_are_restricted_to_ranges_others_are_refused() {
+        let list = BlockList::only(vec![range("10.0.0.0", 8), range("2001:db8::", 32)]);
+        let refuses = |address: &str| list.has_address(&address.parse().unwrap());
+        for address in ["/ip4/10.1.1.1/tcp/1", "/ip6/2001:db8::1/tcp/1", "/ip6/::ffff:10.0.0.1/tcp/1"] {
+            assert!(!refuses(address), "{address}");
+        }
+        for address in ["/ip4/11.0.0.1/tcp/1", "/ip6/::1/tcp/1"] {
+            assert!(refuses(address), "{address}");
+        }
+        // It is the operator who names names.
+        assert!(!refuses("/dns4/a.example/tcp/1"));
+        assert!(!BlockList::default().has_address(&"/ip4/11.0.0.1/tcp/1".parse().unwrap()));
     }
 
     #[test]

@@ -173,8 +173,9 @@ impl Layers<'_> {
     }
 
     fn of_environment(&self, option: &NodeOption) -> Result<Option<(Origin, Vec<OsString>)>, ConfigError> {
-        let name = option.variable();
-        let Some(value) = self.variable(&name) else { return Ok(None) };
+        let variables = option.variables().into_iter();
+        let mut set = variables.filter_map(|name| Some((self.variable(&name)?, name)));
+        let Some((value, name)) = set.next() else { return Ok(None) };
         let wrong = |reason| {
             let value = (!option.is_secret()).then(|| value.to_string_lossy().into_owned());
             ConfigError::Variable { variable: name.clone(), value, reason }

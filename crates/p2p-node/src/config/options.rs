@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgAction, Args as _, Command};
 
-use crate::run::RunArgs;
+use crate::{log::RUST_LOG, run::RunArgs};
 
 /// In front of the name of every variable.
 pub(super) const PREFIX: &str = "P2P_NODE_";
@@ -38,6 +38,11 @@ impl NodeOption {
     /// Its name in the environment.
     pub(super) fn variable(&self) -> String {
         variable(self.key())
+    }
+
+    /// All its names there, the first of which goes before the second.
+    pub(super) fn variables(&self) -> Vec<String> {
+        variables(self.key())
     }
 
     pub(super) fn takes(&self) -> Takes {
@@ -81,6 +86,11 @@ fn variable(key: &str) -> String {
     PREFIX.chars().chain(name).collect()
 }
 
+fn variables(key: &str) -> Vec<String> {
+    let of_all_programs = (key == "log.filter").then(|| RUST_LOG.to_owned());
+    [variable(key)].into_iter().chain(of_all_programs).collect()
+}
+
 fn help(arg: &Arg) -> String {
     arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default()
 }
@@ -100,10 +110,10 @@ pub(super) fn reader(options: &[NodeOption]) -> Command {
 
 /// Adds the name in the environment to the help of each option.
 pub(super) fn tell_variables(command: Command) -> Command {
-    command.mut_args(|arg| match arg.get_long().map(variable) {
-        Some(variable) => {
+    command.mut_args(|arg| match arg.get_long().map(variables) {
+        Some(variables) => {
             let help = help(&arg);
-            arg.long_help(format!("{help}\n\n[env: {variable}]"))
+            arg.long_help(format!("{help}\n\n[env: {}]", variables.join(", ")))
         }
         None => arg,
     })

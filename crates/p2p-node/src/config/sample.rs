@@ -41,6 +41,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("p2p.listen.udp", "9222"),
     ("p2p.rate-limit", r#"["16Uiu2HAmPLe7Mzm8TsYUubgCAW1aJoeFScxrLj8ppHFivPo97bUZ=100/10"]"#),
+    ("p2p.trusted", r#"["16Uiu2HAmPLe7Mzm8TsYUubgCAW1aJoeFScxrLj8ppHFivPo97bUZ"]"#),
+    ("p2p.netrestrict", r#"["203.0.113.0/24", "2001:db8::/32"]"#),
+    ("p2p.peerstore.path", r#""/var/lib/preconf/network""#),
+    ("leniency", r#"["zero-parent"]"#),
     ("metrics.addr", r#""127.0.0.1:9090""#),
     ("metrics.signer", r#""0x0000000000000000000000000000000000000001""#),
     ("status.addr", r#""127.0.0.1:8080""#),
@@ -50,6 +54,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("rpc.api", r#"["preconf"]"#),
     ("rpc.jwt-secret", r#""/etc/preconf/jwt.hex""#),
     ("rpc.vhosts", r#"["node.example.org"]"#),
+    ("log.filter", r#""warn,p2p_node=info,preconfirmation_p2p=debug""#),
 ];
 
 /// The file. Every setting is commented out: what is not said is as without a file.

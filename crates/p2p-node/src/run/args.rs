@@ -16,8 +16,11 @@ use url::Url;
 
 use super::{
     error::{BaseError, PeerError, RateError},
+    leniency::Leniency,
     list::List,
+    log_args::LogArgs,
     lookahead::LookaheadSource,
+    peers::PeerArgs,
     preset::NetworkSource,
     rpc::RpcArgs,
     slasher::Slasher,
@@ -162,6 +165,17 @@ pub(crate) struct RunArgs {
     #[arg(long = "p2p.rate-limit", value_name = "PEER=N/S")]
     pub(super) rate_limits: Vec<List<PeerRateLimit>>,
 
+    #[command(flatten)]
+    pub(super) peers: PeerArgs,
+
+    /// Loosen a rule: `zero-parent` or `invalid-gossip`; may be repeated, or separated by commas
+    ///
+    /// `zero-parent`: a commitment with a zero parent hash follows whatever block is known at the height before it; there are
+    /// sidecars that send zero. `invalid-gossip`: invalid gossip is ignored, not penalised, while peers still follow
+    /// older rules. `/status` and the log show what is loosened.
+    #[arg(long, value_name = "NAME")]
+    pub(super) leniency: Vec<List<Leniency>>,
+
     /// Serve metrics for Prometheus on http://ADDR/metrics
     #[arg(long = "metrics.addr", value_name = "ADDR:PORT")]
     pub(super) metrics: Option<SocketAddr>,
@@ -193,9 +207,17 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(super) rpc: RpcArgs,
+
+    #[command(flatten)]
+    pub(super) log: LogArgs,
 }
 
 impl RunArgs {
+    /// Begins to log as the options say.
+    pub(crate) fn log(&self) {
+        self.log.start();
+    }
+
     /// Whether the node publishes, and what its guard remembers.
     pub(super) fn publishing(&self) -> Publishing {
         match (self.publish.is_some(), self.rpc.publishes()) {

@@ -56,7 +56,8 @@ pub(crate) fn check(args: &RunArgs) -> Result<(), RunError> {
 /// Whether a directory is there and ours, or can be made.
 fn datadir(path: &Path, chain: &Chain) -> Result<(), RunError> {
     let failed = |source| RunError::Datadir { path: path.to_owned(), source };
-    writable(path).map_err(|source| RunError::NetworkDir { path: path.to_owned(), source })?;
+    let option = "--datadir";
+    writable(path).map_err(|source| RunError::NetworkDir { option, path: path.to_owned(), source })?;
     let store = path.join(STORE);
     if !DiskStorage::exists(&store) {
         return Ok(());

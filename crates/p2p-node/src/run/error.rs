@@ -108,8 +108,10 @@ pub(crate) enum RunError {
         source: StorageError,
     },
     /// The network's files cannot be kept there.
-    #[error("--datadir {}: {source}; {}", path.display(), advice(.source))]
+    #[error("{option} {}: {source}; {}", path.display(), advice(.source))]
     NetworkDir {
+        /// The option that names it.
+        option: &'static str,
         /// The directory in it.
         path: PathBuf,
         /// Why.
@@ -131,6 +133,9 @@ pub(crate) enum RunError {
         /// The option that names the file.
         option: &'static str,
     },
+    /// A setting of the network that cannot work, in the words of its option.
+    #[error("{0}")]
+    Setting(String),
     /// An address cannot be bound.
     #[error("{option} {value}: {source}; {}", advice(.source))]
     Bind {

@@ -2,7 +2,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`args`], [`list`] | the options |
+//! | [`args`], [`list`], [`peers`], [`leniency`], [`log_args`] | the options |
 //! | [`preset`], [`slasher`], [`chain`] | the network's file, and which chain the node is on |
 //! | [`datadir`] | the names of what is kept |
 //! | [`mod@open`], [`mod@check`] | reads the files that the options name, looks at them |
@@ -29,12 +29,15 @@ mod gauges;
 mod http;
 mod l1;
 mod l2;
+mod leniency;
 mod limits;
 mod list;
+mod log_args;
 mod lookahead;
 mod network;
 mod open;
 mod output;
+mod peers;
 mod preset;
 mod progress;
 mod publish;
@@ -55,6 +58,7 @@ pub(crate) use error::RunError;
 use http::{About, Endpoint, Node, Policies, Shown};
 use l1::L1;
 use l2::L2;
+use list::flat;
 use open::{Opened, open};
 use output::{Notice, Output};
 pub(crate) use progress::Log;
@@ -196,6 +200,9 @@ async fn start(args: RunArgs) -> Result<Ready, RunError> {
         config = config.with_max_txlist_bytes(bytes);
     }
     network::configure(&mut config.network, &args)?;
+    for leniency in flat(&args.leniency) {
+        leniency.apply(&mut config);
+    }
     config.publishing = args.publishing();
     let builder = P2pClient::builder(config.with_storage(storage), lookahead.clone());
     let (client, events) =

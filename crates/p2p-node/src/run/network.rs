@@ -15,6 +15,7 @@ use super::{
     datadir::NETWORK,
     error::RunError,
     list::flat,
+    peers,
 };
 
 /// The UDP port of discovery, unless another is given.
@@ -27,7 +28,11 @@ pub(super) fn configure(config: &mut NetworkConfig, args: &RunArgs) -> Result<()
     config.listen.extend(ips.iter().filter_map(|ip| quic(*ip, args.listen_quic?)));
     config.static_peers = flat(&args.static_peers).into_iter().map(|peer| peer.0).collect();
     config.bootnodes = flat(&args.bootnodes);
-    config.data_dir = args.datadir.as_ref().map(|path| path.join(NETWORK));
+    config.data_dir = match &args.peers.peerstore {
+        Some(path) => Some(path.clone()),
+        None => args.datadir.as_ref().map(|path| path.join(NETWORK)),
+    };
+    args.peers.configure(config);
     if let Some(port) = args.listen_udp.or((!config.bootnodes.is_empty()).then_some(DISCOVERY)) {
         let ip = ips.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         config.discovery = Some(DiscoveryConfig::new(SocketAddr::new(ip, port)));
@@ -115,9 +120,11 @@ pub(super) fn failed(error: P2pClientError, args: &RunArgs, key: &'static str) -
             RunError::Bind { option: "--p2p.listen.udp", value: port.to_string(), source: same(source) }
         }
         NetworkError::DataDir { path, source } => {
-            RunError::NetworkDir { path: path.clone(), source: same(source) }
+            let option = if args.peers.peerstore.is_some() { "--p2p.peerstore.path" } else { "--datadir" };
+            RunError::NetworkDir { option, path: path.clone(), source: same(source) }
         }
         NetworkError::Config(ConfigError::DiscoveryIdentity) => RunError::KeyType { option: key },
+        NetworkError::Config(error) => RunError::Setting(peers::explain(error)),
         _ => error.into(),
     }
 }

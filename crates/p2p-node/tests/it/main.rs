@@ -33,6 +33,8 @@ mod lifecycle;
 #[cfg(unix)]
 mod operate;
 #[cfg(unix)]
+mod options;
+#[cfg(unix)]
 mod page;
 #[cfg(unix)]
 mod rig;

@@ -20,7 +20,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use preconfirmation_types::{MAX_TXLIST_BYTES, rate_limit::RateLimit};
 
-use crate::bootnode::Bootnode;
+use crate::{bootnode::Bootnode, operator::IpRange};
 pub use connections::ConnectionConfig;
 pub(crate) use connections::HANDSHAKE;
 pub use gossip::{GossipConfig, MeshConfig, PublishQueueConfig};
@@ -61,6 +61,9 @@ pub struct NetworkConfig {
     pub static_peers: Vec<Multiaddr>,
     /// Peers that are never pruned, never banned and not counted by the connection limits.
     pub trusted_peers: Vec<PeerId>,
+    /// Where peers may be: whoever connects from elsewhere is refused, and nobody elsewhere is dialled, static and trusted
+    /// peers included. A peer that is dialled by a name (DNS) is not asked where it is. Empty: anywhere.
+    pub restrict_to: Vec<IpRange>,
     /// Where to begin while there are too few peers.
     pub bootnodes: Vec<Bootnode>,
     /// Directory for what a restart should know: the peers that were connected (`peers.json`), the node's
@@ -106,6 +109,7 @@ impl NetworkConfig {
             advertise: Vec::new(),
             static_peers: Vec::new(),
             trusted_peers: Vec::new(),
+            restrict_to: Vec::new(),
             bootnodes: Vec::new(),
             data_dir: None,
             peers: PeersConfig::default(),

@@ -247,6 +247,7 @@ shown! {
         advertise: "tests/it/finding.rs" advertised_addresses_are_what_peers_and_the_record_are_told,
         static_peers: "tests/it/lives.rs" static_peers_are_dialled_and_status_tells_about_them,
         trusted_peers: "tests/it/finding.rs" static_and_trusted_peers_are_not_banned,
+        restrict_to: "src/admission.rs" whoever_is_outside_the_ranges_is_neither_taken_nor_dialled,
         bootnodes: "tests/it/finding.rs" a_bootnode_that_is_an_address_is_dialled_without_discovery,
         data_dir: "src/service/files.rs" a_change_is_saved_after_the_time_set,
         peers: "tests/it/finding.rs" above_the_high_mark_the_worst_peer_goes_but_no_trusted_one,

@@ -194,6 +194,9 @@ impl NetworkService {
     /// that this node says it is in itself.
     fn may_dial(&self, address: &Multiaddr) -> bool {
         let Some(scope) = ip_of(address).map(Scope::of) else { return false };
+        if self.swarm.behaviour().limits.blocked.is_outside(address) {
+            return false;
+        }
         let own = self.discovery.enr.iter();
         let mut own = own.flat_map(|own| [own.ip4().map(IpAddr::V4), own.ip6().map(IpAddr::V6)]).flatten();
         match scope {
