@@ -8,6 +8,8 @@
 //! | `health` | [`health`] | asks a running node whether it is well |
 //! | `run` | [`run`] | runs a node until it is told to stop |
 //! | `watch` | `watch` | shows the status of a running node in a terminal |
+//! | `publish` | `publish` | publishes blocks of a file through a running node |
+//! | `sync` | [`run`] | catches up with the network and ends |
 //! | `inspect` | [`inspect`] | reads containers of the wire as hex, writes what is in them as JSON |
 
 #![allow(
@@ -31,6 +33,8 @@ mod lines;
 mod log;
 mod log_limit;
 mod panics;
+#[cfg(feature = "operator")]
+mod publish;
 mod rotation;
 #[cfg(feature = "operator")]
 mod run;
@@ -71,6 +75,10 @@ enum Command {
     #[cfg(feature = "operator")]
     Run(Box<run::RunArgs>),
     #[cfg(feature = "operator")]
+    Sync(Box<run::SyncArgs>),
+    #[cfg(feature = "operator")]
+    Publish(publish::PublishArgs),
+    #[cfg(feature = "operator")]
     Health(health::HealthArgs),
     #[cfg(all(feature = "operator", unix))]
     Watch(watch::WatchArgs),
@@ -83,6 +91,8 @@ impl Command {
         match self {
             #[cfg(feature = "operator")]
             Self::Run(args) => args.log(),
+            #[cfg(feature = "operator")]
+            Self::Sync(args) => args.log(),
             _ => log::start_for_tool(),
         }
     }
@@ -108,6 +118,10 @@ fn main() -> ExitCode {
         Command::Devnet(args) => on_runtime(async |stop| devnet::run(args, stop).await),
         #[cfg(feature = "operator")]
         Command::Run(args) => on_runtime(async |stop| run::run(*args, stop).await),
+        #[cfg(feature = "operator")]
+        Command::Sync(args) => on_runtime(async |stop| run::sync(*args, stop).await),
+        #[cfg(feature = "operator")]
+        Command::Publish(args) => publish::run(&args).unwrap_or_else(fail),
         #[cfg(feature = "operator")]
         Command::Health(args) => health::run(&args).unwrap_or_else(fail),
         #[cfg(all(feature = "operator", unix))]

@@ -66,7 +66,10 @@ pub(crate) fn tell_variables(command: Command) -> Command {
             .iter()
             .fold(config, |config, name| config.mut_subcommand(name, options::tell_variables))
     };
-    command.mut_subcommand("run", options::tell_variables).mut_subcommand("config", nodes)
+    let command = ["run", "sync"]
+        .iter()
+        .fold(command, |command, name| command.mut_subcommand(name, options::tell_variables));
+    command.mut_subcommand("config", nodes)
 }
 
 /// Does what was asked.

@@ -6,7 +6,7 @@ use alloy_primitives::hex::FromHexError;
 use p2p_client::P2pClientError;
 use p2p_lookahead::L1Error;
 use p2p_storage::StorageError;
-use p2p_types::UnixSeconds;
+use p2p_types::{HeadSyncStatus, UnixSeconds};
 use p2p_validation::ScheduleFileError;
 use preconfirmation_p2p::identity::IdentityError;
 use preconfirmation_types::DecodeError;
@@ -187,6 +187,18 @@ pub(crate) enum RunError {
     /// stdout failed, other than by being closed.
     #[error("writing stdout: {0}")]
     Output(#[source] io::Error),
+    /// Two signals: whoever sent them does not wait.
+    #[error("stopped by a second signal before the shutdown was over; what was acknowledged is stored")]
+    Forced,
+    /// A signal came before the node had caught up.
+    #[error("stopped before it had caught up: {status}")]
+    NotSynced {
+        /// Where it stood.
+        status: HeadSyncStatus,
+    },
+    /// What is caught up on has to be kept.
+    #[error("sync needs --datadir, where what is caught up on is kept")]
+    SyncInMemory,
     /// A task of this process died.
     #[error("a part of the node died: {0}")]
     Died(&'static str),

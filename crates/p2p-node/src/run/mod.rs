@@ -12,6 +12,7 @@
 //! | [`network`] | the network's configuration |
 //! | [`output`] | events to stdout |
 //! | [`publish`] | blocks from a file to the network |
+//! | [`mod@sync`] | `p2p-node sync`: catches up and ends |
 //! | [`gauges`] | what the node itself adds to the metrics |
 //! | [`systemd`] | readiness and watchdog of a unit |
 //! | [`http`] | `/metrics`, `/status`, `/healthz`, `/readyz` |
@@ -44,6 +45,7 @@ mod publish;
 mod report;
 mod rpc;
 mod slasher;
+mod sync;
 mod systemd;
 
 use std::{convert::Infallible, future::pending, io, net::SocketAddr, process::ExitCode};
@@ -54,7 +56,7 @@ use p2p_types::Base;
 
 pub(crate) use args::RunArgs;
 pub(crate) use check::check;
-pub(crate) use error::RunError;
+pub(crate) use error::{PublishError, RunError};
 use http::{About, Endpoint, Node, Policies, Shown};
 use l1::L1;
 use l2::L2;
@@ -63,7 +65,9 @@ use open::{Opened, open};
 use output::{Notice, Output};
 pub(crate) use progress::Log;
 use progress::Progress;
+pub(crate) use publish::{Block, MAX_LINE};
 use rpc::Rpc;
+pub(crate) use sync::{SyncArgs, sync};
 
 use crate::signals::Stop;
 
@@ -170,14 +174,20 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
     progress.clear();
     systemd::stopping();
     tracing::info!("shutting down");
-    // Callers are answered while the client can still answer them.
-    if let Some(rpc) = rpc {
-        rpc.stop().await;
+    let shut_down = async {
+        // Callers are answered while the client can still answer them.
+        if let Some(rpc) = rpc {
+            rpc.stop().await;
+        }
+        // In any case the client ends in order, and the lines that are written already reach their reader.
+        let shut_down = client.shutdown().await.map_err(RunError::from);
+        ended.and(shut_down).and(output.finish().await)
+    };
+    tokio::select! {
+        biased;
+        () = stop.requested() => Err(RunError::Forced),
+        shut_down = shut_down => shut_down.map(|()| ExitCode::SUCCESS),
     }
-    // In any case the client ends in order, and the lines that are written already reach their reader.
-    let shut_down = client.shutdown().await.map_err(RunError::from);
-    let written = output.finish().await;
-    ended.and(shut_down).and(written).map(|()| ExitCode::SUCCESS)
 }
 
 /// A node that runs, but has not been told of its base.

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Most characters of a line: two digits for each byte of the largest block, and what surrounds them.
-const MAX_LINE: usize = 2 * (MAX_TXLIST_BYTES + SIGNED_COMMITMENT_BYTES) + 256;
+pub(crate) const MAX_LINE: usize = 2 * (MAX_TXLIST_BYTES + SIGNED_COMMITMENT_BYTES) + 256;
 
 /// Blocks read ahead.
 const AHEAD: usize = 4;
@@ -32,14 +32,16 @@ struct Entry {
     txlist: Option<String>,
 }
 
+/// What is published.
 #[derive(Debug, Clone, PartialEq)]
-struct Block {
-    signed: SignedCommitment,
-    txlist: Option<Bytes>,
+pub(crate) struct Block {
+    pub(crate) signed: SignedCommitment,
+    pub(crate) txlist: Option<Bytes>,
 }
 
 impl Block {
-    fn parse(json: &[u8]) -> Result<Self, PublishError> {
+    /// Reads a line.
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, PublishError> {
         let entry: Entry = serde_json::from_slice(json)?;
         let bytes = |field: &'static str, hex: &str| {
             let decoded = hexadecimal::decode(hex.trim().as_bytes());

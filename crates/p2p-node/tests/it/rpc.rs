@@ -55,7 +55,7 @@ fn window_end() -> u64 {
 }
 
 /// A block of a laboratory, where anybody may sign, as `preconf_publishBlock` takes it.
-fn block(number: u64, parent: B256, salt: u8) -> (Value, B256) {
+pub(crate) fn block(number: u64, parent: B256, salt: u8) -> (Value, B256) {
     // A zlib stream, stored, of an RLP list of one byte.
     let txlist = [&[0x78, 0x01, 0x01, 2, 0, 0xfd, 0xff, 0xc1, salt][..], &adler32(&[0xc1, salt])].concat();
     let preconf = Preconfirmation {
@@ -86,7 +86,7 @@ fn adler32(bytes: &[u8]) -> [u8; 4] {
     ((b << 16) | a).to_be_bytes()
 }
 
-fn node(datadir: &Path, options: &[&str]) -> Node {
+pub(crate) fn node(datadir: &Path, options: &[&str]) -> Node {
     let datadir = datadir.to_str().unwrap();
     Node::run(&[&["--datadir", datadir, "--rpc.port", "0", "--rpc.api", "preconf,opp2p"], options].concat())
 }
