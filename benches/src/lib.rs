@@ -19,6 +19,7 @@ pub mod baseline;
 pub mod gossip;
 pub mod pairs;
 pub mod ratio;
+pub mod rpc;
 
 use preconfirmation_types::{
     Address, B256, Bytes, GetCommitmentsByNumberResponse, InvalidSecretKey, MAX_TXLIST_BYTES, PageTooLong,
@@ -84,6 +85,12 @@ pub fn page(commitments: u64) -> Result<GetCommitmentsByNumberResponse, PageTooL
 pub fn txlist(bytes: usize) -> Result<TxList, TxListError> {
     let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(bytes).collect();
     TxList::new(Bytes::from(bytes), MAX_TXLIST_BYTES)
+}
+
+/// What this process has used of the processors.
+fn cpu() -> std::time::Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    std::time::Duration::new(used.tv_sec.try_into().unwrap(), used.tv_nsec.try_into().unwrap())
 }
 
 #[cfg(test)]

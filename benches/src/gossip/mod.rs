@@ -24,6 +24,8 @@ use clients::Ours;
 use network::Networks;
 use raw::{All, Raw};
 
+use crate::cpu;
+
 /// Nodes of a mesh.
 const NODES: usize = 20;
 
@@ -206,12 +208,6 @@ fn middle(ones: &[Duration], others: &[Duration], of: impl Fn(f64, f64) -> f64) 
 /// The nearest rank.
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     sorted[(sorted.len() * percent).div_ceil(100).max(1) - 1]
-}
-
-/// What this process has used of the processors.
-fn cpu() -> Duration {
-    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(used.tv_sec.try_into().unwrap(), used.tv_nsec.try_into().unwrap())
 }
 
 /// What the loopback interface has carried, bytes.

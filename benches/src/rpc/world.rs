@@ -1,0 +1,103 @@
+//! A node that publishes, with a store on disk and a server, and a peer that hears it.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use p2p_client::{Keypair, P2pClient, P2pClientConfig, Publishing, Subscription};
+use p2p_rpc::{Namespace, RpcConfig, RpcHandle, RpcServer};
+use p2p_storage::{DiskConfig, DiskStorage, MemoryStorage, SdkStorage};
+use p2p_types::{Base, SdkEvent};
+use p2p_validation::ValidationConfig;
+use tempfile::TempDir;
+use tokio::{task::JoinHandle, time::timeout};
+
+use super::{
+    PATIENCE,
+    chain::{BASE, Made, NOW, SLASHER, schedule},
+};
+use crate::DOMAIN;
+
+const CHAIN: u64 = 167_000;
+
+pub(super) struct World {
+    pub(super) client: P2pClient,
+    pub(super) peer: P2pClient,
+    pub(super) address: SocketAddr,
+    handle: RpcHandle,
+    serving: JoinHandle<()>,
+    _folder: TempDir,
+}
+
+impl World {
+    pub(super) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(DiskStorage::open(folder.path(), DiskConfig::recommended(DOMAIN)).unwrap());
+        let (client, peer) = (
+            start(disk, Publishing::Guarded).await,
+            start(Arc::new(MemoryStorage::default()), Publishing::Disabled).await,
+        );
+        let there = peer.network().listen_addrs().await.unwrap().into_iter().next().unwrap();
+        client.network().dial(there).await.unwrap();
+        for one in [&client, &peer] {
+            timeout(PATIENCE, one.network().wait_for_peers(1)).await.unwrap().unwrap();
+            one.chain().l2_synced(Base::at(BASE)).await.unwrap();
+        }
+        timeout(PATIENCE, client.publisher().ready()).await.unwrap().unwrap();
+        let config = RpcConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)))
+            .with_namespaces(Namespace::ALL.iter().copied());
+        let (handle, server) = RpcServer::bind(config, client.clone()).await.unwrap();
+        let (address, serving) = (handle.address(), tokio::spawn(server.run()));
+        Self { client, peer, address, handle, serving, _folder: folder }
+    }
+
+    /// Publishes by the client's own API.
+    pub(super) async fn publish(&self, made: &Made) {
+        let publisher = self.client.publisher();
+        let _outcome = publisher.publish_block(made.signed.clone(), made.txlist.clone()).await.unwrap();
+    }
+
+    pub(super) async fn stop(self) {
+        self.handle.stop().await;
+        self.serving.await.unwrap();
+        self.client.shutdown().await.unwrap();
+        self.peer.shutdown().await.unwrap();
+    }
+}
+
+async fn start(storage: Arc<dyn SdkStorage>, publishing: Publishing) -> P2pClient {
+    let rules = ValidationConfig::new(DOMAIN, SLASHER);
+    let mut config =
+        P2pClientConfig::local(CHAIN, Keypair::generate_ed25519(), rules).with_publishing(publishing);
+    config.clock = Arc::new(|| NOW);
+    storage.set_base(Base::at(BASE)).unwrap();
+    P2pClient::start(config.with_storage(storage), Arc::new(schedule())).await.unwrap()
+}
+
+/// When a client had each of so many blocks from a height on, by its events: the moment of the commitment.
+pub(super) async fn arrivals(mut events: Subscription, from: u64, count: usize) -> Vec<Option<Instant>> {
+    let (mut arrived, mut missing) = (vec![None; count], count);
+    let end = Instant::now() + PATIENCE;
+    while missing > 0 {
+        let next = timeout(end.saturating_duration_since(Instant::now()), events.next_event()).await;
+        let Some(SdkEvent::Commitment { block, .. }) = next.unwrap().unwrap() else { continue };
+        let index = block.checked_sub(from).and_then(|index| usize::try_from(index).ok());
+        if let Some(arrived) = index.and_then(|index| arrived.get_mut(index)).filter(|at| at.is_none()) {
+            *arrived = Some(Instant::now());
+            missing -= 1;
+        }
+    }
+    arrived
+}
+
+pub(super) fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The nearest rank.
+pub(super) fn percentile(times: &mut [f64], percent: usize) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[(times.len() * percent).div_ceil(100).max(1) - 1]
+}
