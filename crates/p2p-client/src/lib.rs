@@ -211,7 +211,7 @@ pub use p2p_validation::{
 };
 pub use preconfirmation_p2p::{
     Bootnode, DiscoveryConfig, DuplicateIdentity, DuplicateSign, Keypair, Multiaddr, NetworkConfig,
-    NetworkError, PeerInfo, PublishError, RequestError,
+    NetworkError, NetworkQueues, PeerInfo, PublishError, RequestError,
 };
 pub use preconfirmation_types::{PreconfHead, keccak256};
 
@@ -225,7 +225,7 @@ pub use config::{
 };
 pub use error::{Component, ErrorKind, P2pClientError};
 pub use feed::{Block, BlockFeed, BlockUpdate};
-pub use metrics::ClientCounts;
+pub use metrics::{ClientCounts, ClientQueueLengths};
 pub use promises::{BrokenPromise, PromiseCounts, PromiseStats};
 pub use skew::ClockCheck;
 

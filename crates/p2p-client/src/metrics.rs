@@ -89,6 +89,8 @@ pub(crate) struct Metrics {
     rejected: AtomicU64,
     ignored: AtomicU64,
     dropped: AtomicU64,
+    /// As last measured.
+    queues: Mutex<ClientQueueLengths>,
     /// What was recorded of the validator's counts.
     signers: Mutex<SignerCounts>,
 }
@@ -103,6 +105,32 @@ pub struct ClientCounts {
     pub ignored: u64,
     /// Entries dropped by a full queue or for their age.
     pub dropped: u64,
+}
+
+/// How much waits in a client, as last measured: after each batch of the chain, and once a second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientQueueLengths {
+    /// Commands of the application that the service has not taken.
+    pub commands: usize,
+    /// Commands of the application that wait for the chain.
+    pub commanded: usize,
+    /// Commitments that wait for the chain.
+    pub commitments: usize,
+    /// Transaction lists that are being hashed.
+    pub txlists: usize,
+    /// All that came in and waits for the chain.
+    pub jobs: usize,
+    /// Events that the slowest subscriber has not read.
+    pub event_lag: usize,
+    /// Commitments whose parent is missing.
+    pub pending_parent: usize,
+    /// Commitments whose schedule or time is missing.
+    pub pending_schedule: usize,
+    /// Linked blocks whose transaction list is missing.
+    pub pending_txlist: usize,
+    /// Bytes of transaction lists that no commitment names yet.
+    pub orphan_bytes: usize,
 }
 
 /// The states of catch-up, as labels.
@@ -193,9 +221,32 @@ impl Metrics {
         });
     }
 
-    pub(crate) fn queues(&self, queues: [(&'static str, usize); 5], event_lag: usize) {
+    /// How much waits, as last measured.
+    pub(crate) fn queue_lengths(&self) -> ClientQueueLengths {
+        *self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn measured(&self, change: impl FnOnce(&mut ClientQueueLengths)) {
+        change(&mut self.queues.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// All but what is pending.
+    pub(crate) fn queues(&self, now: ClientQueueLengths) {
+        self.measured(|lengths| {
+            let ClientQueueLengths { pending_parent, pending_schedule, pending_txlist, orphan_bytes, .. } =
+                *lengths;
+            *lengths =
+                ClientQueueLengths { pending_parent, pending_schedule, pending_txlist, orphan_bytes, ..now };
+        });
+        let ClientQueueLengths { commands, commanded, commitments, txlists, jobs, event_lag, .. } = now;
         self.record(|| {
-            for (queue, length) in queues {
+            for (queue, length) in [
+                ("commanded", commanded),
+                ("commands", commands),
+                ("commitments", commitments),
+                ("txlists", txlists),
+                ("jobs", jobs),
+            ] {
                 gauge!("p2p_client_queue_length", "queue" => queue).set(number(length));
             }
             gauge!("p2p_event_lag").set(number(event_lag));
@@ -212,6 +263,10 @@ impl Metrics {
         txlists_missing: usize,
         held_bytes: usize,
     ) {
+        self.measured(|lengths| {
+            (lengths.pending_parent, lengths.pending_schedule) = (parents, schedules);
+            (lengths.pending_txlist, lengths.orphan_bytes) = (txlists_missing, held_bytes);
+        });
         self.record(|| {
             gauge!("p2p_pending", "kind" => "parent").set(number(parents));
             gauge!("p2p_pending", "kind" => "schedule").set(number(schedules));

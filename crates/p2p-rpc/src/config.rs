@@ -1,8 +1,8 @@
 //! What can be set.
 
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc};
 
-use crate::JwtSecret;
+use crate::{Host, JwtSecret};
 
 /// The port that existing preconfer software expects.
 const PORT: u16 = 8550;
@@ -15,7 +15,7 @@ pub enum Namespace {
     Preconf,
     /// Peers, as op-node's `opp2p`.
     Opp2p,
-    /// What waits and what was counted.
+    /// What waits, what was counted, what is logged.
     Debug,
 }
 
@@ -74,6 +74,8 @@ pub struct RpcConfig {
     /// The L2 chain id that `preconf_status` tells. The one in topics and protocol ids, which can be another, is the
     /// client's.
     pub chain_id: Option<u64>,
+    /// What the program around the server tells and does: its view of L1 and L2, its log.
+    pub host: Option<Arc<dyn Host>>,
 }
 
 impl RpcConfig {
@@ -87,6 +89,7 @@ impl RpcConfig {
             hosts: Vec::new(),
             version: concat!("p2p-rpc/", env!("CARGO_PKG_VERSION")).into(),
             chain_id: None,
+            host: None,
         }
     }
 
@@ -122,6 +125,13 @@ impl RpcConfig {
     #[must_use]
     pub const fn with_chain_id(mut self, chain_id: u64) -> Self {
         self.chain_id = Some(chain_id);
+        self
+    }
+
+    /// What the program around the server tells and does.
+    #[must_use]
+    pub fn with_host(mut self, host: Arc<dyn Host>) -> Self {
+        self.host = Some(host);
         self
     }
 }

@@ -117,7 +117,7 @@ impl Code {
             Self::Parent => "the parent is not known here",
             Self::Busy => "too much waits already; try again later",
             Self::Reorged => "the block that the subscriber has is no longer in the chain",
-            Self::Peer => "the peer cannot be reached, or is not connected",
+            Self::Peer => "the peer cannot be reached, or is not connected; or discovery does not run",
         }
     }
 }

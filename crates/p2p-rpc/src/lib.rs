@@ -31,7 +31,7 @@
 //! |---|---|
 //! | `preconf` | preconfers and sidecars: publish, read the chain, subscribe, tell of L1 and L2 |
 //! | `opp2p` | operators: peers, under the names and in the shapes of op-node |
-//! | `debug` | whoever looks into a node: what waits, what was counted |
+//! | `debug` | whoever looks into a node: what waits, what was counted, what is logged |
 //!
 //! `rpc.discover` answers with the OpenRPC document, which is made from the code: every method with its parameters, its
 //! result and its errors.
@@ -79,6 +79,7 @@ mod config;
 mod debug;
 mod error;
 mod failure;
+mod host;
 mod jwt;
 mod method;
 mod metrics;
@@ -91,6 +92,7 @@ mod value;
 
 pub use config::{Namespace, RpcConfig, UnknownNamespace};
 pub use error::RpcError;
+pub use host::{Host, L1View, L2View, LogFilterError};
 pub use jwt::{JwtSecret, SecretError};
 pub use openrpc::document;
 pub use server::{RpcHandle, RpcServer};

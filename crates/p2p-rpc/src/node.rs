@@ -8,6 +8,8 @@ use std::{
 use p2p_client::{Address, P2pClient};
 use tokio::sync::Semaphore;
 
+use crate::Host;
+
 /// Subscriptions of all connections together: each can hold some megabytes of blocks that its subscriber has not taken.
 const SUBSCRIPTIONS: usize = 64;
 
@@ -21,15 +23,22 @@ pub(crate) struct Node {
     pub(crate) version: String,
     /// The chain id of L2, where it is known.
     pub(crate) chain_id: Option<u64>,
+    /// The program around the server.
+    pub(crate) host: Option<Arc<dyn Host>>,
     pub(crate) subscriptions: Arc<Semaphore>,
     /// Who has published here since the start, the latest last.
     signers: Mutex<VecDeque<Address>>,
 }
 
 impl Node {
-    pub(crate) fn new(client: P2pClient, version: String, chain_id: Option<u64>) -> Self {
+    pub(crate) fn new(
+        client: P2pClient,
+        version: String,
+        chain_id: Option<u64>,
+        host: Option<Arc<dyn Host>>,
+    ) -> Self {
         let subscriptions = Arc::new(Semaphore::new(SUBSCRIPTIONS));
-        Self { client, version, chain_id, subscriptions, signers: Mutex::default() }
+        Self { client, version, chain_id, host, subscriptions, signers: Mutex::default() }
     }
 
     /// A commitment of this signer has been published.

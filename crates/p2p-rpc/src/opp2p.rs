@@ -26,6 +26,14 @@ pub(crate) fn register(registry: &mut Registry) -> Result<(), RegisterMethodErro
     registry.method(about("opp2p_peerStats", "How many peers."), peer_stats)?;
     registry.method(
         with(
+            "opp2p_discoveryTable",
+            "The records (ENR) of the nodes in the routing table of discovery.",
+            &[Code::Peer],
+        ),
+        discovery_table,
+    )?;
+    registry.method(
+        with(
             "opp2p_connectPeer",
             "Connects to a multiaddr; answers when the connection stands.",
             &[Code::Peer],
@@ -246,6 +254,11 @@ async fn peer_stats(node: Arc<Node>, (): ()) -> Result<PeerStats, Failure> {
         banned: banned_peers.len(),
         known: peers.len(),
     })
+}
+
+async fn discovery_table(node: Arc<Node>, (): ()) -> Result<Vec<String>, Failure> {
+    let table = node.client.network().discovery_table().await?;
+    table.ok_or_else(|| Failure::new(Code::Peer, "discovery is off, or does not run at the moment"))
 }
 
 /// Reads a parameter, which callers give as text.

@@ -126,12 +126,12 @@ impl RpcServer {
     /// # Errors
     /// [`RpcError::SecretRequired`], [`RpcError::Bind`].
     pub async fn bind(config: RpcConfig, client: P2pClient) -> Result<(RpcHandle, Self), RpcError> {
-        let RpcConfig { address, namespaces, secret, hosts, version, chain_id } = config;
+        let RpcConfig { address, namespaces, secret, hosts, version, chain_id, host } = config;
         if !address.ip().is_loopback() && secret.is_none() {
             return Err(RpcError::SecretRequired { address });
         }
         metrics::describe();
-        let mut registry = Registry::new(Some(Arc::new(Node::new(client, version, chain_id))));
+        let mut registry = Registry::new(Some(Arc::new(Node::new(client, version, chain_id, host))));
         openrpc::register(&mut registry, &namespaces)?;
         let document = openrpc::of(&mut registry);
         if let Some(module) = registry.module() {

@@ -67,14 +67,54 @@ pub struct PeerInfo {
     pub banned_for: Option<Duration>,
 }
 
+/// How much waits in a network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NetworkQueues {
+    /// Messages of this node that no peer could take yet.
+    pub publish_queue: usize,
+    /// Messages of peers on which the application has not decided.
+    pub open_verdicts: usize,
+    /// Requests of this node that wait for what a peer allows.
+    pub pacing: usize,
+    /// Requests of peers that wait for the application.
+    pub inbound_requests: usize,
+    /// Answers that wait for the limit on bytes.
+    pub answers: usize,
+}
+
 pub(crate) enum Command {
-    Publish { topic: Topic, ssz: Bytes, reply: oneshot::Sender<Result<Published, PublishError>> },
+    Publish {
+        topic: Topic,
+        ssz: Bytes,
+        reply: oneshot::Sender<Result<Published, PublishError>>,
+    },
     Request(Outgoing),
-    Dial { address: Multiaddr, reply: oneshot::Sender<Result<(), NetworkError>> },
-    Unban { peer: PeerId, reply: oneshot::Sender<bool> },
-    Peers { reply: oneshot::Sender<Vec<PeerInfo>> },
-    Operator { order: Order, reply: oneshot::Sender<bool> },
-    Blocked { reply: oneshot::Sender<Vec<Blocked>> },
+    Dial {
+        address: Multiaddr,
+        reply: oneshot::Sender<Result<(), NetworkError>>,
+    },
+    Unban {
+        peer: PeerId,
+        reply: oneshot::Sender<bool>,
+    },
+    Peers {
+        reply: oneshot::Sender<Vec<PeerInfo>>,
+    },
+    Operator {
+        order: Order,
+        reply: oneshot::Sender<bool>,
+    },
+    Blocked {
+        reply: oneshot::Sender<Vec<Blocked>>,
+    },
+    Queues {
+        reply: oneshot::Sender<NetworkQueues>,
+    },
+    /// None where discovery is off, or does not run at the moment.
+    DiscoveryTable {
+        reply: oneshot::Sender<Option<Vec<String>>>,
+    },
 }
 
 /// What an operator orders beside what is configured. The reply says whether it applies.
@@ -271,6 +311,28 @@ impl NetworkHandle {
         let (reply, peers) = oneshot::channel();
         self.command(Command::Peers { reply }).await.map_err(|()| NetworkError::Closed)?;
         peers.await.map_err(|_| NetworkError::Closed)
+    }
+
+    /// How much waits in the network at the moment.
+    ///
+    /// # Errors
+    /// [`NetworkError::Closed`].
+    pub async fn queues(&self) -> Result<NetworkQueues, NetworkError> {
+        let (reply, queues) = oneshot::channel();
+        self.command(Command::Queues { reply }).await.map_err(|()| NetworkError::Closed)?;
+        queues.await.map_err(|_| NetworkError::Closed)
+    }
+
+    /// The records (ENR) of the nodes in the routing table of discovery, as text; none where discovery is off, or does not run
+    /// at the moment.
+    ///
+    /// # Errors
+    /// [`NetworkError::Closed`].
+    pub async fn discovery_table(&self) -> Result<Option<Vec<String>>, NetworkError> {
+        let (reply, table) = oneshot::channel();
+        self.command(Command::DiscoveryTable { reply }).await.map_err(|()| NetworkError::Closed)?;
+        // Whoever was to answer may have ended meanwhile; the network goes on without it.
+        Ok(table.await.unwrap_or_default())
     }
 
     /// Ends the service: [`NetworkService::run`](crate::NetworkService::run) returns once it has said goodbye to its

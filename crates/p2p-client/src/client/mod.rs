@@ -25,8 +25,8 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    ClientCounts, ClockCheck, Component, P2pClientError, Publishing, chain::Command, command::ServiceCommand,
-    promises::PromiseBook, requests::Requester, state::State,
+    ClientCounts, ClientQueueLengths, ClockCheck, Component, P2pClientError, Publishing, chain::Command,
+    command::ServiceCommand, promises::PromiseBook, requests::Requester, state::State,
 };
 
 pub use chain::ChainApi;
@@ -136,6 +136,12 @@ impl P2pClient {
     #[must_use]
     pub fn counts(&self) -> ClientCounts {
         self.inner.requester.metrics.counts()
+    }
+
+    /// How much waits in this client.
+    #[must_use]
+    pub fn queues(&self) -> ClientQueueLengths {
+        self.inner.requester.metrics.queue_lengths()
     }
 
     /// Whether ingestion of gossip and catch-up is paused because a handler of

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use p2p_types::{B256, BlockNumber, PeerId, Recovered, TxList};
-use preconfirmation_p2p::{Blocked, DuplicateIdentity, Multiaddr, PeerInfo};
+use preconfirmation_p2p::{Blocked, DuplicateIdentity, Multiaddr, NetworkQueues, PeerInfo};
 use preconfirmation_types::PreconfHead;
 
 use super::Inner;
@@ -122,6 +122,23 @@ impl NetworkApi {
     /// [`P2pClientError::Network`] if the network has ended.
     pub async fn peers(&self) -> Result<Vec<PeerInfo>, P2pClientError> {
         Ok(self.client.network().peers().await?)
+    }
+
+    /// How much waits in the network at the moment.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Network`] if the network has ended.
+    pub async fn queues(&self) -> Result<NetworkQueues, P2pClientError> {
+        Ok(self.client.network().queues().await?)
+    }
+
+    /// The records (ENR) of the nodes in the routing table of discovery, as text; none where discovery is off, or does not run
+    /// at the moment.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Network`] if the network has ended.
+    pub async fn discovery_table(&self) -> Result<Option<Vec<String>>, P2pClientError> {
+        Ok(self.client.network().discovery_table().await?)
     }
 
     /// The connected peers that speak the protocols of this chain and can be asked.

@@ -4,7 +4,7 @@ use p2p_types::{SdkEvent, UnixSeconds};
 
 use super::{Service, now};
 use crate::{
-    P2pClientError,
+    ClientQueueLengths, P2pClientError,
     chain::{Effects, Moment, Response},
 };
 
@@ -130,15 +130,15 @@ impl Service {
     }
 
     pub(super) fn measure(&self) {
-        let lag = self.lossless.lag().max(self.events.len());
-        let queues = [
-            ("commanded", self.worker.inbox.application_commands()),
-            ("commands", self.commands.len()),
-            ("commitments", self.worker.inbox.commitments()),
-            ("txlists", self.txlists.len()),
-            ("jobs", self.worker.inbox.ingested()),
-        ];
-        self.requester.metrics.queues(queues, lag);
+        self.requester.metrics.queues(ClientQueueLengths {
+            commanded: self.worker.inbox.application_commands(),
+            commands: self.commands.len(),
+            commitments: self.worker.inbox.commitments(),
+            txlists: self.txlists.len(),
+            jobs: self.worker.inbox.ingested(),
+            event_lag: self.lossless.lag().max(self.events.len()),
+            ..ClientQueueLengths::default()
+        });
         self.requester.metrics.signers(self.requester.validator.signer_counts());
     }
 }

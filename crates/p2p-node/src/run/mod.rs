@@ -66,7 +66,7 @@ use output::{Notice, Output};
 pub(crate) use progress::Log;
 use progress::Progress;
 pub(crate) use publish::{Block, MAX_LINE};
-use rpc::Rpc;
+use rpc::{Followed, Rpc};
 pub(crate) use sync::{SyncArgs, sync};
 
 use crate::signals::Stop;
@@ -107,7 +107,8 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
         never = &mut endpoints => match never {},
     };
 
-    let rpc = match Rpc::start(&args.rpc, args.datadir.as_deref(), of.chain_id, &client).await {
+    let followed = Followed { l1: of.l1.clone(), l2: of.l2.clone() };
+    let rpc = match Rpc::start(&args.rpc, args.datadir.as_deref(), of.chain_id, followed, &client).await {
         Ok(rpc) => rpc,
         Err(error) => {
             // What cannot be served is what ends the node, however the client ends.

@@ -3,12 +3,16 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use clap::Args;
 use p2p_client::P2pClient;
-use p2p_rpc::{JwtSecret, Namespace, RpcConfig, RpcError, RpcHandle, RpcServer};
+use p2p_lookahead::{L1Lookahead, L2Handle};
+use p2p_rpc::{
+    Host, JwtSecret, L1View, L2View, LogFilterError, Namespace, RpcConfig, RpcError, RpcHandle, RpcServer,
+};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
@@ -16,6 +20,7 @@ use super::{
     error::RunError,
     list::{List, flat},
 };
+use crate::log;
 
 /// Options of the JSON-RPC server. Any of --rpc.addr, --rpc.port and --rpc.api turns it on.
 #[derive(Debug, Args)]
@@ -69,6 +74,38 @@ impl RpcArgs {
     }
 }
 
+/// What the node tells callers beyond its client.
+#[derive(Debug)]
+pub(super) struct Followed {
+    /// None where the schedule does not come from L1.
+    pub(super) l1: Option<Arc<L1Lookahead>>,
+    /// None where L2 does not tell what is settled.
+    pub(super) l2: Option<L2Handle>,
+}
+
+impl Host for Followed {
+    fn l1(&self) -> Option<L1View> {
+        let status = self.l1.as_ref()?.status();
+        let (head, timestamp) = status.head.map(|head| (head.number, head.timestamp)).unzip();
+        Some(L1View::new(head, timestamp, status.error))
+    }
+
+    fn l2(&self) -> Option<L2View> {
+        let status = self.l2.as_ref()?.status();
+        let (settled, at) = status.seen.map(|seen| (seen.number, seen.at.get())).unzip();
+        Some(L2View::new(settled, at, status.synced, status.error))
+    }
+
+    fn log_filter(&self) -> Option<String> {
+        log::filter()
+    }
+
+    fn set_log_filter(&self, directives: &str) -> Result<(), LogFilterError> {
+        log::set_filter(directives)
+            .map_err(|problem| LogFilterError::Invalid { directives: directives.into(), problem })
+    }
+}
+
 /// A server that runs.
 pub(super) struct Rpc {
     handle: RpcHandle,
@@ -81,6 +118,7 @@ impl Rpc {
         args: &RpcArgs,
         datadir: Option<&Path>,
         chain_id: u64,
+        followed: Followed,
         client: &P2pClient,
     ) -> Result<Option<Self>, RunError> {
         let Some(address) = args.listen() else { return Ok(None) };
@@ -89,7 +127,8 @@ impl Rpc {
             .with_namespaces(args.namespaces())
             .with_hosts(flat(&args.hosts))
             .with_version(concat!("p2p-node/", env!("CARGO_PKG_VERSION")))
-            .with_chain_id(chain_id);
+            .with_chain_id(chain_id)
+            .with_host(Arc::new(followed));
         if let Some(path) = args.secret.clone().or(by_default) {
             tracing::info!(path = %path.display(), "callers of JSON-RPC need a token made with this secret");
             let read = spawn_blocking(move || JwtSecret::load_or_create(&path)).await;

@@ -109,6 +109,10 @@ fn reasons(readiness: &Readiness) -> String {
                 Some(seconds) => format!("the newest block of L1 is {} s old{error}", number(seconds)),
                 None => format!("L1 has not answered yet{error}"),
             },
+            "l2_stale" => match reason.seconds {
+                Some(seconds) => format!("L2 has not answered for {} s{error}", number(seconds)),
+                None => format!("L2 has not answered yet{error}"),
+            },
             other => plain(other, 80),
         }
     });

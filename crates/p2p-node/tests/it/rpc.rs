@@ -21,12 +21,17 @@ use crate::rig::{CHAIN, LOOPBACK, Node, expect, now, within};
 
 /// The status and the body of an answer to a call.
 fn post(address: &Value, body: &Value) -> Option<(u16, String)> {
+    post_to(address, address.as_str().unwrap(), body)
+}
+
+/// The same of a call for another host.
+fn post_to(address: &Value, host: &str, body: &Value) -> Option<(u16, String)> {
     let (address, body) = (address.as_str().unwrap(), body.to_string());
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     write!(
         stream,
-        "POST / HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "POST / HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     )
     .ok()?;
@@ -37,7 +42,7 @@ fn post(address: &Value, body: &Value) -> Option<(u16, String)> {
 }
 
 /// The result of a call, or its error.
-fn call(address: &Value, method: &str, params: Value) -> Result<Value, Value> {
+pub(crate) fn call(address: &Value, method: &str, params: Value) -> Result<Value, Value> {
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
     let (status, body) = post(address, &request).unwrap();
     assert_eq!(status, 200, "{body}");
@@ -54,14 +59,20 @@ fn window_end() -> u64 {
     *END.get_or_init(|| now() + 600)
 }
 
-/// A block of a laboratory, where anybody may sign, as `preconf_publishBlock` takes it.
+/// A block of a laboratory, where anybody may sign, as `preconf_publishBlock` takes it, and its hash.
 pub(crate) fn block(number: u64, parent: B256, salt: u8) -> (Value, B256) {
+    block_in(window_end(), number, parent, salt)
+}
+
+/// The same, of a window that ends then.
+pub(crate) fn block_in(window_end: u64, number: u64, parent: B256, salt: u8) -> (Value, B256) {
     // A zlib stream, stored, of an RLP list of one byte.
     let txlist = [&[0x78, 0x01, 0x01, 2, 0, 0xfd, 0xff, 0xc1, salt][..], &adler32(&[0xc1, salt])].concat();
     let preconf = Preconfirmation {
         block_number: U256::from(number),
-        timestamp: U256::from(window_end() - 660 + number),
-        submission_window_end: U256::from(window_end()),
+        // However many there are, none is ahead of the clock.
+        timestamp: U256::from(window_end - 100_000 + number),
+        submission_window_end: U256::from(window_end),
         raw_tx_list_hash: keccak256(&txlist),
         parent_preconfirmation_hash: parent,
         ..Default::default()
@@ -172,4 +183,24 @@ fn a_taken_port_and_an_unknown_namespace_are_named() {
     let options = [&CHAIN[..], &LOOPBACK, &["--rpc.port", &port]].concat();
     expect(1, &options, &["--rpc.addr", &port, "something listens there already"]);
     expect(2, &[&CHAIN[..], &["--rpc.api", "admin"]].concat(), &["--rpc.api", "`admin`"]);
+}
+
+#[test]
+fn what_is_logged_is_changed_while_the_node_runs() {
+    let mut node = Node::run(&["--rpc.port", "0", "--rpc.api", "debug"]);
+    let rpc = node.started()["rpc"].clone();
+    let before = call(&rpc, "debug_logFilter", json!([])).unwrap();
+    assert!(before.as_str().unwrap().contains("p2p_node=info"), "{before}");
+    let wrong = call(&rpc, "debug_setLogFilter", json!(["p2p_node=loud"])).unwrap_err();
+    assert_eq!(wrong["code"], -32602, "{wrong}");
+    assert_eq!(call(&rpc, "debug_setLogFilter", json!(["error,p2p_rpc=debug"])), Ok(before));
+    // It says so by the new filter already.
+    node.logs(&["WARN", "has changed what is logged"]);
+    let foreign = json!({ "jsonrpc": "2.0", "id": 1, "method": "debug_counts" });
+    assert_eq!(post_to(&rpc, "evil.example", &foreign).unwrap().0, 403);
+    node.logs(&["DEBUG", "a request is refused"]);
+    node.terminate();
+    drop(node.stdout.take());
+    assert!(node.ended().success());
+    assert!(!node.log.iter().any(|line| line.contains("shutting down")), "p2p_node=info is off");
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
+    L1View, L2View,
     failure::Failure,
     node::Node,
     value::{Hash, Quantity},
@@ -58,6 +59,10 @@ pub(crate) struct Status {
     /// Where catching up stands, with its `state` and numbers.
     #[schemars(with = "serde_json::Value")]
     sync: HeadSyncStatus,
+    /// L1, as the node that follows it sees it; null where none does.
+    l1: Option<L1>,
+    /// L2, likewise.
+    l2: Option<L2>,
     /// Peers that can be asked.
     peers: usize,
     /// Seconds by which what preconfers sign arrives after its timestamp; null while too little has come.
@@ -68,6 +73,44 @@ pub(crate) struct Status {
     /// The rules that are loosened.
     leniencies: Vec<String>,
     can_shutdown: CanShutdown,
+}
+
+/// How the node sees L1.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct L1 {
+    /// Its head; null while it has not answered.
+    head: Option<Quantity>,
+    /// The timestamp of that block.
+    timestamp: Option<Quantity>,
+    /// Why the last question failed; null if it did not.
+    error: Option<String>,
+}
+
+impl From<L1View> for L1 {
+    fn from(L1View { head, timestamp, error }: L1View) -> Self {
+        Self { head: head.map(Quantity::from), timestamp: timestamp.map(Quantity::from), error }
+    }
+}
+
+/// How the node sees L2.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct L2 {
+    /// The last settled block; null while it has not answered.
+    settled: Option<Quantity>,
+    /// When it said so, in unix seconds.
+    at: Option<u64>,
+    /// Whether the execution node is synchronized and has that block.
+    is_synced: bool,
+    /// Why the last question failed; null if it did not.
+    error: Option<String>,
+}
+
+impl From<L2View> for L2 {
+    fn from(L2View { settled, at, synced, error }: L2View) -> Self {
+        Self { settled: settled.map(Quantity::from), at, is_synced: synced, error }
+    }
 }
 
 /// Whether the node may be stopped without a preconfer missing its turn.
@@ -111,6 +154,8 @@ pub(super) async fn status(node: Arc<Node>, (): ()) -> Result<Status, Failure> {
         lag,
         is_live: sync.is_live(),
         sync,
+        l1: node.host.as_ref().and_then(|host| host.l1()).map(L1::from),
+        l2: node.host.as_ref().and_then(|host| host.l2()).map(L2::from),
         peers: client.network().ready_peers().len(),
         clock_offset: client.clock().offset,
         storage_trouble: client.storage_trouble(),

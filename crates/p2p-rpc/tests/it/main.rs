@@ -11,6 +11,7 @@
 mod access;
 mod builder;
 mod checks;
+mod debugging;
 mod golden;
 mod hostile;
 mod openrpc;

@@ -19,7 +19,7 @@ use futures::{
 };
 use libp2p::{Multiaddr, PeerId};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
     time::{Instant, sleep_until},
 };
@@ -30,6 +30,9 @@ use crate::{config::DiscoveryConfig, error::DiscoveryError, ip::ip_of, metrics};
 
 /// Finds that wait to be read. When it is full, a find is dropped: a later query finds it again.
 const FINDS: usize = 64;
+
+/// Callers who wait for the routing table. Beyond them, one is told nothing.
+const TABLES: usize = 4;
 
 /// Nodes of this chain that end a query.
 const ENOUGH: usize = 16;
@@ -73,10 +76,14 @@ pub(crate) struct Setup {
     pub(crate) seed: u64,
 }
 
+/// Where the records of the routing table are sent.
+type Table = oneshot::Sender<Option<Vec<String>>>;
+
 /// Discovery that runs. Dropping it ends the task.
 pub(crate) struct Discovery {
     found: mpsc::Receiver<Found>,
     wanted: watch::Sender<bool>,
+    tables: mpsc::Sender<Table>,
     task: JoinHandle<Result<(), DiscoveryError>>,
 }
 
@@ -84,8 +91,9 @@ impl Discovery {
     pub(crate) fn spawn(setup: Setup) -> Self {
         let (finds, found) = mpsc::channel(FINDS);
         let (wanted, is_wanted) = watch::channel(true);
-        let task = tokio::spawn(run(setup, finds, is_wanted));
-        Self { found, wanted, task }
+        let (tables, asked_for) = mpsc::channel(TABLES);
+        let task = tokio::spawn(run(setup, finds, is_wanted, asked_for));
+        Self { found, wanted, tables, task }
     }
 
     /// The next find; an error if discovery has ended. Cancel-safe.
@@ -104,9 +112,15 @@ impl Discovery {
         self.wanted.send_if_modified(|wanted| std::mem::replace(wanted, more) != more);
     }
 
+    /// Sends the records of the routing table.
+    pub(crate) fn table(&self, reply: Table) {
+        // Whoever is not answered is told so by the channel.
+        drop(self.tables.try_send(reply));
+    }
+
     /// Ends discovery and waits until it has ended.
     pub(crate) async fn end(self) {
-        drop(self.wanted);
+        drop((self.wanted, self.tables));
         drop(self.found);
         drop(self.task.await);
     }
@@ -130,6 +144,7 @@ async fn run(
     setup: Setup,
     finds: mpsc::Sender<Found>,
     mut wanted: watch::Receiver<bool>,
+    mut tables: mpsc::Receiver<Table>,
 ) -> Result<(), DiscoveryError> {
     let mut driver = Driver::start(setup, finds).await?;
     let mut events = driver.discv5.event_stream().await.map_err(|_| DiscoveryError::Ended)?;
@@ -143,6 +158,10 @@ async fn run(
                     driver.discv5.shutdown();
                     return Ok(());
                 }
+            }
+            Some(reply) = tables.recv() => {
+                let records = driver.discv5.table_entries_enr();
+                drop(reply.send(Some(records.iter().map(Enr::to_base64).collect())));
             }
             event = events.recv() => driver.event(event.ok_or(DiscoveryError::Ended)?),
             Some(answer) = driver.asked.next() => driver.answer(answer),

@@ -8,7 +8,7 @@ use std::{
 use discv5::Enr;
 use enr::CombinedKey;
 use libp2p::Multiaddr;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::{NetworkService, unix_now};
 use crate::{
@@ -113,6 +113,14 @@ impl DiscoveryState {
     pub(super) fn want(&self, more: bool) {
         if let Some(running) = &self.running {
             running.want(more);
+        }
+    }
+
+    /// Answers with the routing table; with none where discovery does not run.
+    pub(super) fn table(&self, reply: oneshot::Sender<Option<Vec<String>>>) {
+        match &self.running {
+            Some(running) => running.table(reply),
+            None => drop(reply.send(None)),
         }
     }
 

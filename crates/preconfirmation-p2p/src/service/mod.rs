@@ -38,7 +38,7 @@ use crate::{
     event::{NetworkEvent, NetworkEvents, Ready, Settlement},
     gossip::Topics,
     half_open::HalfOpen,
-    handle::{Command, NetworkHandle},
+    handle::{Command, NetworkHandle, NetworkQueues},
     metrics,
     peer_manager::PeerManager,
     publish_queue::PublishQueue,
@@ -309,6 +309,19 @@ impl NetworkService {
             Command::Blocked { reply } => {
                 drop(reply.send(self.swarm.behaviour().limits.blocked.entries()));
             }
+            Command::Queues { reply } => drop(reply.send(self.queues())),
+            Command::DiscoveryTable { reply } => self.discovery.table(reply),
+        }
+    }
+
+    /// How much waits, as the gauges have it.
+    fn queues(&self) -> NetworkQueues {
+        NetworkQueues {
+            publish_queue: self.publish_queue.len(),
+            open_verdicts: self.validation.len(),
+            pacing: self.requests.queue.waiting(),
+            inbound_requests: self.requests.inbound.waiting(),
+            answers: self.requests.throttle.waiting(),
         }
     }
 

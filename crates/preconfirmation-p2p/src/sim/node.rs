@@ -25,7 +25,7 @@ use crate::{
     config::{NetworkConfig, after},
     error::{NetworkError, RequestError},
     event::{NetworkEvent, NetworkEvents, Ready, Session},
-    handle::{Command, NetworkHandle, PeerInfo},
+    handle::{Command, NetworkHandle, NetworkQueues, PeerInfo},
     inbound::ANSWER_WITHIN,
     metrics,
     peer_manager::{Connection, Outcome, PeerManager, ScoreState, Start},
@@ -197,6 +197,13 @@ impl SimService {
             // A simulation has no operator; whoever orders something is told that nobody takes orders.
             Command::Operator { reply, .. } => drop(reply),
             Command::Blocked { reply } => drop(reply.send(Vec::new())),
+            Command::Queues { reply } => drop(reply.send(NetworkQueues {
+                publish_queue: self.publish_queue.len(),
+                open_verdicts: self.validation.len(),
+                pacing: self.queue.waiting(),
+                ..NetworkQueues::default()
+            })),
+            Command::DiscoveryTable { reply } => drop(reply.send(None)),
         }
     }
 

@@ -32,6 +32,9 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// L1 has a block every 12 s, and misses one now and then.
 const L1_STALE_SECONDS: u64 = 120;
 
+/// A node of L2 is asked every few seconds.
+const L2_STALE_SECONDS: u64 = 60;
+
 /// What does not change while a node runs.
 #[derive(Debug, Clone, Serialize)]
 pub(in super::super) struct Policies {
@@ -214,6 +217,8 @@ enum Reason {
     ScheduleFailed { error: String },
     /// L1 has told nothing new for a while; how old its head is, and why the last question failed.
     L1Stale { seconds: Option<u64>, error: Option<String> },
+    /// L2 has not answered for a while: for how long, and why the last question failed.
+    L2Stale { seconds: Option<u64>, error: Option<String> },
 }
 
 impl Reason {
@@ -221,6 +226,12 @@ impl Reason {
     fn l1(head: Option<u64>, error: Option<String>, now: UnixSeconds) -> Option<Self> {
         let seconds = head.map(|at| now.get().saturating_sub(at));
         seconds.is_none_or(|seconds| seconds > L1_STALE_SECONDS).then_some(Self::L1Stale { seconds, error })
+    }
+
+    /// Whether L2 was heard of too long ago.
+    fn l2(at: Option<UnixSeconds>, error: Option<String>, now: UnixSeconds) -> Option<Self> {
+        let seconds = at.map(|at| now.get().saturating_sub(at.get()));
+        seconds.is_none_or(|seconds| seconds > L2_STALE_SECONDS).then_some(Self::L2Stale { seconds, error })
     }
 }
 
@@ -340,7 +351,11 @@ impl Node {
             let status = l1.status();
             Reason::l1(status.head.map(|head| head.timestamp), status.error, now())
         });
-        [live, peers, schedule, l1].into_iter().flatten().collect()
+        let l2 = self.about.l2.as_ref().and_then(|l2| {
+            let status = l2.status();
+            Reason::l2(status.seen.map(|seen| seen.at), status.error, now())
+        });
+        [live, peers, schedule, l1, l2].into_iter().flatten().collect()
     }
 }
 
@@ -403,5 +418,14 @@ mod tests {
         assert!(stale(Some(1_001)).is_none(), "a head from the future");
         assert!(matches!(stale(Some(879)), Some(Reason::L1Stale { seconds: Some(121), .. })));
         assert!(matches!(stale(None), Some(Reason::L1Stale { seconds: None, .. })));
+    }
+
+    #[test]
+    fn l2_is_stale_once_it_has_not_answered_for_a_minute() {
+        let stale = |at: Option<u64>| Reason::l2(at.map(UnixSeconds::new), None, UnixSeconds::new(1_000));
+        assert!(stale(Some(940)).is_none());
+        assert!(stale(Some(1_001)).is_none(), "an answer from the future");
+        assert!(matches!(stale(Some(939)), Some(Reason::L2Stale { seconds: Some(61), .. })));
+        assert!(matches!(stale(None), Some(Reason::L2Stale { seconds: None, .. })));
     }
 }

@@ -124,6 +124,10 @@ function reasonText(reason) {
       const age = reason.seconds === null ? "L1 has not answered yet" : `the newest block of L1 is ${span(reason.seconds)} old`;
       return reason.error ? `${age}: ${clean(reason.error)}` : age;
     }
+    case "l2_stale": {
+      const age = reason.seconds === null ? "L2 has not answered yet" : `L2 has not answered for ${span(reason.seconds)}`;
+      return reason.error ? `${age}: ${clean(reason.error)}` : age;
+    }
     default: return clean(reason.reason);
   }
 }

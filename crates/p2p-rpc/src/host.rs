@@ -1,0 +1,87 @@
+//! What the program around a server tells and does beyond its client.
+
+/// What a program tells and does beyond the client that it serves. All of it may be left out.
+pub trait Host: std::fmt::Debug + Send + Sync + 'static {
+    /// How it sees L1; none where it does not follow it.
+    fn l1(&self) -> Option<L1View> {
+        None
+    }
+
+    /// How it sees L2; none where it does not follow it.
+    fn l2(&self) -> Option<L2View> {
+        None
+    }
+
+    /// What is logged, as directives; none where that cannot be told.
+    fn log_filter(&self) -> Option<String> {
+        None
+    }
+
+    /// Logs by other directives from now on.
+    ///
+    /// # Errors
+    /// [`LogFilterError`] where they cannot be read, or the log cannot be changed.
+    fn set_log_filter(&self, directives: &str) -> Result<(), LogFilterError> {
+        let _unused = directives;
+        Err(LogFilterError::Fixed)
+    }
+}
+
+/// How a program sees L1.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct L1View {
+    /// The height of its head, as far as it has been read.
+    pub head: Option<u64>,
+    /// The timestamp of that block.
+    pub timestamp: Option<u64>,
+    /// Why the last question failed; none if it did not.
+    pub error: Option<String>,
+}
+
+impl L1View {
+    /// A view.
+    #[must_use]
+    pub const fn new(head: Option<u64>, timestamp: Option<u64>, error: Option<String>) -> Self {
+        Self { head, timestamp, error }
+    }
+}
+
+/// How a program sees L2.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct L2View {
+    /// The last settled block, as it was read last.
+    pub settled: Option<u64>,
+    /// When that was, in unix seconds by the program's clock.
+    pub at: Option<u64>,
+    /// Whether the execution node is synchronized and has that block.
+    pub synced: bool,
+    /// Why the last question failed; none if it did not.
+    pub error: Option<String>,
+}
+
+impl L2View {
+    /// A view.
+    #[must_use]
+    pub const fn new(settled: Option<u64>, at: Option<u64>, synced: bool, error: Option<String>) -> Self {
+        Self { settled, at, synced, error }
+    }
+}
+
+/// Why the log goes on as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogFilterError {
+    /// The program lets nobody change it.
+    #[error("this program's log cannot be changed while it runs")]
+    Fixed,
+    /// The directives have another form.
+    #[error("`{directives}` is no log filter, such as info,p2p_client=debug: {problem}")]
+    Invalid {
+        /// What was given.
+        directives: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
