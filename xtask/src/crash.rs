@@ -1,5 +1,5 @@
-//! `cargo xtask crash`: the store on disk against `kill -9`. The work is done by another binary, so that this
-//! one builds without the store.
+//! `cargo xtask crash`: the store on disk against `kill -9`, or a whole node against that and SIGTERM. The work is done
+//! by another binary, so that this one builds without the store; that of the node by its own test.
 
 use clap::Args;
 
@@ -11,7 +11,10 @@ pub(crate) struct Crash {
     /// How often a writer is killed.
     #[arg(long, default_value_t = 100)]
     cycles: u32,
-    /// Where the dice begin.
+    /// Kill a node that publishes over JSON-RPC, at once and in order by turns, in place of a writer of the store.
+    #[arg(long)]
+    node: bool,
+    /// The seed of the RNG.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Print the result as JSON, and nothing else on stdout.
@@ -21,8 +24,27 @@ pub(crate) struct Crash {
 
 /// Kills writers; an error if anything acknowledged was lost.
 pub(crate) fn run(crash: &Crash) -> Result<(), Error> {
+    if crash.node {
+        return run_node(crash);
+    }
     let build = ["run", "--quiet", "--release", "--package", "xtask", "--features", "crash"];
     let mut run = cargo(build).arg("--bin").arg("storage-crash").arg("--");
     run = run.arg("--cycles").arg(&crash.cycles.to_string()).arg("--seed").arg(&crash.seed.to_string());
     if crash.json { run.arg("--json").run_quietly() } else { run.run() }
+}
+
+/// The test of the node, with so many cycles.
+fn run_node(crash: &Crash) -> Result<(), Error> {
+    let test = ["test", "--quiet", "--package", "p2p-node", "--test", "it", "killed::"];
+    let (cycles, seed) = (crash.cycles.to_string(), crash.seed.to_string());
+    let run = cargo(test).arg("--").arg("--nocapture").env("KILL_CYCLES", &cycles).env("KILL_SEED", &seed);
+    if !crash.json {
+        return run.run();
+    }
+    let said = run.read()?;
+    // The test's one line among those of its harness.
+    if let Some(report) = said.lines().find(|line| line.starts_with('{')) {
+        println!("{report}");
+    }
+    Ok(())
 }

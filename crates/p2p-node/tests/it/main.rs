@@ -27,6 +27,8 @@ mod guide;
 mod http;
 mod inspect;
 #[cfg(unix)]
+mod killed;
+#[cfg(unix)]
 mod l1;
 #[cfg(unix)]
 mod l2;
