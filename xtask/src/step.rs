@@ -38,6 +38,9 @@ pub(crate) enum Step {
     Promtool,
     /// A local Ethereum node for the tests of `p2p-lookahead`, where npm is installed: anvil, into `target/anvil`.
     Anvil,
+    /// What the example clients of JSON-RPC need, into `target/clients`: Python's websockets where pip is installed, a Node.js
+    /// that runs TypeScript where npm is.
+    Clients,
     /// All tests but doc tests, with nextest where it is installed; with `CI=true` it is installed.
     Test,
     /// The examples in the documentation.
@@ -90,6 +93,7 @@ impl Step {
                 Self::Promtool,
                 Self::Clippy,
                 Self::Anvil,
+                Self::Clients,
                 Self::Test,
                 Self::DocTest,
                 Self::Doc,
@@ -118,6 +122,7 @@ impl Step {
             Self::Promtool => "promtool",
             Self::Book => "book",
             Self::Anvil => "anvil",
+            Self::Clients => "clients",
             Self::Test => "test",
             Self::DocTest => "doc-test",
             Self::Doc => "doc",
@@ -150,6 +155,10 @@ impl Step {
             Self::Book => mdbook(["build"]).run()?,
             Self::Anvil if !tools::anvil()? => return Ok(Outcome::Skipped("npm is not installed")),
             Self::Anvil => {}
+            Self::Clients if !tools::clients()? => {
+                return Ok(Outcome::Skipped("pip or npm is not installed"));
+            }
+            Self::Clients => {}
             Self::Test => test(scope)?,
             Self::DocTest => cargo(["test", "--workspace", "--all-features", "--doc"]).run()?,
             Self::Doc => {

@@ -47,6 +47,39 @@ pub(crate) fn anvil() -> Result<bool, Error> {
     decide(is_there, is_gate() || installed("npm").is_some(), install)
 }
 
+/// The version of Node.js that the example clients were written against: it runs TypeScript as it is.
+const NODE_JS: &str = "24";
+
+/// The version of Python's WebSocket client, likewise.
+const WEBSOCKETS: &str = "15.0.1";
+
+/// Whether there is what the example clients need: Python's `websockets`, installed if pip is there, and Node.js, if npm is.
+/// A gate fails without them.
+pub(crate) fn clients() -> Result<bool, Error> {
+    let python = root().join("target/clients/python/websockets");
+    let requirement = format!("websockets=={WEBSOCKETS}");
+    let pip = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--target",
+        "target/clients/python",
+    ];
+    let install = || program("python3", pip.into_iter().chain([requirement.as_str()])).run();
+    let has_python = decide(|| python.is_dir(), is_gate() || installed("pip").is_some(), install)?;
+    let system = if cfg!(target_os = "macos") { "darwin" } else { "linux" };
+    let processor = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+    let package = format!("node-{system}-{processor}");
+    let binary = root().join("target/clients/node_modules").join(&package).join("bin/node");
+    let npm = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", "target/clients"];
+    let package = format!("{package}@{NODE_JS}");
+    let install = || program("npm", npm.into_iter().chain([package.as_str()])).run();
+    let has_node = decide(|| binary.is_file(), is_gate() || installed("npm").is_some(), install)?;
+    Ok(has_python && has_node)
+}
+
 impl Tool {
     /// Whether the tool can be used. Installs it where the run is a gate.
     pub(crate) fn is_there(self) -> Result<bool, Error> {

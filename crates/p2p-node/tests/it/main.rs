@@ -15,6 +15,8 @@ mod browser;
 #[cfg(target_os = "linux")]
 mod churn;
 #[cfg(unix)]
+mod clients;
+#[cfg(unix)]
 mod commands;
 #[cfg(unix)]
 mod config;
