@@ -154,7 +154,7 @@ mod tests {
     fn what_is_not_ready_says_why() {
         let now = Instant::now();
         let mut screen = Screen::new(String::new());
-        let stalled = json!({ "state": "stalled", "why": "no_peers", "since": 5, "applied": 7, "target": 9 });
+        let stalled = json!({ "state": "stalled", "why": "no_peers", "since": 5, "applied": 7, "seen": 9, "target": 9 });
         let reasons =
             json!([{ "reason": "not_live", "sync": stalled }, { "reason": "l1_stale", "seconds": 1234 }]);
         screen.answered(status(json!({ "ready": false, "reasons": reasons })), now);
