@@ -11,7 +11,15 @@ use std::{
     },
 };
 
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
+#[cfg(feature = "otlp")]
+use tracing::Subscriber;
+#[cfg(not(feature = "otlp"))]
+use tracing_subscriber::layer::Identity;
+#[cfg(feature = "otlp")]
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
 
 use crate::log_limit::LogLimit;
 
@@ -24,7 +32,8 @@ const TOOL: &str = "warn";
 /// Begins to log for a tool, as RUST_LOG says, or warnings only.
 pub(crate) fn start_for_tool() {
     let given = env::var(RUST_LOG).ok().filter(|given| !given.trim().is_empty());
-    start(given.as_deref().unwrap_or(TOOL), false);
+    // Nothing is sent.
+    drop(start(given.as_deref().unwrap_or(TOOL), false, None));
 }
 
 /// Where the log goes: to stderr, above the progress bar of a node that shows one.
@@ -42,34 +51,46 @@ static FILTER: OnceLock<Filter> = OnceLock::new();
 /// A filter that can be replaced.
 struct Filter {
     directives: Mutex<String>,
-    replace: Replace,
+    handle: reload::Handle<EnvFilter, Registry>,
 }
 
-type Replace = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
-
-/// Begins to log what passes a filter, of which directives that make no sense are left out.
-pub(crate) fn start(filter: &str, as_json: bool) {
+/// Begins to log what passes a filter, of which directives that make no sense are left out, and to send spans to a collector, where
+/// there is one.
+///
+/// # Errors
+/// Why spans cannot be sent. The log begins all the same.
+pub(crate) fn start(filter: &str, as_json: bool, collector: Option<&str>) -> Result<(), String> {
     IS_JSON.store(as_json, Ordering::Relaxed);
     let filter = EnvFilter::builder().parse_lossy(filter);
     let directives = Mutex::new(filter.to_string());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer()
         .with_writer(WRITER)
         .with_ansi(io::stderr().is_terminal() && !as_json)
         .log_internal_errors(false);
-    let replace: Replace = if as_json {
-        let builder = builder.json().flatten_event(true).with_filter_reloading();
-        let handle = builder.reload_handle();
-        builder.finish().with(LogLimit::default()).init();
-        Box::new(move |filter| handle.reload(filter))
-    } else {
-        let builder = builder.with_filter_reloading();
-        let handle = builder.reload_handle();
-        builder.finish().with(LogLimit::default()).init();
-        Box::new(move |filter| handle.reload(filter))
-    };
+    let lines = if as_json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
+    let (spans, failed) = spans(collector);
+    let log = tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans);
+    log.with(LogLimit::default()).init();
     // There is one log in a process.
-    drop(FILTER.set(Filter { directives, replace }));
+    drop(FILTER.set(Filter { directives, handle }));
+    failed.map_or(Ok(()), Err)
+}
+
+/// The layer that sends spans, or why there is none.
+#[cfg(feature = "otlp")]
+fn spans<S: Subscriber + for<'a> LookupSpan<'a>>(
+    collector: Option<&str>,
+) -> (Option<impl tracing_subscriber::Layer<S> + use<S>>, Option<String>) {
+    match collector.map(crate::otlp::layer).transpose() {
+        Ok(layer) => (layer, None),
+        Err(error) => (None, Some(error.to_string())),
+    }
+}
+
+#[cfg(not(feature = "otlp"))]
+fn spans(collector: Option<&str>) -> (Option<Identity>, Option<String>) {
+    (None, collector.map(|_| "this program was built without the feature `otlp`".to_owned()))
 }
 
 /// What is logged, as directives.
@@ -85,7 +106,7 @@ pub(crate) fn filter() -> Option<String> {
 /// What is wrong with them.
 #[cfg(feature = "operator")]
 pub(crate) fn set_filter(given: &str) -> Result<(), String> {
-    let Some(Filter { directives, replace }) = FILTER.get() else {
+    let Some(Filter { directives, handle }) = FILTER.get() else {
         return Err("this process does not log".into());
     };
     if given.trim().is_empty() {
@@ -94,7 +115,7 @@ pub(crate) fn set_filter(given: &str) -> Result<(), String> {
     let filter = EnvFilter::builder().parse(given).map_err(|error| error.to_string())?;
     let mut directives = directives.lock().unwrap_or_else(PoisonError::into_inner);
     let text = filter.to_string();
-    replace(filter).map_err(|error| error.to_string())?;
+    handle.reload(filter).map_err(|error| error.to_string())?;
     *directives = text;
     Ok(())
 }

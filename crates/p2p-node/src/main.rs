@@ -32,6 +32,8 @@ mod inspect;
 mod lines;
 mod log;
 mod log_limit;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod panics;
 #[cfg(feature = "operator")]
 mod publish;
@@ -87,13 +89,21 @@ enum Command {
 
 impl Command {
     /// Begins to log, as the options of a node say and RUST_LOG of a tool.
-    fn log(&self) {
+    ///
+    /// # Errors
+    /// Why a node's spans cannot be sent.
+    fn log(&self) -> Result<(), String> {
+        #[cfg(feature = "operator")]
+        let of_node = |begun: Result<(), run::RunError>| begun.map_err(|error| error.to_string());
         match self {
             #[cfg(feature = "operator")]
-            Self::Run(args) => args.log(),
+            Self::Run(args) => of_node(args.log()),
             #[cfg(feature = "operator")]
-            Self::Sync(args) => args.log(),
-            _ => log::start_for_tool(),
+            Self::Sync(args) => of_node(args.log()),
+            _ => {
+                log::start_for_tool();
+                Ok(())
+            }
         }
     }
 }
@@ -103,14 +113,23 @@ fn main() -> ExitCode {
         Ok(given) => given,
         Err(code) => return code,
     };
-    let cli = given.cli;
-    cli.command.log();
+    if let Err(error) = given.cli.command.log() {
+        return fail(error);
+    }
     panics::log_in_one_line();
+    let code = execute(given);
+    #[cfg(feature = "otlp")]
+    otlp::finish();
+    code
+}
+
+/// Does what was asked.
+fn execute(given: Given) -> ExitCode {
     #[cfg(feature = "operator")]
     for warning in &given.layered.warnings {
         tracing::warn!("{warning}");
     }
-    match cli.command {
+    match given.cli.command {
         #[cfg(feature = "operator")]
         Command::Config(args) => config::run(args, &given.layered.settings).unwrap_or_else(fail),
         #[cfg(feature = "operator")]

@@ -45,6 +45,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("p2p.netrestrict", r#"["203.0.113.0/24", "2001:db8::/32"]"#),
     ("p2p.peerstore.path", r#""/var/lib/preconf/network""#),
     ("leniency", r#"["zero-parent"]"#),
+    ("otlp.endpoint", r#""http://127.0.0.1:4318/v1/traces""#),
     ("metrics.addr", r#""127.0.0.1:9090""#),
     ("metrics.signer", r#""0x0000000000000000000000000000000000000001""#),
     ("status.addr", r#""127.0.0.1:8080""#),

@@ -15,7 +15,7 @@ use preconfirmation_p2p::{Bootnode, Multiaddr};
 use url::Url;
 
 use super::{
-    error::{BaseError, PeerError, RateError},
+    error::{BaseError, PeerError, RateError, RunError},
     leniency::Leniency,
     list::List,
     log_args::LogArgs,
@@ -214,8 +214,11 @@ pub(crate) struct RunArgs {
 
 impl RunArgs {
     /// Begins to log as the options say.
-    pub(crate) fn log(&self) {
-        self.log.start();
+    ///
+    /// # Errors
+    /// [`RunError::Collector`].
+    pub(crate) fn log(&self) -> Result<(), RunError> {
+        self.log.start()
     }
 
     /// Whether the node publishes, and what its guard remembers.

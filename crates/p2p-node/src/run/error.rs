@@ -168,6 +168,9 @@ pub(crate) enum RunError {
     /// JSON-RPC cannot be served.
     #[error("--rpc.addr: {0}: --rpc.jwt-secret FILE, or --datadir for a secret in it")]
     Rpc(#[source] p2p_rpc::RpcError),
+    /// Spans cannot be sent.
+    #[error("--otlp.endpoint: {0}")]
+    Collector(String),
     /// Metrics cannot be recorded, because something else records them.
     #[error("--metrics.addr: another recorder is installed in this process")]
     Recorder,

@@ -5,7 +5,9 @@ use std::{fmt, str::FromStr};
 use clap::Args;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+use url::Url;
 
+use super::error::RunError;
 use crate::log;
 
 /// Options of a node's log.
@@ -25,13 +27,24 @@ pub(super) struct LogArgs {
     /// `text`, or `json`: an object a line
     #[arg(long = "log.format", value_name = "FORMAT", default_value_t = Format::Text)]
     format: Format,
+
+    /// An OpenTelemetry collector that spans are sent to by OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`
+    ///
+    /// One span for each message, page and publication, whatever is logged. While 2,048 wait, newer ones are dropped. For a
+    /// program that was built with the feature `otlp`.
+    #[arg(long = "otlp.endpoint", value_name = "URL")]
+    collector: Option<Collector>,
 }
 
 impl LogArgs {
     /// Begins to log as the options say.
-    pub(super) fn start(&self) {
+    ///
+    /// # Errors
+    /// [`RunError::Collector`].
+    pub(super) fn start(&self) -> Result<(), RunError> {
         let filter = self.filter.as_ref().map_or_else(|| self.level.node(), |filter| filter.0.clone());
-        log::start(&filter, self.format == Format::Json);
+        let collector = self.collector.as_ref().map(|collector| collector.0.as_str());
+        log::start(&filter, self.format == Format::Json, collector).map_err(RunError::Collector)
     }
 }
 
@@ -85,6 +98,21 @@ impl FromStr for Filter {
     }
 }
 
+/// Where an OpenTelemetry collector is.
+#[derive(Debug, Clone)]
+struct Collector(Url);
+
+impl FromStr for Collector {
+    type Err = LogError;
+
+    fn from_str(text: &str) -> Result<Self, LogError> {
+        match Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Self(url)),
+            _ => Err(LogError::Collector),
+        }
+    }
+}
+
 /// The form of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
@@ -122,6 +150,9 @@ pub(crate) enum LogError {
     /// No filter.
     #[error("{0}; a filter is a list of levels, such as `warn,preconfirmation_p2p=debug`")]
     Filter(String),
+    /// No URL of a collector.
+    #[error("must be a URL of http or https, such as `http://127.0.0.1:4318/v1/traces`")]
+    Collector,
     /// No form.
     #[error("must be `text` or `json`")]
     Format,

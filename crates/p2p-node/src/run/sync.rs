@@ -29,8 +29,11 @@ pub(crate) struct SyncArgs {
 
 impl SyncArgs {
     /// Begins to log as the options say.
-    pub(crate) fn log(&self) {
-        self.run.log();
+    ///
+    /// # Errors
+    /// [`RunError::Collector`].
+    pub(crate) fn log(&self) -> Result<(), RunError> {
+        self.run.log()
     }
 }
 

@@ -40,6 +40,8 @@ mod lifecycle;
 mod operate;
 #[cfg(unix)]
 mod options;
+#[cfg(all(unix, feature = "otlp"))]
+mod otlp;
 #[cfg(unix)]
 mod page;
 #[cfg(unix)]
