@@ -12,6 +12,7 @@ pub(crate) struct Stop {
     signals: [Signal; 2],
     #[cfg(windows)]
     signals: tokio::signal::windows::CtrlC,
+    received: usize,
 }
 
 impl Stop {
@@ -24,7 +25,14 @@ impl Stop {
         let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
         #[cfg(windows)]
         let signals = tokio::signal::windows::ctrl_c()?;
-        Ok(Self { signals })
+        Ok(Self { signals, received: 0 })
+    }
+
+    /// Waits for a second signal: somebody does not want to wait for the end of a shutdown, whatever has begun it. Cancel-safe.
+    pub(crate) async fn insisted(&mut self) {
+        while self.received < 2 {
+            self.requested().await;
+        }
     }
 
     /// Waits for the next signal. Cancel-safe.
@@ -39,5 +47,6 @@ impl Stop {
         }
         #[cfg(windows)]
         self.signals.recv().await;
+        self.received += 1;
     }
 }

@@ -186,7 +186,7 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
     };
     tokio::select! {
         biased;
-        () = stop.requested() => Err(RunError::Forced),
+        () = stop.insisted() => Err(RunError::Forced),
         shut_down = shut_down => shut_down.map(|()| ExitCode::SUCCESS),
     }
 }

@@ -61,7 +61,7 @@ pub(crate) async fn sync(args: SyncArgs, mut stop: Stop) -> Result<ExitCode, Run
     progress.clear();
     let shut_down = tokio::select! {
         biased;
-        () = stop.requested() => Err(RunError::Forced),
+        () = stop.insisted() => Err(RunError::Forced),
         shut_down = client.shutdown() => shut_down.map_err(RunError::from),
     };
     let head = ended?;
