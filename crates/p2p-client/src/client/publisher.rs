@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use p2p_storage::StorageError;
-use p2p_types::{B256, Bytes, HeadSyncStatus, MessageId, Origin, SignedCommitment, Topic, TxList};
-use p2p_validation::Rejection;
+use p2p_types::{B256, Bytes, HeadSyncStatus, MessageId, Origin, Recovered, SignedCommitment, Topic, TxList};
+use p2p_validation::{Authenticated, Rejection, Validator};
 use preconfirmation_p2p::Published;
 use preconfirmation_types::{Container, RawTxListGossip};
 use tokio::{
@@ -87,6 +87,58 @@ struct Waived {
     live: bool,
 }
 
+/// What is to be published.
+enum Publication {
+    /// As it was signed. Its signer and the hash of its list are computed on a blocking thread.
+    Signed(SignedCommitment, Option<Bytes>),
+    /// The same, of which both are known.
+    Recovered(Recovered, Option<TxList>),
+}
+
+impl Publication {
+    const fn signed(&self) -> &SignedCommitment {
+        match self {
+            Self::Signed(signed, _) => signed,
+            Self::Recovered(recovered, _) => recovered.signed(),
+        }
+    }
+
+    /// Checks it by the rules that every peer checks.
+    async fn check(
+        self,
+        validator: Validator,
+        limit: usize,
+    ) -> Result<(Authenticated, Option<TxList>), P2pClientError> {
+        match self {
+            Self::Signed(signed, txlist) => {
+                let check = spawn_blocking(move || {
+                    let commitment = validator.authenticate_signed(signed).map_err(invalid)?;
+                    let txlist = match (commitment.txlist_hash(), txlist) {
+                        (Some(hash), Some(bytes)) => Some(TxList::verify(hash, bytes, limit)?),
+                        (None, Some(_)) => return Err(P2pClientError::UnexpectedTxList),
+                        (_, None) => None,
+                    };
+                    Ok((commitment, txlist))
+                });
+                check.await.map_err(|_| P2pClientError::Panicked(Component::Publishing))?
+            }
+            // What is left takes some microseconds.
+            Self::Recovered(recovered, txlist) => {
+                let commitment = validator.authenticate_recovered(&recovered).map_err(invalid)?;
+                match (commitment.txlist_hash(), &txlist) {
+                    (Some(hash), Some(list)) if list.hash() != hash || list.bytes().len() > limit => {
+                        // It tells what is wrong.
+                        TxList::verify(hash, list.bytes().clone(), limit)?;
+                    }
+                    (None, Some(_)) => return Err(P2pClientError::UnexpectedTxList),
+                    _ => {}
+                }
+                Ok((commitment, txlist))
+            }
+        }
+    }
+}
+
 /// Room for a command in the queue, reserved before any work is done.
 type CommandPermit = mpsc::OwnedPermit<ServiceCommand>;
 
@@ -136,7 +188,8 @@ impl Publisher {
         signed: SignedCommitment,
         txlist: Bytes,
     ) -> Result<PublishOutcome, P2pClientError> {
-        self.publish(self.permit().await?, signed, Some(txlist), Waived::default()).await
+        let publication = Publication::Signed(signed, Some(txlist));
+        self.publish(self.permit().await?, publication, Waived::default()).await
     }
 
     /// Publishes a block, or without a transaction list a handover or a block whose list was published before, as soon as
@@ -158,8 +211,9 @@ impl Publisher {
             // Seen before it is asked for: what refuses the block shows in the state at once or soon, and wakes us.
             state.borrow_and_update();
             self.ready().await?;
-            let (permit, signed, txlist) = (self.permit().await?, signed.clone(), txlist.clone());
-            match self.publish(permit, signed, txlist, Waived::default()).await {
+            let (permit, publication) =
+                (self.permit().await?, Publication::Signed(signed.clone(), txlist.clone()));
+            match self.publish(permit, publication, Waived::default()).await {
                 Err(P2pClientError::NotLive(_)) => {
                     state.changed().await.map_err(|_| P2pClientError::Closed)?
                 }
@@ -177,7 +231,23 @@ impl Publisher {
         signed: SignedCommitment,
         txlist: Bytes,
     ) -> Result<PublishOutcome, P2pClientError> {
-        self.publish(self.try_permit()?, signed, Some(txlist), Waived::default()).await
+        let publication = Publication::Signed(signed, Some(txlist));
+        self.publish(self.try_permit()?, publication, Waived::default()).await
+    }
+
+    /// As [`try_publish_block`](Self::try_publish_block), or without a transaction list as
+    /// [`try_publish_commitment`](Self::try_publish_commitment), for applications that have recovered the signer and hashed the
+    /// list themselves: neither is done again.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Backpressure`] at once if the queue is full, and as [`publish_block`](Self::publish_block).
+    pub async fn try_publish_recovered(
+        &self,
+        recovered: Recovered,
+        txlist: Option<TxList>,
+    ) -> Result<PublishOutcome, P2pClientError> {
+        let publication = Publication::Recovered(recovered, txlist);
+        self.publish(self.try_permit()?, publication, Waived::default()).await
     }
 
     /// Publishes a commitment alone: a handover without a block, or a block whose transaction list was
@@ -189,7 +259,7 @@ impl Publisher {
         &self,
         signed: SignedCommitment,
     ) -> Result<PublishOutcome, P2pClientError> {
-        self.publish(self.permit().await?, signed, None, Waived::default()).await
+        self.publish(self.permit().await?, Publication::Signed(signed, None), Waived::default()).await
     }
 
     /// As [`publish_commitment`](Self::publish_commitment), without waiting for room in the queue.
@@ -200,7 +270,7 @@ impl Publisher {
         &self,
         signed: SignedCommitment,
     ) -> Result<PublishOutcome, P2pClientError> {
-        self.publish(self.try_permit()?, signed, None, Waived::default()).await
+        self.publish(self.try_permit()?, Publication::Signed(signed, None), Waived::default()).await
     }
 
     /// Publishes a commitment that was refused with this [`Conflict`]. Both signatures together prove that the signer
@@ -215,7 +285,7 @@ impl Publisher {
         acknowledged: Conflict,
     ) -> Result<PublishOutcome, P2pClientError> {
         let waived = Waived { conflict: Some(acknowledged), live: false };
-        self.publish(self.permit().await?, signed, txlist, waived).await
+        self.publish(self.permit().await?, Publication::Signed(signed, txlist), waived).await
     }
 
     /// Publishes although the client is not live, so that the block may stand on one that others have left behind. For
@@ -228,7 +298,8 @@ impl Publisher {
         signed: SignedCommitment,
         txlist: Option<Bytes>,
     ) -> Result<PublishOutcome, P2pClientError> {
-        self.publish(self.permit().await?, signed, txlist, Waived { conflict: None, live: true }).await
+        let waived = Waived { conflict: None, live: true };
+        self.publish(self.permit().await?, Publication::Signed(signed, txlist), waived).await
     }
 
     /// Publishes a transaction list alone. It is stored, and its event emitted, once a commitment names it.
@@ -261,28 +332,17 @@ impl Publisher {
     async fn publish(
         &self,
         permit: CommandPermit,
-        signed: SignedCommitment,
-        txlist: Option<Bytes>,
+        publication: Publication,
         waived: Waived,
     ) -> Result<PublishOutcome, P2pClientError> {
         if self.client.publishing == Publishing::Disabled {
             return Err(P2pClientError::NotPublisher);
         }
-        let (this, wire) = (self.client.clone(), Bytes::from(signed.to_ssz()));
+        let (this, wire) = (self.client.clone(), Bytes::from(publication.signed().to_ssz()));
         let span = publishing(Topic::Commitments, || MessageId::of_commitment(&wire));
         let publish = async move {
             let (validator, limit) = (this.requester.validator.clone(), this.requester.max_txlist_bytes);
-            let prepare = spawn_blocking(move || {
-                let commitment = validator.authenticate_signed(signed).map_err(invalid)?;
-                let txlist = match (commitment.txlist_hash(), txlist) {
-                    (Some(hash), Some(bytes)) => Some(TxList::verify(hash, bytes, limit)?),
-                    (None, Some(_)) => return Err(P2pClientError::UnexpectedTxList),
-                    (_, None) => None,
-                };
-                Ok((commitment, txlist))
-            });
-            let (commitment, txlist) =
-                prepare.await.map_err(|_| P2pClientError::Panicked(Component::Publishing))??;
+            let (commitment, txlist) = publication.check(validator, limit).await?;
             let mut hashes = vec![commitment.hash()];
             hashes.extend(txlist.as_ref().map(TxList::hash));
             let gossip = txlist.clone().map(|txlist| Bytes::from(RawTxListGossip::from(txlist).to_ssz()));

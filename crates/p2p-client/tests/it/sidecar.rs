@@ -14,12 +14,12 @@ use p2p_client::{
 };
 use p2p_storage::{DiskConfig, DiskStorage, MemoryStorage};
 use p2p_types::{
-    Address, B256, Base, Bytes, Misbehaviour, PreconfCommitment, Preconfirmation, SdkCommand, SdkEvent,
-    SignedCommitment, SigningDomain, SigningKey, U256, UnixSeconds,
+    Address, B256, Base, Bytes, Misbehaviour, PreconfCommitment, Preconfirmation, Recovered, SdkCommand,
+    SdkEvent, SignedCommitment, SigningDomain, SigningKey, TxList, U256, UnixSeconds,
 };
 use p2p_validation::{Leniency, RotatingSchedule, ValidationConfig};
 use preconfirmation_p2p::{Keypair, Network, NetworkError};
-use preconfirmation_types::keccak256;
+use preconfirmation_types::{MAX_TXLIST_BYTES, TxListError, keccak256};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, oneshot, watch},
@@ -449,6 +449,30 @@ async fn a_full_queue_of_commands_is_told_at_once_to_those_who_try() {
         .try_publish_block(blocks[1].signed.clone(), blocks[1].txlist.clone())
         .await
         .unwrap();
+    client.shutdown().await.unwrap();
+}
+
+/// What the application has computed is believed, but for what it could have computed of something else.
+#[tokio::test]
+async fn what_is_recovered_already_is_published_by_the_same_rules() {
+    let client = start(config(), &Arc::default()).await;
+    client.publisher().ready().await.unwrap();
+    let Block { signed, txlist } = Block::chain(1).remove(0);
+    let publish = async |recovered: &Recovered, list: &Bytes| {
+        let list = TxList::new(list.clone(), list.len()).unwrap();
+        client.publisher().try_publish_recovered(recovered.clone(), Some(list)).await
+    };
+    let recovered = signed.clone().recover(&DOMAIN).unwrap();
+    let other = publish(&recovered, &Bytes::from_static(b"other")).await.unwrap_err();
+    assert!(matches!(other, P2pClientError::TxList(TxListError::HashMismatch { .. })), "{other}");
+    let large = publish(&recovered, &vec![0; MAX_TXLIST_BYTES + 1].into()).await.unwrap_err();
+    assert!(matches!(large, P2pClientError::TxList(TxListError::TooLarge { .. })), "{large}");
+    assert_eq!(client.chain().head(), None);
+    // Recovered under another domain it has another signer, who is not elected here.
+    let elsewhere = signed.recover(&SigningDomain::new(B256::repeat_byte(7))).unwrap();
+    assert_ne!(elsewhere.signer(), recovered.signer());
+    let _queued = publish(&elsewhere, &txlist).await.unwrap();
+    assert_eq!(client.chain().head().map(|head| head.hash), Some(recovered.hash()));
     client.shutdown().await.unwrap();
 }
 

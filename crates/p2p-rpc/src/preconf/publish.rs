@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use p2p_client::{
-    Address, B256, Base, PublishOutcome, SignedCommitment, U256, UnixSeconds, keccak256,
+    Address, B256, PublishOutcome, Recovered, SignedCommitment, TxList, U256, UnixSeconds, keccak256,
     validation::{Admission, Validator},
-    wire::{Bytes, Container as _, MAX_TXLIST_BYTES},
+    wire::{Container as _, MAX_TXLIST_BYTES},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
-use super::{schedule, txlist};
+use super::{
+    schedule,
+    txlist::{self, FormError},
+};
 use crate::{
     failure::{Code, Failure},
     method::One,
@@ -29,73 +32,73 @@ pub(super) struct Publication {
 /// What became of it.
 pub(super) struct Published {
     pub(super) commitment_hash: Hash,
-    signed: SignedCommitment,
+    /// The preconfirmation hash.
+    hash: Hash,
     outcome: PublishOutcome,
 }
 
-/// A commitment that may be published, and its list.
+/// A commitment that may be published if it is above the settled block, and its list.
 struct Checked {
-    signed: SignedCommitment,
-    tx_list: Option<Bytes>,
-    signer: Address,
+    recovered: Recovered,
+    tx_list: Option<TxList>,
+    /// Whether the list has the form of one.
+    form: Result<(), FormError>,
 }
 
 /// Checks a commitment, stores it and sends it.
 pub(super) async fn publish(node: &Arc<Node>, publication: Publication) -> Result<Published, Failure> {
     let commitment_hash = Hash(keccak256(&publication.commitment.0));
-    let base = node.client.chain().base().await;
     let rules = node.clone();
-    let checking = spawn_blocking(move || {
-        let (validator, now) = (rules.client.validator(), rules.client.now());
-        let base = base.map_err(Failure::from);
-        check(validator, base, now, publication)
-    });
-    let checked =
-        checking.await.map_err(|_| Failure::new(Code::Internal, "the check of a commitment panicked"))?;
-    let Checked { signed, tx_list, signer } = checked?;
+    let checking = spawn_blocking(move || check(rules.client.validator(), rules.client.now(), publication));
+    // The store is read meanwhile.
+    let chain = node.client.chain();
+    let (checked, base) = tokio::join!(checking, chain.base());
+    let checked = checked.map_err(|_| Failure::new(Code::Internal, "the check of a commitment panicked"))?;
+    let Checked { recovered, tx_list, form } = checked?;
+    let number = recovered.signed().preconf().block_number;
+    if let Some(base) = base?
+        && number <= U256::from(base.number)
+    {
+        let message = format_args!("block {number} is not above the settled block {}", base.number);
+        return Err(Failure::new(Code::Settled, message));
+    }
+    form.map_err(|error| Failure::new(Code::TxListForm, error))?;
     // Before it is sent: a caller that hangs up ends what follows, and may have published all the same.
-    node.on_published(signer);
-    let publisher = node.client.publisher();
+    node.on_published(recovered.signer());
+    let hash = Hash(recovered.hash());
     // Whoever is told that too much waits can decide what to do; a deadline that passes here leaves no choice.
-    let outcome = match tx_list {
-        Some(tx_list) => publisher.try_publish_block(signed.clone(), tx_list).await?,
-        None => publisher.try_publish_commitment(signed.clone()).await?,
-    };
-    Ok(Published { commitment_hash, signed, outcome })
+    let outcome = node.client.publisher().try_publish_recovered(recovered, tx_list).await?;
+    Ok(Published { commitment_hash, hash, outcome })
 }
 
-/// The checks that callers know, in their order: the first that fails is told.
-fn check(
-    validator: &Validator,
-    base: Result<Option<Base>, Failure>,
-    now: UnixSeconds,
-    publication: Publication,
-) -> Result<Checked, Failure> {
+/// The checks that callers know, in their order: the first that fails is told. Those of the settled block, and of the form of the
+/// list, come after.
+fn check(validator: &Validator, now: UnixSeconds, publication: Publication) -> Result<Checked, Failure> {
     let wrong = |message: String| Failure::new(Code::Commitment, message);
     let signed =
         SignedCommitment::from_ssz(&publication.commitment.0).map_err(|error| wrong(error.to_string()))?;
     let preconf = signed.preconf();
     let is_eop_only = preconf.is_eop_only();
-    if let Some((hash, list)) = &publication.tx_list {
-        if list.0.len() > MAX_TXLIST_BYTES {
-            let length = list.0.len();
-            return Err(wrong(format!(
-                "the transaction list has {length} bytes, at most {MAX_TXLIST_BYTES} are allowed"
-            )));
-        }
-        let actual = keccak256(&list.0);
-        if actual != *hash {
+    let mut tx_list = None;
+    if let Some((hash, Data(list))) = publication.tx_list {
+        let length = list.len();
+        let list = TxList::new(list.0, MAX_TXLIST_BYTES).map_err(|_| {
+            wrong(format!("the transaction list has {length} bytes, at most {MAX_TXLIST_BYTES} are allowed"))
+        })?;
+        let actual = list.hash();
+        if actual != hash {
             return Err(wrong(format!("txListHash is {hash}, but the transaction list hashes to {actual}")));
         }
-        if is_eop_only && !list.0.is_empty() {
+        if is_eop_only && length > 0 {
             return Err(wrong("a handover without a block has an empty transaction list".into()));
         }
-        if !is_eop_only && preconf.raw_tx_list_hash != *hash {
+        if !is_eop_only && preconf.raw_tx_list_hash != hash {
             let named = preconf.raw_tx_list_hash;
             return Err(wrong(format!(
                 "the commitment names the transaction list {named}, txListHash is {hash}"
             )));
         }
+        tx_list = Some(list).filter(|_| !is_eop_only);
     }
     if !preconf.eop && preconf.raw_tx_list_hash.is_zero() {
         return Err(wrong("eop is false and rawTxListHash is zero".into()));
@@ -109,18 +112,8 @@ fn check(
         return Err(Failure::new(Code::Signer, message));
     }
     may_sign(validator, &signed, signer, now)?;
-    if let Some(base) = base?
-        && preconf.block_number <= U256::from(base.number)
-    {
-        let message =
-            format_args!("block {} is not above the settled block {}", preconf.block_number, base.number);
-        return Err(Failure::new(Code::Settled, message));
-    }
-    let tx_list = publication.tx_list.filter(|_| !is_eop_only).map(|(_, list)| list.0.0);
-    if let Some(list) = &tx_list {
-        txlist::check(list).map_err(|error| Failure::new(Code::TxListForm, error))?;
-    }
-    Ok(Checked { signed, tx_list, signer })
+    let form = tx_list.as_ref().map_or(Ok(()), |list| txlist::check(list.bytes()));
+    Ok(Checked { recovered, tx_list, form })
 }
 
 /// Whether its signer is elected for its timestamp, then whether the window ends when it says.
@@ -211,6 +204,6 @@ pub(super) async fn publish_commitment(
         PublishOutcome::Queued => (Outcome::Queued, 0),
         PublishOutcome::AlreadyPublished => (Outcome::AlreadyPublished, 0),
     };
-    let hash = Hash(published.signed.preconf().hash());
-    Ok(PublishedCommitment { commitment_hash: published.commitment_hash, hash, outcome, peers })
+    let Published { commitment_hash, hash, .. } = published;
+    Ok(PublishedCommitment { commitment_hash, hash, outcome, peers })
 }
