@@ -146,7 +146,8 @@ fn a_node_without_options_serves_and_publishes_nothing() {
     silent.stop();
     let mut reads = Node::run(&["--rpc.port", "0"]);
     let rpc = reads.started()["rpc"].clone();
-    assert_eq!(call(&rpc, "preconf_tip", json!([])).unwrap(), "0xa");
+    // It says that it has started before it is told of its base.
+    within("the base", || (call(&rpc, "preconf_tip", json!([])).unwrap() == "0xa").then_some(()));
     assert_eq!(call(&rpc, "preconf_publishBlock", block(11, B256::ZERO, 1).0).unwrap_err()["code"], -32022);
     assert_eq!(call(&rpc, "opp2p_self", json!([])).unwrap_err()["code"], -32601);
     reads.stop();
