@@ -10,6 +10,8 @@
 //! | `watch` | `watch` | shows the status of a running node in a terminal |
 //! | `publish` | `publish` | publishes blocks of a file through a running node |
 //! | `sync` | [`run`] | catches up with the network and ends |
+//! | `keygen`, `peer-id`, `enr` | [`key`] | makes a key and shows what others are told of it |
+//! | `completions`, `man` | [`man`] | what shells and `man` know of the commands |
 //! | `inspect` | [`inspect`] | reads containers of the wire as hex, writes what is in them as JSON |
 
 #![allow(
@@ -29,9 +31,11 @@ mod domain;
 mod health;
 mod hexadecimal;
 mod inspect;
+mod key;
 mod lines;
 mod log;
 mod log_limit;
+mod man;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod panics;
@@ -46,7 +50,11 @@ mod watch;
 
 #[cfg(feature = "operator")]
 use std::env;
-use std::{fmt::Display, process::ExitCode};
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 #[cfg(feature = "operator")]
 use clap::FromArgMatches as _;
@@ -85,6 +93,11 @@ enum Command {
     #[cfg(all(feature = "operator", unix))]
     Watch(watch::WatchArgs),
     Inspect(inspect::InspectArgs),
+    Keygen(key::KeygenArgs),
+    PeerId(key::PeerIdArgs),
+    Enr(key::EnrArgs),
+    Completions(man::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 impl Command {
@@ -150,6 +163,34 @@ fn execute(given: Given) -> ExitCode {
             Err(error) if error.is_usage() => refuse("inspect", error),
             Err(error) => fail(error),
         },
+        Command::Keygen(args) => show(key::keygen(&args)),
+        Command::PeerId(args) => show(key::peer_id(&args)),
+        Command::Enr(args) => show(key::enr(&args)),
+        Command::Completions(args) => written(man::completions(&args, command_line())),
+        Command::Man(args) => man::man(&args, command_line()).map_or_else(fail, |()| ExitCode::SUCCESS),
+    }
+}
+
+/// The commands, as `--help` tells of them.
+fn command_line() -> clap::Command {
+    let command = Cli::command();
+    #[cfg(feature = "operator")]
+    let command = config::tell_variables(command);
+    command
+}
+
+/// Writes a result of one line.
+fn show<E: Display>(result: Result<String, E>) -> ExitCode {
+    result.map_or_else(fail, |line| written(writeln!(io::stdout(), "{line}")))
+}
+
+/// How a process ends that has written to stdout. A reader that has seen enough is no failure.
+fn written(result: io::Result<()>) -> ExitCode {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(format_args!("writing stdout: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 
@@ -176,7 +217,7 @@ fn read() -> Result<Given, ExitCode> {
         ExitCode::from(WRONG)
     };
     let layered = config::gather(env::args_os().collect(), &environment).map_err(|error| wrong(&error))?;
-    let matches = config::tell_variables(Cli::command()).try_get_matches_from(&layered.arguments);
+    let matches = command_line().try_get_matches_from(&layered.arguments);
     match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => Ok(Given { cli, layered }),
         Err(error) if error.use_stderr() && layered.in_one_line() => Err(wrong(&config::one_line(&error))),

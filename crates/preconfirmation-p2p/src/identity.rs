@@ -100,12 +100,22 @@ pub fn load_or_create(path: &Path) -> Result<Keypair, IdentityError> {
     if let Some(found) = load(path)? {
         return Ok(found);
     }
-    let failed = |source| IdentityError::Create { path: path.to_owned(), source };
-    match create(path).map_err(failed)? {
+    match create(path)? {
         Some(created) => Ok(created),
         // Somebody else was faster.
-        None => load(path)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into())),
+        None => load(path)?.ok_or_else(|| IdentityError::Create {
+            path: path.to_owned(),
+            source: io::ErrorKind::NotFound.into(),
+        }),
     }
+}
+
+/// A new secp256k1 identity in a new key file, as [`load_or_create`] makes it, or nothing if there is a file, which stays as it is.
+///
+/// # Errors
+/// [`IdentityError::Create`].
+pub fn create(path: &Path) -> Result<Option<Keypair>, IdentityError> {
+    write_new(path).map_err(|source| IdentityError::Create { path: path.to_owned(), source })
 }
 
 /// The identity of a text, in the format of a key file.
@@ -172,7 +182,7 @@ const fn is_exposed(mode: u32) -> bool {
 }
 
 /// Writes a new key, or nothing if there is a file already.
-fn create(path: &Path) -> io::Result<Option<Keypair>> {
+fn write_new(path: &Path) -> io::Result<Option<Keypair>> {
     let key = secp256k1::Keypair::generate();
     let secret = Zeroizing::new(key.secret().to_bytes());
     let mut text = Zeroizing::new(String::with_capacity(2 * SECRET_BYTES + 1));

@@ -178,7 +178,7 @@ pub use handle::{NetworkHandle, NetworkQueues, PeerInfo, Published};
 pub use operator::{Blocked, IpRange, IpRangeError};
 pub use responder::{InboundRequest, Responder};
 pub use rpc::Protocol;
-pub use service::{Network, NetworkService};
+pub use service::{Network, NetworkService, first_enr};
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

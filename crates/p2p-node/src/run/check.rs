@@ -2,9 +2,9 @@
 
 use std::{fs, io, path::Path, sync::Arc};
 
-use p2p_client::{P2pClientConfig, P2pClientError};
+use p2p_client::{MAINNET_CHAIN_ID, P2pClientError};
 use p2p_storage::{DiskConfig, DiskStorage, StorageError};
-use preconfirmation_p2p::{Keypair, identity};
+use preconfirmation_p2p::{Keypair, NetworkConfig, identity};
 
 use super::{
     args::RunArgs,
@@ -33,24 +33,35 @@ pub(crate) fn check(args: &RunArgs) -> Result<(), RunError> {
         (None, _) => {}
     }
     L2::new(flat(&args.l2_rpc), chain.id, chain.l2)?;
+    network::warn(&options(args)?, args);
+    args.datadir.as_deref().map_or(Ok(()), |path| datadir(path, &chain))
+}
+
+/// What can be told of the options before anything is opened or made: the network's settings, the key if there is one, and
+/// what is to be published.
+pub(super) fn options(args: &RunArgs) -> Result<NetworkConfig, RunError> {
     let (option, path) = key_file(args);
+    // A pipe can be read only once.
     let key = path.filter(|path| path.is_file()).map(|path| identity::load(&path)).transpose();
     let key = key.map_err(|source| RunError::Identity { option, source })?.flatten();
-    let mut config =
-        P2pClientConfig::new(chain.p2p_id, key.unwrap_or_else(Keypair::generate_secp256k1), chain.rules());
-    network::configure(&mut config.network, args)?;
-    let settings = config.network.check().map_err(|error| P2pClientError::Network(Arc::new(error.into())));
+    // The chain has no part in what is checked.
+    let mut config = NetworkConfig::new(MAINNET_CHAIN_ID, key.unwrap_or_else(Keypair::generate_secp256k1));
+    network::configure(&mut config, args)?;
+    let settings = config.check().map_err(|error| P2pClientError::Network(Arc::new(error.into())));
     settings.map_err(|error| network::failed(error, args, option))?;
+    if let Some(path) = &args.peers.peerstore {
+        let option = "--p2p.peerstore.path";
+        writable(path).map_err(|source| RunError::NetworkDir { option, path: path.clone(), source })?;
+    }
     if let Some(path) = &args.publish {
-        // A pipe would be read empty.
-        let readable =
+        let found =
             if path.is_file() { fs::File::open(path).map(drop) } else { fs::metadata(path).map(drop) };
-        readable.map_err(|error| {
+        found.map_err(|error| {
             let source = Box::new(PublishError::Read(error));
             RunError::Publish { path: path.clone(), line: None, source }
         })?;
     }
-    args.datadir.as_deref().map_or(Ok(()), |path| datadir(path, &chain))
+    Ok(config)
 }
 
 /// Whether a directory is there and ours, or can be made.
@@ -71,12 +82,18 @@ fn datadir(path: &Path, chain: &Chain) -> Result<(), RunError> {
 
 /// Whether files can be made in a directory, or the directory itself.
 fn writable(path: &Path) -> io::Result<()> {
-    let found = path.ancestors().find(|path| !path.as_os_str().is_empty() && path.exists());
-    let found = found.unwrap_or_else(|| Path::new("."));
-    if !found.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
+    let found = path.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+    for path in found {
+        match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(found) if !found.is_dir() => return Err(io::ErrorKind::NotADirectory.into()),
+            Ok(_) => {
+                #[cfg(unix)]
+                rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;
+                return Ok(());
+            }
+        }
     }
-    #[cfg(unix)]
-    rustix::fs::access(found, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;
     Ok(())
 }

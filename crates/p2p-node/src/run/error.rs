@@ -258,6 +258,7 @@ const fn repair(error: &StorageError) -> &'static str {
         StorageError::OtherDomain { .. } => "choose another directory, or give that --domain",
         StorageError::UnknownSchema { .. } => "run that version, or choose another directory",
         StorageError::Corrupt { .. } => "move it away and catch up anew; `db verify` tells what is wrong",
+        StorageError::NoSpace => "make room, or choose another directory",
         _ => "let this user write there, or choose another directory",
     }
 }

@@ -9,7 +9,7 @@
 //! | [`lookahead`] | where the schedule comes from |
 //! | [`l1`] | follows L1, for the schedule and for the client |
 //! | [`l2`] | follows L2, for the base, and tells which promises were kept |
-//! | [`network`] | the network's configuration |
+//! | [`network`], [`ports`] | the network's configuration, and whether its ports are free |
 //! | [`output`] | events to stdout |
 //! | [`publish`] | blocks from a file to the network |
 //! | [`mod@sync`] | `p2p-node sync`: catches up and ends |
@@ -39,6 +39,7 @@ mod network;
 mod open;
 mod output;
 mod peers;
+mod ports;
 mod preset;
 mod progress;
 mod publish;
@@ -204,6 +205,9 @@ struct Ready {
 
 /// Starts the client that the options describe.
 async fn start(args: RunArgs) -> Result<Ready, RunError> {
+    // Whatever is wrong by then has made no directory.
+    check::options(&args)?;
+    ports::probe(&args)?;
     let Opened { chain, lookahead, l1, l2, storage, identity, base, key } = open(&args).await?;
     tracing::info!(chain_id = chain.id, p2p_chain_id = chain.p2p_id, "opened");
     let mut config = P2pClientConfig::new(chain.p2p_id, identity, chain.rules());
@@ -211,6 +215,7 @@ async fn start(args: RunArgs) -> Result<Ready, RunError> {
         config = config.with_max_txlist_bytes(bytes);
     }
     network::configure(&mut config.network, &args)?;
+    network::warn(&config.network, &args);
     for leniency in flat(&args.leniency) {
         leniency.apply(&mut config);
     }

@@ -1,6 +1,7 @@
 //! Turns the options into the network's configuration, and its errors into the words of the options.
 
 use std::{
+    fmt::Display,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
@@ -21,7 +22,7 @@ use super::{
 /// The UDP port of discovery, unless another is given.
 const DISCOVERY: u16 = 9222;
 
-/// Takes over what the options say, and warns of what cannot do what its operator expects.
+/// Takes over what the options say.
 pub(super) fn configure(config: &mut NetworkConfig, args: &RunArgs) -> Result<(), RunError> {
     let ips = listen_ips(args);
     config.listen = ips.iter().filter_map(|ip| address(*ip, "tcp", args.listen_tcp)).collect();
@@ -33,20 +34,18 @@ pub(super) fn configure(config: &mut NetworkConfig, args: &RunArgs) -> Result<()
         None => args.datadir.as_ref().map(|path| path.join(NETWORK)),
     };
     args.peers.configure(config);
-    if let Some(port) = args.listen_udp.or((!config.bootnodes.is_empty()).then_some(DISCOVERY)) {
-        let ip = ips.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        config.discovery = Some(DiscoveryConfig::new(SocketAddr::new(ip, port)));
-    }
+    config.discovery = discovery(args).map(DiscoveryConfig::new);
     config.advertise = advertised(args)?;
     config.rate_limits = flat(&args.rate_limits)
         .into_iter()
         .map(|PeerRateLimit { peer, requests, window }| (peer, RateLimit { requests, window }))
         .collect();
-    warn(config, &ips);
     Ok(())
 }
 
-fn warn(config: &NetworkConfig, ips: &[IpAddr]) {
+/// Warns of what cannot do what its operator expects.
+pub(super) fn warn(config: &NetworkConfig, args: &RunArgs) {
+    let ips = listen_ips(args);
     if config.discovery.is_some()
         && config.advertise.is_empty()
         && let Some(ip) = ips.first().filter(|ip| ip.is_unspecified())
@@ -63,8 +62,15 @@ fn warn(config: &NetworkConfig, ips: &[IpAddr]) {
     }
 }
 
+/// Where discovery listens, if there is any.
+pub(super) fn discovery(args: &RunArgs) -> Option<SocketAddr> {
+    let port = args.listen_udp.or((!flat(&args.bootnodes).is_empty()).then_some(DISCOVERY))?;
+    let ip = listen_ips(args).first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    Some(SocketAddr::new(ip, port))
+}
+
 /// Where to listen; everywhere, where the option is empty.
-fn listen_ips(args: &RunArgs) -> Vec<IpAddr> {
+pub(super) fn listen_ips(args: &RunArgs) -> Vec<IpAddr> {
     let ips = flat(&args.listen_ips);
     if ips.is_empty() { vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)] } else { ips }
 }
@@ -94,6 +100,28 @@ fn quic(ip: IpAddr, port: u16) -> Option<Multiaddr> {
     format!("{}/quic-v1", address(ip, "udp", port)?).parse().ok()
 }
 
+/// What listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listener {
+    Tcp,
+    Quic,
+    Discovery,
+}
+
+impl Listener {
+    /// Why it cannot listen, in the words of its option.
+    pub(super) fn refused(self, port: u16, address: &dyn Display, source: io::Error) -> RunError {
+        let is_of_port = matches!(source.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);
+        let (option, value) = match self {
+            Self::Discovery => ("--p2p.listen.udp", port.to_string()),
+            _ if !is_of_port => ("--p2p.listen.ip", address.to_string()),
+            Self::Tcp => ("--p2p.listen.tcp", format!("{port} ({address})")),
+            Self::Quic => ("--p2p.listen.quic", format!("{port} ({address})")),
+        };
+        RunError::Bind { option, value, source }
+    }
+}
+
 /// Why the network cannot start, in the words of the options.
 pub(super) fn failed(error: P2pClientError, args: &RunArgs, key: &'static str) -> RunError {
     let source = match &error {
@@ -103,21 +131,13 @@ pub(super) fn failed(error: P2pClientError, args: &RunArgs, key: &'static str) -
     };
     match &**source {
         NetworkError::Listen { address, source } => {
-            let source = same(source);
             let quic = args.listen_quic.filter(|_| address.protocol_stack().any(|part| part == "quic-v1"));
-            let (option, value) = match source.kind() {
-                io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => {
-                    let port = quic.unwrap_or(args.listen_tcp);
-                    let option = if quic.is_some() { "--p2p.listen.quic" } else { "--p2p.listen.tcp" };
-                    (option, format!("{port} ({address})"))
-                }
-                _ => ("--p2p.listen.ip", address.to_string()),
-            };
-            RunError::Bind { option, value, source }
+            let listener = if quic.is_some() { Listener::Quic } else { Listener::Tcp };
+            listener.refused(quic.unwrap_or(args.listen_tcp), address, same(source))
         }
         NetworkError::Discovery(DiscoveryError::Socket(source)) => {
-            let port = args.listen_udp.unwrap_or(DISCOVERY);
-            RunError::Bind { option: "--p2p.listen.udp", value: port.to_string(), source: same(source) }
+            let socket = discovery(args).unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, DISCOVERY).into());
+            Listener::Discovery.refused(socket.port(), &socket, same(source))
         }
         NetworkError::DataDir { path, source } => {
             let option = if args.peers.peerstore.is_some() { "--p2p.peerstore.path" } else { "--datadir" };

@@ -48,6 +48,10 @@ pub(super) async fn open(args: &RunArgs) -> Result<Opened, RunError> {
     let chain = Chain::new(args, preset)?;
     let (lookahead, l1) = schedule(args, &chain).await?;
     let l2 = L2::new(flat(&args.l2_rpc), chain.id, chain.l2)?;
+    // Before the key, which is made where there is none: a store that is not ours leaves nothing behind.
+    let (datadir, domain) = (args.datadir.clone(), chain.domain);
+    let opened = spawn_blocking(move || store(datadir, domain));
+    let (storage, kept) = opened.await.map_err(|_| RunError::Died("opening"))??;
     let (key, path) = key_file(args);
     let identity = match path {
         Some(path) => {
@@ -56,9 +60,6 @@ pub(super) async fn open(args: &RunArgs) -> Result<Opened, RunError> {
         }
         None => Keypair::generate_secp256k1(),
     };
-    let (datadir, domain) = (args.datadir.clone(), chain.domain);
-    let opened = spawn_blocking(move || store(datadir, domain));
-    let (storage, kept) = opened.await.map_err(|_| RunError::Died("opening"))??;
     // What the contracts have settled stays settled, whatever the command line still says.
     let base = args.base.map(|base| base.0).into_iter().chain(kept).max_by_key(|base| base.number);
     // Where L2 tells it, that is waited for: it may have gone back meanwhile.

@@ -28,6 +28,7 @@ mod guide;
 #[cfg(unix)]
 mod http;
 mod inspect;
+mod key;
 #[cfg(unix)]
 mod killed;
 #[cfg(unix)]
@@ -44,6 +45,8 @@ mod options;
 mod otlp;
 #[cfg(unix)]
 mod page;
+#[cfg(unix)]
+mod refusals;
 #[cfg(unix)]
 mod rig;
 #[cfg(unix)]

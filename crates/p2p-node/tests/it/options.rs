@@ -145,7 +145,10 @@ fn the_log_is_text_or_json_and_as_long_as_is_said() {
         serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
     }
     let warnings = said(&["--log.level", "warn"], None);
-    assert!(warnings.contains(" WARN ") && !warnings.contains(" INFO "), "{warnings}");
+    assert!(said(&[], None).contains(" INFO ") && !warnings.contains(" INFO "), "{warnings}");
+    let quiet = Node::run(&["--log.level", "warn"]);
+    quiet.logs(&["WARN", "ANY SIGNER"]);
+    quiet.stop();
     let everything = [&CHAIN[..], &LOOPBACK, &["--log.level", "debug"]].concat();
     let node = Node::spawn(NODE, &everything, Stdio::null());
     node.logs(&["DEBUG", "p2p_client"]);

@@ -64,7 +64,14 @@ impl Folder {
         }
         let file = backend(FileBackend::new(file).map_err(fault)?);
         let file = DatabaseFile::new(file, self.unsynced.clone(), self.owner.clone());
-        let database = builder.create_with_backend(file).map_err(|error| locked(error, &self.owner))?;
+        let database = builder.create_with_backend(file).map_err(|error| locked(error, &self.owner));
+        if let (true, Err(error)) = (is_new, &database)
+            && !matches!(error, StorageError::Locked { .. })
+        {
+            // Half of a database, of a full disk say, would be damaged for whoever tries again.
+            fs::remove_file(self.path(DATABASE)).ok();
+        }
+        let database = database?;
         self.owner.write_name();
         if is_new {
             sync_folder(&self.root)?;

@@ -135,6 +135,18 @@ impl DiscoveryState {
     }
 }
 
+/// The record (ENR) that a node of this configuration says first, at the addresses and ports of its configuration.
+///
+/// # Errors
+/// [`DiscoveryError::Record`] without discovery, and for an identity that is no secp256k1 key.
+pub fn first_enr(config: &NetworkConfig) -> Result<String, DiscoveryError> {
+    let of = config.discovery.zip(identity::enr_key(&config.identity));
+    let (discovery, key) = of.ok_or(DiscoveryError::Record)?;
+    let reach = record::Reach::new(&discovery, discovery.listen, &config.advertise, &config.listen);
+    let record = record::build(&key, config.chain_id, reach, None, unix_now());
+    record.map(|record| record.to_base64()).map_err(|_| DiscoveryError::Record)
+}
+
 fn has_address(enr: &Enr) -> bool {
     enr.ip4().is_some() || enr.ip6().is_some()
 }

@@ -54,6 +54,8 @@ use discovery::DiscoveryState;
 use files::{Files, Saved};
 use requests::Requests;
 
+pub use discovery::first_enr;
+
 /// Between two ticks: scores, bans, peers to dial and to disconnect.
 const TICK: Duration = Duration::from_secs(1);
 
