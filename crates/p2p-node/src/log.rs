@@ -33,7 +33,7 @@ const TOOL: &str = "warn";
 pub(crate) fn start_for_tool() {
     let given = env::var(RUST_LOG).ok().filter(|given| !given.trim().is_empty());
     // Nothing is sent.
-    drop(start(given.as_deref().unwrap_or(TOOL), false, None));
+    drop(start(given.as_deref().unwrap_or(TOOL), false, &Spans::default()));
 }
 
 /// Where the log goes: to stderr, above the progress bar of a node that shows one.
@@ -54,12 +54,21 @@ struct Filter {
     handle: reload::Handle<EnvFilter, Registry>,
 }
 
-/// Begins to log what passes a filter, of which directives that make no sense are left out, and to send spans to a collector, where
-/// there is one.
+/// What is done with spans beside logging them.
+#[derive(Debug, Default)]
+pub(crate) struct Spans<'a> {
+    /// The OpenTelemetry collector that they are sent to.
+    pub(crate) collector: Option<&'a str>,
+    /// Whether slow ones are kept for whoever asks.
+    #[cfg(feature = "operator")]
+    pub(crate) slow_are_kept: bool,
+}
+
+/// Begins to log what passes a filter, of which directives that make no sense are left out, and to look after spans.
 ///
 /// # Errors
 /// Why spans cannot be sent. The log begins all the same.
-pub(crate) fn start(filter: &str, as_json: bool, collector: Option<&str>) -> Result<(), String> {
+pub(crate) fn start(filter: &str, as_json: bool, spans: &Spans<'_>) -> Result<(), String> {
     IS_JSON.store(as_json, Ordering::Relaxed);
     let filter = EnvFilter::builder().parse_lossy(filter);
     let directives = Mutex::new(filter.to_string());
@@ -69,8 +78,10 @@ pub(crate) fn start(filter: &str, as_json: bool, collector: Option<&str>) -> Res
         .with_ansi(io::stderr().is_terminal() && !as_json)
         .log_internal_errors(false);
     let lines = if as_json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
-    let (spans, failed) = spans(collector);
-    let log = tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans);
+    let (sent, failed) = sent(spans.collector);
+    let log = tracing_subscriber::registry().with(lines.with_filter(filter)).with(sent);
+    #[cfg(feature = "operator")]
+    let log = log.with(spans.slow_are_kept.then(crate::slow_spans::layer));
     log.with(LogLimit::default()).init();
     // There is one log in a process.
     drop(FILTER.set(Filter { directives, handle }));
@@ -79,7 +90,7 @@ pub(crate) fn start(filter: &str, as_json: bool, collector: Option<&str>) -> Res
 
 /// The layer that sends spans, or why there is none.
 #[cfg(feature = "otlp")]
-fn spans<S: Subscriber + for<'a> LookupSpan<'a>>(
+fn sent<S: Subscriber + for<'a> LookupSpan<'a>>(
     collector: Option<&str>,
 ) -> (Option<impl tracing_subscriber::Layer<S> + use<S>>, Option<String>) {
     match collector.map(crate::otlp::layer).transpose() {
@@ -89,7 +100,7 @@ fn spans<S: Subscriber + for<'a> LookupSpan<'a>>(
 }
 
 #[cfg(not(feature = "otlp"))]
-fn spans(collector: Option<&str>) -> (Option<Identity>, Option<String>) {
+fn sent(collector: Option<&str>) -> (Option<Identity>, Option<String>) {
     (None, collector.map(|_| "this program was built without the feature `otlp`".to_owned()))
 }
 

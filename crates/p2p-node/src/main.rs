@@ -45,6 +45,8 @@ mod rotation;
 #[cfg(feature = "operator")]
 mod run;
 mod signals;
+#[cfg(feature = "operator")]
+mod slow_spans;
 #[cfg(all(feature = "operator", unix))]
 mod watch;
 

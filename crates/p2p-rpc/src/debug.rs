@@ -1,4 +1,4 @@
-//! `debug_*`: what waits, what was counted, peers with all that is known of them, and what is logged.
+//! `debug_*`: what waits, what was counted, what took long, peers with all that is known of them, and what is logged.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    LogFilterError,
+    LogFilterError, SlowMessage,
     failure::{Code, Failure},
     method::{About, One, Registry},
     node::Node,
@@ -20,6 +20,13 @@ pub(crate) fn register(registry: &mut Registry) -> Result<(), RegisterMethodErro
     registry.method(about("debug_counts", "What the client has counted since it started."), counts)?;
     registry.method(about("debug_queues", "How much waits in the client and in the network."), queues)?;
     registry.method(about("debug_peers", "The peers, as /status has them."), peers)?;
+    registry.method(
+        about(
+            "debug_slowMessages",
+            "The last messages, pages, lists and publications that took 100 ms or more, newest first.",
+        ),
+        slow_messages,
+    )?;
     registry.method(
         about("debug_logFilter", "What is logged, as directives; null where that is not told."),
         log_filter,
@@ -146,6 +153,10 @@ pub(crate) struct Peers(#[schemars(with = "Vec<serde_json::Value>")] Vec<PeerInf
 
 async fn peers(node: Arc<Node>, (): ()) -> Result<Peers, Failure> {
     Ok(Peers(node.client.network().peers().await?))
+}
+
+async fn slow_messages(node: Arc<Node>, (): ()) -> Result<Vec<SlowMessage>, Failure> {
+    Ok(node.host.as_ref().map(|host| host.slow_messages()).unwrap_or_default())
 }
 
 async fn log_filter(node: Arc<Node>, (): ()) -> Result<Option<String>, Failure> {

@@ -1,15 +1,25 @@
 //! What the program around a server tells and does beyond its client.
 
+use std::{collections::BTreeMap, time::Duration};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
 /// What a program tells and does beyond the client that it serves. All of it may be left out.
 pub trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// How it sees L1; none where it does not follow it.
-    fn l1(&self) -> Option<L1View> {
+    fn l1(&self) -> Option<L1Report> {
         None
     }
 
     /// How it sees L2; none where it does not follow it.
-    fn l2(&self) -> Option<L2View> {
+    fn l2(&self) -> Option<L2Report> {
         None
+    }
+
+    /// What took long of late, newest first: none where that is not measured.
+    fn slow_messages(&self) -> Vec<SlowMessage> {
+        Vec::new()
     }
 
     /// What is logged, as directives; none where that cannot be told.
@@ -30,7 +40,7 @@ pub trait Host: std::fmt::Debug + Send + Sync + 'static {
 /// How a program sees L1.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct L1View {
+pub struct L1Report {
     /// The height of its head, as far as it has been read.
     pub head: Option<u64>,
     /// The timestamp of that block.
@@ -39,7 +49,7 @@ pub struct L1View {
     pub error: Option<String>,
 }
 
-impl L1View {
+impl L1Report {
     /// A view.
     #[must_use]
     pub const fn new(head: Option<u64>, timestamp: Option<u64>, error: Option<String>) -> Self {
@@ -50,7 +60,7 @@ impl L1View {
 /// How a program sees L2.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct L2View {
+pub struct L2Report {
     /// The last settled block, as it was read last.
     pub settled: Option<u64>,
     /// When that was, in unix seconds by the program's clock.
@@ -61,11 +71,43 @@ pub struct L2View {
     pub error: Option<String>,
 }
 
-impl L2View {
+impl L2Report {
     /// A view.
     #[must_use]
     pub const fn new(settled: Option<u64>, at: Option<u64>, synced: bool, error: Option<String>) -> Self {
         Self { settled, at, synced, error }
+    }
+}
+
+/// A message, a page, a list or a publication that took long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct SlowMessage {
+    /// The name of its span: `message`, `page`, `txlist` or `publish`.
+    pub kind: String,
+    /// When it was done, in unix seconds by the program's clock.
+    pub at: u64,
+    /// Milliseconds from its arrival to its end.
+    pub total_ms: u64,
+    /// Those in which something worked on it; in the others it waited.
+    pub busy_ms: u64,
+    /// What is known of it: peer, hash, outcome.
+    pub fields: BTreeMap<String, String>,
+}
+
+impl SlowMessage {
+    /// One that is done.
+    #[must_use]
+    pub fn new(
+        kind: &str,
+        at: u64,
+        total: Duration,
+        busy: Duration,
+        fields: BTreeMap<String, String>,
+    ) -> Self {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self { kind: kind.to_owned(), at, total_ms: ms(total), busy_ms: ms(busy), fields }
     }
 }
 

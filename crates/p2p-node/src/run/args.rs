@@ -218,7 +218,8 @@ impl RunArgs {
     /// # Errors
     /// [`RunError::Collector`].
     pub(crate) fn log(&self) -> Result<(), RunError> {
-        self.log.start()
+        // Spans cost something, so they are not looked at unless somebody may ask.
+        self.log.start(self.rpc.debugs())
     }
 
     /// Whether the node publishes, and what its guard remembers.

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::error::RunError;
-use crate::log;
+use crate::log::{self, Spans};
 
 /// Options of a node's log.
 #[derive(Debug, Args)]
@@ -37,14 +37,15 @@ pub(super) struct LogArgs {
 }
 
 impl LogArgs {
-    /// Begins to log as the options say.
+    /// Begins to log as the options say, and to keep slow spans for callers of `debug`.
     ///
     /// # Errors
     /// [`RunError::Collector`].
-    pub(super) fn start(&self) -> Result<(), RunError> {
+    pub(super) fn start(&self, slow_are_kept: bool) -> Result<(), RunError> {
         let filter = self.filter.as_ref().map_or_else(|| self.level.node(), |filter| filter.0.clone());
         let collector = self.collector.as_ref().map(|collector| collector.0.as_str());
-        log::start(&filter, self.format == Format::Json, collector).map_err(RunError::Collector)
+        let spans = Spans { collector, slow_are_kept };
+        log::start(&filter, self.format == Format::Json, &spans).map_err(RunError::Collector)
     }
 }
 

@@ -11,7 +11,8 @@ use clap::Args;
 use p2p_client::P2pClient;
 use p2p_lookahead::{L1Lookahead, L2Handle};
 use p2p_rpc::{
-    Host, JwtSecret, L1View, L2View, LogFilterError, Namespace, RpcConfig, RpcError, RpcHandle, RpcServer,
+    Host, JwtSecret, L1Report, L2Report, LogFilterError, Namespace, RpcConfig, RpcError, RpcHandle,
+    RpcServer, SlowMessage,
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -20,7 +21,7 @@ use super::{
     error::RunError,
     list::{List, flat},
 };
-use crate::log;
+use crate::{log, slow_spans};
 
 /// Options of the JSON-RPC server. Any of --rpc.addr, --rpc.port and --rpc.api turns it on.
 #[derive(Debug, Args)]
@@ -68,6 +69,11 @@ impl RpcArgs {
         if given.is_empty() { vec![Namespace::Preconf] } else { given }
     }
 
+    /// Whether callers can look into the node.
+    pub(super) fn debugs(&self) -> bool {
+        self.listen().is_some() && self.namespaces().contains(&Namespace::Debug)
+    }
+
     /// Whether callers can publish.
     pub(super) fn publishes(&self) -> bool {
         self.listen().is_some() && self.namespaces().contains(&Namespace::Preconf)
@@ -84,16 +90,20 @@ pub(super) struct Followed {
 }
 
 impl Host for Followed {
-    fn l1(&self) -> Option<L1View> {
+    fn l1(&self) -> Option<L1Report> {
         let status = self.l1.as_ref()?.status();
         let (head, timestamp) = status.head.map(|head| (head.number, head.timestamp)).unzip();
-        Some(L1View::new(head, timestamp, status.error))
+        Some(L1Report::new(head, timestamp, status.error))
     }
 
-    fn l2(&self) -> Option<L2View> {
+    fn l2(&self) -> Option<L2Report> {
         let status = self.l2.as_ref()?.status();
         let (settled, at) = status.seen.map(|seen| (seen.number, seen.at.get())).unzip();
-        Some(L2View::new(settled, at, status.synced, status.error))
+        Some(L2Report::new(settled, at, status.synced, status.error))
+    }
+
+    fn slow_messages(&self) -> Vec<SlowMessage> {
+        slow_spans::last()
     }
 
     fn log_filter(&self) -> Option<String> {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    L1View, L2View,
+    L1Report, L2Report,
     failure::Failure,
     node::Node,
     value::{Hash, Quantity},
@@ -87,8 +87,8 @@ pub(crate) struct L1 {
     error: Option<String>,
 }
 
-impl From<L1View> for L1 {
-    fn from(L1View { head, timestamp, error }: L1View) -> Self {
+impl From<L1Report> for L1 {
+    fn from(L1Report { head, timestamp, error }: L1Report) -> Self {
         Self { head: head.map(Quantity::from), timestamp: timestamp.map(Quantity::from), error }
     }
 }
@@ -107,8 +107,8 @@ pub(crate) struct L2 {
     error: Option<String>,
 }
 
-impl From<L2View> for L2 {
-    fn from(L2View { settled, at, synced, error }: L2View) -> Self {
+impl From<L2Report> for L2 {
+    fn from(L2Report { settled, at, synced, error }: L2Report) -> Self {
         Self { settled: settled.map(Quantity::from), at, is_synced: synced, error }
     }
 }

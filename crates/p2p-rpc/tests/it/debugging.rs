@@ -1,13 +1,16 @@
 //! What whoever looks into a node is told: what waits, and what only the program around the server knows.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use p2p_client::{
     Base, Bootnode,
     network::{DiscoveryConfig, PeersConfig},
 };
 use p2p_fixtures::{BASE, key, schedule};
-use p2p_rpc::{Host, L1View, L2View, LogFilterError};
+use p2p_rpc::{Host, L1Report, L2Report, LogFilterError, SlowMessage};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -32,12 +35,18 @@ struct Program {
 }
 
 impl Host for Program {
-    fn l1(&self) -> Option<L1View> {
-        Some(L1View::new(Some(21), Some(1_760_000_000), None))
+    fn l1(&self) -> Option<L1Report> {
+        Some(L1Report::new(Some(21), Some(1_760_000_000), None))
     }
 
-    fn l2(&self) -> Option<L2View> {
-        Some(L2View::new(Some(10), Some(1_760_000_012), true, Some("it hung up".into())))
+    fn l2(&self) -> Option<L2Report> {
+        Some(L2Report::new(Some(10), Some(1_760_000_012), true, Some("it hung up".into())))
+    }
+
+    fn slow_messages(&self) -> Vec<SlowMessage> {
+        let fields = [("outcome".to_owned(), "stored".to_owned())].into();
+        let (total, busy) = (Duration::from_millis(230), Duration::from_millis(9));
+        vec![SlowMessage::new("message", 1_760_000_000, total, busy, fields)]
     }
 
     fn log_filter(&self) -> Option<String> {
@@ -64,6 +73,10 @@ async fn the_program_around_the_server_tells_of_l1_l2_and_its_log() {
     assert_eq!(status["l1"], json!({ "head": "0x15", "timestamp": "0x68e77800", "error": null }));
     let l2 = json!({ "settled": "0xa", "at": 1_760_000_012, "isSynced": true, "error": "it hung up" });
     assert_eq!(status["l2"], l2);
+    let slow = json!({
+        "kind": "message", "at": 1_760_000_000, "totalMs": 230, "busyMs": 9, "fields": { "outcome": "stored" },
+    });
+    assert_eq!(world.call("debug_slowMessages", json!([])).await, json!([slow]));
     assert_eq!(world.call("debug_setLogFilter", json!(["warn"])).await, "info");
     assert_eq!(world.call("debug_logFilter", json!([])).await, "warn");
     let (code, message) = world.refusal("debug_setLogFilter", json!(["p2p_client=what"])).await;
@@ -77,6 +90,7 @@ async fn without_a_program_that_tells_there_is_nothing_to_tell() {
     let world = World::start().await;
     let status = world.call("preconf_status", json!([])).await;
     assert_eq!((&status["l1"], &status["l2"]), (&Value::Null, &Value::Null));
+    assert_eq!(world.call("debug_slowMessages", json!([])).await, json!([]));
     assert_eq!(world.call("debug_logFilter", json!([])).await, Value::Null);
     assert_eq!(world.refusal("debug_setLogFilter", json!(["warn"])).await.0, -32000);
     assert_eq!(world.refusal("opp2p_discoveryTable", json!([])).await.0, -32027);
