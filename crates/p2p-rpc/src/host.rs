@@ -17,7 +17,7 @@ pub trait Host: std::fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// What took long of late, newest first: none where that is not measured.
+    /// What took long recently, newest first: none where that is not measured.
     fn slow_messages(&self) -> Vec<SlowMessage> {
         Vec::new()
     }

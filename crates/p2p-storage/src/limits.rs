@@ -43,6 +43,8 @@ impl StorageLimits {
     }
 
     /// Whether more is stored than allowed, evidence aside: the limits were higher when it was stored.
+    /// Whether more is stored than allowed, evidence aside: the limits were higher when it was stored.
+    #[cfg(feature = "disk")]
     pub(crate) const fn are_exceeded(&self, held: &StorageStats) -> bool {
         held.commitments > self.commitments
             || held.txlists > self.txlists
