@@ -26,6 +26,8 @@ pub(crate) enum Origin {
         path: PathBuf,
         line: usize,
     },
+    /// The file of this network.
+    Network(String),
     /// This variable.
     Environment(String),
     CommandLine,
@@ -36,9 +38,23 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
+            Self::Network(network) => write!(f, "network {network}"),
             Self::Environment(variable) => f.write_str(variable),
             Self::CommandLine => f.write_str("command line"),
         }
+    }
+}
+
+impl Setting {
+    /// What other options make of one that is not given.
+    pub(super) fn derived(option: NodeOption, value: &str, settings: &[Self]) -> Self {
+        let network = settings.iter().find(|of| of.option.key() == "network");
+        let network = network.and_then(|of| of.values.first());
+        let origin = match network {
+            Some(network) => Origin::Network(network.to_string_lossy().into_owned()),
+            None => Origin::Default,
+        };
+        Self { option, origin, values: vec![value.into()] }
     }
 }
 

@@ -25,6 +25,7 @@ use clap::{Args, Command, Subcommand};
 
 use crate::run::{self, RunArgs};
 use error::CommandError;
+use options::NodeOption;
 
 pub(crate) use layers::{Layered, Setting, gather, one_line};
 
@@ -72,6 +73,18 @@ pub(crate) fn tell_variables(command: Command) -> Command {
     command.mut_subcommand("config", nodes)
 }
 
+/// The settings, and what follows from them for options that nobody has given.
+fn with_derived(settings: &[Setting], args: &RunArgs) -> Vec<Setting> {
+    // Where nothing follows, `config check` tells why.
+    let derived = run::derived(args).ok();
+    let set = |option: &NodeOption| settings.iter().find(|of| of.option.key() == option.key()).cloned();
+    let follows = |option: NodeOption| {
+        let (_, value) = derived.iter().flatten().find(|(key, _)| *key == option.key())?;
+        Some(Setting::derived(option, value, settings))
+    };
+    options::all().into_iter().filter_map(|option| set(&option).or_else(|| follows(option))).collect()
+}
+
 /// Does what was asked.
 ///
 /// # Errors
@@ -82,7 +95,7 @@ pub(crate) fn run(args: ConfigArgs, settings: &[Setting]) -> Result<ExitCode, Co
             run::check(&args.run)?;
             String::new()
         }
-        ConfigCommand::Print(_) => print::print(settings),
+        ConfigCommand::Print(args) => print::print(&with_derived(settings, &args.run)),
         ConfigCommand::Sample => sample::sample(),
     };
     match io::stdout().write_all(text.as_bytes()) {

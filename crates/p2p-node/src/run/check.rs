@@ -18,7 +18,7 @@ use super::{
     network,
     open::{from_l1, key_file, load_network},
 };
-use crate::clock;
+use crate::{clock, domain::Domain};
 
 /// Whether a node could start with these options. Reads what they name, as far as it is there.
 ///
@@ -35,6 +35,20 @@ pub(crate) fn check(args: &RunArgs) -> Result<(), RunError> {
     L2::new(flat(&args.l2_rpc), chain.id, chain.l2)?;
     network::warn(&options(args)?, args);
     args.datadir.as_deref().map_or(Ok(()), |path| datadir(path, &chain))
+}
+
+/// What the network's file, or a default that depends on other options, says where no option does.
+///
+/// # Errors
+/// [`RunError`], where there is no chain without more options.
+pub(crate) fn derived(args: &RunArgs) -> Result<[(&'static str, String); 4], RunError> {
+    let chain = Chain::new(args, args.network.clone().map(load_network).transpose()?)?;
+    Ok([
+        ("chain-id", chain.id.to_string()),
+        ("p2p.chain-id", chain.p2p_id.to_string()),
+        ("domain", Domain(chain.domain).to_string()),
+        ("slasher", chain.slasher.to_string()),
+    ])
 }
 
 /// What can be told of the options before anything is opened or made: the network's settings, the key if there is one, and

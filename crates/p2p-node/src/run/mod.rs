@@ -56,7 +56,7 @@ use p2p_client::{P2pClient, P2pClientConfig, Subscription};
 use p2p_types::Base;
 
 pub(crate) use args::RunArgs;
-pub(crate) use check::check;
+pub(crate) use check::{check, derived};
 pub(crate) use error::{PublishError, RunError};
 use http::{About, Endpoint, Node, Policies, Shown};
 use l1::L1;

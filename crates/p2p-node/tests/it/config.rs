@@ -107,6 +107,38 @@ fn the_environment_goes_before_the_file_and_the_command_line_before_both() {
 }
 
 #[test]
+fn what_the_network_says_is_shown_where_no_option_does() {
+    let network = Folder::with(
+        "chain_id = 7\np2p_chain_id = 8\ndomain = \"placeholder\"\nslasher = \"none\"\n[l1]\nchain_id = 9\ngenesis = 1\n\
+         slot_seconds = 12\nslots_per_epoch = 32\ninbox = \"0x3333333333333333333333333333333333333333\"\n",
+    );
+    let name = network.file();
+    let name = name.to_str().unwrap();
+    let print = ["config", "print", "--lookahead", "open"];
+    let shown = |more: &[&str]| -> Vec<String> {
+        let shown = says(Command::new(NODE).args(print).args(more));
+        let lines = shown.lines().map(|line| line.split_once("  # ").unwrap());
+        lines.map(|(value, origin)| format!("{} # {origin}", value.trim_end())).collect()
+    };
+    let of_network = shown(&["--network", name, "--chain-id", "10"]);
+    for line in [
+        "chain-id = 10 # command line".to_owned(),
+        // The file's is for the file's chain.
+        format!("p2p.chain-id = 10 # network {name}"),
+        format!("slasher = \"{}\" # network {name}", crate::rig::ZERO),
+    ] {
+        assert!(of_network.contains(&line), "{line}: {of_network:?}");
+    }
+    assert!(of_network.iter().any(|line| line.starts_with("domain = \"0x54") && line.ends_with(name)));
+    let without = shown(&["--domain", "placeholder", "--slasher", "none"]);
+    for line in ["chain-id = 167000 # default", "p2p.chain-id = 167000 # default"] {
+        assert!(without.iter().any(|of| of == line), "{without:?}");
+    }
+    // Incomplete options are shown as far as they go.
+    assert!(shown(&["--network", "hoodi"]).iter().all(|line| !line.starts_with("domain")));
+}
+
+#[test]
 fn what_is_shown_is_a_file_that_says_the_same() {
     let folder = Folder::with(&format!(
         "{CHAIN_FILE}forget-on-restart = true\np2p.static = \"/ip4/1.2.3.4/tcp/1,/ip4/1.2.3.4/tcp/2\"\n"
