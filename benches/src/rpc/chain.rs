@@ -18,11 +18,8 @@ pub(super) const BASE: u64 = 10;
 /// What every commitment names.
 pub(super) const SLASHER: Address = Address::repeat_byte(0x51);
 
-/// Everything is in one window of this many seconds.
-const WINDOW: NonZeroU64 = NonZeroU64::new(1_000_000).unwrap();
-
-/// Where the clocks stand: no block is ahead of them.
-pub(super) const NOW: UnixSeconds = UnixSeconds::new(500_000);
+/// Seconds of a window, as on Ethereum: an epoch. There is a block in each, whose number is its time.
+const WINDOW: NonZeroU64 = NonZeroU64::new(384).unwrap();
 
 /// Bytes of a transaction in each list, before its list is encoded and compressed.
 const LIST: usize = 10 * 1024;
@@ -64,7 +61,7 @@ impl Chain {
         let preconf = Preconfirmation {
             block_number: U256::from(self.number),
             timestamp: U256::from(self.number),
-            submission_window_end: U256::from(WINDOW.get() - 1),
+            submission_window_end: U256::from((self.number / WINDOW + 1) * WINDOW.get() - 1),
             raw_tx_list_hash: keccak256(&txlist),
             parent_preconfirmation_hash: self.parent,
             ..Default::default()
@@ -79,7 +76,7 @@ impl Chain {
     }
 }
 
-/// Who signs: the one key, for the whole window.
+/// Who signs: the one key, window after window.
 pub(super) fn schedule() -> RotatingSchedule {
     RotatingSchedule::new(vec![key().unwrap().address()], UnixSeconds::new(0), WINDOW).unwrap()
 }

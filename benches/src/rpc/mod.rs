@@ -97,7 +97,7 @@ pub async fn measure(effort: Effort) -> Figures {
             // Each goes first as often as the other.
             let blocks = chain.take(effort.blocks);
             if (turn + step).is_multiple_of(2) {
-                over_rpc = rate_of_rpc(&mut callers, &blocks).await;
+                over_rpc = rate_of_rpc(&world, &mut callers, &blocks).await;
             } else {
                 by_client = rate_of_client(&world, &blocks).await;
             }
@@ -135,10 +135,11 @@ pub async fn measure(effort: Effort) -> Figures {
     }
 }
 
-async fn rate_of_rpc(callers: &mut [Caller], blocks: &[Made]) -> f64 {
+async fn rate_of_rpc(world: &World, callers: &mut [Caller], blocks: &[Made]) -> f64 {
     let calls: Vec<_> = blocks.iter().map(Made::call).collect();
     let begun = Instant::now();
-    for (index, call) in calls.iter().enumerate() {
+    for (index, (call, made)) in calls.iter().zip(blocks).enumerate() {
+        world.turn_to(made);
         callers[index % CONNECTIONS].call(call).await;
     }
     blocks.len() as f64 / begun.elapsed().as_secs_f64()
@@ -167,7 +168,7 @@ async fn steady(world: &World, callers: &mut [Caller], blocks: &[Made]) -> Stead
     let told = tokio::spawn(arrivals(world.client.subscribe(), from, count));
     let calls: Vec<_> = blocks.iter().map(Made::call).collect();
     let (begun, cpu_before, mut times) = (Instant::now(), crate::cpu(), Vec::with_capacity(count));
-    for (index, call) in (0..).zip(&calls) {
+    for (index, (call, made)) in (0..).zip(calls.iter().zip(blocks)) {
         let due = begun + Duration::from_secs(1) * index / RATE;
         let since = if Instant::now() < due {
             sleep_until(due.into()).await;
@@ -176,6 +177,7 @@ async fn steady(world: &World, callers: &mut [Caller], blocks: &[Made]) -> Stead
         } else {
             due
         };
+        world.turn_to(made);
         callers[usize::try_from(index).unwrap() % CONNECTIONS].call(call).await;
         times.push(millis(since.elapsed()));
     }

@@ -2,21 +2,24 @@
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use p2p_client::{Keypair, P2pClient, P2pClientConfig, Publishing, Subscription};
 use p2p_rpc::{Namespace, RpcConfig, RpcHandle, RpcServer};
 use p2p_storage::{DiskConfig, DiskStorage, MemoryStorage, SdkStorage};
-use p2p_types::{Base, SdkEvent};
+use p2p_types::{Base, SdkEvent, UnixSeconds};
 use p2p_validation::ValidationConfig;
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::timeout};
 
 use super::{
     PATIENCE,
-    chain::{BASE, Made, NOW, SLASHER, schedule},
+    chain::{BASE, Made, SLASHER, schedule},
 };
 use crate::DOMAIN;
 
@@ -26,6 +29,8 @@ pub(super) struct World {
     pub(super) client: P2pClient,
     pub(super) peer: P2pClient,
     pub(super) address: SocketAddr,
+    /// What the clocks of both show.
+    now: Arc<AtomicU64>,
     handle: RpcHandle,
     serving: JoinHandle<()>,
     _folder: TempDir,
@@ -33,11 +38,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, now) = (tempfile::tempdir().unwrap(), Arc::new(AtomicU64::new(BASE)));
         let disk = Arc::new(DiskStorage::open(folder.path(), DiskConfig::recommended(DOMAIN)).unwrap());
         let (client, peer) = (
-            start(disk, Publishing::Guarded).await,
-            start(Arc::new(MemoryStorage::default()), Publishing::Disabled).await,
+            start(disk, Publishing::Guarded, now.clone()).await,
+            start(Arc::new(MemoryStorage::default()), Publishing::Disabled, now.clone()).await,
         );
         let there = peer.network().listen_addrs().await.unwrap().into_iter().next().unwrap();
         client.network().dial(there).await.unwrap();
@@ -50,11 +55,17 @@ impl World {
             .with_namespaces(Namespace::ALL.iter().copied());
         let (handle, server) = RpcServer::bind(config, client.clone()).await.unwrap();
         let (address, serving) = (handle.address(), tokio::spawn(server.run()));
-        Self { client, peer, address, handle, serving, _folder: folder }
+        Self { client, peer, address, now, handle, serving, _folder: folder }
+    }
+
+    /// It is time for a block.
+    pub(super) fn turn_to(&self, made: &Made) {
+        self.now.store(made.number, Ordering::Release);
     }
 
     /// Publishes by the client's own API.
     pub(super) async fn publish(&self, made: &Made) {
+        self.turn_to(made);
         let publisher = self.client.publisher();
         let _outcome = publisher.publish_block(made.signed.clone(), made.txlist.clone()).await.unwrap();
     }
@@ -67,11 +78,11 @@ impl World {
     }
 }
 
-async fn start(storage: Arc<dyn SdkStorage>, publishing: Publishing) -> P2pClient {
+async fn start(storage: Arc<dyn SdkStorage>, publishing: Publishing, now: Arc<AtomicU64>) -> P2pClient {
     let rules = ValidationConfig::new(DOMAIN, SLASHER);
     let mut config =
         P2pClientConfig::local(CHAIN, Keypair::generate_ed25519(), rules).with_publishing(publishing);
-    config.clock = Arc::new(|| NOW);
+    config.clock = Arc::new(move || UnixSeconds::new(now.load(Ordering::Acquire)));
     storage.set_base(Base::at(BASE)).unwrap();
     P2pClient::start(config.with_storage(storage), Arc::new(schedule())).await.unwrap()
 }
