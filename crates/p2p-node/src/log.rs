@@ -6,10 +6,13 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
+
+#[cfg(feature = "operator")]
+use std::sync::PoisonError;
 
 #[cfg(feature = "otlp")]
 use tracing::Subscriber;
@@ -49,6 +52,7 @@ static IS_JSON: AtomicBool = AtomicBool::new(false);
 static FILTER: OnceLock<Filter> = OnceLock::new();
 
 /// A filter that can be replaced.
+#[cfg_attr(not(feature = "operator"), allow(dead_code, reason = "only a node's is replaced"))]
 struct Filter {
     directives: Mutex<String>,
     handle: reload::Handle<EnvFilter, Registry>,

@@ -29,6 +29,7 @@ impl Stop {
     }
 
     /// Waits for a second signal: somebody does not want to wait for the end of a shutdown, whatever has begun it. Cancel-safe.
+    #[cfg(feature = "operator")]
     pub(crate) async fn insisted(&mut self) {
         while self.received < 2 {
             self.requested().await;
