@@ -293,11 +293,18 @@ fn the_sample_is_what_deploy_has_and_each_of_its_settings_is_one() {
 }
 
 #[test]
-fn help_names_the_variable_of_each_option() {
+fn help_names_the_variable_of_each_option_and_the_readme_each_option() {
     let help = says(Command::new(NODE).args(["run", "--help"]));
+    let readme = include_str!("../../README.md");
     assert!(help.contains("[env: P2P_NODE_P2P_LISTEN_TCP]"), "{help}");
     let options = help.split("Exit code:").next().unwrap().lines();
-    let options = options.filter(|line| line.trim_start().starts_with("--")).count();
+    let options: Vec<_> = options.filter_map(|line| line.trim_start().strip_prefix("--")).collect();
+    for option in &options {
+        let named = format!("`--{}", option.split(' ').next().unwrap());
+        let ends = ["`", " "].map(|end| format!("{named}{end}"));
+        assert!(ends.iter().any(|named| readme.contains(named)), "the README has no {named}");
+    }
+    let options = options.len();
     assert_eq!(help.matches("[env: P2P_NODE_").count(), options, "{help}");
 }
 
