@@ -51,7 +51,7 @@ pub(crate) fn derived(args: &RunArgs) -> Result<[(&'static str, String); 4], Run
     ])
 }
 
-/// What can be told of the options before anything is opened or made: the network's settings, the key if there is one, and
+/// What can be told of the options before anything is opened or made: the network's settings, key and secret where there are any, and
 /// what is to be published.
 pub(super) fn options(args: &RunArgs) -> Result<NetworkConfig, RunError> {
     let (option, path) = key_file(args);
@@ -67,6 +67,7 @@ pub(super) fn options(args: &RunArgs) -> Result<NetworkConfig, RunError> {
         let option = "--p2p.peerstore.path";
         writable(path).map_err(|source| RunError::NetworkDir { option, path: path.clone(), source })?;
     }
+    args.rpc.check(args.datadir.as_deref())?;
     if let Some(path) = &args.publish {
         let found =
             if path.is_file() { fs::File::open(path).map(drop) } else { fs::metadata(path).map(drop) };

@@ -1,7 +1,8 @@
 //! JSON-RPC: its options, and the server from its start to its end.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -69,6 +70,36 @@ impl RpcArgs {
         if given.is_empty() { vec![Namespace::Preconf] } else { given }
     }
 
+    /// The file with the secret, if callers need one.
+    fn secret_file(&self, address: SocketAddr, datadir: Option<&Path>) -> Option<PathBuf> {
+        let by_default = datadir.filter(|_| !address.ip().is_loopback()).map(|path| path.join(JWT));
+        self.secret.clone().or(by_default)
+    }
+
+    /// Reads the secret, if there is one: what is wrong with it is told before anything is made.
+    pub(super) fn check(&self, datadir: Option<&Path>) -> Result<(), RunError> {
+        let Some(address) = self.listen() else { return Ok(()) };
+        match self.secret_file(address, datadir) {
+            Some(path) if path.exists() => {
+                JwtSecret::load_or_create(&path).map(drop).map_err(RunError::JwtSecret)
+            }
+            None if !address.ip().is_loopback() => Err(RunError::Rpc(RpcError::SecretRequired { address })),
+            _ => Ok(()),
+        }
+    }
+
+    /// Binds the address and lets go of it.
+    pub(super) fn probe(&self) -> Result<(), RunError> {
+        let bound = self.listen().map(TcpListener::bind).transpose();
+        bound.map(drop).map_err(|source| self.refused(source))
+    }
+
+    /// Why the address cannot be listened on.
+    fn refused(&self, source: io::Error) -> RunError {
+        let value = self.listen().map(|address| address.to_string()).unwrap_or_default();
+        RunError::Bind { option: "--rpc.addr", value, source }
+    }
+
     /// Whether callers can look into the node.
     pub(super) fn debugs(&self) -> bool {
         self.listen().is_some() && self.namespaces().contains(&Namespace::Debug)
@@ -132,14 +163,13 @@ impl Rpc {
         client: &P2pClient,
     ) -> Result<Option<Self>, RunError> {
         let Some(address) = args.listen() else { return Ok(None) };
-        let by_default = datadir.filter(|_| !address.ip().is_loopback()).map(|path| path.join(JWT));
         let mut config = RpcConfig::new(address)
             .with_namespaces(args.namespaces())
             .with_hosts(flat(&args.hosts))
             .with_version(concat!("p2p-node/", env!("CARGO_PKG_VERSION")))
             .with_chain_id(chain_id)
             .with_host(Arc::new(followed));
-        if let Some(path) = args.secret.clone().or(by_default) {
+        if let Some(path) = args.secret_file(address, datadir) {
             tracing::info!(path = %path.display(), "callers of JSON-RPC need a token made with this secret");
             let read = spawn_blocking(move || JwtSecret::load_or_create(&path)).await;
             let secret = read.map_err(|_| RunError::Died("reading"))?.map_err(RunError::JwtSecret)?;
@@ -147,9 +177,7 @@ impl Rpc {
         }
         let bound = RpcServer::bind(config, client.clone()).await;
         let (handle, server) = bound.map_err(|error| match error {
-            RpcError::Bind { address, source } => {
-                RunError::Bind { option: "--rpc.addr", value: address.to_string(), source }
-            }
+            RpcError::Bind { source, .. } => args.refused(source),
             error => RunError::Rpc(error),
         })?;
         tracing::info!(address = %handle.address(), "serving JSON-RPC");

@@ -107,6 +107,8 @@ fn options_that_cannot_work_leave_no_data_directory() {
     let file = folder.file("file", "", 0o600);
     for (options, words) in [
         (&["--p2p.priv.path", &exposed][..], &["--p2p.priv.path", "mode 644", "chmod 600"][..]),
+        (&["--rpc.port", "0", "--rpc.jwt-secret", &exposed], &["--rpc.jwt-secret", "chmod 600"]),
+        (&["--rpc.port", "0", "--rpc.jwt-secret", &broken], &["--rpc.jwt-secret", "64 hexadecimal digits"]),
         (&["--p2p.priv.path", &broken], &["--p2p.priv.path", "64 hexadecimal digits"]),
         (&["--p2p.priv.path", &ed25519, "--p2p.listen.udp", "0"], &["--p2p.priv.path", "secp256k1"]),
         (&["--network", "/no/such.toml"], &["--network /no/such.toml", "No such file"]),
@@ -146,6 +148,7 @@ fn a_port_in_use_leaves_no_data_directory() {
     ] {
         folder.refuses(1, &[option, value], &[&format!("{option} {value}"), "in use", "choose another port"]);
     }
+    folder.refuses(1, &["--rpc.port", &tcp.1], &[&format!("--rpc.addr {}", tcp.0), "listens there already"]);
 }
 
 /// All that a store holds.
