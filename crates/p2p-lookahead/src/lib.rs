@@ -7,8 +7,8 @@
 //! What is not known is *not known yet*: the commitment waits, and nobody pays for it.
 //!
 //! ```no_run
-//! # async fn run(settings: P2pClientConfig) -> Result<(), Box<dyn std::error::Error>> {
-//! use p2p_client::{P2pClient, P2pClientConfig};
+//! # async fn run(settings: p2p_client::P2pClientConfig) -> Result<(), Box<dyn std::error::Error>> {
+//! use p2p_client::P2pClient;
 //! use p2p_lookahead::{L1Config, L1Lookahead, Source};
 //!
 //! let endpoints = vec!["wss://l1.example.org".parse()?, "https://other.example.org".parse()?];
