@@ -4,7 +4,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`options`] | every option, taken from clap's command of `run` |
-//! | [`file`] | the file |
+//! | [`mod@file`] | the file |
 //! | [`layers`] | file, environment and command line as one |
 //! | [`mod@print`], [`sample`] | what `config print` and `config sample` write |
 //! | [`error`] | what can be wrong |
