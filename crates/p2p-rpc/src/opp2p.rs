@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr, str::FromStr, sync::Arc};
 
 use jsonrpsee::core::RegisterMethodError;
 use p2p_client::{
-    PeerId, PeerInfo,
-    network::{Blocked, IpRange, Multiaddr},
+    PeerId, PeerInfo, UnixSeconds,
+    network::{Blocked, IpRange, Multiaddr, StaticPeerInfo, StaticPeerState},
     wire::Topic,
 };
 use schemars::JsonSchema;
@@ -208,11 +208,46 @@ pub(crate) struct PeerDump {
     #[serde(rename = "bannedIPS")]
     banned_ips: Vec<String>,
     banned_subnets: Vec<String>,
+    /// The peers of the configuration, whether they are connected or not. op-node has no such field.
+    configured_peers: Vec<ConfiguredPeer>,
+}
+
+/// A peer of the configuration.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ConfiguredPeer {
+    /// Null while nobody has answered at an address without a peer id.
+    #[serde(rename = "peerID")]
+    peer_id: Option<String>,
+    addresses: Vec<String>,
+    /// `connected`, `dialling`, `waiting` for the next dial, or `local`: it is this node itself.
+    #[schemars(with = "String")]
+    state: StaticPeerState,
+    /// Since when it has been connected, or lost, in unix seconds.
+    since: u64,
+    /// Times that it has been lost or not reached since it was connected last.
+    attempts: u32,
+    /// Why the last dial failed; null while it is connected.
+    last_error: Option<String>,
+}
+
+impl ConfiguredPeer {
+    fn new(info: StaticPeerInfo, now: UnixSeconds) -> Self {
+        Self {
+            peer_id: info.peer.map(|peer| peer.to_string()),
+            addresses: info.addresses.iter().map(ToString::to_string).collect(),
+            state: info.state,
+            since: now.get().saturating_sub(info.connected_or_lost_for.as_secs()),
+            attempts: info.attempts,
+            last_error: info.last_error,
+        }
+    }
 }
 
 async fn peers(node: Arc<Node>, One(connected): One<bool>) -> Result<PeerDump, Failure> {
     let (network, chain_id) = (node.client.network(), node.client.chain_id());
     let (all, blocked) = (network.peers().await?, network.blocked().await?);
+    let (configured, now) = (network.static_peers().await?, node.client.now());
     let banned = all.iter().filter(|peer| peer.banned_for.is_some()).map(|peer| peer.peer.to_string());
     let mut banned_peers: Vec<_> = banned.chain(blocked.iter().filter_map(peer_of)).collect();
     banned_peers.sort();
@@ -226,6 +261,7 @@ async fn peers(node: Arc<Node>, One(connected): One<bool>) -> Result<PeerDump, F
         banned_peers,
         banned_ips: blocked.iter().filter_map(address_of).collect(),
         banned_subnets: blocked.iter().filter_map(subnet_of).collect(),
+        configured_peers: configured.into_iter().map(|info| ConfiguredPeer::new(info, now)).collect(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use preconfirmation_types::SIGNED_COMMITMENT_BYTES;
 
-use crate::{StorageError, StorageStats};
+use crate::StorageError;
 
 /// Limits of a store. At a limit, settled data is evicted, lowest height first. Unsettled data is never evicted; the insert
 /// fails instead.
@@ -45,7 +45,7 @@ impl StorageLimits {
     /// Whether more is stored than allowed, evidence aside: the limits were higher when it was stored.
     /// Whether more is stored than allowed, evidence aside: the limits were higher when it was stored.
     #[cfg(feature = "disk")]
-    pub(crate) const fn are_exceeded(&self, held: &StorageStats) -> bool {
+    pub(crate) const fn are_exceeded(&self, held: &crate::StorageStats) -> bool {
         held.commitments > self.commitments
             || held.txlists > self.txlists
             || held.txlist_bytes > self.txlist_bytes

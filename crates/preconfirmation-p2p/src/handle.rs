@@ -67,6 +67,39 @@ pub struct PeerInfo {
     pub banned_for: Option<Duration>,
 }
 
+/// A static peer, connected or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StaticPeerInfo {
+    /// Who it is; none while nobody has answered at an address without a peer id.
+    pub peer: Option<PeerId>,
+    /// Where it is dialled.
+    pub addresses: Vec<Multiaddr>,
+    /// Whether it is connected, and what is done about it if not.
+    pub state: StaticPeerState,
+    /// Since it was connected, or lost, or first dialled.
+    pub connected_or_lost_for: Duration,
+    /// Times that it has been lost or not reached since it was connected last.
+    pub attempts: u32,
+    /// Why the last dial failed; none while it is connected.
+    pub last_error: Option<String>,
+}
+
+/// What becomes of a static peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StaticPeerState {
+    /// It is connected.
+    Connected,
+    /// It is being dialled.
+    Dialling,
+    /// It is dialled again in a while.
+    Waiting,
+    /// It is this node itself, and is not dialled.
+    Local,
+}
+
 /// How much waits in a network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -107,6 +140,9 @@ pub(crate) enum Command {
     },
     Blocked {
         reply: oneshot::Sender<Vec<Blocked>>,
+    },
+    StaticPeers {
+        reply: oneshot::Sender<Vec<StaticPeerInfo>>,
     },
     Queues {
         reply: oneshot::Sender<NetworkQueues>,
@@ -310,6 +346,16 @@ impl NetworkHandle {
     pub async fn peers(&self) -> Result<Vec<PeerInfo>, NetworkError> {
         let (reply, peers) = oneshot::channel();
         self.command(Command::Peers { reply }).await.map_err(|()| NetworkError::Closed)?;
+        peers.await.map_err(|_| NetworkError::Closed)
+    }
+
+    /// The static peers, whether they are connected or not.
+    ///
+    /// # Errors
+    /// [`NetworkError::Closed`].
+    pub async fn static_peers(&self) -> Result<Vec<StaticPeerInfo>, NetworkError> {
+        let (reply, peers) = oneshot::channel();
+        self.command(Command::StaticPeers { reply }).await.map_err(|()| NetworkError::Closed)?;
         peers.await.map_err(|_| NetworkError::Closed)
     }
 

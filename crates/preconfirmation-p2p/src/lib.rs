@@ -174,7 +174,7 @@ pub use duplicate_identity::{DuplicateIdentity, DuplicateSign};
 pub use error::{ConfigError, DiscoveryError, NetworkError, PublishError, RequestError};
 pub use event::{GossipMessage, NetworkEvent, NetworkEvents, Verdict, VerdictToken};
 pub use gossip::gossip_id;
-pub use handle::{NetworkHandle, NetworkQueues, PeerInfo, Published};
+pub use handle::{NetworkHandle, NetworkQueues, PeerInfo, Published, StaticPeerInfo, StaticPeerState};
 pub use operator::{Blocked, IpRange, IpRangeError};
 pub use responder::{InboundRequest, Responder};
 pub use rpc::Protocol;

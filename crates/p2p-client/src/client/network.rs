@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use p2p_types::{B256, BlockNumber, PeerId, Recovered, TxList};
-use preconfirmation_p2p::{Blocked, DuplicateIdentity, Multiaddr, NetworkQueues, PeerInfo};
+use preconfirmation_p2p::{Blocked, DuplicateIdentity, Multiaddr, NetworkQueues, PeerInfo, StaticPeerInfo};
 use preconfirmation_types::PreconfHead;
 
 use super::Inner;
@@ -122,6 +122,14 @@ impl NetworkApi {
     /// [`P2pClientError::Network`] if the network has ended.
     pub async fn peers(&self) -> Result<Vec<PeerInfo>, P2pClientError> {
         Ok(self.client.network().peers().await?)
+    }
+
+    /// The static peers, whether they are connected or not.
+    ///
+    /// # Errors
+    /// [`P2pClientError::Network`] if the network has ended.
+    pub async fn static_peers(&self) -> Result<Vec<StaticPeerInfo>, P2pClientError> {
+        Ok(self.client.network().static_peers().await?)
     }
 
     /// How much waits in the network at the moment.

@@ -37,7 +37,10 @@ async fn a_peer_has_the_fields_that_clients_of_op_node_read() {
     timeout(DEADLINE, one.client.network().wait_for_peers(1)).await.unwrap().unwrap();
     let dump = one.call("opp2p_peers", json!([true])).await;
     let fields = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(fields(&dump), ["bannedIPS", "bannedPeers", "bannedSubnets", "peers", "totalConnected"]);
+    assert_eq!(
+        fields(&dump),
+        ["bannedIPS", "bannedPeers", "bannedSubnets", "configuredPeers", "peers", "totalConnected"]
+    );
     assert_eq!(dump["totalConnected"], 1);
     let peer = &dump["peers"][&id(&other).await];
     let expected = [
@@ -75,6 +78,45 @@ async fn a_peer_has_the_fields_that_clients_of_op_node_read() {
     assert_eq!(one.call("debug_counts", json!([])).await["dropped"], 0);
     one.stop().await;
     other.stop().await;
+}
+
+#[tokio::test]
+async fn a_configured_peer_is_listed_whether_it_is_there_or_not() {
+    let other = world(8).await;
+    let there = address(&other).await.as_str().unwrap().to_owned();
+    // Nobody listens on port 1.
+    let nowhere = format!("/ip4/127.0.0.1/tcp/1/p2p/{}", p2p_client::PeerId::random());
+    let mut config = client_config(7);
+    config.network.static_peers = vec![there.parse().unwrap(), nowhere.parse().unwrap()];
+    let one = World::start_with(config, schedule(&[key(1)]), server_config(), None).await;
+    let told = async {
+        loop {
+            let configured = one.call("opp2p_peers", json!([true])).await["configuredPeers"].take();
+            if configured[0]["state"] == "connected" && configured[1]["lastError"].is_string() {
+                return configured;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let configured = timeout(DEADLINE, told).await.unwrap();
+    assert_eq!(
+        (&configured[0]["peerID"], &configured[0]["lastError"]),
+        (&json!(id(&other).await), &Value::Null)
+    );
+    assert_eq!((&configured[0]["attempts"], &configured[0]["since"]), (&json!(0), &json!(crate::rig::NOW)));
+    let lost = &configured[1];
+    assert_eq!(lost["addresses"], json!([nowhere]));
+    assert!(lost["attempts"].as_u64().unwrap() >= 1 && lost["state"] != "connected", "{lost}");
+    assert!(lost["lastError"].as_str().unwrap().contains("refused"), "{lost}");
+    // Once it is gone it is listed all the same.
+    other.stop().await;
+    let gone = async {
+        while one.call("opp2p_peers", json!([true])).await["configuredPeers"][0]["state"] == "connected" {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    timeout(DEADLINE, gone).await.unwrap();
+    one.stop().await;
 }
 
 #[tokio::test]

@@ -149,7 +149,7 @@ impl PeerManager {
     pub(crate) fn on_connected(&mut self, peer: PeerId, connection: Connection, now: Instant) {
         let record = self.peers.entry(peer).or_default();
         record.connected.get_or_insert_with(|| Box::new(Connected::new(now))).open(connection);
-        self.static_peers.on_connected(&peer);
+        self.static_peers.on_connected(&peer, now);
     }
 
     /// A connection has closed. `None` if there is another one to this peer.
@@ -587,12 +587,12 @@ mod tests {
             |peers: &PeerManager, now: Instant| (peers.static_peers.next_deadline().unwrap() - now).as_secs();
         for least in [7, 9, 9] {
             let (id, _) = peers.static_peers.next_dial(now).unwrap();
-            let _begins = peers.static_peers.on_dial_failed(id, now);
+            let _begins = peers.static_peers.on_dial_failed(id, &"refused", now);
             assert!((least..2 * least).contains(&wait(&peers, now)));
             now = peers.static_peers.next_deadline().unwrap();
         }
         for (lasts, least) in [(10, 9), (11, 7)] {
-            peers.static_peers.on_connected(&peer);
+            peers.static_peers.on_connected(&peer, now);
             let _outage = peers.static_peers.on_identified(&peer, now);
             now += seconds(lasts);
             assert!(peers.static_peers.on_disconnected(&peer, now));

@@ -1,7 +1,10 @@
 //! Static peers: dialled until they are connected, and again whenever they are lost. No clock and no randomness: every
 //! call is given the time, the seed comes from the configuration.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Display,
+    time::{Duration, Instant},
+};
 
 use backon::ExponentialBackoff;
 use libp2p::{Multiaddr, PeerId};
@@ -9,6 +12,7 @@ use libp2p::{Multiaddr, PeerId};
 use super::backoff;
 use crate::{
     config::{RedialConfig, after},
+    handle::{StaticPeerInfo, StaticPeerState},
     ip::peer_of,
 };
 
@@ -50,6 +54,10 @@ struct StaticPeer {
     /// Since when it has been connected and known by what it says of itself.
     identified: Option<Instant>,
     outage: Option<Outage>,
+    /// Why the last dial of this outage failed.
+    last_error: Option<String>,
+    /// When it was connected, or lost, or first dialled.
+    since: Instant,
     /// The waits of this outage, and of the ones before it as long as no connection has lasted.
     backoff: Option<ExponentialBackoff>,
 }
@@ -86,6 +94,8 @@ impl StaticPeers {
                     state: State::Waiting(now),
                     identified: None,
                     outage: None,
+                    last_error: None,
+                    since: now,
                     backoff: None,
                 }),
             }
@@ -101,6 +111,11 @@ impl StaticPeers {
     /// Whether a peer is one of them.
     pub(crate) fn contains(&self, peer: &PeerId) -> bool {
         self.peers().any(|known| known == *peer)
+    }
+
+    /// All of them, whether they are connected or not.
+    pub(crate) fn infos(&self, now: Instant) -> Vec<StaticPeerInfo> {
+        self.peers.iter().map(|peer| peer.info(now)).collect()
     }
 
     /// When the next dial is due.
@@ -123,10 +138,13 @@ impl StaticPeers {
 
     /// A dial has failed. Whether that begins an outage: the first failure does.
     #[must_use]
-    pub(crate) fn on_dial_failed(&mut self, id: StaticPeerId, now: Instant) -> bool {
+    pub(crate) fn on_dial_failed(&mut self, id: StaticPeerId, error: &impl Display, now: Instant) -> bool {
         let config = self.config;
         let peer = self.peers.get_mut(id.0).filter(|peer| peer.state == State::Dialling);
-        peer.is_some_and(|peer| peer.wait(config, now))
+        peer.is_some_and(|peer| {
+            peer.last_error = Some(error.to_string());
+            peer.wait(config, now)
+        })
     }
 
     /// A dial has reached this node itself: the address is not dialled any more.
@@ -144,9 +162,11 @@ impl StaticPeers {
     }
 
     /// A peer is connected, whoever dialled.
-    pub(crate) fn on_connected(&mut self, peer: &PeerId) {
+    pub(crate) fn on_connected(&mut self, peer: &PeerId, now: Instant) {
         for known in self.peers.iter_mut().filter(|known| known.id() == Some(*peer)) {
-            known.state = State::Connected;
+            if known.state != State::Connected {
+                (known.state, known.since, known.last_error) = (State::Connected, now, None);
+            }
         }
     }
 
@@ -176,6 +196,7 @@ impl StaticPeers {
                 if lasted.is_some_and(|lasted| lasted >= config.stable_after) {
                     known.backoff = None;
                 }
+                known.since = now;
                 begins |= known.wait(config, now);
             }
         }
@@ -184,6 +205,22 @@ impl StaticPeers {
 }
 
 impl StaticPeer {
+    fn info(&self, now: Instant) -> StaticPeerInfo {
+        StaticPeerInfo {
+            peer: self.id(),
+            addresses: self.dial.addresses.clone(),
+            state: match self.state {
+                State::Connected => StaticPeerState::Connected,
+                State::Dialling => StaticPeerState::Dialling,
+                State::Waiting(_) => StaticPeerState::Waiting,
+                State::Local => StaticPeerState::Local,
+            },
+            connected_or_lost_for: now.saturating_duration_since(self.since),
+            attempts: self.outage.as_ref().map_or(0, |outage| outage.attempts),
+            last_error: self.last_error.clone(),
+        }
+    }
+
     fn id(&self) -> Option<PeerId> {
         self.dial.peer.or(self.found)
     }
@@ -216,7 +253,7 @@ mod tests {
 
     /// A peer is connected and has said who it is.
     fn back(statics: &mut StaticPeers, peer: &PeerId, now: Instant) -> Option<OutageEnd> {
-        statics.on_connected(peer);
+        statics.on_connected(peer, now);
         statics.on_identified(peer, now)
     }
 
@@ -229,7 +266,7 @@ mod tests {
     fn fail(statics: &mut StaticPeers, now: Instant) -> Duration {
         let (target, _) = statics.next_dial(now).unwrap();
         assert_eq!(statics.next_deadline(), None);
-        let _begins = statics.on_dial_failed(target, now);
+        let _begins = statics.on_dial_failed(target, &"refused", now);
         statics.next_deadline().unwrap() - now
     }
 
@@ -262,7 +299,7 @@ mod tests {
             let targets: Vec<_> =
                 std::iter::from_fn(|| statics.next_dial(now)).map(|(target, _)| target).collect();
             let mut wait = |target| {
-                assert!(statics.on_dial_failed(target, now));
+                assert!(statics.on_dial_failed(target, &"refused", now));
                 statics.peers[target.0].state
             };
             (wait(targets[0]), wait(targets[1]))
@@ -278,11 +315,11 @@ mod tests {
         let peer = PeerId::random();
         let mut statics = StaticPeers::new(&[address(1, Some(peer))], CONFIG, 0, start);
         let (target, _) = statics.next_dial(start).unwrap();
-        assert!(statics.on_dial_failed(target, start));
+        assert!(statics.on_dial_failed(target, &"refused", start));
         for seconds in [10, 20, 40] {
             let now = start + Duration::from_secs(seconds);
             let (target, _) = statics.next_dial(now).unwrap();
-            assert!(!statics.on_dial_failed(target, now));
+            assert!(!statics.on_dial_failed(target, &"refused", now));
         }
         let ended = back(&mut statics, &peer, start + Duration::from_secs(60));
         assert_eq!(ended, Some(OutageEnd { after: Duration::from_secs(60), attempts: 4 }));
@@ -294,7 +331,7 @@ mod tests {
         assert!(!statics.on_disconnected(&peer, lost));
         let due = statics.next_deadline().unwrap();
         let (target, _) = statics.next_dial(due).unwrap();
-        assert!(!statics.on_dial_failed(target, due));
+        assert!(!statics.on_dial_failed(target, &"refused", due));
         let ended = back(&mut statics, &peer, due + Duration::from_secs(9)).unwrap();
         assert_eq!((ended.after, ended.attempts), (due + Duration::from_secs(9) - lost, 2));
     }
@@ -306,7 +343,7 @@ mod tests {
         let mut statics = StaticPeers::new(&[address(1, Some(peer))], CONFIG, 0, now);
         let connect = |statics: &mut StaticPeers, now| {
             let _dial = statics.next_dial(now).unwrap();
-            statics.on_connected(&peer);
+            statics.on_connected(&peer, now);
         };
         let wait = |statics: &StaticPeers, now: Instant| (statics.next_deadline().unwrap() - now).as_secs();
         // A server that is full: it takes the connection and closes it at once, again and again.
@@ -338,7 +375,7 @@ mod tests {
         let (target, _) = statics.next_dial(now).unwrap();
         statics.on_local_peer(target);
         assert_eq!(statics.next_deadline(), None);
-        assert!(!statics.on_dial_failed(target, now));
+        assert!(!statics.on_dial_failed(target, &"refused", now));
     }
 
     #[test]
@@ -356,8 +393,8 @@ mod tests {
         let peer = PeerId::random();
         let mut statics = StaticPeers::new(&[address(1, Some(peer))], CONFIG, 0, now);
         let (target, _) = statics.next_dial(now).unwrap();
-        statics.on_connected(&peer);
-        assert!(!statics.on_dial_failed(target, now));
+        statics.on_connected(&peer, now);
+        assert!(!statics.on_dial_failed(target, &"refused", now));
         assert_eq!(statics.next_deadline(), None);
     }
 
@@ -385,7 +422,7 @@ mod tests {
         assert!(statics.contains(&peer) && statics.on_disconnected(&peer, now));
         let (target, _) = statics.next_dial(now + Duration::from_secs(4)).unwrap();
         assert_eq!(statics.on_dialled(target, peer), None);
-        statics.on_connected(&peer);
+        statics.on_connected(&peer, now);
         assert!(!statics.on_disconnected(&peer, now));
         // Another key at the same address, after the operator has replaced it.
         let (target, dial) = statics.next_dial(now + Duration::from_secs(9)).unwrap();

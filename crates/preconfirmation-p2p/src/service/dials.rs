@@ -113,7 +113,7 @@ impl NetworkService {
             (None, _) => {}
         }
         if let Some(id) = static_peer
-            && self.peers.static_peers.on_dial_failed(id, now)
+            && self.peers.static_peers.on_dial_failed(id, &error, now)
         {
             tracing::warn!(%address, %error, "static peer cannot be reached: it is dialled until it can");
         }

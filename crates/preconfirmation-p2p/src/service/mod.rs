@@ -311,6 +311,9 @@ impl NetworkService {
             Command::Blocked { reply } => {
                 drop(reply.send(self.swarm.behaviour().limits.blocked.entries()));
             }
+            Command::StaticPeers { reply } => {
+                drop(reply.send(self.peers.static_peers.infos(Instant::now())));
+            }
             Command::Queues { reply } => drop(reply.send(self.queues())),
             Command::DiscoveryTable { reply } => self.discovery.table(reply),
         }

@@ -197,6 +197,7 @@ impl SimService {
             // A simulation has no operator; whoever orders something is told that nobody takes orders.
             Command::Operator { reply, .. } => drop(reply),
             Command::Blocked { reply } => drop(reply.send(Vec::new())),
+            Command::StaticPeers { reply } => drop(reply.send(Vec::new())),
             Command::Queues { reply } => drop(reply.send(NetworkQueues {
                 publish_queue: self.publish_queue.len(),
                 open_verdicts: self.validation.len(),
