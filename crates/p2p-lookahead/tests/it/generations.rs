@@ -4,7 +4,7 @@ use alloy_primitives::Address;
 use p2p_lookahead::{Generation, L1Event, Source};
 use p2p_validation::Admission;
 
-use crate::node::{A, B, C, Follower, Node, blacklistCall, config, start, tail};
+use crate::node::{A, B, C, Follower, Node, addCall, blacklistCall, config, start, tail};
 
 #[tokio::test]
 async fn a_whitelist_is_followed_from_epoch_to_epoch() {
@@ -24,6 +24,13 @@ async fn a_whitelist_is_followed_from_epoch_to_epoch() {
         assert_eq!(follower.who(tail(epoch) + 1, tail(epoch)), [operator], "the last seconds");
         assert!(!follower.who(start(epoch + 1), tail(epoch + 1)).is_empty(), "the next is foretold");
     }
+    // One that is added later signs like the others.
+    node.send(whitelist, addCall { operator: C }).await;
+    node.draw(whitelist, 5, C).await;
+    for epoch in 4..6 {
+        follower.reaches(node.mine_to(start(epoch)).await).await;
+    }
+    assert_eq!(follower.who(start(5) + 100, tail(5)), [C]);
     follower.stop().await;
 }
 
