@@ -50,7 +50,7 @@ pub struct L1Report {
 }
 
 impl L1Report {
-    /// A view.
+    /// A report.
     #[must_use]
     pub const fn new(head: Option<u64>, timestamp: Option<u64>, error: Option<String>) -> Self {
         Self { head, timestamp, error }
@@ -72,7 +72,7 @@ pub struct L2Report {
 }
 
 impl L2Report {
-    /// A view.
+    /// A report.
     #[must_use]
     pub const fn new(settled: Option<u64>, at: Option<u64>, synced: bool, error: Option<String>) -> Self {
         Self { settled, at, synced, error }

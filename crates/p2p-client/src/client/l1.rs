@@ -1,15 +1,9 @@
 //! Follows a view of L1: its head, its reorgs, and changes of the schedule.
 
-use std::time::Duration;
-
 use p2p_types::{L1Update, L1View, UnixSeconds};
-use tokio::time::sleep;
 
-use super::ChainApi;
+use super::{ChainApi, retried};
 use crate::P2pClientError;
-
-/// The pause before a store that has failed is asked again.
-const PAUSE: Duration = Duration::from_secs(1);
 
 impl ChainApi {
     /// Follows a view of L1 until it ends, in place of [`update_l1_head`](Self::update_l1_head),
@@ -37,11 +31,11 @@ impl ChainApi {
                 Some(L1Update::Head(number)) => {
                     self.update_l1_head(number).await?;
                     if let Some(since) = changed.take() {
-                        drop(until_taken(|| self.notify_schedule_changed(since)).await?);
+                        drop(retried(|| self.notify_schedule_changed(since)).await?);
                     }
                 }
                 // Log and events tell what it has changed.
-                Some(L1Update::Reorg { lowest }) => drop(until_taken(|| self.notify_reorg(lowest)).await?),
+                Some(L1Update::Reorg { lowest }) => drop(retried(|| self.notify_reorg(lowest)).await?),
                 Some(L1Update::ScheduleChanged { since }) => {
                     changed = Some(changed.map_or(since, |earlier| earlier.min(since)));
                 }
@@ -54,18 +48,6 @@ impl ChainApi {
                 Some(_) => {}
                 None => return Ok(()),
             }
-        }
-    }
-}
-
-/// Asks until the store has done it, or has failed for good.
-async fn until_taken<T, F: Future<Output = Result<T, P2pClientError>>>(
-    ask: impl Fn() -> F,
-) -> Result<T, P2pClientError> {
-    loop {
-        match ask().await {
-            Err(error) if error.is_retryable() => sleep(PAUSE).await,
-            answer => return answer,
         }
     }
 }

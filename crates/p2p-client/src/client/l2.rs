@@ -1,15 +1,12 @@
 //! Follows a view of L2: moves the base to what was settled, and compares that with what was promised.
 
-use std::{
-    sync::{Arc, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use p2p_storage::{SdkStorage, StorageError, StoredCommitment};
 use p2p_types::{B256, Base, BlockNumber, L2Tip, L2View, PromiseOutcome, Promised, SdkEvent, SettledBlock};
 use tokio::time::sleep;
 
-use super::{ChainApi, Inner};
+use super::{ChainApi, Inner, PAUSE, retried};
 use crate::{
     P2pClientError, PromiseStats,
     chain::{Command, Refuted, Settlement},
@@ -25,9 +22,6 @@ const TOLD: BlockNumber = 256;
 
 /// Heights that are settled in one step at most.
 const STEP: usize = 256;
-
-/// The pause before a store that has failed is asked again.
-const PAUSE: Duration = Duration::from_secs(1);
 
 impl ChainApi {
     /// Follows a view of L2 until it ends, in place of [`l2_synced`](Self::l2_synced) and
@@ -48,7 +42,7 @@ impl ChainApi {
         let mut settler = Settler { client: Arc::clone(&self.client), opened: false, reached: None };
         let ended = self.client.wait_for(|_| false);
         tokio::pin!(ended);
-        if let Some(base) = settler.base().await? {
+        if let Some(base) = retried(|| settler.base()).await? {
             view.resume(base.number);
         }
         loop {

@@ -21,6 +21,7 @@ use preconfirmation_p2p::NetworkHandle;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     task::spawn_blocking,
+    time::sleep,
 };
 use tokio_util::task::TaskTracker;
 
@@ -233,6 +234,21 @@ impl Inner {
         let mut state = self.state.clone();
         let state = state.wait_for(|state| state.ended.is_some() || holds(state)).await;
         state.ok().filter(|state| state.ended.is_none()).map(drop).ok_or(P2pClientError::Closed)
+    }
+}
+
+/// The pause before a store that has failed is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Asks until the store has answered, or has failed for good.
+async fn retried<T, F: Future<Output = Result<T, P2pClientError>>>(
+    ask: impl Fn() -> F,
+) -> Result<T, P2pClientError> {
+    loop {
+        match ask().await {
+            Err(error) if error.is_retryable() => sleep(PAUSE).await,
+            answer => return answer,
+        }
     }
 }
 

@@ -2,15 +2,23 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use p2p_client::{
     Address, B256, Breach, Difference, HeadSyncStatus, L2Tip, L2View, P2pClientError, PromiseOutcome,
     Promised, SdkEvent, SettledBlock, UnixSeconds,
 };
+use p2p_storage::{
+    MemoryStorage, StorageError,
+    fixtures::{Call, Intercepted},
+};
 use preconfirmation_p2p::sim::SimNetwork;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
 
 use crate::world::{Block, Node, Voice};
 
@@ -309,6 +317,26 @@ async fn a_tip_far_above_the_chain_costs_no_endless_search() {
     rig.tip(14).await;
     assert_eq!(rig.settled(14).await.len(), 1);
     assert_eq!(rig.node.client.chain().promises().await.unwrap().unwrap().total.kept, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_for_a_while_does_not_end_following() {
+    let (world, fails) = (SimNetwork::new(1), Arc::new(AtomicBool::new(false)));
+    let is_failing = Arc::clone(&fails);
+    let store = Intercepted::new(Arc::<MemoryStorage>::default(), move |call| {
+        let refused = call == Call::Base && is_failing.load(Ordering::Relaxed);
+        if refused { Err(StorageError::NoSpace) } else { Ok(()) }
+    });
+    let mut node = Node::with_storage(&world, 1, Arc::new(store), |_| ()).await;
+    fails.store(true, Ordering::Relaxed);
+    let (l2, (tips, receiver)) = (L2::default(), mpsc::channel(1));
+    let (view, chain) = (View { l2, tips: receiver }, node.client.chain());
+    let following = tokio::spawn(async move { chain.follow_l2(view).await });
+    sleep(Duration::from_secs(5)).await;
+    assert!(!following.is_finished());
+    fails.store(false, Ordering::Relaxed);
+    tips.send(L2Tip { number: 12, hash: hash(12), synced: true, lower_at: None }).await.unwrap();
+    node.until(|event| matches!(event, SdkEvent::Settled { block: 12, .. }).then_some(())).await;
 }
 
 #[tokio::test(start_paused = true)]

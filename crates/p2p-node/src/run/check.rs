@@ -34,6 +34,7 @@ pub(crate) fn check(args: &RunArgs) -> Result<(), RunError> {
     }
     L2::new(flat(&args.l2_rpc), chain.id, chain.l2)?;
     network::warn(&options(args)?, args);
+    args.rpc.check(args.datadir.as_deref())?;
     args.datadir.as_deref().map_or(Ok(()), |path| datadir(path, &chain))
 }
 
@@ -51,7 +52,7 @@ pub(crate) fn derived(args: &RunArgs) -> Result<[(&'static str, String); 4], Run
     ])
 }
 
-/// What can be told of the options before anything is opened or made: the network's settings, key and secret where there are any, and
+/// What can be told of the options before anything is opened or made: the network's settings, the key if there is one, and
 /// what is to be published.
 pub(super) fn options(args: &RunArgs) -> Result<NetworkConfig, RunError> {
     let (option, path) = key_file(args);
@@ -67,7 +68,6 @@ pub(super) fn options(args: &RunArgs) -> Result<NetworkConfig, RunError> {
         let option = "--p2p.peerstore.path";
         writable(path).map_err(|source| RunError::NetworkDir { option, path: path.clone(), source })?;
     }
-    args.rpc.check(args.datadir.as_deref())?;
     if let Some(path) = &args.publish {
         let found =
             if path.is_file() { fs::File::open(path).map(drop) } else { fs::metadata(path).map(drop) };

@@ -90,6 +90,7 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
     };
     let metrics = bind("--metrics.addr", args.metrics).await?;
     let status = bind("--status.addr", args.status).await?;
+    args.rpc.probe(args.datadir.as_deref())?;
     let recorded = metrics.is_some().then(http::record).transpose()?;
     let addresses = (metrics.as_ref().map(|of| of.address), status.as_ref().map(|of| of.address));
     let shown = Shown::default();

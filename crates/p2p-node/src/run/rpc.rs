@@ -88,8 +88,9 @@ impl RpcArgs {
         }
     }
 
-    /// Binds the address and lets go of it.
-    pub(super) fn probe(&self) -> Result<(), RunError> {
+    /// The same, and whether the address is free.
+    pub(super) fn probe(&self, datadir: Option<&Path>) -> Result<(), RunError> {
+        self.check(datadir)?;
         let bound = self.listen().map(TcpListener::bind).transpose();
         bound.map(drop).map_err(|source| self.refused(source))
     }
