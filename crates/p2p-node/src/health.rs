@@ -24,7 +24,7 @@ pub(crate) struct HealthArgs {
     #[arg(value_name = "ADDR:PORT")]
     address: SocketAddr,
 
-    /// Ask whether the node is ready instead (/readyz): live, with peers, whose turn it is, and news from L1
+    /// Ask whether the node is ready instead (/readyz): live, with peers, whose turn it is, and news from L1 and L2
     ///
     /// Do not restart a node because it is not ready: that does not bring back a peer.
     #[arg(long)]

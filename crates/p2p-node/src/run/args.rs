@@ -187,7 +187,7 @@ pub(crate) struct RunArgs {
     /// Serve a status page on http://ADDR/, the same as JSON on /status, and the probes /healthz and /readyz
     ///
     /// /healthz answers 200 as long as the process runs. /readyz answers 200 only while the node is live, has peers,
-    /// knows whose turn it is, and has news from L1 if it follows it; else 503 with the reasons as JSON.
+    /// knows whose turn it is, and has news from L1 and L2 if it follows them; else 503 with the reasons as JSON.
     #[arg(long = "status.addr", value_name = "ADDR:PORT")]
     pub(super) status: Option<SocketAddr>,
 
