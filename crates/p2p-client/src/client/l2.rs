@@ -62,8 +62,8 @@ impl ChainApi {
         }
     }
 
-    /// Which promises were kept, since the start: a block counts a moment after it is told. None unless [`follow_l2`](Self::follow_l2) was called: without a view of
-    /// L2 nothing is claimed.
+    /// Which promises were kept, since the start: what is told is counted. None unless [`follow_l2`](Self::follow_l2) was called:
+    /// without a view of L2 nothing is claimed.
     ///
     /// # Errors
     /// [`P2pClientError::Storage`].
@@ -226,6 +226,10 @@ impl Settler {
     ) -> Result<(), P2pClientError> {
         let open = open && !self.opened;
         let Run { events, judged } = std::mem::take(run);
+        // Counted before it is told. What is judged again, because it could not be stored, takes the place of this.
+        for judged in judged {
+            self.client.book().record(judged, &self.client.requester.metrics);
+        }
         let settlement = Settlement { base, open, refuted, events };
         // The blocks below a base that has moved cannot be judged again: it is this that has to be stored.
         loop {
@@ -240,10 +244,6 @@ impl Settler {
             }
         }
         self.opened |= open;
-        let mut book = self.client.book();
-        for judged in judged {
-            book.record(judged, &self.client.requester.metrics);
-        }
         Ok(())
     }
 }

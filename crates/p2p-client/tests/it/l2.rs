@@ -319,24 +319,62 @@ async fn a_tip_far_above_the_chain_costs_no_endless_search() {
     assert_eq!(rig.node.client.chain().promises().await.unwrap().unwrap().total.kept, 4);
 }
 
+/// A client that has begun to follow L2 with a store of which one call fails, and the switch that heals it.
+struct Failing {
+    node: Node,
+    tips: mpsc::Sender<L2Tip>,
+    following: JoinHandle<Result<(), P2pClientError>>,
+    fails: Arc<AtomicBool>,
+}
+
+impl Failing {
+    async fn start(fails_at: Call) -> Self {
+        let (world, fails) = (SimNetwork::new(1), Arc::new(AtomicBool::new(false)));
+        let is_failing = Arc::clone(&fails);
+        let store = Intercepted::new(Arc::<MemoryStorage>::default(), move |call| {
+            let refused = call == fails_at && is_failing.load(Ordering::Relaxed);
+            if refused { Err(StorageError::NoSpace) } else { Ok(()) }
+        });
+        let node = Node::with_storage(&world, 1, Arc::new(store), |_| ()).await;
+        fails.store(true, Ordering::Relaxed);
+        let (l2, (tips, receiver)) = (L2::default(), mpsc::channel(1));
+        let (view, chain) = (View { l2, tips: receiver }, node.client.chain());
+        let following = tokio::spawn(async move { chain.follow_l2(view).await });
+        Self { node, tips, following, fails }
+    }
+
+    /// L2 has settled blocks up to the twelfth.
+    async fn settle(&self) {
+        self.tips.send(L2Tip { number: 12, hash: hash(12), synced: true, lower_at: None }).await.unwrap();
+    }
+
+    async fn unpromised(&self) -> u64 {
+        self.node.client.chain().promises().await.unwrap().unwrap().unpromised
+    }
+
+    async fn heal(&mut self) {
+        self.fails.store(false, Ordering::Relaxed);
+        self.node.until(|event| matches!(event, SdkEvent::Settled { block: 12, .. }).then_some(())).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_for_a_while_does_not_end_following() {
-    let (world, fails) = (SimNetwork::new(1), Arc::new(AtomicBool::new(false)));
-    let is_failing = Arc::clone(&fails);
-    let store = Intercepted::new(Arc::<MemoryStorage>::default(), move |call| {
-        let refused = call == Call::Base && is_failing.load(Ordering::Relaxed);
-        if refused { Err(StorageError::NoSpace) } else { Ok(()) }
-    });
-    let mut node = Node::with_storage(&world, 1, Arc::new(store), |_| ()).await;
-    fails.store(true, Ordering::Relaxed);
-    let (l2, (tips, receiver)) = (L2::default(), mpsc::channel(1));
-    let (view, chain) = (View { l2, tips: receiver }, node.client.chain());
-    let following = tokio::spawn(async move { chain.follow_l2(view).await });
+    let mut failing = Failing::start(Call::Base).await;
     sleep(Duration::from_secs(5)).await;
-    assert!(!following.is_finished());
-    fails.store(false, Ordering::Relaxed);
-    tips.send(L2Tip { number: 12, hash: hash(12), synced: true, lower_at: None }).await.unwrap();
-    node.until(|event| matches!(event, SdkEvent::Settled { block: 12, .. }).then_some(())).await;
+    assert!(!failing.following.is_finished());
+    failing.settle().await;
+    failing.heal().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_is_counted_before_and_once() {
+    let mut failing = Failing::start(Call::SetBase).await;
+    failing.settle().await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(failing.unpromised().await, 2, "they are not told yet");
+    failing.heal().await;
+    assert_eq!(failing.unpromised().await, 2);
 }
 
 #[tokio::test(start_paused = true)]
