@@ -200,10 +200,11 @@ pub use p2p_storage::{
     StoredEvidence,
 };
 pub use p2p_types::{
-    Address, B256, Base, BlockNumber, Breach, Bytes, Clock, Difference, Head, HeadSyncStatus, L1Update,
-    L1View, L2Tip, L2View, Misbehaviour, Missing, Origin, PeerId, PreconfCommitment, Preconfirmation,
-    PromiseOutcome, Promised, Recovered, SdkCommand, SdkEvent, SettledBlock, SignedCommitment, SigningDomain,
-    SigningKey, Stall, StorageTrouble, Topic, TransactionsBreach, TxList, U256, UnixSeconds,
+    Address, B256, Base, BlockNumber, Breach, Bytes, Clock, Conflict, Difference, Head, HeadSyncStatus,
+    L1Update, L1View, L2Tip, L2View, Misbehaviour, Missing, Origin, PeerId, PreconfCommitment,
+    Preconfirmation, PromiseOutcome, Promised, Recovered, SdkCommand, SdkEvent, SettledBlock,
+    SignedCommitment, SigningDomain, SigningKey, Stall, StorageTrouble, Topic, TransactionsBreach, TxList,
+    U256, UnixSeconds,
 };
 pub use p2p_validation::{
     BlockRules, CachedSchedule, IgnoreReason, Leniency, Lookahead, LookaheadError, Rejection,
@@ -216,7 +217,7 @@ pub use preconfirmation_p2p::{
 pub use preconfirmation_types::{PreconfHead, keccak256};
 
 pub use builder::P2pClientBuilder;
-pub use chain::{Conflict, L1Reorg, ScheduleReorg};
+pub use chain::{L1Reorg, ScheduleReorg};
 pub use client::{
     ChainApi, Lagged, NetworkApi, P2pClient, PeerResponse, PublishOutcome, Publisher, Subscription,
 };

@@ -57,6 +57,8 @@ mod seen;
 mod system;
 mod traits;
 
+pub use p2p_types::Promise;
+
 #[cfg(feature = "disk")]
 pub use disk::{DiskConfig, DiskStorage, Durability, Problem, VerifyReport};
 pub use error::StorageError;
@@ -64,7 +66,6 @@ pub use held::{Held, HeldLimits, HeldTxLists};
 pub use limits::StorageLimits;
 pub use memory::MemoryStorage;
 pub use pending::{Added, Pending, PendingLimits, PendingPool};
-pub use promises::Promise;
 pub use records::{
     Applied, AppliedCommitment, Batch, ChainUpdate, Inserted, NewCommitment, StorageStats, StoredCommitment,
     StoredEvidence,

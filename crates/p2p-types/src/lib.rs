@@ -25,6 +25,7 @@
 //! ```
 
 mod chain;
+mod guard;
 mod l1;
 mod message;
 mod misbehaviour;
@@ -42,6 +43,7 @@ pub use preconfirmation_types::{
 };
 
 pub use chain::{Base, BlockNumber, Head};
+pub use guard::{Conflict, GuardError, GuardFuture, Promise, SigningGuard};
 pub use l1::{L1Update, L1View};
 pub use message::MessageId;
 pub use misbehaviour::Misbehaviour;

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use p2p_types::{B256, BlockNumber, Preconfirmation, Recovered, U256, UnixSeconds};
+use p2p_types::{B256, BlockNumber, Preconfirmation, Promise, Recovered, U256, UnixSeconds};
 
 use crate::{Arrival, Rejection, Window};
 
@@ -96,6 +96,19 @@ impl Authenticated {
     #[must_use]
     pub fn is_eop_only(&self) -> bool {
         self.preconf().is_eop_only()
+    }
+}
+
+impl From<&Authenticated> for Promise {
+    fn from(commitment: &Authenticated) -> Self {
+        Self {
+            window_end: commitment.window_end(),
+            signer: commitment.recovered().signer(),
+            block: commitment.block(),
+            hash: commitment.hash(),
+            eop: commitment.preconf().eop,
+            eop_only: commitment.is_eop_only(),
+        }
     }
 }
 

@@ -2,13 +2,15 @@
 
 use p2p_catchup::RequestId;
 use p2p_storage::StorageError;
-use p2p_types::{B256, Base, BlockNumber, Bytes, HeadSyncStatus, Origin, PeerId, TxList, UnixSeconds};
+use p2p_types::{
+    B256, Base, BlockNumber, Bytes, Conflict, HeadSyncStatus, Origin, PeerId, TxList, UnixSeconds,
+};
 use p2p_validation::{Arrival, Authenticated, IgnoreReason, LookaheadError, Missing, Rejection, Slot};
 use preconfirmation_p2p::VerdictToken;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::{Conflict, L1Reorg, Rejudged, settlement::Settlement};
+use super::{L1Reorg, Rejudged, settlement::Settlement};
 
 /// What the chain processor has decided about a commitment that the application publishes.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 use std::num::NonZeroUsize;
 
 use p2p_storage::{StorageError, StoredCommitment};
-use p2p_types::{Address, Base, BlockNumber, UnixSeconds};
+use p2p_types::{Address, Base, BlockNumber, Conflict, UnixSeconds};
 use p2p_validation::{
     Arrival, Authenticated, Elected, Evidence, Facts, Handovers, IgnoreReason, Linked, Missing, Parent,
     Rejection, ValidationOutcome, Validator, Witness, WitnessLimits,
@@ -16,7 +16,7 @@ use schnellru::{ByLength, LruMap};
 
 use super::{
     forwarding::{Admission, ForwardingMemory},
-    guard::{self, Conflict},
+    guard,
     l1::Replaced,
     ledger::Ledger,
     settlement::NotSettled,

@@ -41,7 +41,6 @@ use schedule::Reconsidered;
 pub(crate) use command::{Command, GossipCommitment, PublishDecision, Response, VerifiedTxList};
 pub(crate) use effects::Effects;
 pub(crate) use gossip::soft;
-pub use guard::Conflict;
 pub(crate) use judge::MAX_AHEAD;
 pub(crate) use l1::Rejudged;
 pub use l1::{L1Reorg, ScheduleReorg};

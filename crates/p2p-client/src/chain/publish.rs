@@ -1,12 +1,12 @@
 //! What the application publishes: the same ladder, but it never waits, and what its signer has promised before binds it.
 
-use p2p_storage::{Promise, StorageError};
-use p2p_types::{Origin, TxList};
+use p2p_storage::StorageError;
+use p2p_types::{Conflict, Origin, Promise, TxList};
 use p2p_validation::{Arrival, Authenticated, ValidationOutcome};
 use tracing::Span;
 
 use super::{
-    ChainProcessor, Conflict, Moment, PublishDecision,
+    ChainProcessor, Moment, PublishDecision,
     effects::Effects,
     judge::{Cause, Fall, Source},
     ledger::Committed,

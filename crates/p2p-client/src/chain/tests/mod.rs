@@ -23,8 +23,8 @@ use p2p_storage::{
     fixtures::{Call, Intercepted},
 };
 use p2p_types::{
-    Address, B256, Head, MessageId, Misbehaviour, PeerId, PreconfCommitment, Preconfirmation, SdkEvent,
-    SignedCommitment, SigningDomain, SigningKey, StorageTrouble, TxList, U256,
+    Address, B256, Conflict, Head, MessageId, Misbehaviour, PeerId, PreconfCommitment, Preconfirmation,
+    SdkEvent, SignedCommitment, SigningDomain, SigningKey, StorageTrouble, TxList, U256,
 };
 use p2p_validation::{IgnoreReason, Rejection, RotatingSchedule, ValidationConfig};
 use preconfirmation_types::Container;
