@@ -28,6 +28,7 @@ const STORAGE: &str = "p2p-storage";
 const CATCHUP: &str = "p2p-catchup";
 const CLIENT: &str = "p2p-client";
 const LOOKAHEAD: &str = "p2p-lookahead";
+const GUARD: &str = "p2p-guard-postgres";
 const RPC: &str = "p2p-rpc";
 
 /// The layers, lowest first. A crate under `crates/` that is not here fails the check.
@@ -41,6 +42,7 @@ const RULES: &[Rule] = &[
     Rule { package: STORAGE, may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::None },
     Rule { package: CATCHUP, may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::None },
     Rule { package: LOOKAHEAD, may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::Any },
+    Rule { package: GUARD, may_reach: &[TYPES, WORDS], io: Io::Any },
     Rule { package: NETWORK, may_reach: &[TYPES], io: Io::Any },
     Rule {
         package: CLIENT,

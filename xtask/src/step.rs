@@ -43,6 +43,8 @@ pub(crate) enum Step {
     /// What the example clients of JSON-RPC need, into `target/clients`: Python's websockets where pip is installed, a Node.js
     /// that runs TypeScript where npm is.
     Clients,
+    /// A PostgreSQL server for the tests of `p2p-guard-postgres`: with `CI=true` it is installed, as Debian's package.
+    Postgres,
     /// All tests but doc tests, with nextest where it is installed; with `CI=true` it is installed.
     Test,
     /// The examples in the documentation.
@@ -97,6 +99,7 @@ impl Step {
                 Self::Clippy,
                 Self::Anvil,
                 Self::Clients,
+                Self::Postgres,
                 Self::Test,
                 Self::DocTest,
                 Self::Doc,
@@ -127,6 +130,7 @@ impl Step {
             Self::Book => "book",
             Self::Anvil => "anvil",
             Self::Clients => "clients",
+            Self::Postgres => "postgres",
             Self::Test => "test",
             Self::DocTest => "doc-test",
             Self::Doc => "doc",
@@ -164,6 +168,10 @@ impl Step {
                 return Ok(Outcome::Skipped("pip or npm is not installed"));
             }
             Self::Clients => {}
+            Self::Postgres if !tools::postgres()? => {
+                return Ok(Outcome::Skipped("PostgreSQL is not installed"));
+            }
+            Self::Postgres => {}
             Self::Test => test(scope)?,
             Self::DocTest => cargo(["test", "--workspace", "--all-features", "--doc"]).run()?,
             Self::Doc => {

@@ -80,6 +80,24 @@ pub(crate) fn clients() -> Result<bool, Error> {
     Ok(has_python && has_node)
 }
 
+/// Whether there is a PostgreSQL server for tests, installed as Debian's package if there is apt-get. A gate fails without it.
+pub(crate) fn postgres() -> Result<bool, Error> {
+    // Debian keeps the server's programs out of `PATH`.
+    let packaged = || {
+        let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        versions.map(|version| version.path().join("bin/initdb")).any(|program| program.is_file())
+    };
+    let install = || {
+        let package = ["install", "--yes", "--no-install-recommends", "postgresql"];
+        // An account without rights over the host may have sudo.
+        match installed("sudo") {
+            Some(_) => program("sudo", ["apt-get"].into_iter().chain(package)).run(),
+            None => program("apt-get", package).run(),
+        }
+    };
+    decide(|| packaged() || installed("initdb").is_some(), is_gate(), install)
+}
+
 impl Tool {
     /// Whether the tool can be used. Installs it where the run is a gate.
     pub(crate) fn is_there(self) -> Result<bool, Error> {

@@ -1,0 +1,13 @@
+//! The guard against a real PostgreSQL.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "helpers of tests, which wait for a database of another process"
+)]
+
+mod fitness;
+mod rules;
+mod server;
