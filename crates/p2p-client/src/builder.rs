@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     Component, ConfigError, P2pClient, P2pClientConfig, P2pClientError, Publishing, StorageChoice,
     Subscription,
-    client::Inner,
+    client::{Guard, Inner},
     hashing::ListHasher,
     metrics::{self, Metrics},
     requests::Requester,
@@ -134,6 +134,7 @@ impl P2pClientBuilder {
         let clock = config.clock.clone();
         let discovers = config.network.discovery.is_some();
         let (publishing, chain_id) = (config.publishing, config.network.chain_id);
+        let guard = Guard::new(config.guard.clone(), config.guard_timeout);
         let weak_storage = Arc::downgrade(&storage);
         let service = Service::new(ServiceParts {
             config,
@@ -159,6 +160,7 @@ impl P2pClientBuilder {
             soft_fail,
             discovers,
             publishing,
+            guard,
             chain_id,
             clock,
             promises: Mutex::default(),

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use p2p_storage::StorageError;
-use p2p_types::{HeadSyncStatus, PeerId};
+use p2p_types::{GuardError, HeadSyncStatus, PeerId};
 use p2p_validation::{IgnoreReason, LookaheadError, Missing, Rejection};
 use preconfirmation_p2p::{NetworkError, PublishError, RequestError};
 use preconfirmation_types::TxListError;
@@ -25,6 +25,9 @@ pub enum P2pClientError {
     /// [`publish_despite_conflict`](crate::Publisher::publish_despite_conflict).
     #[error("refused to protect the signer: {0}")]
     Conflict(Box<Conflict>),
+    /// The [signing guard](crate::P2pClientConfig::guard) did not allow it. Nothing was stored or sent.
+    #[error("refused by the signing guard: {0}")]
+    Guard(GuardError),
     /// This client only follows; see [`P2pClientConfig::publishing`](crate::P2pClientConfig::publishing).
     #[error("this client does not publish: its configuration says that it only follows")]
     NotPublisher,
@@ -161,6 +164,8 @@ pub enum ErrorKind {
     Validation,
     /// It would prove the signer's misbehaviour.
     Conflict,
+    /// The signing guard: another node signs, or it gave no answer.
+    Guard,
     /// Bytes that are not what they should be.
     Decode,
     /// The network.
@@ -196,7 +201,8 @@ impl P2pClientError {
             Self::Ignored(_) | Self::TxList(_) | Self::UnexpectedTxList | Self::InvalidTxList { .. } => {
                 ErrorKind::Validation
             }
-            Self::Conflict(_) => ErrorKind::Conflict,
+            Self::Conflict(_) | Self::Guard(GuardError::Conflict(_)) => ErrorKind::Conflict,
+            Self::Guard(_) => ErrorKind::Guard,
             Self::Deferred(_) | Self::NotLive(_) => ErrorKind::MissingData,
             Self::Storage(_) => ErrorKind::Storage,
             Self::Network(error) => match **error {
@@ -233,6 +239,7 @@ impl P2pClientError {
             Self::Ignored(reason) => {
                 matches!(reason, IgnoreReason::Early { .. } | IgnoreReason::Lookahead(_))
             }
+            Self::Guard(error) => error.is_retryable(),
             Self::Storage(error) => error.is_retryable(),
             Self::Network(error) => error.is_retryable(),
             Self::Publish(error) => error.is_retryable(),

@@ -178,6 +178,8 @@ mod config;
 mod error;
 mod feed;
 mod hashing;
+#[cfg(feature = "test-utils")]
+mod memory_guard;
 mod metrics;
 mod promises;
 mod requests;
@@ -200,11 +202,11 @@ pub use p2p_storage::{
     StoredEvidence,
 };
 pub use p2p_types::{
-    Address, B256, Base, BlockNumber, Breach, Bytes, Clock, Conflict, Difference, Head, HeadSyncStatus,
-    L1Update, L1View, L2Tip, L2View, Misbehaviour, Missing, Origin, PeerId, PreconfCommitment,
-    Preconfirmation, PromiseOutcome, Promised, Recovered, SdkCommand, SdkEvent, SettledBlock,
-    SignedCommitment, SigningDomain, SigningKey, Stall, StorageTrouble, Topic, TransactionsBreach, TxList,
-    U256, UnixSeconds,
+    Address, B256, Base, BlockNumber, Breach, Bytes, Clock, Conflict, Difference, GuardError, GuardFuture,
+    Head, HeadSyncStatus, L1Update, L1View, L2Tip, L2View, Misbehaviour, Missing, Origin, PeerId,
+    PreconfCommitment, Preconfirmation, Promise, PromiseOutcome, Promised, Recovered, SdkCommand, SdkEvent,
+    SettledBlock, SignedCommitment, SigningDomain, SigningGuard, SigningKey, Stall, StorageTrouble, Topic,
+    TransactionsBreach, TxList, U256, UnixSeconds,
 };
 pub use p2p_validation::{
     BlockRules, CachedSchedule, IgnoreReason, Leniency, Lookahead, LookaheadError, Rejection,
@@ -226,6 +228,8 @@ pub use config::{
 };
 pub use error::{Component, ErrorKind, P2pClientError};
 pub use feed::{Block, BlockFeed, BlockUpdate};
+#[cfg(feature = "test-utils")]
+pub use memory_guard::MemoryGuard;
 pub use metrics::{ClientCounts, ClientQueueLengths};
 pub use promises::{BrokenPromise, PromiseCounts, PromiseStats};
 pub use skew::ClockCheck;

@@ -1,7 +1,7 @@
 //! Errors of calls: a code for programs, a message for people.
 
 use jsonrpsee::types::ErrorObjectOwned;
-use p2p_client::{IgnoreReason, Missing, P2pClientError, PublishError, Rejection};
+use p2p_client::{GuardError, IgnoreReason, Missing, P2pClientError, PublishError, Rejection};
 
 /// Longest message in bytes: what a caller gave may be part of it.
 const LONGEST: usize = 512;
@@ -25,6 +25,7 @@ pub(crate) enum Code {
     Busy,
     Reorged,
     Peer,
+    Guard,
 }
 
 impl Code {
@@ -46,6 +47,7 @@ impl Code {
         Self::Busy,
         Self::Reorged,
         Self::Peer,
+        Self::Guard,
     ];
 
     pub(crate) const fn number(self) -> i32 {
@@ -68,6 +70,7 @@ impl Code {
             Self::Busy => -32025,
             Self::Reorged => -32026,
             Self::Peer => -32027,
+            Self::Guard => -32028,
         }
     }
 
@@ -90,6 +93,7 @@ impl Code {
             Self::Busy => "busy",
             Self::Reorged => "reorged",
             Self::Peer => "peer",
+            Self::Guard => "guard",
         }
     }
 
@@ -118,6 +122,9 @@ impl Code {
             Self::Busy => "too much waits already; try again later",
             Self::Reorged => "the block that the subscriber has is no longer in the chain",
             Self::Peer => "the peer cannot be reached, or is not connected; or discovery does not run",
+            Self::Guard => {
+                "another node signs for this key, or the signing guard gave no answer: nothing was stored or sent; try again later"
+            }
         }
     }
 }
@@ -150,7 +157,8 @@ impl From<Failure> for ErrorObjectOwned {
 impl From<P2pClientError> for Failure {
     fn from(error: P2pClientError) -> Self {
         let code = match &error {
-            P2pClientError::Conflict(_) => Code::Conflict,
+            P2pClientError::Conflict(_) | P2pClientError::Guard(GuardError::Conflict(_)) => Code::Conflict,
+            P2pClientError::Guard(_) => Code::Guard,
             P2pClientError::NotPublisher => Code::NotPublisher,
             P2pClientError::NotLive(_) => Code::NotLive,
             P2pClientError::Invalid(rejection) => of_rejection(rejection),

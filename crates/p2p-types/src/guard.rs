@@ -25,6 +25,16 @@ pub struct Promise {
 }
 
 impl Promise {
+    /// The lowest height at which a handover leaves its signer no block; none if it is no handover, or if no height is left.
+    #[must_use]
+    pub const fn first_forbidden(&self) -> Option<BlockNumber> {
+        match (self.eop_only, self.eop) {
+            (true, _) => Some(self.block),
+            (false, true) => self.block.checked_add(1),
+            (false, false) => None,
+        }
+    }
+
     /// The misbehaviour that both promises of one signer would prove.
     #[must_use]
     pub fn conflicts_with(&self, other: &Self) -> Option<Misbehaviour> {

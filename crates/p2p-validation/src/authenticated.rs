@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use p2p_types::{B256, BlockNumber, Preconfirmation, Promise, Recovered, U256, UnixSeconds};
+use p2p_types::{Address, B256, BlockNumber, Preconfirmation, Promise, Recovered, U256, UnixSeconds};
 
 use crate::{Arrival, Rejection, Window};
 
@@ -27,6 +27,14 @@ impl Numbers {
     }
 }
 
+/// What the rules look at: who makes which promise. Whether it is signed is not theirs to ask.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claim<'a> {
+    pub(crate) signer: Address,
+    pub(crate) preconf: &'a Preconfirmation,
+    pub(crate) numbers: Numbers,
+}
+
 /// Step 1: its signature names a signer, its numbers fit, it keeps the rules that it can keep on its own
 /// (EOP, slasher, block parameters; §4). Nothing is known yet about whether the signer was elected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +50,10 @@ impl Authenticated {
 
     pub(crate) const fn numbers(&self) -> Numbers {
         self.numbers
+    }
+
+    pub(crate) const fn claim(&self) -> Claim<'_> {
+        Claim { signer: self.recovered.signer(), preconf: self.preconf(), numbers: self.numbers }
     }
 
     /// The commitment with its signer and hashes.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
-use p2p_types::{Address, B256, BlockNumber, Misbehaviour, SignedCommitment, UnixSeconds};
+use p2p_types::{Address, B256, BlockNumber, Misbehaviour, Promise, SignedCommitment, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use crate::{Authenticated, Elected, Rejection, Validator};
@@ -25,13 +25,7 @@ fn prove(kind: Misbehaviour, first: &Authenticated, second: &Authenticated) -> b
 /// The lowest height at which a handover leaves its signer no block; none if it is no handover, or if no
 /// height is left.
 fn first_forbidden(commitment: &Authenticated) -> Option<BlockNumber> {
-    if commitment.is_eop_only() {
-        Some(commitment.block())
-    } else if commitment.preconf().eop {
-        commitment.block().checked_add(1)
-    } else {
-        None
-    }
+    Promise::from(commitment).first_forbidden()
 }
 
 /// A proof that a preconfer misbehaved: two commitments that it has signed, both verified.
@@ -216,21 +210,23 @@ impl Witness {
     /// What a new commitment would contradict of all that was seen: the misbehaviour that both would prove, and the
     /// preconfirmation hash of the other.
     #[must_use]
-    pub fn conflict(&self, new: &Authenticated) -> Option<(Misbehaviour, B256)> {
-        let turn = (new.window_end(), new.recovered().signer());
-        let twin = self.seen.get(&(turn, new.block())).filter(|twin| twin.hash() != new.hash());
+    pub fn conflict(&self, new: &Promise) -> Option<(Misbehaviour, B256)> {
+        let turn = (new.window_end, new.signer);
+        let twin = self.seen.get(&(turn, new.block)).filter(|twin| twin.hash() != new.hash);
         if let Some(twin) = twin {
             return Some((Misbehaviour::Equivocation, twin.hash()));
         }
-        let forbidden = self.over.get(&turn).filter(|eop| {
-            !new.is_eop_only() && first_forbidden(eop).is_some_and(|lowest| new.block() >= lowest)
-        });
-        let mut above = first_forbidden(new)
+        let forbidden = self
+            .over
+            .get(&turn)
+            .filter(|eop| !new.eop_only && first_forbidden(eop).is_some_and(|lowest| new.block >= lowest));
+        let mut above = new
+            .first_forbidden()
             .into_iter()
             .flat_map(|lowest| self.seen.range((turn, lowest)..=(turn, BlockNumber::MAX)))
             .map(|(_, block)| block)
-            .filter(|block| !block.is_eop_only() && block.hash() != new.hash());
-        let other = forbidden.filter(|eop| eop.hash() != new.hash()).or_else(|| above.next())?;
+            .filter(|block| !block.is_eop_only() && block.hash() != new.hash);
+        let other = forbidden.filter(|eop| eop.hash() != new.hash).or_else(|| above.next())?;
         Some((Misbehaviour::BlockAfterEop, other.hash()))
     }
 

@@ -99,6 +99,8 @@
 //! ```
 
 mod authenticated;
+mod config;
+mod draft;
 mod evidence;
 mod facts;
 mod lookahead;
@@ -113,6 +115,8 @@ pub use p2p_fastverify::Counts as SignerCounts;
 pub use p2p_types::{Misbehaviour, Missing};
 
 pub use authenticated::{Authenticated, Elected, Linked};
+pub use config::{Leniency, ValidationConfig, ZeroParent};
+pub use draft::Draft;
 pub use evidence::{Evidence, EvidenceError, EvidenceRecord, Witness, WitnessLimits};
 pub use facts::{Arrival, Facts, Parent};
 pub use lookahead::{
@@ -121,4 +125,4 @@ pub use lookahead::{
 };
 pub use outcome::{IgnoreReason, Rejection, ValidationOutcome};
 pub use rules::{BlockRules, LimitsError, TaikoLimits, TaikoRules};
-pub use validator::{Leniency, ValidationConfig, Validator, ZeroParent};
+pub use validator::Validator;

@@ -1,98 +1,18 @@
 //! The validator: three pure steps from wire bytes to a linked commitment.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
-use p2p_types::{Address, BlockNumber, SignedCommitment, SigningDomain, UnixSeconds};
+use p2p_types::{Address, B256, BlockNumber, PreconfCommitment, SignedCommitment, UnixSeconds};
 use preconfirmation_types::{Recovered, SignatureError, Unrecovered};
 
 use crate::{
-    Admission, Arrival, Authenticated, BlockRules, Elected, Facts, IgnoreReason, Linked, Lookahead, Missing,
-    Parent, Rejection, Signers, TaikoRules, ValidationOutcome, Window,
-    authenticated::Numbers,
+    Admission, Arrival, Authenticated, BlockRules, Draft, Elected, Facts, IgnoreReason, Leniency, Linked,
+    Lookahead, Missing, Parent, Rejection, Signers, TaikoRules, ValidationConfig, ValidationOutcome, Window,
+    ZeroParent,
+    authenticated::{Claim, Numbers},
     page,
     recovery::{Batch, Recovery, Unsigned},
 };
-
-/// What to do with a commitment that names no parent at all. The protocol links every block by its parent's
-/// hash; some deployed sidecars send zero.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ZeroParent {
-    /// It waits for a parent that cannot come, like any other with an unknown parent.
-    #[default]
-    Unknown,
-    /// It follows whatever block is known at the height before: order by height, without linkage. An
-    /// operator's explicit choice, shown in the status.
-    FollowsHeight,
-}
-
-/// A rule that the operator has loosened. There is no way to do so that does not show here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Leniency {
-    /// [`ZeroParent::FollowsHeight`].
-    ZeroParentFollowsHeight,
-    /// A lookahead that [elects anyone](Lookahead::elects_anyone).
-    AnySigner,
-    /// Invalid gossip is ignored instead of penalised (`gossipsub_validation_soft_fail`). The client's to
-    /// loosen: the rules judge as ever.
-    InvalidGossipIgnored,
-}
-
-impl fmt::Display for Leniency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ZeroParentFollowsHeight => "a zero parent hash follows the height, without linkage",
-            Self::AnySigner => "ANY SIGNER IS ACCEPTED: for laboratories only",
-            Self::InvalidGossipIgnored => "invalid gossip is ignored, not penalised",
-        })
-    }
-}
-
-/// What the rules take from the chain's configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ValidationConfig {
-    /// Under which commitments are signed.
-    pub domain: SigningDomain,
-    /// The chain's slasher.
-    pub slasher: Address,
-    /// How long after its window's end a commitment may still arrive live (`executor_slot_grace`), in whole
-    /// seconds.
-    pub executor_slot_grace: Duration,
-    /// How far a block's time may be ahead of our clock, in whole seconds. Keeps an elected preconfer from
-    /// filling its future windows today.
-    pub clock_drift: Duration,
-    /// An L1 slot, in whole seconds: a block that is ahead by less than this beyond the drift waits until it is due, one
-    /// that is further ahead is ignored.
-    pub slot: Duration,
-    /// How far the end of a window may be ahead of our clock while its schedule is not known, in whole seconds; what is
-    /// further ahead is ignored, as no schedule can be expected to tell.
-    pub horizon: Duration,
-    /// What a zero parent hash means.
-    pub zero_parent: ZeroParent,
-    /// Bytes that the tables of elected signers may take: their signatures are verified against these, several times faster
-    /// than they are recovered, with the same outcome. A table takes 256 KiB; below that, and without the feature
-    /// `known-signers`, every signature is recovered.
-    pub signer_tables: usize,
-}
-
-impl ValidationConfig {
-    /// The rules of the protocol for a chain, with 4 s of grace, 2 s of drift, slots of 12 s, a horizon of two epochs of 32
-    /// slots (the end of the next epoch is never further away), and room for the tables of 64 signers.
-    #[must_use]
-    pub const fn new(domain: SigningDomain, slasher: Address) -> Self {
-        Self {
-            domain,
-            slasher,
-            executor_slot_grace: Duration::from_secs(4),
-            clock_drift: Duration::from_secs(2),
-            slot: Duration::from_secs(12),
-            horizon: Duration::from_secs(2 * 32 * 12),
-            zero_parent: ZeroParent::Unknown,
-            signer_tables: 16 << 20,
-        }
-    }
-}
 
 /// What step 1 knows before the hashes: who may sign, where the schedule is known.
 struct Screened {
@@ -175,7 +95,7 @@ impl Validator {
     /// # Errors
     /// The rule that it breaks.
     pub fn authenticate_signed(&self, signed: SignedCommitment) -> Result<Authenticated, Rejection> {
-        let numbers = self.judge_alone(&signed)?;
+        let numbers = self.judge_alone(&signed.commitment)?;
         Ok(Authenticated::new(signed.recover(&self.config.domain).map_err(Rejection::Signature)?, numbers))
     }
 
@@ -189,8 +109,17 @@ impl Validator {
         if signed.commitment.signing_hash(&self.config.domain) != recovered.signing_hash() {
             return self.authenticate_signed(signed.clone());
         }
-        let numbers = self.judge_alone(signed)?;
+        let numbers = self.judge_alone(&signed.commitment)?;
         Ok(Authenticated::new(recovered.clone(), numbers))
+    }
+
+    /// Step 1, on what `signer` is to sign: all of it but the signature.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn draft(&self, commitment: PreconfCommitment, signer: Address) -> Result<Draft, Rejection> {
+        let numbers = self.judge_alone(&commitment)?;
+        Ok(Draft::new(commitment, signer, numbers))
     }
 
     /// Step 1, on an untrusted page: one answer for each commitment, in order, each as
@@ -263,7 +192,7 @@ impl Validator {
 
     /// Step 1 up to the hashes.
     fn screen(&self, signed: &SignedCommitment) -> Result<Screened, Rejection> {
-        let numbers = self.judge_alone(signed)?;
+        let numbers = self.judge_alone(&signed.commitment)?;
         // An unknown schedule and a failing one are for step 2 to tell.
         let open = match self.lookahead.admissible(numbers.timestamp, numbers.window_end) {
             Ok(admission) => in_window(numbers, admission)?,
@@ -289,17 +218,18 @@ impl Validator {
     }
 
     /// The rules that a commitment keeps or breaks whoever signed it and whatever else is known.
-    fn judge_alone(&self, signed: &SignedCommitment) -> Result<Numbers, Rejection> {
-        let numbers = Numbers::of(signed.preconf())?;
-        if !signed.preconf().eop && signed.preconf().raw_tx_list_hash.is_zero() {
+    fn judge_alone(&self, commitment: &PreconfCommitment) -> Result<Numbers, Rejection> {
+        let PreconfCommitment { preconf, slasher_address } = commitment;
+        let numbers = Numbers::of(preconf)?;
+        if !preconf.eop && preconf.raw_tx_list_hash.is_zero() {
             return Err(Rejection::MissingTxListHash);
         }
-        let (expected, actual) = (self.config.slasher, signed.commitment.slasher_address);
+        let (expected, actual) = (self.config.slasher, *slasher_address);
         if expected != actual {
             return Err(Rejection::Slasher { expected, actual });
         }
-        if !signed.preconf().is_eop_only() {
-            self.rules.check_alone(signed.preconf())?;
+        if !preconf.is_eop_only() {
+            self.rules.check_alone(preconf)?;
         }
         Ok(numbers)
     }
@@ -311,10 +241,21 @@ impl Validator {
     /// While the schedule is not known, only what it could still make valid waits for it: neither far ahead of our clock
     /// nor late, and of a window that ends before the horizon.
     pub fn elect(&self, commitment: Authenticated, arrival: Arrival) -> ValidationOutcome<Elected> {
-        let (timestamp, claimed) = (commitment.timestamp(), commitment.window_end());
-        let untimely = self.untimely(&commitment, arrival);
+        self.elected_for(commitment.claim(), arrival)
+            .and_then(|window| ValidationOutcome::Accept(Elected::new(commitment, window, arrival)))
+    }
+
+    /// Step 2, on what is not signed yet: as [`elect`](Self::elect) would judge it signed.
+    pub fn elect_draft(&self, draft: &Draft, arrival: Arrival) -> ValidationOutcome<()> {
+        self.elected_for(draft.claim(), arrival).and_then(|_| ValidationOutcome::Accept(()))
+    }
+
+    /// The window that a claim belongs to.
+    fn elected_for(&self, claim: Claim<'_>, arrival: Arrival) -> ValidationOutcome<Window> {
+        let Claim { signer, numbers: Numbers { timestamp, window_end: claimed, .. }, .. } = claim;
+        let untimely = self.untimely(claim.numbers, arrival);
         let admission = match self.lookahead.admissible(timestamp, claimed) {
-            Ok(admission) => in_window(commitment.numbers(), admission),
+            Ok(admission) => in_window(claim.numbers, admission),
             Err(error) => return ValidationOutcome::Ignore(IgnoreReason::Lookahead(error)),
         };
         let (window, signers) = match admission {
@@ -322,7 +263,6 @@ impl Validator {
             Ok(None) => return self.awaiting_schedule(claimed, arrival, untimely),
             Err(rejection) => return rejection.into(),
         };
-        let signer = commitment.recovered().signer();
         if !signers.contains(signer) && !self.lookahead.elects_anyone() {
             if self.lookahead.may_be_elected(signer, timestamp) {
                 return self.awaiting_schedule(claimed, arrival, untimely);
@@ -332,17 +272,17 @@ impl Validator {
         if let Some(reason) = untimely {
             return ValidationOutcome::Ignore(reason);
         }
-        let due = commitment.timestamp().saturating_sub(self.config.clock_drift);
+        let due = timestamp.saturating_sub(self.config.clock_drift);
         if due > arrival.now() {
             return ValidationOutcome::Defer(Missing::Time(due));
         }
-        ValidationOutcome::Accept(Elected::new(commitment, window, arrival))
+        ValidationOutcome::Accept(window)
     }
 
     /// Why a commitment comes too early to be kept, or too late.
-    fn untimely(&self, commitment: &Authenticated, arrival: Arrival) -> Option<IgnoreReason> {
+    fn untimely(&self, numbers: Numbers, arrival: Arrival) -> Option<IgnoreReason> {
         let ValidationConfig { clock_drift, slot, executor_slot_grace: grace, .. } = self.config;
-        let (timestamp, window_end, now) = (commitment.timestamp(), commitment.window_end(), arrival.now());
+        let (Numbers { timestamp, window_end, .. }, now) = (numbers, arrival.now());
         let due = timestamp.saturating_sub(clock_drift);
         if due > now && due >= now.saturating_add(slot) {
             return Some(IgnoreReason::Early { timestamp, now });
@@ -360,7 +300,7 @@ impl Validator {
         window_end: UnixSeconds,
         arrival: Arrival,
         untimely: Option<IgnoreReason>,
-    ) -> ValidationOutcome<Elected> {
+    ) -> ValidationOutcome<Window> {
         if let Some(reason) = untimely {
             return ValidationOutcome::Ignore(reason);
         }
@@ -377,10 +317,11 @@ impl Validator {
         matches!(self.lookahead.turn(moment), Ok(Some(_)))
     }
 
-    /// Whether [`ZeroParent::FollowsHeight`] applies to a commitment: [`Facts::before`] is needed then.
+    /// Whether [`ZeroParent::FollowsHeight`] applies to a commitment that names this parent: [`Facts::before`] is needed
+    /// then.
     #[must_use]
-    pub fn follows_height(&self, commitment: &Authenticated) -> bool {
-        commitment.parent_hash().is_zero() && self.config.zero_parent == ZeroParent::FollowsHeight
+    pub fn follows_height(&self, parent: B256) -> bool {
+        parent.is_zero() && self.config.zero_parent == ZeroParent::FollowsHeight
     }
 
     /// Step 3: does it follow its parent, down to the base? What passes may be stored, shown and served.
@@ -388,52 +329,64 @@ impl Validator {
     /// A parent that is not known defers, even where another block is known at that height: its signer may
     /// have equivocated, and the block that a later one builds on wins, wherever it arrived (§7).
     pub fn link(&self, commitment: Elected, facts: &Facts<'_>) -> ValidationOutcome<Linked> {
-        let (block, Facts { base, parent, before }) = (commitment.block(), *facts);
+        self.follows(commitment.claim(), commitment.arrival(), facts)
+            .and_then(|follows| ValidationOutcome::Accept(Linked::new(commitment, follows)))
+    }
+
+    /// Step 3, on what is not signed yet: as [`link`](Self::link) would judge it signed.
+    pub fn link_draft(&self, draft: &Draft, arrival: Arrival, facts: &Facts<'_>) -> ValidationOutcome<()> {
+        self.follows(draft.claim(), arrival, facts).and_then(|_| ValidationOutcome::Accept(()))
+    }
+
+    /// The preconfirmation hash of the block that a claim follows.
+    fn follows(&self, claim: Claim<'_>, arrival: Arrival, facts: &Facts<'_>) -> ValidationOutcome<B256> {
+        let Facts { base, parent, before } = *facts;
+        let (block, named) = (claim.numbers.block, claim.preconf.parent_preconfirmation_hash);
         if block <= base.number {
             return ValidationOutcome::Ignore(IgnoreReason::Settled { block, base: base.number });
         }
-        if let Err(rejection) = self.check_anchor(&commitment) {
+        if let Err(rejection) = self.check_anchor(claim, arrival) {
             return rejection.into();
         }
-        let by_height = self.follows_height(&commitment);
+        let by_height = self.follows_height(named);
         let parent = match if by_height { before } else { parent } {
-            _ if block == base.next() => self.on_base(&commitment, facts),
+            _ if block == base.next() => self.on_base(claim, facts),
             Some(parent) => ValidationOutcome::Accept(Some(parent)),
-            None => ValidationOutcome::Defer(Missing::Parent(commitment.parent_hash())),
+            None => ValidationOutcome::Defer(Missing::Parent(named)),
         };
         parent.and_then(|parent| {
             if let Some(parent) = parent
-                && let Err(rejection) = self.check_on(&commitment, parent)
+                && let Err(rejection) = self.check_on(claim, parent)
             {
                 return rejection.into();
             }
             let follows = match parent {
                 Some(parent) if by_height => parent.preconf.hash(),
                 None if by_height => base.hash.unwrap_or_default(),
-                _ => commitment.parent_hash(),
+                _ => named,
             };
-            ValidationOutcome::Accept(Linked::new(commitment, follows))
+            ValidationOutcome::Accept(follows)
         })
     }
 
     /// The rules for a block on its parent.
-    fn check_on(&self, commitment: &Elected, parent: Parent<'_>) -> Result<(), Rejection> {
-        let block = commitment.block();
+    fn check_on(&self, claim: Claim<'_>, parent: Parent<'_>) -> Result<(), Rejection> {
+        let block = claim.numbers.block;
         if parent.preconf.is_eop_only() {
             return Err(Rejection::EopOnlyParent);
         }
         if parent.block.checked_add(1) != Some(block) {
             return Err(Rejection::BlockNumber { block, parent: parent.block });
         }
-        if commitment.is_eop_only() { Ok(()) } else { self.rules.check(commitment.preconf(), parent.preconf) }
+        if claim.preconf.is_eop_only() { Ok(()) } else { self.rules.check(claim.preconf, parent.preconf) }
     }
 
     /// The settled block that the first one above the base stands on, where the caller has it.
-    fn on_base<'f>(&self, commitment: &Elected, facts: &Facts<'f>) -> ValidationOutcome<Option<Parent<'f>>> {
-        let (block, actual) = (commitment.block(), commitment.parent_hash());
+    fn on_base<'f>(&self, claim: Claim<'_>, facts: &Facts<'f>) -> ValidationOutcome<Option<Parent<'f>>> {
+        let (block, actual) = (claim.numbers.block, claim.preconf.parent_preconfirmation_hash);
         let Facts { base, parent, before } = *facts;
         let settled = before.filter(|before| before.block == base.number);
-        if self.follows_height(commitment) {
+        if self.follows_height(actual) {
             return ValidationOutcome::Accept(settled);
         }
         match (base.hash, settled.map(|settled| settled.preconf.hash())) {
@@ -449,10 +402,10 @@ impl Validator {
         }
     }
 
-    fn check_anchor(&self, commitment: &Elected) -> Result<(), Rejection> {
-        match (commitment.arrival(), self.l1_head) {
-            (Arrival::Live(_), Some(l1_head)) if !commitment.is_eop_only() => {
-                self.rules.check_anchor(commitment.preconf(), l1_head)
+    fn check_anchor(&self, claim: Claim<'_>, arrival: Arrival) -> Result<(), Rejection> {
+        match (arrival, self.l1_head) {
+            (Arrival::Live(_), Some(l1_head)) if !claim.preconf.is_eop_only() => {
+                self.rules.check_anchor(claim.preconf, l1_head)
             }
             _ => Ok(()),
         }

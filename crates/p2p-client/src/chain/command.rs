@@ -5,16 +5,18 @@ use p2p_storage::StorageError;
 use p2p_types::{
     B256, Base, BlockNumber, Bytes, Conflict, HeadSyncStatus, Origin, PeerId, TxList, UnixSeconds,
 };
-use p2p_validation::{Arrival, Authenticated, IgnoreReason, LookaheadError, Missing, Rejection, Slot};
+use p2p_validation::{Arrival, Authenticated, Draft, IgnoreReason, LookaheadError, Missing, Rejection, Slot};
 use preconfirmation_p2p::VerdictToken;
 use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::{L1Reorg, Rejudged, settlement::Settlement};
 
-/// What the chain processor has decided about a commitment that the application publishes.
+/// What the chain processor has decided about a commitment that the application publishes, or is to sign.
 #[derive(Debug)]
 pub(crate) enum PublishDecision {
+    /// Nothing is stored: it was asked whether it could be.
+    Allowed,
     /// Stored: it is in the chain.
     Stored,
     /// Stored, but another branch is the chain.
@@ -39,7 +41,7 @@ impl PublishDecision {
     /// Why nothing is stored, as a label.
     pub(super) const fn refusal(&self) -> Option<&'static str> {
         match self {
-            Self::Stored | Self::NonCanonical => None,
+            Self::Allowed | Self::Stored | Self::NonCanonical => None,
             Self::AlreadyStored => Some("known"),
             Self::Unpublished => Some("unpublished"),
             Self::Conflict(_) => Some("conflict"),
@@ -120,6 +122,17 @@ pub(crate) enum Command {
         reply: oneshot::Sender<PublishDecision>,
         span: Span,
     },
+    /// Asks whether a commitment of the application may be signed or published.
+    Permit {
+        draft: Box<Draft>,
+        /// If so, the promise is recorded before the reply.
+        record: bool,
+        /// As of `Publish`.
+        acknowledged: Option<Box<Conflict>>,
+        /// As of `Publish`.
+        allow_behind: bool,
+        reply: oneshot::Sender<PublishDecision>,
+    },
     /// Verified transaction lists.
     TxLists(Vec<VerifiedTxList>),
     /// A page of catch-up.
@@ -167,7 +180,7 @@ impl Command {
         match self {
             Self::Gossip(arrived) => Some(arrived.len().saturating_mul(GOSSIP)),
             Self::TxLists(lists) => Some(lists.len().saturating_mul(STORED)),
-            Self::Publish { .. } => Some(STORED),
+            Self::Publish { .. } | Self::Permit { .. } => Some(STORED),
             Self::Status(_) | Self::L1Head(_) | Self::Expected { .. } => Some(1),
             Self::Import { .. }
             | Self::SetBase { .. }

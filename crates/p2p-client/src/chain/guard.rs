@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use p2p_storage::Promise;
 use p2p_types::{Conflict, UnixSeconds};
-use p2p_validation::{Authenticated, Witness};
+use p2p_validation::Witness;
 
 /// How long own promises are kept after their window is over: more than a clock is ever wrong by.
 const PROMISES_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// The first earlier promise that a new one would break: of `own`, which the application has published for the window and
 /// the store keeps until that is over, then of all that this node has seen of the signer, linked or not.
-pub(super) fn conflict(own: &[Promise], witness: &Witness, new: &Authenticated) -> Option<Conflict> {
-    let promise = Promise::from(new);
-    let broken = own.iter().find_map(|own| Some((own.conflicts_with(&promise)?, own.hash)));
+pub(super) fn conflict(own: &[Promise], witness: &Witness, new: &Promise) -> Option<Conflict> {
+    let broken = own.iter().find_map(|own| Some((own.conflicts_with(new)?, own.hash)));
     let (kind, signed) = broken.or_else(|| witness.conflict(new))?;
-    Some(Conflict::new(kind, signed, &promise))
+    Some(Conflict::new(kind, signed, new))
 }
 
 /// The promises for windows that ended before this can be forgotten: nothing can be signed for them any more.

@@ -7,10 +7,10 @@
 use std::num::NonZeroUsize;
 
 use p2p_storage::{StorageError, StoredCommitment};
-use p2p_types::{Address, Base, BlockNumber, Conflict, UnixSeconds};
+use p2p_types::{Address, B256, Base, BlockNumber, Conflict, Promise, UnixSeconds};
 use p2p_validation::{
-    Arrival, Authenticated, Elected, Evidence, Facts, Handovers, IgnoreReason, Linked, Missing, Parent,
-    Rejection, ValidationOutcome, Validator, Witness, WitnessLimits,
+    Arrival, Authenticated, Draft, Elected, Evidence, Facts, Handovers, IgnoreReason, Linked, Missing,
+    Parent, Rejection, ValidationOutcome, Validator, Witness, WitnessLimits,
 };
 use schnellru::{ByLength, LruMap};
 
@@ -108,6 +108,13 @@ struct Surroundings {
     before: Option<StoredCommitment>,
 }
 
+impl Surroundings {
+    fn facts(&self) -> Facts<'_> {
+        let Self { base, parent, before } = self;
+        Facts { base: *base, parent: parent.as_ref().map(fact), before: before.as_ref().map(fact) }
+    }
+}
+
 /// Decides what commitments are worth.
 pub(super) struct Judge {
     pub(super) validator: Validator,
@@ -153,11 +160,33 @@ impl Judge {
             Err(fall) => return fell(fall),
         };
         // Read before anything is noted: what the store cannot answer now is judged anew, and proves the same again.
-        let surroundings = self.surroundings(ledger, &elected)?;
+        let surroundings = self.surroundings(ledger, elected.block(), elected.parent_hash())?;
         let is_own = matches!(source, Source::Own { .. });
         let evidence = if is_own { Vec::new() } else { self.note(&elected) };
         let outcome = accepted(self.link(elected, surroundings)).map_err(Fall::NotLinked);
         Ok(Judgement { outcome, is_news, evidence })
+    }
+
+    /// The ladder, for what the application has not signed yet.
+    pub(super) fn judge_draft(
+        &self,
+        ledger: &Ledger,
+        draft: &Draft,
+        arrival: Arrival,
+        acknowledged: Option<&Conflict>,
+    ) -> Result<Result<(), Fall>, StorageError> {
+        if let Err(cause) = accepted(self.validator.elect_draft(draft, arrival)) {
+            return Ok(Err(Fall::NotElected(cause)));
+        }
+        if let Err(fall) = self.screen_own(ledger, &draft.promise(), draft.parent_hash(), acknowledged)? {
+            return Ok(Err(fall));
+        }
+        let surroundings = self.surroundings(ledger, draft.block(), draft.parent_hash())?;
+        let linked = match &surroundings {
+            None => ValidationOutcome::Defer(Missing::Parent(draft.parent_hash())),
+            Some(around) => self.validator.link_draft(draft, arrival, &around.facts()),
+        };
+        Ok(accepted(linked).map_err(Fall::NotLinked))
     }
 
     /// The ladder up to its last step, for what is stored: remembers what its signer has promised by it.
@@ -176,20 +205,15 @@ impl Judge {
         source: Source<'_>,
     ) -> Result<Result<bool, Fall>, StorageError> {
         let hash = elected.hash();
+        if let Source::Own { acknowledged } = source {
+            let (promise, parent) = (Promise::from(&**elected), elected.parent_hash());
+            return Ok(self.screen_own(ledger, &promise, parent, acknowledged)?.map(|()| true));
+        }
         if self.not_settled.carries(elected.block(), elected.parent_hash()) {
-            let (block, base) = (elected.block(), elected.block().saturating_sub(1));
-            return Ok(Err(match source {
-                Source::Own { .. } => Fall::NotLinked(Cause::Ignored(IgnoreReason::Settled { block, base })),
-                _ => Fall::Useless("not_settled"),
-            }));
+            return Ok(Err(Fall::Useless("not_settled")));
         }
         let (built_on, renewed) = match source {
-            Source::Own { acknowledged } => {
-                let own = ledger.promises(&elected.recovered().signer(), elected.window_end())?;
-                let conflict = guard::conflict(&own, &self.witness, elected);
-                let broken = conflict.filter(|conflict| acknowledged != Some(conflict));
-                return Ok(broken.map_or(Ok(true), |conflict| Err(Fall::Conflict(conflict))));
-            }
+            Source::Own { .. } => return Ok(Ok(true)),
             // The schedule bounds who and when, not how high.
             Source::Gossip { reference: Some(reference), .. }
                 if elected.block() > reference.saturating_add(MAX_AHEAD) =>
@@ -210,6 +234,24 @@ impl Judge {
         Ok(useless.map_or(Ok(admission == Admission::New), |why| Err(Fall::Useless(why))))
     }
 
+    /// Whether the application may promise this, on this parent.
+    fn screen_own(
+        &self,
+        ledger: &Ledger,
+        promise: &Promise,
+        parent: B256,
+        acknowledged: Option<&Conflict>,
+    ) -> Result<Result<(), Fall>, StorageError> {
+        if self.not_settled.carries(promise.block, parent) {
+            let (block, base) = (promise.block, promise.block.saturating_sub(1));
+            return Ok(Err(Fall::NotLinked(Cause::Ignored(IgnoreReason::Settled { block, base }))));
+        }
+        let own = ledger.promises(&promise.signer, promise.window_end)?;
+        let conflict = guard::conflict(&own, &self.witness, promise);
+        let broken = conflict.filter(|conflict| acknowledged != Some(conflict));
+        Ok(broken.map_or(Ok(()), |conflict| Err(Fall::Conflict(conflict))))
+    }
+
     /// Remembers what an elected preconfer has signed: whether it hands over, and what it proves.
     fn note(&mut self, elected: &Elected) -> Vec<Evidence> {
         self.handovers.note(elected);
@@ -224,12 +266,17 @@ impl Judge {
     }
 
     /// What the ledger holds, or has staged, below a commitment. Nothing can be linked without a base.
-    fn surroundings(&self, ledger: &Ledger, elected: &Elected) -> Result<Option<Surroundings>, StorageError> {
+    fn surroundings(
+        &self,
+        ledger: &Ledger,
+        block: BlockNumber,
+        parent_hash: B256,
+    ) -> Result<Option<Surroundings>, StorageError> {
         let Some(base) = ledger.base()? else { return Ok(None) };
-        let parent = ledger.staged_or_stored(&elected.parent_hash())?;
-        let before = match elected.block().checked_sub(1) {
-            Some(block) if self.validator.follows_height(elected) || block == base.number => {
-                ledger.staged_or_stored_at(block)?
+        let parent = ledger.staged_or_stored(&parent_hash)?;
+        let before = match block.checked_sub(1) {
+            Some(before) if self.validator.follows_height(parent_hash) || before == base.number => {
+                ledger.staged_or_stored_at(before)?
             }
             _ => None,
         };
@@ -238,11 +285,10 @@ impl Judge {
 
     /// The last step.
     fn link(&self, elected: Elected, surroundings: Option<Surroundings>) -> ValidationOutcome<Linked> {
-        let Some(Surroundings { base, parent, before }) = surroundings else {
+        let Some(surroundings) = surroundings else {
             return ValidationOutcome::Defer(Missing::Parent(elected.parent_hash()));
         };
-        let facts = Facts { base, parent: parent.as_ref().map(fact), before: before.as_ref().map(fact) };
-        self.validator.link(elected, &facts)
+        self.validator.link(elected, &surroundings.facts())
     }
 
     /// Whether a commitment is anchored to what L1 has replaced and was signed before we heard of that.

@@ -161,6 +161,16 @@ impl ChainProcessor {
                 }
                 out.responses.push(Response::Published(reply, decision));
             }
+            Command::Permit { draft, record, acknowledged, reply, .. } => {
+                let decision = match self.permit(at, &draft, record, acknowledged.as_deref()) {
+                    Err(error) if error.is_retryable() => {
+                        self.ledger.abandon(&error, out);
+                        PublishDecision::Failed(error)
+                    }
+                    decision => decision?,
+                };
+                out.responses.push(Response::Published(reply, decision));
+            }
             Command::TxLists(lists) => self.txlists(at, lists, out)?,
             Command::Import { id, from, page } => {
                 let imported = self.import(at, from, page, out);

@@ -2,7 +2,7 @@
 
 use p2p_storage::StorageError;
 use p2p_types::{Conflict, Origin, Promise, TxList};
-use p2p_validation::{Arrival, Authenticated, ValidationOutcome};
+use p2p_validation::{Arrival, Authenticated, Draft, ValidationOutcome};
 use tracing::Span;
 
 use super::{
@@ -24,7 +24,7 @@ impl ChainProcessor {
         out: &mut Effects,
     ) -> Result<PublishDecision, StorageError> {
         let arrival = Arrival::Live(at.unix);
-        if self.is_here(&commitment)? {
+        if self.is_here(&Promise::from(&commitment))? {
             return self.publish_again(commitment, arrival, txlist, out);
         }
         let source = Source::Own { acknowledged };
@@ -50,12 +50,35 @@ impl ChainProcessor {
         Ok(decision)
     }
 
+    /// Judges what the application is about to sign or publish as if it were signed. Where it could be stored, `record`
+    /// has it promised, durably; otherwise nothing changes.
+    pub(super) fn permit(
+        &mut self,
+        at: Moment,
+        draft: &Draft,
+        record: bool,
+        acknowledged: Option<&Conflict>,
+    ) -> Result<PublishDecision, StorageError> {
+        let promise = draft.promise();
+        // What is in the store has been judged, and time may have made it too late since.
+        if !self.is_here(&promise)?
+            && let Err(fall) =
+                self.judge.judge_draft(&self.ledger, draft, Arrival::Live(at.unix), acknowledged)?
+        {
+            return Ok(fall.into());
+        }
+        if record {
+            self.ledger.promise(promise)?;
+        }
+        Ok(PublishDecision::Allowed)
+    }
+
     /// Whether this very promise of its signer is in the store. A block at whose height nothing stands
     /// any more is judged anew.
-    fn is_here(&self, commitment: &Authenticated) -> Result<bool, StorageError> {
-        let Some(known) = self.ledger.by_hash(&commitment.hash())? else { return Ok(false) };
-        let same = known.recovered.signer() == commitment.recovered().signer();
-        Ok(same && (commitment.is_eop_only() || self.ledger.by_block(known.block)?.is_some()))
+    fn is_here(&self, promise: &Promise) -> Result<bool, StorageError> {
+        let Some(known) = self.ledger.by_hash(&promise.hash)? else { return Ok(false) };
+        let same = known.recovered.signer() == promise.signer;
+        Ok(same && (promise.eop_only || self.ledger.by_block(known.block)?.is_some()))
     }
 
     /// A commitment that is here, published once more: news if its transaction list is, or if nobody else can be expected

@@ -3,6 +3,7 @@
 
 mod chain;
 mod events;
+mod guard;
 mod l1;
 mod l2;
 mod network;
@@ -32,6 +33,7 @@ use crate::{
 
 pub use chain::ChainApi;
 pub use events::{Lagged, Subscription};
+pub(crate) use guard::Guard;
 pub use network::{NetworkApi, PeerResponse};
 pub use publisher::{PublishOutcome, Publisher};
 
@@ -59,6 +61,7 @@ pub(crate) struct Inner {
     /// Whether discovery is on.
     pub(crate) discovers: bool,
     pub(crate) publishing: Publishing,
+    pub(crate) guard: Guard,
     pub(crate) chain_id: u64,
     pub(crate) clock: Arc<dyn Clock>,
     /// What the view of L2 has shown of promises.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use p2p_storage::StorageError;
 use p2p_types::{B256, Bytes, HeadSyncStatus, MessageId, Origin, Recovered, SignedCommitment, Topic, TxList};
-use p2p_validation::{Authenticated, Rejection, Validator};
+use p2p_validation::{Authenticated, Draft, Rejection, Validator};
 use preconfirmation_p2p::Published;
 use preconfirmation_types::{Container, RawTxListGossip};
 use tokio::{
@@ -181,7 +181,8 @@ impl Publisher {
     ///
     /// # Errors
     /// [`P2pClientError::Invalid`] for the rule that peers would refuse it for, [`P2pClientError::Conflict`],
-    /// [`P2pClientError::NotLive`] and [`P2pClientError::NotPublisher`] before anything is stored or sent; after that
+    /// [`P2pClientError::Guard`], [`P2pClientError::NotLive`] and [`P2pClientError::NotPublisher`] before anything is stored
+    /// or sent; after that
     /// [`P2pClientError::Publish`] if the network could neither send nor queue it.
     pub async fn publish_block(
         &self,
@@ -319,7 +320,7 @@ impl Publisher {
     }
 
     async fn permit(&self) -> Result<CommandPermit, P2pClientError> {
-        self.client.commands.clone().reserve_owned().await.map_err(|_| P2pClientError::Closed)
+        self.client.room().await
     }
 
     fn try_permit(&self) -> Result<CommandPermit, P2pClientError> {
@@ -343,12 +344,22 @@ impl Publisher {
         let publish = async move {
             let (validator, limit) = (this.requester.validator.clone(), this.requester.max_txlist_bytes);
             let (commitment, txlist) = publication.check(validator, limit).await?;
+            let (acknowledged, allow_behind) = (waived.conflict.map(Box::new), waived.live);
+            let permit = if this.guard.is_set() {
+                // The chain worker must not wait for a database, so the guard is asked between two commands.
+                let draft = Draft::from(&commitment);
+                let promise = draft.promise();
+                this.ask_chain(permit, draft, acknowledged.clone(), allow_behind, false).await?;
+                this.guard.permit(promise).await?;
+                this.room().await?
+            } else {
+                permit
+            };
             let mut hashes = vec![commitment.hash()];
             hashes.extend(txlist.as_ref().map(TxList::hash));
             let gossip = txlist.clone().map(|txlist| Bytes::from(RawTxListGossip::from(txlist).to_ssz()));
             let ((reply, judged), span) = (oneshot::channel(), Span::current());
             let commitment = Box::new(commitment);
-            let (acknowledged, allow_behind) = (waived.conflict.map(Box::new), waived.live);
             let command = Command::Publish { commitment, txlist, acknowledged, allow_behind, reply, span };
             drop(permit.send(ServiceCommand::Chain(command)));
             let judged = judged.await.map_err(|_| P2pClientError::Closed)?;
@@ -404,6 +415,26 @@ impl Publisher {
 }
 
 impl Inner {
+    /// Waits for room in the queue of commands.
+    async fn room(&self) -> Result<CommandPermit, P2pClientError> {
+        self.commands.clone().reserve_owned().await.map_err(|_| P2pClientError::Closed)
+    }
+
+    /// Asks the chain whether a commitment may be published; `record`: its promise is recorded if so.
+    async fn ask_chain(
+        &self,
+        permit: CommandPermit,
+        draft: Draft,
+        acknowledged: Option<Box<Conflict>>,
+        allow_behind: bool,
+        record: bool,
+    ) -> Result<(), P2pClientError> {
+        let ((reply, judged), draft) = (oneshot::channel(), Box::new(draft));
+        let command = Command::Permit { draft, record, acknowledged, allow_behind, reply };
+        drop(permit.send(ServiceCommand::Chain(command)));
+        should_send(judged.await.map_err(|_| P2pClientError::Closed)?).map(drop)
+    }
+
     /// Records what was sent, so that it is not sent again. What is only queued is lost if the process dies.
     async fn record_sent(&self, sent: PublishOutcome, hashes: Vec<B256>) {
         if matches!(sent, PublishOutcome::Published { .. })
@@ -426,7 +457,10 @@ fn publishing(topic: Topic, id: impl FnOnce() -> MessageId) -> Span {
 /// Whether a message is to be sent after the chain has decided about it.
 fn should_send(judged: PublishDecision) -> Result<bool, P2pClientError> {
     match judged {
-        PublishDecision::Stored | PublishDecision::NonCanonical | PublishDecision::Unpublished => Ok(true),
+        PublishDecision::Allowed
+        | PublishDecision::Stored
+        | PublishDecision::NonCanonical
+        | PublishDecision::Unpublished => Ok(true),
         PublishDecision::AlreadyStored => Ok(false),
         PublishDecision::Conflict(conflict) => Err(P2pClientError::Conflict(Box::new(conflict))),
         PublishDecision::Deferred(missing) => Err(P2pClientError::Deferred(missing)),

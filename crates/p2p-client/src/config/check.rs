@@ -117,6 +117,7 @@ impl P2pClientConfig {
             ("shutdown_timeout", self.shutdown_timeout, TICK),
             ("bootstrap_timeout", self.bootstrap_timeout, TICK),
             ("schedule_retry", self.schedule_retry, TICK),
+            ("guard_timeout", self.guard_timeout, TICK),
             // The network's own time-out comes first: it knows whether an answer is late or lost.
             ("catchup.request_deadline", self.catchup.request_deadline, self.network.pacing.timeout),
         ] {

@@ -7,7 +7,7 @@ use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use p2p_catchup::{CatchUpConfig, RateLimit};
 use p2p_storage::{HeldLimits, PendingLimits, SdkStorage, StorageLimits};
-use p2p_types::{Address, Clock, SigningDomain, UnixSeconds};
+use p2p_types::{Address, Clock, SigningDomain, SigningGuard, UnixSeconds};
 use p2p_validation::{BlockRules, TaikoRules, ValidationConfig};
 use preconfirmation_p2p::{Keypair, NetworkConfig, PacingConfig};
 
@@ -35,6 +35,11 @@ pub struct P2pClientConfig {
     pub storage: StorageChoice,
     /// Whether this client publishes, and what keeps its signers from contradicting themselves.
     pub publishing: Publishing,
+    /// A second guard beside the store's own: the one that several nodes with one key share. None by default. See
+    /// [`with_guard`](Self::with_guard).
+    pub guard: Option<Arc<dyn SigningGuard>>,
+    /// How long the guard may take to answer. Without an answer nothing is signed, stored or sent.
+    pub guard_timeout: Duration,
     /// Catch-up. Where it has no `rate_limit` of its own, it keeps to that of `network`. Its `max_txlist_bytes` must not be below that
     /// of `network`; [`with_max_txlist_bytes`](Self::with_max_txlist_bytes) sets both.
     pub catchup: CatchUpConfig,
@@ -95,6 +100,8 @@ impl P2pClientConfig {
             gossipsub_validation_soft_fail: false,
             storage: StorageChoice::default(),
             publishing: Publishing::default(),
+            guard: None,
+            guard_timeout: Duration::from_secs(2),
             catchup: CatchUpConfig::default(),
             memory: MemoryConfig::default(),
             queues: ClientQueues::default(),
@@ -127,6 +134,7 @@ impl fmt::Debug for P2pClientConfig {
             .field("network", &self.network)
             .field("validation", &self.validation)
             .field("storage", &self.storage)
+            .field("guard", &self.guard)
             .field("catchup", &self.catchup)
             .field("memory", &self.memory)
             .field("queues", &self.queues)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use p2p_catchup::Backoff;
-use p2p_types::{Address, Clock, SigningDomain};
+use p2p_types::{Address, Clock, SigningDomain, SigningGuard};
 use p2p_validation::{BlockRules, ZeroParent};
 use preconfirmation_p2p::Multiaddr;
 
@@ -132,6 +132,25 @@ impl P2pClientConfig {
     #[must_use]
     pub const fn with_publishing(mut self, publishing: Publishing) -> Self {
         self.publishing = publishing;
+        self
+    }
+
+    /// A guard that is asked for every commitment, beside the store's own guard: two nodes with one key share it. It is
+    /// asked when all local rules allow the commitment, and before anything is stored or sent. It is not waived by
+    /// [`publish_despite_conflict`](crate::Publisher::publish_despite_conflict).
+    ///
+    /// What it has recorded may still be refused afterwards, if the chain has moved meanwhile: the record then forbids a
+    /// block that nobody has seen, and allows that one to be published again.
+    #[must_use]
+    pub fn with_guard(mut self, guard: Arc<dyn SigningGuard>) -> Self {
+        self.guard = Some(guard);
+        self
+    }
+
+    /// How long the guard may take to answer.
+    #[must_use]
+    pub const fn with_guard_timeout(mut self, timeout: Duration) -> Self {
+        self.guard_timeout = timeout;
         self
     }
 

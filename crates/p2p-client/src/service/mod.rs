@@ -281,9 +281,9 @@ impl Service {
             ServiceCommand::SubscribeLossless(events) => return self.lossless.add(events),
             ServiceCommand::Shutdown => return,
         };
-        if let Command::Publish { allow_behind, .. } = &command
+        if let Command::Publish { allow_behind, .. } | Command::Permit { allow_behind, .. } = &command
             && let Some(refused) = self.refuses_to_publish(*allow_behind)
-            && let Command::Publish { reply, .. } = command
+            && let Command::Publish { reply, .. } | Command::Permit { reply, .. } = command
         {
             // Whoever asked may have gone.
             return drop(reply.send(refused));

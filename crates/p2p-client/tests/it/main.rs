@@ -14,6 +14,7 @@ mod both;
 mod catchup;
 mod examples;
 mod faults;
+mod guard;
 mod l1;
 mod l2;
 mod network;

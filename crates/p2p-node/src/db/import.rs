@@ -165,7 +165,9 @@ impl Import<'_> {
                 let base = store.base()?.unwrap_or(Base::at(0));
                 let parent = store.by_hash(&elected.parent_hash())?;
                 let before = match elected.block().checked_sub(1) {
-                    Some(block) if validator.follows_height(&elected) => store.by_block(block)?,
+                    Some(block) if validator.follows_height(elected.parent_hash()) => {
+                        store.by_block(block)?
+                    }
                     _ => None,
                 };
                 let facts =

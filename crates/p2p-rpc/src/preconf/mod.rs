@@ -40,6 +40,7 @@ const PUBLISHING: &[Code] = &[
     Code::Conflict,
     Code::Rule,
     Code::Parent,
+    Code::Guard,
     Code::Busy,
 ];
 

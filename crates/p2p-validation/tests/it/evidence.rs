@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use p2p_types::{B256, PreconfCommitment, Preconfirmation, U256, UnixSeconds};
+use p2p_types::{B256, PreconfCommitment, Preconfirmation, Promise, U256, UnixSeconds};
 use p2p_validation::{
     Arrival, Elected, Evidence, EvidenceError, EvidenceRecord, Misbehaviour, Rejection, ValidationOutcome,
     Witness, WitnessLimits,
@@ -189,7 +189,7 @@ fn a_new_commitment_is_held_against_all_that_was_seen() {
     drop(witness.note(&signed(0, block(41, 1))));
     drop(witness.note(&signed(0, last_block(42))));
     drop(witness.note(&signed(2, block(50, 1))));
-    let conflict = |turn, preconf: Preconfirmation| witness.conflict(&signed(turn, preconf));
+    let conflict = |turn, preconf: Preconfirmation| witness.conflict(&Promise::from(&*signed(turn, preconf)));
     let eop = last_block(42).hash();
     assert_eq!(conflict(0, block(41, 1)), None, "the same again");
     assert_eq!(conflict(0, last_block(42)), None, "the same again");

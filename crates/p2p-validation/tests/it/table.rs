@@ -56,7 +56,33 @@ impl Case {
         let mut ssz = PreconfCommitment { preconf, slasher_address }.sign(&key(self.key), &DOMAIN).to_ssz();
         (self.damage)(&mut ssz);
         let parent = self.parent.as_ref().map(|(block, preconf)| Parent { block: *block, preconf });
-        validator.validate(&ssz, self.arrival, &Facts { base: self.base, parent, before: None })
+        let facts = Facts { base: self.base, parent, before: None };
+        let outcome = validator.validate(&ssz, self.arrival, &facts);
+        self.same_before_signing(&validator, &ssz, &facts, &outcome);
+        outcome
+    }
+
+    /// What can be signed is judged before it is signed as it is afterwards.
+    fn same_before_signing(
+        &self,
+        validator: &Validator,
+        ssz: &[u8],
+        facts: &Facts<'_>,
+        outcome: &ValidationOutcome<Linked>,
+    ) {
+        let commitment = PreconfCommitment { preconf: self.preconf.clone(), slasher_address: self.slasher };
+        let signed = commitment.clone().sign(&key(self.key), &DOMAIN);
+        if signed.to_ssz() != ssz {
+            return;
+        }
+        let unsigned = match validator.draft(commitment, key(self.key).address()) {
+            Err(rejection) => rejection.into(),
+            Ok(draft) => validator
+                .elect_draft(&draft, self.arrival)
+                .and_then(|()| validator.link_draft(&draft, self.arrival, facts)),
+        };
+        let outcome = outcome.clone().and_then(|_| ValidationOutcome::Accept(()));
+        assert_eq!(unsigned, outcome);
     }
 
     /// Block 42 on this block 41, which is not settled.
