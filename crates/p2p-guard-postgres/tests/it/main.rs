@@ -1,6 +1,7 @@
 //! The guard against a real PostgreSQL.
 
 #![allow(
+    clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
@@ -9,5 +10,8 @@
 )]
 
 mod fitness;
+mod leases;
+mod moving;
+mod outage;
 mod rules;
 mod server;

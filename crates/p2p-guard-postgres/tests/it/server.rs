@@ -118,6 +118,10 @@ impl Server {
         }
     }
 
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join(".s.PGSQL.5432")
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("host={} user=guard dbname=postgres", self.folder.path().display())
     }
