@@ -61,6 +61,13 @@ impl Graph {
         Ok(graph)
     }
 
+    /// Takes out the root's edges to a crate.
+    pub(crate) fn unlink(&mut self, name: &str) {
+        if let Some(reached) = self.root.as_ref().and_then(|root| self.edges.get_mut(root)) {
+            reached.retain(|package| package.name != name);
+        }
+    }
+
     /// Adds an edge.
     pub(crate) fn link(&mut self, from: &Package, to: Package) {
         self.edges.entry(from.clone()).or_default().insert(to);
@@ -104,6 +111,18 @@ mod tests {
         assert_eq!(reached.len(), 4);
         let deeper = Package { name: "deeper".into(), version: "1.0.0".into() };
         assert_eq!(names(&reached[&deeper]), ["top", "deep", "deeper"]);
+    }
+
+    #[test]
+    fn what_only_an_edge_of_the_root_reaches_goes_with_it() {
+        let mut graph =
+            Graph::parse("0 root v1.0.0\n1 a v1.0.0\n2 b v1.0.0\n1 c v1.0.0\n2 a v1.0.0").unwrap();
+        graph.unlink("c");
+        let names =
+            |graph: &Graph| graph.reached().into_keys().map(|package| package.name).collect::<Vec<_>>();
+        assert_eq!(names(&graph), ["a", "b"]);
+        graph.unlink("a");
+        assert!(graph.reached().is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use p2p_storage::StorageError;
-use p2p_types::{GuardError, HeadSyncStatus, PeerId};
+use p2p_types::{GuardError, Head, HeadSyncStatus, PeerId};
 use p2p_validation::{IgnoreReason, LookaheadError, Missing, Rejection};
 use preconfirmation_p2p::{NetworkError, PublishError, RequestError};
 use preconfirmation_types::TxListError;
@@ -35,6 +35,9 @@ pub enum P2pClientError {
     /// [`publish_while_behind`](crate::Publisher::publish_while_behind).
     #[error("refused to publish while not live: {0}")]
     NotLive(HeadSyncStatus),
+    /// What was to be signed on the head was built on another block: the chain has moved meanwhile.
+    #[error("the head is another one by now: {}; build on that", .0.map_or_else(|| "the settled block".to_owned(), |head| head.to_string()))]
+    StaleHead(Option<Head>),
     /// A command of a kind that this version does not know.
     #[error("this version does not know the command {command}")]
     UnknownCommand {
@@ -203,7 +206,7 @@ impl P2pClientError {
             }
             Self::Conflict(_) | Self::Guard(GuardError::Conflict(_)) => ErrorKind::Conflict,
             Self::Guard(_) => ErrorKind::Guard,
-            Self::Deferred(_) | Self::NotLive(_) => ErrorKind::MissingData,
+            Self::Deferred(_) | Self::NotLive(_) | Self::StaleHead(_) => ErrorKind::MissingData,
             Self::Storage(_) => ErrorKind::Storage,
             Self::Network(error) => match **error {
                 NetworkError::Config(_) => ErrorKind::Config,
@@ -232,6 +235,7 @@ impl P2pClientError {
         match self {
             Self::Deferred(_)
             | Self::NotLive(_)
+            | Self::StaleHead(_)
             | Self::MissingPeer
             | Self::Backpressure
             | Self::Lookahead(_)

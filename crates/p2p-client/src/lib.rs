@@ -104,6 +104,8 @@
 //! | leave that to an L2 node | [`ChainApi::follow_l2`] with an [`L2View`]; [`ChainApi::promises`] says which promises were kept |
 //! | report L1 | [`ChainApi::update_l1_head`], [`ChainApi::notify_reorg`], [`ChainApi::notify_anchor_restored`], [`ChainApi::notify_schedule_changed`]; [`ChainApi::expected_preconfer`] says whose turn it is |
 //! | hand over without a block | [`Publisher::publish_commitment`] |
+//! | be a preconfer | `P2pClient::preconfer`, feature `preconfer`: builds, records, signs and publishes the next block |
+//! | share one key between nodes | [`P2pClientConfig::with_guard`] |
 //! | ask a peer | [`NetworkApi::request_head`], [`NetworkApi::request_commitments`], [`NetworkApi::request_raw_txlist`] |
 //! | store on disk | [`P2pClientConfig::with_storage`] with `StorageChoice::Disk`, feature `disk` |
 //! | store elsewhere | implement [`SdkStorage`] and pass it to [`P2pClientConfig::with_storage`] |
@@ -181,6 +183,8 @@ mod hashing;
 #[cfg(feature = "test-utils")]
 mod memory_guard;
 mod metrics;
+#[cfg(feature = "preconfer")]
+pub mod preconfer;
 mod promises;
 mod requests;
 mod service;
@@ -218,6 +222,8 @@ pub use preconfirmation_p2p::{
 };
 pub use preconfirmation_types::{PreconfHead, keccak256};
 
+#[cfg(feature = "preconfer")]
+pub use alloy_signer;
 pub use builder::P2pClientBuilder;
 pub use chain::{L1Reorg, ScheduleReorg};
 pub use client::{
@@ -231,6 +237,8 @@ pub use feed::{Block, BlockFeed, BlockUpdate};
 #[cfg(feature = "test-utils")]
 pub use memory_guard::MemoryGuard;
 pub use metrics::{ClientCounts, ClientQueueLengths};
+#[cfg(feature = "preconfer")]
+pub use preconfer::Preconfer;
 pub use promises::{BrokenPromise, PromiseCounts, PromiseStats};
 pub use skew::ClockCheck;
 

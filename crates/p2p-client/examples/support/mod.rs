@@ -34,7 +34,7 @@ pub(crate) fn schedule() -> Outcome<Arc<RotatingSchedule>> {
     Ok(Arc::new(RotatingSchedule::new(vec![preconfer()?.address()], UnixSeconds::new(0), WINDOW)?))
 }
 
-fn preconfer() -> Outcome<SigningKey> {
+pub(crate) fn preconfer() -> Outcome<SigningKey> {
     Ok(SigningKey::from_bytes([1; 32])?)
 }
 
@@ -66,27 +66,21 @@ impl Chain {
     /// The next block and its transaction list.
     pub(crate) fn block(&mut self) -> (SignedCommitment, Bytes) {
         let txlist = Bytes::from(format!("the compressed transactions of block {}", self.number + 1));
-        let signed = self.sign(false, keccak256(&txlist));
+        let signed = self.sign(keccak256(&txlist));
         self.number += 1;
         self.parent = signed.preconf().hash();
         (signed, txlist)
     }
 
-    /// Hands over to the next preconfer, without a block.
-    pub(crate) fn handover(&self) -> SignedCommitment {
-        self.sign(true, B256::ZERO)
-    }
-
     /// Another block for the height of the next one.
     pub(crate) fn another_block(&self) -> (SignedCommitment, Bytes) {
         let txlist = Bytes::from_static(b"other transactions");
-        (self.sign(false, keccak256(&txlist)), txlist)
+        (self.sign(keccak256(&txlist)), txlist)
     }
 
-    fn sign(&self, eop: bool, raw_tx_list_hash: B256) -> SignedCommitment {
+    fn sign(&self, raw_tx_list_hash: B256) -> SignedCommitment {
         let number = U256::from(self.number + 1);
         let preconf = Preconfirmation {
-            eop,
             block_number: number,
             timestamp: number,
             submission_window_end: U256::from(WINDOW.get() - 1),

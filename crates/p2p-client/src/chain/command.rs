@@ -3,7 +3,7 @@
 use p2p_catchup::RequestId;
 use p2p_storage::StorageError;
 use p2p_types::{
-    B256, Base, BlockNumber, Bytes, Conflict, HeadSyncStatus, Origin, PeerId, TxList, UnixSeconds,
+    B256, Base, BlockNumber, Bytes, Conflict, Head, HeadSyncStatus, Origin, PeerId, TxList, UnixSeconds,
 };
 use p2p_validation::{Arrival, Authenticated, Draft, IgnoreReason, LookaheadError, Missing, Rejection, Slot};
 use preconfirmation_p2p::VerdictToken;
@@ -35,6 +35,8 @@ pub(crate) enum PublishDecision {
     Busy,
     /// The client does not know what it would build on.
     NotLive(HeadSyncStatus),
+    /// It was to stand on the head, and the head is another one.
+    StaleHead(Option<Head>),
 }
 
 impl PublishDecision {
@@ -51,6 +53,7 @@ impl PublishDecision {
             Self::Failed(_) => Some("store_full"),
             Self::Busy => Some("busy"),
             Self::NotLive(_) => Some("not_live"),
+            Self::StaleHead(_) => Some("stale_head"),
         }
     }
 }
@@ -127,6 +130,8 @@ pub(crate) enum Command {
         draft: Box<Draft>,
         /// If so, the promise is recorded before the reply.
         record: bool,
+        /// Only on the head.
+        on_head: bool,
         /// As of `Publish`.
         acknowledged: Option<Box<Conflict>>,
         /// As of `Publish`.

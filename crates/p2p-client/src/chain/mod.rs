@@ -161,8 +161,9 @@ impl ChainProcessor {
                 }
                 out.responses.push(Response::Published(reply, decision));
             }
-            Command::Permit { draft, record, acknowledged, reply, .. } => {
-                let decision = match self.permit(at, &draft, record, acknowledged.as_deref()) {
+            Command::Permit { draft, record, on_head, acknowledged, reply, .. } => {
+                let permitted = self.permit(at, &draft, on_head, record, acknowledged.as_deref());
+                let decision = match permitted {
                     Err(error) if error.is_retryable() => {
                         self.ledger.abandon(&error, out);
                         PublishDecision::Failed(error)

@@ -56,16 +56,21 @@ impl ChainProcessor {
         &mut self,
         at: Moment,
         draft: &Draft,
+        on_head: bool,
         record: bool,
         acknowledged: Option<&Conflict>,
     ) -> Result<PublishDecision, StorageError> {
         let promise = draft.promise();
         // What is in the store has been judged, and time may have made it too late since.
-        if !self.is_here(&promise)?
-            && let Err(fall) =
-                self.judge.judge_draft(&self.ledger, draft, Arrival::Live(at.unix), acknowledged)?
-        {
-            return Ok(fall.into());
+        if !self.is_here(&promise)? {
+            let head = self.ledger.head()?;
+            if on_head && head.is_some_and(|head| head.hash != draft.parent_hash()) {
+                return Ok(PublishDecision::StaleHead(head));
+            }
+            let arrival = Arrival::Live(at.unix);
+            if let Err(fall) = self.judge.judge_draft(&self.ledger, draft, arrival, acknowledged)? {
+                return Ok(fall.into());
+            }
         }
         if record {
             self.ledger.promise(promise)?;

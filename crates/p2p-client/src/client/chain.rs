@@ -19,6 +19,11 @@ pub struct ChainApi {
 }
 
 impl ChainApi {
+    #[cfg(feature = "preconfer")]
+    pub(crate) const fn new(client: Arc<Inner>) -> Self {
+        Self { client }
+    }
+
     /// The newest block of the chain above the base; none while there is no block above it.
     #[must_use]
     pub fn head(&self) -> Option<Head> {

@@ -7,6 +7,7 @@ mod guard;
 mod l1;
 mod l2;
 mod network;
+mod outcome;
 mod publisher;
 
 use std::{
@@ -35,14 +36,15 @@ pub use chain::ChainApi;
 pub use events::{Lagged, Subscription};
 pub(crate) use guard::Guard;
 pub use network::{NetworkApi, PeerResponse};
-pub use publisher::{PublishOutcome, Publisher};
+pub use outcome::PublishOutcome;
+pub use publisher::Publisher;
 
 /// A client of the preconfirmation network. A clone is another handle of the same client, and so are
 /// [`chain`](Self::chain), [`network`](Self::network) and [`publisher`](Self::publisher). The client shuts down when
 /// [`shutdown`](Self::shutdown) is called or the last handle is dropped.
 #[derive(Clone)]
 pub struct P2pClient {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// What all handles of a client share.

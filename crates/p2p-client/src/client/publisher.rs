@@ -6,7 +6,6 @@ use std::sync::Arc;
 use p2p_storage::StorageError;
 use p2p_types::{B256, Bytes, HeadSyncStatus, MessageId, Origin, Recovered, SignedCommitment, Topic, TxList};
 use p2p_validation::{Authenticated, Draft, Rejection, Validator};
-use preconfirmation_p2p::Published;
 use preconfirmation_types::{Container, RawTxListGossip};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -14,69 +13,13 @@ use tokio::{
 };
 use tracing::{Instrument as _, Span, field::Empty};
 
-use super::Inner;
+use super::{Inner, PublishOutcome};
 use crate::{
     Component, Conflict, P2pClientError, Publishing,
     chain::{Command, PublishDecision, VerifiedTxList},
     command::ServiceCommand,
     state::{State, knows_its_parent},
 };
-
-/// What became of a message that was published. It is stored in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum PublishOutcome {
-    /// It was handed to the send queues of peers.
-    Published {
-        /// The peers that it was addressed to; of a block, the peers of its commitment or of its transaction
-        /// list, whichever are fewer.
-        peers: usize,
-    },
-    /// It was sent or queued, and another branch is canonical here (§7): the block stands only if the next preconfer
-    /// builds on it.
-    NonCanonical {
-        /// As of `Published`; zero where it is queued.
-        peers: usize,
-    },
-    /// No peer could take it. It is sent once when a peer can, as long as it is of use; peers that connect later
-    /// find it by catching up.
-    Queued,
-    /// Nothing was done, because nothing was left to do: the store had it, and it has been sent or has a successor; or
-    /// its window is over; or the network has sent, received or queued the same bytes.
-    AlreadyPublished,
-}
-
-impl PublishOutcome {
-    /// One outcome for a transaction list and its commitment.
-    fn and(self, commitment: Self) -> Self {
-        match (self, commitment) {
-            (Self::Queued, _) | (_, Self::Queued) => Self::Queued,
-            (Self::Published { peers: some }, Self::Published { peers: others }) => {
-                Self::Published { peers: some.min(others) }
-            }
-            (_, commitment) => commitment,
-        }
-    }
-
-    /// The same, of a block that is not canonical.
-    const fn non_canonical(self) -> Self {
-        match self {
-            Self::Published { peers } => Self::NonCanonical { peers },
-            Self::Queued => Self::NonCanonical { peers: 0 },
-            Self::NonCanonical { .. } | Self::AlreadyPublished => self,
-        }
-    }
-}
-
-impl From<Published> for PublishOutcome {
-    fn from(published: Published) -> Self {
-        match published {
-            Published::Sent { peers } => Self::Published { peers },
-            Published::Queued => Self::Queued,
-            Published::Duplicate => Self::AlreadyPublished,
-        }
-    }
-}
 
 /// What a caller of the publisher has waived.
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,6 +28,15 @@ struct Waived {
     conflict: Option<Conflict>,
     /// That the client must be live.
     live: bool,
+}
+
+/// What is asked of the chain before anything is published.
+#[derive(Debug, Clone, Copy, Default)]
+struct Question {
+    /// Whether it may be published only on the head.
+    on_head: bool,
+    /// Whether its promise is to be recorded if it may.
+    record: bool,
 }
 
 /// What is to be published.
@@ -152,6 +104,11 @@ pub struct Publisher {
 }
 
 impl Publisher {
+    #[cfg(feature = "preconfer")]
+    pub(crate) const fn new(client: Arc<Inner>) -> Self {
+        Self { client }
+    }
+
     /// Waits until the client knows what a new block would build on, so that publishing is not refused with
     /// [`P2pClientError::NotLive`]: it is live, or has no peers and has seen nothing above its head.
     ///
@@ -249,6 +206,19 @@ impl Publisher {
     ) -> Result<PublishOutcome, P2pClientError> {
         let publication = Publication::Recovered(recovered, txlist);
         self.publish(self.try_permit()?, publication, Waived::default()).await
+    }
+
+    /// As [`try_publish_recovered`](Self::try_publish_recovered), but waits for room in the queue of commands.
+    ///
+    /// # Errors
+    /// As [`publish_block`](Self::publish_block).
+    pub async fn publish_recovered(
+        &self,
+        recovered: Recovered,
+        txlist: Option<TxList>,
+    ) -> Result<PublishOutcome, P2pClientError> {
+        let publication = Publication::Recovered(recovered, txlist);
+        self.publish(self.permit().await?, publication, Waived::default()).await
     }
 
     /// Publishes a commitment alone: a handover without a block, or a block whose transaction list was
@@ -349,7 +319,8 @@ impl Publisher {
                 // The chain worker must not wait for a database, so the guard is asked between two commands.
                 let draft = Draft::from(&commitment);
                 let promise = draft.promise();
-                this.ask_chain(permit, draft, acknowledged.clone(), allow_behind, false).await?;
+                let (acknowledged, question) = (acknowledged.clone(), Question::default());
+                this.ask_chain(permit, draft, acknowledged, allow_behind, question).await?;
                 this.guard.permit(promise).await?;
                 this.room().await?
             } else {
@@ -420,19 +391,27 @@ impl Inner {
         self.commands.clone().reserve_owned().await.map_err(|_| P2pClientError::Closed)
     }
 
-    /// Asks the chain whether a commitment may be published; `record`: its promise is recorded if so.
+    /// Asks the chain whether a commitment may be published.
     async fn ask_chain(
         &self,
         permit: CommandPermit,
         draft: Draft,
         acknowledged: Option<Box<Conflict>>,
         allow_behind: bool,
-        record: bool,
+        question: Question,
     ) -> Result<(), P2pClientError> {
         let ((reply, judged), draft) = (oneshot::channel(), Box::new(draft));
-        let command = Command::Permit { draft, record, acknowledged, allow_behind, reply };
+        let Question { on_head, record } = question;
+        let command = Command::Permit { draft, record, on_head, acknowledged, allow_behind, reply };
         drop(permit.send(ServiceCommand::Chain(command)));
         should_send(judged.await.map_err(|_| P2pClientError::Closed)?).map(drop)
+    }
+
+    /// Asks the chain whether this may be signed as the next one on the head; `record`: its promise is recorded if so.
+    #[cfg(feature = "preconfer")]
+    pub(crate) async fn ask_chain_on_head(&self, draft: Draft, record: bool) -> Result<(), P2pClientError> {
+        let question = Question { on_head: true, record };
+        self.ask_chain(self.room().await?, draft, None, false, question).await
     }
 
     /// Records what was sent, so that it is not sent again. What is only queued is lost if the process dies.
@@ -469,6 +448,7 @@ fn should_send(judged: PublishDecision) -> Result<bool, P2pClientError> {
         PublishDecision::Failed(error) => Err(StorageError::into(error)),
         PublishDecision::Busy => Err(P2pClientError::Backpressure),
         PublishDecision::NotLive(status) => Err(P2pClientError::NotLive(status)),
+        PublishDecision::StaleHead(head) => Err(P2pClientError::StaleHead(head)),
     }
 }
 

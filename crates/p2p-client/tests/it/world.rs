@@ -187,7 +187,7 @@ impl Node {
         Self::with_schedule(world, key, storage, schedule(), change).await
     }
 
-    async fn with_schedule<W: World>(
+    pub(crate) async fn with_schedule<W: World>(
         world: &W,
         key: u8,
         storage: Arc<dyn SdkStorage>,
