@@ -17,6 +17,7 @@ mod lengths;
 mod links;
 mod monitoring;
 mod msrv;
+mod netns;
 mod package;
 mod promql;
 mod promtool;
@@ -76,6 +77,9 @@ enum Command {
     /// Two nodes that learn from L1 who may sign, for each generation of contracts. Fails unless they agree about every
     /// block and nobody is penalised.
     L1(l1::L1),
+    /// Hosts of one network, each in a network namespace of its own (root). Fails if something does not arrive.
+    #[command(subcommand)]
+    Netns(netns::Netns),
     #[command(flatten)]
     One(Step),
 }
@@ -90,6 +94,7 @@ fn main() -> ExitCode {
         Command::Damage(damage) => damage::run(&damage).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Hostile(hostile) => hostile::run(&hostile).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::L1(l1) => l1::run(&l1).inspect_err(|error| eprintln!("{error}")).is_ok(),
+        Command::Netns(netns) => netns::run(&netns).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::One(step) => ci::run_one(step),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

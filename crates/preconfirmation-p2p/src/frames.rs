@@ -2,7 +2,7 @@
 //!
 //! Everything on such a stream, the negotiation of its protocol included, comes in frames behind an unsigned varint. What
 //! a frame has brought is kept until the rest is there, so how long it may be unfinished is bounded, and for that it has to be
-//! seen. Only the lengths are read.
+//! seen. Only the lengths are read, and what is in short frames of control messages where that is asked for.
 
 use std::time::Instant;
 
@@ -15,6 +15,12 @@ const NAME: usize = 10;
 /// Frames of the negotiation before the protocol's own: its header, and names until one is agreed.
 const NEGOTIATION: u32 = 16;
 
+/// Longest frame of control messages that is kept: an IDONTWANT of one message has some thirty bytes.
+const CONTROL: u64 = 4096;
+
+/// With which tag a frame of nothing but control messages begins: field 3 of gossipsub's RPC.
+const CONTROL_TAG: u8 = 0x1a;
+
 /// Follows what a stream brings.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
@@ -25,6 +31,18 @@ pub(crate) struct Frames {
     length: u64,
     shift: u32,
     begun: Option<Instant>,
+    /// Whether nothing but the length has come of the frame.
+    begins: bool,
+    controls: Controls,
+}
+
+/// Frames of control messages.
+#[derive(Debug, Default)]
+struct Controls {
+    wanted: bool,
+    /// What has come of one.
+    part: Option<Vec<u8>>,
+    whole: Vec<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -45,6 +63,21 @@ impl Default for Kind {
 }
 
 impl Frames {
+    /// With the frames of control messages.
+    pub(crate) fn with_controls() -> Self {
+        Self { controls: Controls { wanted: true, ..Controls::default() }, ..Self::default() }
+    }
+
+    /// The short frames of control messages that have come since the last call.
+    pub(crate) fn take_controls(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.controls.whole)
+    }
+
+    /// Whether the next byte begins a frame of gossip.
+    pub(crate) const fn is_between_messages(&self) -> bool {
+        matches!(self.kind, Kind::Gossip) && self.left.is_none() && self.shift == 0
+    }
+
     /// Since when a frame of gossip is unfinished, after these bytes.
     pub(crate) fn read(&mut self, mut bytes: &[u8], now: Instant) -> Option<Instant> {
         while let Some((first, rest)) = bytes.split_first()
@@ -58,9 +91,13 @@ impl Frames {
             };
             let (part, rest) = bytes.split_at(bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
             bytes = rest;
-            if let Kind::Negotiating { name, .. } = &mut self.kind {
-                name.extend(part.iter().take(NAME.saturating_sub(name.len())));
+            match &mut self.kind {
+                Kind::Negotiating { name, .. } => {
+                    name.extend(part.iter().take(NAME.saturating_sub(name.len())));
+                }
+                _ => self.controls.come(part, self.begins, left),
             }
+            self.begins = false;
             self.come(left.saturating_sub(part.len() as u64));
         }
         self.begun.filter(|_| matches!(self.kind, Kind::Gossip))
@@ -73,6 +110,7 @@ impl Frames {
         if byte & 0x80 == 0 {
             let length = std::mem::take(&mut self.length);
             self.shift = 0;
+            self.begins = true;
             self.come(length);
         }
     }
@@ -84,6 +122,7 @@ impl Frames {
             return;
         }
         (self.left, self.begun) = (None, None);
+        self.controls.whole.extend(self.controls.part.take());
         if let Kind::Negotiating { frames, name } = &mut self.kind {
             *frames += 1;
             if GOSSIP.iter().any(|gossip| name.starts_with(gossip)) {
@@ -93,6 +132,19 @@ impl Frames {
             } else {
                 name.clear();
             }
+        }
+    }
+}
+
+impl Controls {
+    /// A part of a frame, of which so much was still to come.
+    fn come(&mut self, part: &[u8], begins: bool, left: u64) {
+        if begins {
+            let kept = self.wanted && left <= CONTROL && part.first() == Some(&CONTROL_TAG);
+            self.part = kept.then(Vec::new);
+        }
+        if let Some(kept) = &mut self.part {
+            kept.extend(part);
         }
     }
 }
@@ -173,5 +225,35 @@ mod tests {
                 frames.read(&bytes, now);
             }
         }
+    }
+
+    #[test]
+    fn short_control_messages_are_kept_however_they_come() {
+        let now = Instant::now();
+        let control = [&[CONTROL_TAG][..], &[7; 100]].concat();
+        let long = [&[CONTROL_TAG][..], &[8; 4096]].concat();
+        let stream = [
+            negotiation(b"/meshsub/1.2.0\n"),
+            framed(&control),
+            framed(&[0x12, 1, 2, 3]),
+            framed(&long),
+            framed(&[]),
+            framed(&[CONTROL_TAG]),
+        ]
+        .concat();
+        for step in [1, 7, stream.len()] {
+            let (mut frames, mut plain) = (Frames::with_controls(), Frames::default());
+            let mut kept = Vec::new();
+            for bytes in stream.chunks(step) {
+                frames.read(bytes, now);
+                kept.extend(frames.take_controls());
+                plain.read(bytes, now);
+            }
+            assert_eq!(kept, [control.clone(), vec![CONTROL_TAG]], "{step}");
+            assert!(frames.is_between_messages() && plain.take_controls().is_empty());
+        }
+        let mut other = Frames::with_controls();
+        other.read(&[negotiation(b"/other/1\n"), framed(&control)].concat(), now);
+        assert!(other.take_controls().is_empty() && !other.is_between_messages());
     }
 }

@@ -3,6 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use libp2p::{Multiaddr, Transport as _, core::upgrade::Version, noise, tcp, yamux};
+use socket2::SockRef;
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep_until, timeout},
@@ -16,6 +17,9 @@ use crate::{
     names::{Names, Sockets},
     slow_reader::SlowReaderMonitor,
 };
+
+/// Bytes that the system takes of a TCP connection beyond those that are under way.
+const NOTSENT_LOWAT: u32 = 128 * 1024;
 
 /// How long a QUIC connection with our own key stays open for its listener to learn that, who closes it.
 #[cfg(feature = "quic")]
@@ -43,10 +47,16 @@ fn sockets(
     let over_tcp = slow_readers.clone();
     let inbound = Inbound::new(&config.connections, half_open.clone());
     let own_over_tcp = own_key.clone();
+    let large_sends = config.gossip.large_sends;
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
         .and_then(move |socket, endpoint| {
             let inbound = endpoint.is_listener().then(|| inbound.clone());
+            let take_turns = large_sends > 0;
             async move {
+                if take_turns {
+                    // What the system holds back itself takes no turn. Where it has no such option, turns are less exact.
+                    drop(SockRef::from(&socket.0).set_tcp_notsent_lowat(NOTSENT_LOWAT));
+                }
                 if let Some(inbound) = inbound {
                     inbound.begin(socket.0.readable(), endpoint.get_remote_address()).await?;
                 }

@@ -83,6 +83,10 @@ pub struct GossipConfig {
     pub frame_time: Duration,
     /// A message that has waited this long to be written to a peer is not sent to it any more.
     pub queue_time: Duration,
+    /// Messages of 64 KiB or more that are written to peers at the same time; the next one begins when one of them is written, and
+    /// is left out if its peer has it by then. Over a narrow line all peers have a list in a fraction of the time that copies
+    /// side by side take. 0: no limit.
+    pub large_sends: usize,
     /// Messages of ours that no peer could be sent yet.
     pub publish_queue: PublishQueueConfig,
     /// Commitments of signers whom nobody has elected that a peer may pass on in a minute; more, and for the rest of the
@@ -142,6 +146,7 @@ impl Default for GossipConfig {
             send_stall: Duration::from_secs(8),
             frame_time: Duration::from_secs(10),
             queue_time: Duration::from_secs(5),
+            large_sends: 1,
             publish_queue: PublishQueueConfig::default(),
             unelected_per_minute: 64,
         }

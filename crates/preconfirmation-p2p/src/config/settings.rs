@@ -70,6 +70,7 @@ const SIZES: &[Row<usize>] = &[
     ("gossip.max_frame_bytes", |of, to| of.gossip.max_frame_bytes = to, LIST + 1024, 0xffff_ffff),
     ("gossip.send_queue", |of, to| of.gossip.send_queue = some(to), 0, ANY),
     ("gossip.send_queue_bytes", |of, to| of.gossip.send_queue_bytes = some(to), LIST, ANY),
+    ("gossip.large_sends", |of, to| of.gossip.large_sends = to, 0, ANY),
     ("gossip.publish_queue.messages", |of, to| of.gossip.publish_queue.messages = some(to), 0, ANY),
     ("gossip.publish_queue.bytes", |of, to| of.gossip.publish_queue.bytes = some(to), LIST, ANY),
     ("gossip.unelected_per_minute", |of, to| of.gossip.unelected_per_minute = small(to), 0, ANY),
@@ -294,6 +295,7 @@ shown! {
         send_stall: "src/slow_reader.rs" a_message_that_is_not_read_in_time_is_enough,
         frame_time: "src/slow_reader.rs" a_frame_that_is_not_ended_in_time_is_enough,
         queue_time: "src/slow_reader.rs" what_may_wait_behind_a_message_is_bounded_by_bytes,
+        large_sends: "src/send_turns.rs" so_many_large_messages_are_written_at_once_as_is_set,
         publish_queue: "tests/it/gossip.rs" publishing_says_what_became_of_the_message,
         unelected_per_minute: "src/peer_manager/mod.rs" a_relay_budget_is_for_a_minute_and_for_each_peer,
     }

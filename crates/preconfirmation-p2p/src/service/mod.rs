@@ -44,6 +44,7 @@ use crate::{
     publish_queue::PublishQueue,
     responder::Answer,
     rpc::InboundKey,
+    send_turns::SendTurns,
     serving::WritePermit,
     slow_reader::{OutboundQueue, SlowReaderMonitor},
     validation::{Outputs, Validation},
@@ -83,7 +84,7 @@ impl Network {
         metrics::describe();
 
         let topics = Topics::new(config.chain_id);
-        let slow_readers = SlowReaderMonitor::default();
+        let slow_readers = SlowReaderMonitor::new(SendTurns::new(config.gossip.large_sends));
         let half_open = HalfOpen::new(config.connections);
         let local = config.identity.public().to_peer_id();
         let own_key = OwnKey::new(local);
