@@ -9,6 +9,7 @@
 //! | `run` | [`run`] | runs a node until it is told to stop |
 //! | `watch` | `watch` | shows the status of a running node in a terminal |
 //! | `publish` | `publish` | publishes blocks of a file through a running node |
+//! | `preconfer` | [`run`] | a node that signs and proposes the blocks of a directory |
 //! | `sync` | [`run`] | catches up with the network and ends |
 //! | `keygen`, `peer-id`, `enr` | [`key`] | makes a key and shows what others are told of it |
 //! | `completions`, `man` | [`man`] | what shells and `man` know of the commands |
@@ -89,6 +90,8 @@ enum Command {
     #[cfg(feature = "operator")]
     Sync(Box<run::SyncArgs>),
     #[cfg(feature = "operator")]
+    Preconfer(Box<run::PreconferArgs>),
+    #[cfg(feature = "operator")]
     Publish(publish::PublishArgs),
     #[cfg(feature = "operator")]
     Health(health::HealthArgs),
@@ -115,6 +118,8 @@ impl Command {
             Self::Run(args) => of_node(args.log()),
             #[cfg(feature = "operator")]
             Self::Sync(args) => of_node(args.log()),
+            #[cfg(feature = "operator")]
+            Self::Preconfer(args) => of_node(args.log()),
             _ => {
                 log::start_for_tool();
                 Ok(())
@@ -154,6 +159,8 @@ fn execute(given: Given) -> ExitCode {
         Command::Run(args) => on_runtime(async |stop| run::run(*args, stop).await),
         #[cfg(feature = "operator")]
         Command::Sync(args) => on_runtime(async |stop| run::sync(*args, stop).await),
+        #[cfg(feature = "operator")]
+        Command::Preconfer(args) => on_runtime(async |stop| run::preconfer(*args, stop).await),
         #[cfg(feature = "operator")]
         Command::Publish(args) => publish::run(&args).unwrap_or_else(fail),
         #[cfg(feature = "operator")]

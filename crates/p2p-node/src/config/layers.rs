@@ -150,7 +150,7 @@ pub(crate) fn gather(
 fn behind_subcommand(arguments: &[OsString]) -> Option<usize> {
     let word = |index: usize| arguments.get(index).and_then(|word| word.to_str());
     match (word(1), word(2)) {
-        (Some("run" | "sync"), _) => Some(2),
+        (Some("run" | "sync" | "preconfer"), _) => Some(2),
         (Some("config"), Some("check" | "print")) => Some(3),
         _ => None,
     }

@@ -67,7 +67,7 @@ pub(crate) fn tell_variables(command: Command) -> Command {
             .iter()
             .fold(config, |config, name| config.mut_subcommand(name, options::tell_variables))
     };
-    let command = ["run", "sync"]
+    let command = ["run", "sync", "preconfer"]
         .iter()
         .fold(command, |command, name| command.mut_subcommand(name, options::tell_variables));
     command.mut_subcommand("config", nodes)

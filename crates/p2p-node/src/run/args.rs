@@ -23,6 +23,7 @@ use super::{
     peers::PeerArgs,
     preset::NetworkSource,
     rpc::RpcArgs,
+    signing::SigningArgs,
     slasher::Slasher,
 };
 use crate::domain::Domain;
@@ -201,7 +202,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) publish: Option<PathBuf>,
 
-    /// Without --datadir, where --publish or JSON-RPC publishes: accept that a restart forgets what was published
+    /// Without --datadir, where --publish, `preconfer` or JSON-RPC publishes: accept that a restart forgets what was published
     #[arg(long)]
     pub(super) forget_on_restart: bool,
 
@@ -210,6 +211,10 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(super) log: LogArgs,
+
+    /// What `preconfer` signs: no option of `run`.
+    #[arg(skip)]
+    pub(super) signing: Option<SigningArgs>,
 }
 
 impl RunArgs {
@@ -224,7 +229,7 @@ impl RunArgs {
 
     /// Whether the node publishes, and what its guard remembers.
     pub(super) fn publishing(&self) -> Publishing {
-        match (self.publish.is_some(), self.rpc.publishes()) {
+        match (self.publish.is_some() || self.signing.is_some(), self.rpc.publishes()) {
             (false, false) => Publishing::Disabled,
             _ if self.forget_on_restart => Publishing::GuardedUntilRestart,
             // Whoever only reads over JSON-RPC needs no directory.

@@ -3,7 +3,7 @@
 use std::{error::Error, io, net::IpAddr, num::ParseIntError, path::PathBuf, time::Duration};
 
 use alloy_primitives::hex::FromHexError;
-use p2p_client::P2pClientError;
+use p2p_client::{P2pClientError, preconfer::ProposeError};
 use p2p_lookahead::L1Error;
 use p2p_storage::StorageError;
 use p2p_types::{HeadSyncStatus, UnixSeconds};
@@ -11,7 +11,7 @@ use p2p_validation::ScheduleFileError;
 use preconfirmation_p2p::identity::IdentityError;
 use preconfirmation_types::DecodeError;
 
-use super::preset::PresetError;
+use super::{blocks::BlockFileError, preset::PresetError, signing::KeystoreError};
 use crate::hexadecimal::HexError;
 
 /// Why a node cannot start or go on.
@@ -184,6 +184,25 @@ pub(crate) enum RunError {
         /// Why.
         source: Box<PublishError>,
     },
+    /// There is no key to sign with.
+    #[error("{}", reasons(.0))]
+    Keystore(#[from] KeystoreError),
+    /// A block cannot be read.
+    #[error("--blocks {}: {source}", path.display())]
+    Block {
+        /// The file, or the directory.
+        path: PathBuf,
+        /// Why.
+        source: BlockFileError,
+    },
+    /// A block cannot be published.
+    #[error("--blocks {}: {source}", path.display())]
+    Proposal {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<ProposeError>,
+    },
     /// The client failed.
     #[error("{}", reasons(.0))]
     Client(#[from] P2pClientError),
@@ -202,6 +221,11 @@ pub(crate) enum RunError {
     /// What is caught up on has to be kept.
     #[error("sync needs --datadir, where what is caught up on is kept")]
     SyncInMemory,
+    /// What is signed has to be remembered.
+    #[error(
+        "preconfer needs --datadir, where what was signed is remembered: a signer that contradicts itself after a restart loses its stake; or accept that with --forget-on-restart"
+    )]
+    PreconferInMemory,
     /// A task of this process died.
     #[error("a part of the node died: {0}")]
     Died(&'static str),

@@ -12,6 +12,7 @@
 //! | [`network`], [`ports`] | the network's configuration, and whether its ports are free |
 //! | [`output`] | events to stdout |
 //! | [`publish`] | blocks from a file to the network |
+//! | [`mod@preconfer`], [`proposing`], [`signing`], [`blocks`] | `p2p-node preconfer`: signs and proposes the blocks of a directory |
 //! | [`mod@sync`] | `p2p-node sync`: catches up and ends |
 //! | [`gauges`] | what the node itself adds to the metrics |
 //! | [`systemd`] | readiness and watchdog of a unit |
@@ -22,6 +23,7 @@
 //! | [`error`] | errors, and what to do about them |
 
 mod args;
+mod blocks;
 mod chain;
 mod check;
 mod datadir;
@@ -40,11 +42,14 @@ mod open;
 mod output;
 mod peers;
 mod ports;
+mod preconfer;
 mod preset;
 mod progress;
+mod proposing;
 mod publish;
 mod report;
 mod rpc;
+mod signing;
 mod slasher;
 mod sync;
 mod systemd;
@@ -64,6 +69,7 @@ use l2::L2;
 use list::flat;
 use open::{Opened, open};
 use output::{Notice, Output};
+pub(crate) use preconfer::{PreconferArgs, preconfer};
 pub(crate) use progress::Log;
 use progress::Progress;
 pub(crate) use publish::{Block, MAX_LINE};
@@ -144,8 +150,11 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
             client.chain().l2_synced(base).await?;
         }
         let publishing = async {
-            match args.publish {
-                Some(path) => publish::publish(&client, path).await,
+            if let Some(path) = args.publish {
+                publish::publish(&client, path).await?;
+            }
+            match args.signing {
+                Some(signing) => proposing::propose(&client, signing).await,
                 None => Ok(()),
             }
         };

@@ -46,6 +46,8 @@ mod otlp;
 #[cfg(unix)]
 mod page;
 #[cfg(unix)]
+mod preconfer;
+#[cfg(unix)]
 mod refusals;
 #[cfg(unix)]
 mod rig;
