@@ -17,6 +17,7 @@
 pub mod base;
 pub mod baseline;
 pub mod gossip;
+pub mod guard;
 pub mod pairs;
 pub mod ratio;
 pub mod rpc;

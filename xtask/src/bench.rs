@@ -8,7 +8,9 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use text::{BASE, CATCHUP, CATCHUP_TARGETS, GOSSIP, RPC, RPC_TARGETS, STORAGE, STORAGE_TARGETS, VALIDATION};
+use text::{
+    BASE, CATCHUP, CATCHUP_TARGETS, GOSSIP, GUARD, RPC, RPC_TARGETS, STORAGE, STORAGE_TARGETS, VALIDATION,
+};
 
 use crate::{
     error::Error,
@@ -30,6 +32,8 @@ pub(crate) enum Suite {
     Base,
     /// Publishing over JSON-RPC against the client's own API.
     Rpc,
+    /// A publication with each signing guard.
+    Guard,
 }
 
 impl Suite {
@@ -42,6 +46,7 @@ impl Suite {
             Self::Storage => "storage",
             Self::Base => "base",
             Self::Rpc => "rpc",
+            Self::Guard => "guard",
         }
     }
 
@@ -54,6 +59,7 @@ impl Suite {
             Self::Storage => "storage",
             Self::Base => "base",
             Self::Rpc => "rpc",
+            Self::Guard => "guard",
         }
     }
 
@@ -100,6 +106,11 @@ impl Suite {
                 let text = RPC.replace("{table}", &figures.table("of which", &RPC_TARGETS));
                 Ok((section(self, "JSON-RPC", &text), figures.summary()))
             }
+            Self::Guard => {
+                let figures: GuardFigures = serde_json::from_str(line).map_err(unreadable)?;
+                let text = GUARD.replace("{table}", &figures.table());
+                Ok((section(self, "Signing guard", &text), json!(figures)))
+            }
         }
     }
 }
@@ -140,6 +151,32 @@ impl BaseFigures {
              | `p99_ms` | {p99_ms:.3} |  |\n| `sync_ms` | {sync_ms:.3} |  |\n| `owner_ms` | {owner_ms:.3} | < 1 |\n\
              | `live_flaps` | {live_flaps} | 0 |\n"
         )
+    }
+}
+
+/// What the bench of signing guards prints.
+#[derive(Debug, Serialize, Deserialize)]
+struct GuardFigures {
+    none_us: GuardTimes,
+    disk_us: GuardTimes,
+    postgres_us: GuardTimes,
+    publications: u64,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct GuardTimes {
+    p50: f64,
+    p99: f64,
+}
+
+impl GuardFigures {
+    fn table(&self) -> String {
+        let rows = [("none", self.none_us), ("disk", self.disk_us), ("postgres", self.postgres_us)];
+        let row = |(name, GuardTimes { p50, p99 }): (&str, GuardTimes)| {
+            format!("| `{name}_us` | {p50:.0} | {p99:.0} |\n")
+        };
+        let head = format!("| of {} publications each | p50 | p99 |\n|---|---:|---:|\n", self.publications);
+        rows.into_iter().map(row).fold(head, |table, row| table + &row)
     }
 }
 

@@ -56,7 +56,9 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "p2p-node",
-        may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION, STORAGE, CATCHUP, LOOKAHEAD, NETWORK, CLIENT, RPC],
+        may_reach: &[
+            TYPES, WORDS, FASTVERIFY, VALIDATION, STORAGE, CATCHUP, LOOKAHEAD, GUARD, NETWORK, CLIENT, RPC,
+        ],
         io: Io::Any,
     },
 ];

@@ -13,10 +13,10 @@ use preconfirmation_types::{
 use crate::{DOMAIN, key};
 
 /// The settled block.
-pub(super) const BASE: u64 = 10;
+pub(crate) const BASE: u64 = 10;
 
 /// What every commitment names.
-pub(super) const SLASHER: Address = Address::repeat_byte(0x51);
+pub(crate) const SLASHER: Address = Address::repeat_byte(0x51);
 
 /// Seconds of a window, as on Ethereum: an epoch. There is a block in each, whose number is its time.
 const WINDOW: NonZeroU64 = NonZeroU64::new(384).unwrap();
@@ -25,21 +25,21 @@ const WINDOW: NonZeroU64 = NonZeroU64::new(384).unwrap();
 const LIST: usize = 10 * 1024;
 
 /// Signs the next block, and the next.
-pub(super) struct Chain {
+pub(crate) struct Chain {
     number: u64,
     parent: B256,
 }
 
 /// A block, as both ways of publishing take it.
-pub(super) struct Made {
-    pub(super) number: u64,
-    pub(super) signed: SignedCommitment,
-    pub(super) txlist: Bytes,
+pub(crate) struct Made {
+    pub(crate) number: u64,
+    pub(crate) signed: SignedCommitment,
+    pub(crate) txlist: Bytes,
 }
 
 impl Made {
     /// The call of `preconf_publishBlock`.
-    pub(super) fn call(&self) -> String {
+    pub(crate) fn call(&self) -> String {
         format!(
             r#"{{"jsonrpc":"2.0","id":{},"method":"preconf_publishBlock","params":[{{"commitment":"{}","txListHash":"{}","txList":"{}"}}]}}"#,
             self.number,
@@ -51,11 +51,11 @@ impl Made {
 }
 
 impl Chain {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { number: BASE, parent: B256::ZERO }
     }
 
-    pub(super) fn next(&mut self) -> Made {
+    pub(crate) fn next(&mut self) -> Made {
         self.number += 1;
         let txlist = list(self.number);
         let preconf = Preconfirmation {
@@ -71,13 +71,13 @@ impl Chain {
         Made { number: self.number, signed, txlist }
     }
 
-    pub(super) fn take(&mut self, blocks: usize) -> Vec<Made> {
+    pub(crate) fn take(&mut self, blocks: usize) -> Vec<Made> {
         std::iter::repeat_with(|| self.next()).take(blocks).collect()
     }
 }
 
 /// Who signs: the one key, window after window.
-pub(super) fn schedule() -> RotatingSchedule {
+pub(crate) fn schedule() -> RotatingSchedule {
     RotatingSchedule::new(vec![key().unwrap().address()], UnixSeconds::new(0), WINDOW).unwrap()
 }
 

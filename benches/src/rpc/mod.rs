@@ -5,9 +5,9 @@
 //! of the rates, of neighbouring turns. Then the same at a steady rate, with a subscriber.
 
 mod caller;
-mod chain;
+pub(crate) mod chain;
 mod hostile;
-mod world;
+pub(crate) mod world;
 
 use std::time::{Duration, Instant};
 

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2p_client::{Keypair, P2pClient, P2pClientConfig, Publishing, Subscription};
+use p2p_client::{Keypair, P2pClient, P2pClientConfig, Publishing, SigningGuard, Subscription};
 use p2p_rpc::{Namespace, RpcConfig, RpcHandle, RpcServer};
 use p2p_storage::{DiskConfig, DiskStorage, MemoryStorage, SdkStorage};
 use p2p_types::{Base, SdkEvent, UnixSeconds};
@@ -25,10 +25,10 @@ use crate::DOMAIN;
 
 const CHAIN: u64 = 167_000;
 
-pub(super) struct World {
-    pub(super) client: P2pClient,
-    pub(super) peer: P2pClient,
-    pub(super) address: SocketAddr,
+pub(crate) struct World {
+    pub(crate) client: P2pClient,
+    pub(crate) peer: P2pClient,
+    pub(crate) address: SocketAddr,
     /// What the clocks of both show.
     now: Arc<AtomicU64>,
     handle: RpcHandle,
@@ -37,12 +37,23 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
+        Self::with(true, None).await
+    }
+
+    /// With a store on disk or in memory, and with a signing guard that is asked beside it.
+    pub(crate) async fn with(is_on_disk: bool, guard: Option<Arc<dyn SigningGuard>>) -> Self {
         let (folder, now) = (tempfile::tempdir().unwrap(), Arc::new(AtomicU64::new(BASE)));
-        let disk = Arc::new(DiskStorage::open(folder.path(), DiskConfig::recommended(DOMAIN)).unwrap());
+        let memory = || Arc::new(MemoryStorage::default());
+        let (storage, publishing): (Arc<dyn SdkStorage>, _) = if is_on_disk {
+            let disk = DiskStorage::open(folder.path(), DiskConfig::recommended(DOMAIN)).unwrap();
+            (Arc::new(disk), Publishing::Guarded)
+        } else {
+            (memory(), Publishing::GuardedUntilRestart)
+        };
         let (client, peer) = (
-            start(disk, Publishing::Guarded, now.clone()).await,
-            start(Arc::new(MemoryStorage::default()), Publishing::Disabled, now.clone()).await,
+            start(storage, publishing, guard, now.clone()).await,
+            start(memory(), Publishing::Disabled, None, now.clone()).await,
         );
         let there = peer.network().listen_addrs().await.unwrap().into_iter().next().unwrap();
         client.network().dial(there).await.unwrap();
@@ -59,18 +70,18 @@ impl World {
     }
 
     /// It is time for a block.
-    pub(super) fn turn_to(&self, made: &Made) {
+    pub(crate) fn turn_to(&self, made: &Made) {
         self.now.store(made.number, Ordering::Release);
     }
 
     /// Publishes by the client's own API.
-    pub(super) async fn publish(&self, made: &Made) {
+    pub(crate) async fn publish(&self, made: &Made) {
         self.turn_to(made);
         let publisher = self.client.publisher();
         let _outcome = publisher.publish_block(made.signed.clone(), made.txlist.clone()).await.unwrap();
     }
 
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.handle.stop().await;
         self.serving.await.unwrap();
         self.client.shutdown().await.unwrap();
@@ -78,17 +89,23 @@ impl World {
     }
 }
 
-async fn start(storage: Arc<dyn SdkStorage>, publishing: Publishing, now: Arc<AtomicU64>) -> P2pClient {
+async fn start(
+    storage: Arc<dyn SdkStorage>,
+    publishing: Publishing,
+    guard: Option<Arc<dyn SigningGuard>>,
+    now: Arc<AtomicU64>,
+) -> P2pClient {
     let rules = ValidationConfig::new(DOMAIN, SLASHER);
     let mut config =
         P2pClientConfig::local(CHAIN, Keypair::generate_ed25519(), rules).with_publishing(publishing);
     config.clock = Arc::new(move || UnixSeconds::new(now.load(Ordering::Acquire)));
+    config.guard = guard;
     storage.set_base(Base::at(BASE)).unwrap();
     P2pClient::start(config.with_storage(storage), Arc::new(schedule())).await.unwrap()
 }
 
 /// When a client had each of so many blocks from a height on, by its events: the moment of the commitment.
-pub(super) async fn arrivals(mut events: Subscription, from: u64, count: usize) -> Vec<Option<Instant>> {
+pub(crate) async fn arrivals(mut events: Subscription, from: u64, count: usize) -> Vec<Option<Instant>> {
     let (mut arrived, mut missing) = (vec![None; count], count);
     let end = Instant::now() + PATIENCE;
     while missing > 0 {
@@ -103,12 +120,12 @@ pub(super) async fn arrivals(mut events: Subscription, from: u64, count: usize) 
     arrived
 }
 
-pub(super) fn millis(time: Duration) -> f64 {
+pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
 /// The nearest rank.
-pub(super) fn percentile(times: &mut [f64], percent: usize) -> f64 {
+pub(crate) fn percentile(times: &mut [f64], percent: usize) -> f64 {
     times.sort_by(f64::total_cmp);
     times[(times.len() * percent).div_ceil(100).max(1) - 1]
 }

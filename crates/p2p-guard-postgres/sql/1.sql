@@ -135,13 +135,14 @@ BEGIN
         answer := 'unfit';
         about := 'it has lost promise ' || p_seen_seq
             || ', which it had recorded: it was restored or failed over to an earlier state';
-    ELSIF s.kind IS NOT NULL THEN
-        answer := s.kind; signed := s.contradicts;
-    -- Without a lease of its own, a guard is refused while another holds one.
+    -- Before a contradiction, which would alarm whoever sends to both nodes what only the leader is to publish. Without a
+    -- lease of its own, a guard is refused while another holds one.
     ELSIF (p_token IS NULL AND s.leads)
         OR (p_token IS NOT NULL AND NOT (s.leads AND s.token = p_token AND s.session = p_session)) THEN
         answer := 'not_leader';
         about := CASE WHEN s.leads THEN s.node END;
+    ELSIF s.kind IS NOT NULL THEN
+        answer := s.kind; signed := s.contradicts;
     ELSIF s.again IS NOT NULL THEN
         answer := 'yes'; recorded := s.again;
     ELSIF p_window < s.pruned_below THEN

@@ -64,6 +64,14 @@ impl GuardConfig {
         })
     }
 
+    /// For [`LeaseControl`](crate::LeaseControl), which asks nothing about a chain.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn for_lease(url: &str) -> Result<Self, Error> {
+        Self::new(url, 0, SigningDomain::PLACEHOLDER)
+    }
+
     /// The password, where it is not in the URL.
     #[must_use]
     pub fn with_password(mut self, password: &str) -> Self {

@@ -22,7 +22,10 @@ const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 /// A pool of connections. None is made yet.
 pub(crate) fn pool(config: &GuardConfig) -> Result<Pool, Error> {
     let mut database = config.database.clone();
-    database.connect_timeout(config.deadline).tcp_user_timeout(config.deadline);
+    // One that is silent leaves time for the next.
+    let hosts = database.get_hosts().len().max(database.get_hostaddrs().len()).max(1);
+    let each = config.deadline / u32::try_from(hosts).unwrap_or(u32::MAX);
+    database.connect_timeout(each).tcp_user_timeout(config.deadline);
     let manager = Manager::from_config(
         database,
         MakeRustlsConnect::new(tls(config)?),

@@ -60,8 +60,15 @@ impl PostgresGuard {
     /// # Errors
     /// [`Error`]: there is no guard.
     pub async fn open(config: GuardConfig) -> Result<Self, Error> {
-        config.check()?;
+        let guard = Self::unprepared(config)?;
         metrics::describe();
+        guard.within(WORK, guard.prepare()).await?;
+        Ok(guard)
+    }
+
+    /// Without a connection yet. For what asks nothing about promises.
+    pub(crate) fn unprepared(config: GuardConfig) -> Result<Self, Error> {
+        config.check()?;
         let identity = Identity::of(&config);
         let pool = pool(&config)?;
         let schema = config.schema.clone();
@@ -69,9 +76,7 @@ impl PostgresGuard {
         let permit =
             format!("SELECT answer, about, signed, recorded FROM {schema}.permit({})", arguments.join(", "));
         let shared = Shared { pool, schema, config, identity, permit, seen: Mutex::new(None) };
-        let guard = Self { shared: Arc::new(shared), claim: None };
-        guard.within(WORK, guard.prepare()).await?;
-        Ok(guard)
+        Ok(Self { shared: Arc::new(shared), claim: None })
     }
 
     async fn prepare(&self) -> Result<(), Error> {

@@ -117,22 +117,6 @@ pub struct LeaseState {
     pub why: Why,
 }
 
-/// What the database says of the lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LeaseStatus {
-    /// Who leads, or has last led.
-    pub node: Option<String>,
-    /// Whether that one still holds the lease.
-    pub is_held: bool,
-    /// Whether that one has let go.
-    pub is_released: bool,
-    /// Its token.
-    pub token: u64,
-    /// How long the lease still lasts, by the database's clock.
-    pub remaining: Duration,
-}
-
 /// A node's part in the lease. When it is dropped, the node stops renewing, and the lease ends with its term.
 #[derive(Debug)]
 pub struct Lease {
@@ -199,41 +183,11 @@ impl PostgresGuard {
         Ok((Self { claim: Some(claim), ..self }, lease))
     }
 
-    /// Ends the lease of whoever holds it, so that another node takes it: for a planned change of nodes. Who that was.
-    ///
-    /// # Errors
-    /// [`Error`]: it may still be held.
-    pub async fn release_lease(&self) -> Result<Option<String>, Error> {
-        self.end_lease(None, LeaseConfig::new("").term).await
-    }
-
-    /// What the database says of the lease.
-    ///
-    /// # Errors
-    /// [`Error`]: it did not answer.
-    pub async fn lease_status(&self) -> Result<LeaseStatus, Error> {
-        let statement = format!(
-            "SELECT node, is_held, released, token, \
-             CASE WHEN is_held THEN extract(epoch FROM expires - clock_timestamp())::float8 ELSE 0 END FROM {}.leader",
-            self.shared.schema
-        );
-        let ask = async {
-            let mut connection = Connection::of(&self.shared.pool).await?;
-            let row = connection.get()?.query_one(&statement, &[]).await?;
-            let status = LeaseStatus {
-                node: row.try_get(0)?,
-                is_held: row.try_get(1)?,
-                is_released: row.try_get(2)?,
-                token: row.try_get::<_, i64>(3)?.unsigned_abs(),
-                remaining: Duration::try_from_secs_f64(row.try_get(4)?).unwrap_or_default(),
-            };
-            connection.give_back();
-            Ok(status)
-        };
-        self.within(self.shared.config.deadline, ask).await
-    }
-
-    async fn end_lease(&self, session: Option<i64>, wait: Duration) -> Result<Option<String>, Error> {
+    pub(crate) async fn end_lease(
+        &self,
+        session: Option<i64>,
+        wait: Duration,
+    ) -> Result<Option<String>, Error> {
         let statement = format!("SELECT {}.release($1, make_interval(secs => $2))", self.shared.schema);
         let release = async {
             let mut connection = Connection::of(&self.shared.pool).await?;

@@ -59,6 +59,7 @@
 mod claim;
 mod config;
 mod connect;
+mod control;
 mod error;
 mod exchange;
 mod guard;
@@ -67,7 +68,8 @@ mod metrics;
 mod schema;
 
 pub use config::GuardConfig;
+pub use control::{LeaseControl, LeaseStatus};
 pub use error::Error;
 pub use exchange::Imported;
 pub use guard::PostgresGuard;
-pub use lease::{Lease, LeaseConfig, LeaseState, LeaseStatus, Role, Why};
+pub use lease::{Lease, LeaseConfig, LeaseState, Role, Why};

@@ -11,6 +11,7 @@
 //! | `publish` | `publish` | publishes blocks of a file through a running node |
 //! | `preconfer` | [`run`] | a node that signs and proposes the blocks of a directory |
 //! | `sync` | [`run`] | catches up with the network and ends |
+//! | `lease` | `lease` | says which of several nodes with one key signs, and has another one sign |
 //! | `keygen`, `peer-id`, `enr` | [`key`] | makes a key and shows what others are told of it |
 //! | `completions`, `man` | [`man`] | what shells and `man` know of the commands |
 //! | `inspect` | [`inspect`] | reads containers of the wire as hex, writes what is in them as JSON |
@@ -33,6 +34,8 @@ mod health;
 mod hexadecimal;
 mod inspect;
 mod key;
+#[cfg(feature = "operator")]
+mod lease;
 mod lines;
 mod log;
 mod log_limit;
@@ -95,6 +98,8 @@ enum Command {
     Publish(publish::PublishArgs),
     #[cfg(feature = "operator")]
     Health(health::HealthArgs),
+    #[cfg(feature = "operator")]
+    Lease(lease::LeaseArgs),
     #[cfg(all(feature = "operator", unix))]
     Watch(watch::WatchArgs),
     Inspect(inspect::InspectArgs),
@@ -165,6 +170,8 @@ fn execute(given: Given) -> ExitCode {
         Command::Publish(args) => publish::run(&args).unwrap_or_else(fail),
         #[cfg(feature = "operator")]
         Command::Health(args) => health::run(&args).unwrap_or_else(fail),
+        #[cfg(feature = "operator")]
+        Command::Lease(args) => on_runtime(async |_| lease::run(args).await),
         #[cfg(all(feature = "operator", unix))]
         Command::Watch(args) => on_runtime(async |stop| watch::run(args, stop).await),
         Command::Inspect(args) => match inspect::run(&args) {

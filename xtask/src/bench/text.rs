@@ -131,3 +131,12 @@ block after the other allows on this machine (`rpc_per_s`), so `p50_ms` and `p99
 `hostile_…`: deliveries to the peer, a hundred a second, by turns alone and beside nine kinds of calls that have to be refused,
 each twenty times a second, a subscriber that never reads, and a thousand WebSockets that say nothing.
 ";
+
+pub(super) const GUARD: &str = "\
+Three nodes in one process, each with a peer of its own, publish the same blocks with lists of 10 KiB by turns of a hundred, one after
+the other, from the call of `publish_block` to its answer.
+
+{table}
+`none_us`: the store, and the signing guard in it, is in memory. `disk_us`: it is on disk, every change durable. `postgres_us`: the
+same, and a PostgreSQL on the same machine and disk is asked before, over a Unix socket. One over a network adds its round trip.
+";

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2p_guard_postgres::{GuardConfig, Lease, LeaseConfig, LeaseState, PostgresGuard, Role, Why};
+use p2p_guard_postgres::{
+    GuardConfig, Lease, LeaseConfig, LeaseControl, LeaseState, PostgresGuard, Role, Why,
+};
 use p2p_types::{GuardError, SigningGuard as _};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{sync::mpsc, time::timeout};
@@ -51,7 +53,8 @@ async fn the_first_node_leads_and_the_others_stand_by() {
     assert_eq!(twin.permit(promise(1, 100, 1, 1)).await, not_leader("a"));
     // Nor does one that knows of no lease.
     assert_eq!(server.guard().await.permit(promise(1, 100, 2, 1)).await, not_leader("a"));
-    let status = twin.lease_status().await.unwrap();
+    let control = LeaseControl::new(GuardConfig::for_lease(&server.url()).unwrap()).unwrap();
+    let status = control.status().await.unwrap();
     assert_eq!((status.node.as_deref(), status.is_held, status.token), (Some("a"), true, 1));
     assert!(status.remaining <= Duration::from_secs(8) && !status.remaining.is_zero(), "{status:?}");
 }
@@ -103,7 +106,8 @@ async fn a_planned_hand_over_takes_less_than_a_second() {
 
     // The same from a third place.
     let begun = Instant::now();
-    assert_eq!(server.guard().await.release_lease().await.unwrap().as_deref(), Some("b"));
+    let control = LeaseControl::new(GuardConfig::for_lease(&server.url()).unwrap()).unwrap();
+    assert_eq!(control.release().await.unwrap().as_deref(), Some("b"));
     while a.permit(promise(1, 100, 3, 1)).await.is_err() {}
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     assert_eq!(leads(&lease_a).await.token, 3);

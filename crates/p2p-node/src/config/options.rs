@@ -145,6 +145,6 @@ mod tests {
         assert_eq!((option.takes(), option.default()), (Takes::One, Some("9222")));
         let secret: Vec<_> =
             options.iter().filter(|option| option.is_secret()).map(NodeOption::key).collect();
-        assert_eq!(secret, ["l1.rpc", "l2.rpc", "otlp.endpoint"]);
+        assert_eq!(secret, ["l1.rpc", "l2.rpc", "guard.url", "otlp.endpoint"]);
     }
 }

@@ -16,6 +16,7 @@ use url::Url;
 
 use super::{
     error::{BaseError, PeerError, RateError, RunError},
+    guard::GuardArgs,
     leniency::Leniency,
     list::List,
     log_args::LogArgs,
@@ -205,6 +206,9 @@ pub(crate) struct RunArgs {
     /// Without --datadir, where --publish, `preconfer` or JSON-RPC publishes: accept that a restart forgets what was published
     #[arg(long)]
     pub(super) forget_on_restart: bool,
+
+    #[command(flatten)]
+    pub(super) guard: GuardArgs,
 
     #[command(flatten)]
     pub(super) rpc: RpcArgs,

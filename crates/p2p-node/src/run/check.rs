@@ -34,6 +34,7 @@ pub(crate) fn check(args: &RunArgs) -> Result<(), RunError> {
     }
     L2::new(flat(&args.l2_rpc), chain.id, chain.l2)?;
     network::warn(&options(args)?, args);
+    args.guard.check(chain.id, chain.domain, args.publishing())?;
     args.rpc.check(args.datadir.as_deref())?;
     args.datadir.as_deref().map_or(Ok(()), |path| datadir(path, &chain))
 }

@@ -11,7 +11,7 @@ use p2p_validation::ScheduleFileError;
 use preconfirmation_p2p::identity::IdentityError;
 use preconfirmation_types::DecodeError;
 
-use super::{blocks::BlockFileError, preset::PresetError, signing::KeystoreError};
+use super::{blocks::BlockFileError, guard::GuardError, preset::PresetError, signing::KeystoreError};
 use crate::hexadecimal::HexError;
 
 /// Why a node cannot start or go on.
@@ -49,6 +49,9 @@ pub(crate) enum RunError {
         /// The schedule's source.
         lookahead: String,
     },
+    /// There is no signing guard.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// L1 cannot be followed.
     #[error("--l1.rpc: {0}")]
     L1Config(#[source] p2p_lookahead::ConfigError),

@@ -14,6 +14,7 @@
 //! | [`publish`] | blocks from a file to the network |
 //! | [`mod@preconfer`], [`proposing`], [`signing`], [`blocks`] | `p2p-node preconfer`: signs and proposes the blocks of a directory |
 //! | [`mod@sync`] | `p2p-node sync`: catches up and ends |
+//! | [`guard`] | the signing guard that nodes with one key share |
 //! | [`gauges`] | what the node itself adds to the metrics |
 //! | [`systemd`] | readiness and watchdog of a unit |
 //! | [`http`] | `/metrics`, `/status`, `/healthz`, `/readyz` |
@@ -29,6 +30,7 @@ mod check;
 mod datadir;
 mod error;
 mod gauges;
+mod guard;
 mod http;
 mod l1;
 mod l2;
@@ -63,6 +65,8 @@ use p2p_types::Base;
 pub(crate) use args::RunArgs;
 pub(crate) use check::{check, derived};
 pub(crate) use error::{PublishError, RunError};
+use guard::Guard;
+pub(crate) use guard::{GuardDatabase, GuardError};
 use http::{About, Endpoint, Node, Policies, Shown};
 use l1::L1;
 use l2::L2;
@@ -108,7 +112,7 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
         }
     };
     tokio::pin!(endpoints);
-    let Ready { client, events, shown: of, l1, l2, base, args } = tokio::select! {
+    let Ready { client, events, shown: of, l1, l2, base, guard, args } = tokio::select! {
         biased;
         () = stop.requested() => return Ok(ExitCode::SUCCESS),
         ready = start(args) => ready?,
@@ -193,6 +197,10 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
         }
         // In any case the client ends in order, and the lines that are written already reach their reader.
         let shut_down = client.shutdown().await.map_err(RunError::from);
+        // Nothing is published any more.
+        if let Some(guard) = guard {
+            guard.release().await;
+        }
         ended.and(shut_down).and(output.finish().await)
     };
     tokio::select! {
@@ -210,6 +218,7 @@ struct Ready {
     l1: Option<L1>,
     l2: Option<L2>,
     base: Option<Base>,
+    guard: Option<Guard>,
     args: RunArgs,
 }
 
@@ -230,6 +239,10 @@ async fn start(args: RunArgs) -> Result<Ready, RunError> {
         leniency.apply(&mut config);
     }
     config.publishing = args.publishing();
+    let guard = args.guard.open(chain.id, chain.domain, config.publishing).await?;
+    if let Some(Guard { guard, .. }) = &guard {
+        config = config.with_guard(guard.clone());
+    }
     let builder = P2pClient::builder(config.with_storage(storage), lookahead.clone());
     let (client, events) =
         builder.start_subscribed().await.map_err(|error| network::failed(error, &args, key))?;
@@ -251,7 +264,7 @@ async fn start(args: RunArgs) -> Result<Ready, RunError> {
         l1: followed,
         l2: l2.as_ref().map(|l2| l2.handle.clone()),
     };
-    Ok(Ready { client, events, shown, l1, l2, base, args })
+    Ok(Ready { client, events, shown, l1, l2, base, guard, args })
 }
 
 /// Follows L1, where there is one, until that fails.

@@ -10,7 +10,7 @@ use p2p_client::{P2pClient, Subscription};
 use p2p_types::{Base, Head, HeadSyncStatus, SdkEvent};
 use serde_json::json;
 
-use super::{Ready, RunError, args::RunArgs, follow, progress::Progress, settle, start};
+use super::{Ready, RunError, args::RunArgs, follow, guard::GuardArgs, progress::Progress, settle, start};
 use crate::signals::Stop;
 
 /// Catch up with the network, and end
@@ -45,10 +45,12 @@ pub(crate) async fn sync(args: SyncArgs, mut stop: Stop) -> Result<ExitCode, Run
     if args.run.datadir.is_none() {
         return Err(RunError::SyncInMemory);
     }
+    // It publishes nothing, and so must not lead.
+    let run = RunArgs { guard: GuardArgs::default(), ..args.run };
     let Ready { client, events, l1, l2, base, .. } = tokio::select! {
         biased;
         () = stop.requested() => return Err(RunError::NotSynced { status: HeadSyncStatus::Idle }),
-        ready = start(args.run) => ready?,
+        ready = start(run) => ready?,
     };
     let progress = Progress::new();
     let ended = tokio::select! {

@@ -24,6 +24,8 @@ mod db;
 mod devnet;
 #[cfg(unix)]
 mod files;
+#[cfg(unix)]
+mod guard;
 mod guide;
 #[cfg(unix)]
 mod http;
