@@ -19,6 +19,15 @@ pub(crate) struct State {
     pub(crate) ended: Option<Result<(), P2pClientError>>,
 }
 
+impl State {
+    /// Whether a new block can be built, as far as is known here.
+    pub(crate) fn is_ready(&self) -> bool {
+        // A status without peers is out of date as soon as a peer has connected.
+        let is_alone = matches!(self.status, HeadSyncStatus::Stalled { .. });
+        knows_its_parent(&self.status) && (self.peers.is_empty() || !is_alone)
+    }
+}
+
 /// Whether the block that a new one would build on is the head, as far as can be known: the client is live, or has no
 /// peers and has seen nothing above its head.
 pub(crate) fn knows_its_parent(status: &HeadSyncStatus) -> bool {

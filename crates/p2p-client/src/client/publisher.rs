@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use p2p_storage::StorageError;
-use p2p_types::{B256, Bytes, HeadSyncStatus, MessageId, Origin, Recovered, SignedCommitment, Topic, TxList};
+use p2p_types::{B256, Bytes, MessageId, Origin, Recovered, SignedCommitment, Topic, TxList};
 use p2p_validation::{Authenticated, Draft, Rejection, Validator};
 use preconfirmation_types::{Container, RawTxListGossip};
 use tokio::{
@@ -18,7 +18,7 @@ use crate::{
     Component, Conflict, P2pClientError, Publishing,
     chain::{Command, PublishDecision, VerifiedTxList},
     command::ServiceCommand,
-    state::{State, knows_its_parent},
+    state::State,
 };
 
 /// What a caller of the publisher has waived.
@@ -117,11 +117,7 @@ impl Publisher {
     /// # Errors
     /// [`P2pClientError::Closed`] if the client ends before.
     pub async fn ready(&self) -> Result<(), P2pClientError> {
-        // A status without peers is out of date as soon as a peer has connected.
-        let alone = |state: &State| matches!(state.status, HeadSyncStatus::Stalled { .. });
-        let ready =
-            |state: &State| knows_its_parent(&state.status) && (state.peers.is_empty() || !alone(state));
-        self.client.wait_for(ready).await
+        self.client.wait_for(State::is_ready).await
     }
 
     /// Publishes a block (§6): checks it by the rules that peers apply, stores it, emits its events, then sends the

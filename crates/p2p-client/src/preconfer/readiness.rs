@@ -7,7 +7,7 @@ use p2p_validation::{LookaheadError, Window};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Preconfer;
-use crate::{P2pClientError, Publishing, state::knows_its_parent};
+use crate::{P2pClientError, Publishing};
 
 /// How often what cannot wake us is asked again: the clock and the schedule.
 const TICK: Duration = Duration::from_millis(200);
@@ -138,15 +138,14 @@ impl Preconfer {
         if self.client.publishing == Publishing::Disabled {
             return Err(NotReady::NotPublisher);
         }
-        let (status, ended) = {
+        {
             let state = self.client.state.borrow();
-            (state.status, state.ended.is_some())
-        };
-        if ended {
-            return Err(NotReady::Client(P2pClientError::Closed));
-        }
-        if !knows_its_parent(&status) {
-            return Err(NotReady::NotLive(status));
+            if state.ended.is_some() {
+                return Err(NotReady::Client(P2pClientError::Closed));
+            }
+            if !state.is_ready() {
+                return Err(NotReady::NotLive(state.status));
+            }
         }
         let (now, signer) = (self.client.clock.now(), self.address);
         if let Some(window) = self.turn_at(now).map_err(NotReady::Lookahead)? {

@@ -10,8 +10,8 @@ use std::{
 };
 
 use p2p_client::{
-    Lookahead, LookaheadError, MemoryGuard, P2pClientConfig, P2pClientError, Preconfer, PublishOutcome,
-    RotatingSchedule, Slot, Window,
+    GuardError, GuardFuture, Lookahead, LookaheadError, MemoryGuard, P2pClientConfig, P2pClientError,
+    Preconfer, Promise, PublishOutcome, RotatingSchedule, SigningGuard, Slot, Window,
     alloy_signer::{Error, Result as Signed, Signature, Signer, k256},
     preconfer::{BlockFields, NotReady, ProposeError, Proposed, Turn},
 };
@@ -290,4 +290,99 @@ async fn a_preconfer_waits_for_its_predecessor_and_for_a_peer() {
     let peer = Node::start(&stage.network, 2).await;
     peer.dial(&stage.node).await;
     assert_eq!(waits.await.unwrap().unwrap(), window(40_000, 99_999));
+}
+
+/// A guard that says yes when it is asked before the signature, and has lost its lease when it is asked again.
+#[derive(Debug, Default)]
+struct Lost(AtomicUsize);
+
+impl SigningGuard for Lost {
+    fn permit(&self, _: Promise) -> GuardFuture<'_> {
+        let holds = self.0.fetch_add(1, Ordering::SeqCst) == 0;
+        let leader = Some("node-b".to_owned());
+        Box::pin(async move { if holds { Ok(()) } else { Err(GuardError::NotLeader { leader }) } })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_loses_its_lease_while_it_signs_stores_and_sends_nothing() {
+    let stage = Stage::new(|config| config.guard = Some(Arc::<Lost>::default())).await;
+    let peer = Node::start(&stage.network, 2).await;
+    peer.dial(&stage.node).await;
+    stage.preconfer.wait_until_ready(Duration::from_secs(60)).await.unwrap();
+    let sent = stage.network.counts().sent;
+    let error = stage.propose(100).await.unwrap_err();
+    let lost = matches!(
+        error,
+        ProposeError::Client(P2pClientError::Guard(GuardError::NotLeader { leader: Some(_) }))
+    );
+    assert!(lost, "{error}");
+    assert_eq!((stage.signer.asked(), stage.network.counts().sent), (1, sent));
+    assert!(stage.storage.by_block(11).unwrap().is_none());
+}
+
+/// Two machines with one key, each with other blocks, as fast as they can.
+#[tokio::test(start_paused = true)]
+async fn two_preconfers_with_one_key_and_one_guard_sign_one_block_a_height() {
+    const HEIGHTS: u64 = 100;
+    let (network, guard) = (SimNetwork::new(3), Arc::<MemoryGuard>::default());
+    let mut nodes = Vec::new();
+    for key in [1, 2, 3] {
+        let guard = guard.clone();
+        let node = Node::start_with(&network, key, |config| config.guard = Some(guard)).await;
+        node.client.chain().update_head(SETTLED).await.unwrap();
+        nodes.push(node);
+    }
+    nodes[1].dial(&nodes[0]).await;
+    nodes[2].dial(&nodes[0]).await;
+    nodes[2].dial(&nodes[1]).await;
+    let proposing = |node: usize| {
+        let client = nodes[node].client.clone();
+        let preconfer = client.preconfer(Told::to(Does::Sign));
+        tokio::spawn(async move {
+            let mut proposed = 0_u64;
+            loop {
+                let window = preconfer.wait_until_ready(Duration::from_secs(600)).await.unwrap();
+                assert_eq!(window, super::preconfer::window(0, 99_999));
+                let head = client.chain().head().map_or(BASE.number, |head| head.number);
+                if head >= BASE.number + HEIGHTS {
+                    return proposed;
+                }
+                let txlist = vec![u8::try_from(node).unwrap(); 64].into();
+                match preconfer.propose(at(100 + head), txlist).await {
+                    // The other one is to have its chance.
+                    Ok(_) => {
+                        proposed += 1;
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                    // The other one was first: its block is on its way.
+                    Err(error) => {
+                        assert!(
+                            matches!(
+                                error,
+                                ProposeError::Client(
+                                    P2pClientError::Guard(GuardError::Conflict(_))
+                                        | P2pClientError::Conflict(_)
+                                        | P2pClientError::StaleHead(_)
+                                        | P2pClientError::NotLive(_)
+                                        | P2pClientError::Invalid(_)
+                                ) | ProposeError::NotReady(_)
+                            ),
+                            "{error}"
+                        );
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                }
+            }
+        })
+    };
+    let both = futures::future::join(proposing(0), proposing(1));
+    let (one, two) = timeout(Duration::from_secs(24 * 3600), both).await.unwrap();
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert!(one > 0 && two > 0 && one + two >= HEIGHTS, "both have proposed: {one} and {two}");
+    let heights: Vec<_> = guard.promises().iter().map(|promise| promise.block).collect();
+    assert!(heights.iter().zip(&heights[1..]).all(|(lower, higher)| lower < higher), "one promise a height");
+    // Whatever is on its way has arrived by then.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(nodes[2].client.chain().evidence().await.unwrap().is_empty());
 }
