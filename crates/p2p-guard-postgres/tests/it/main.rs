@@ -15,3 +15,4 @@ mod moving;
 mod outage;
 mod rules;
 mod server;
+mod tls;

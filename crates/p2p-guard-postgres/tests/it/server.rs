@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    net::TcpListener,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -53,6 +54,8 @@ pub(crate) struct Server {
     folder: TempDir,
     settings: Vec<String>,
     running: Option<Child>,
+    /// Of the socket, and of TCP where it listens there.
+    pub(crate) port: u16,
 }
 
 impl Server {
@@ -63,11 +66,19 @@ impl Server {
 
     /// With more settings, `name=value`.
     pub(crate) async fn with(settings: &[&str]) -> Option<Self> {
+        Self::after(settings, |_| {}).await
+    }
+
+    /// After something was put into its folder.
+    pub(crate) async fn after(settings: &[&str], prepare: impl FnOnce(&Path)) -> Option<Self> {
         let programs = programs()?;
         // A socket's path is short.
         let folder = tempfile::Builder::new().prefix("pg").tempdir_in("/tmp").unwrap();
+        prepare(folder.path());
         if geteuid().is_root() {
-            assert!(Command::new("chown").arg("postgres").arg(folder.path()).status().unwrap().success());
+            assert!(
+                Command::new("chown").args(["-R", "postgres"]).arg(folder.path()).status().unwrap().success()
+            );
         }
         let made = unprivileged(&programs.join("initdb"))
             .args([
@@ -84,7 +95,7 @@ impl Server {
             .unwrap();
         assert!(made.success());
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { programs, folder, settings, running: None };
+        let mut server = Self { programs, folder, settings, running: None, port: 5_432 };
         server.run().await;
         Some(server)
     }
@@ -95,7 +106,12 @@ impl Server {
         loop {
             let mut command = unprivileged(&self.programs.join("postgres"));
             command.arg("-D").arg(self.folder.path().join("data")).arg("-k").arg(self.folder.path());
-            if !self.settings.iter().any(|setting| setting.starts_with("listen_addresses")) {
+            if self.settings.iter().any(|setting| setting.starts_with("listen_addresses")) {
+                // It takes no port 0: where somebody else is faster, it is started once more, on another one.
+                self.port =
+                    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap().port();
+                command.args(["-p", &self.port.to_string()]);
+            } else {
                 command.args(["-c", "listen_addresses="]);
             }
             for setting in &self.settings {
@@ -118,12 +134,16 @@ impl Server {
         }
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join(".s.PGSQL.5432")
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("host={} user=guard dbname=postgres", self.folder.path().display())
+        format!("host={} port={} user=guard dbname=postgres", self.folder.path().display(), self.port)
     }
 
     pub(crate) fn config(&self) -> GuardConfig {
