@@ -14,6 +14,15 @@ pub(crate) struct Crash {
     /// Kill a node that publishes over JSON-RPC, at once and in order by turns, in place of a writer of the store.
     #[arg(long)]
     node: bool,
+    /// Kill one of two nodes that publish different blocks with one key, and their guard's database; and freeze that.
+    #[arg(long, conflicts_with = "node")]
+    shared_key: bool,
+    /// Heights that nodes with one key publish at least.
+    #[arg(long, default_value_t = 1_000, requires = "shared_key")]
+    heights: u32,
+    /// How often their database is killed, and as often frozen.
+    #[arg(long, default_value_t = 20, requires = "shared_key")]
+    outages: u32,
     /// The seed of the RNG.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -25,7 +34,10 @@ pub(crate) struct Crash {
 /// Kills writers; an error if anything acknowledged was lost.
 pub(crate) fn run(crash: &Crash) -> Result<(), Error> {
     if crash.node {
-        return run_node(crash);
+        return run_test("killed::", crash);
+    }
+    if crash.shared_key {
+        return run_test("shared_key::", crash);
     }
     let build = ["run", "--quiet", "--release", "--package", "xtask", "--features", "crash"];
     let mut run = cargo(build).arg("--bin").arg("storage-crash").arg("--");
@@ -33,11 +45,13 @@ pub(crate) fn run(crash: &Crash) -> Result<(), Error> {
     if crash.json { run.arg("--json").run_quietly() } else { run.run() }
 }
 
-/// The test of the node, with so many cycles.
-fn run_node(crash: &Crash) -> Result<(), Error> {
-    let test = ["test", "--quiet", "--package", "p2p-node", "--test", "it", "killed::"];
+/// A test of the node, with so many cycles.
+fn run_test(name: &str, crash: &Crash) -> Result<(), Error> {
+    let test = ["test", "--quiet", "--package", "p2p-node", "--test", "it", name];
     let (cycles, seed) = (crash.cycles.to_string(), crash.seed.to_string());
+    let (heights, outages) = (crash.heights.to_string(), crash.outages.to_string());
     let run = cargo(test).arg("--").arg("--nocapture").env("KILL_CYCLES", &cycles).env("KILL_SEED", &seed);
+    let run = run.env("KILL_HEIGHTS", &heights).env("KILL_OUTAGES", &outages);
     if !crash.json {
         return run.run();
     }

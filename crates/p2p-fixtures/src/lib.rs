@@ -14,6 +14,8 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "fixtures of tests: constants that fit")]
 
 mod anvil;
+#[cfg(all(unix, feature = "postgres"))]
+pub mod postgres;
 
 pub use anvil::{Anvil, CONTRACTS, anvil, calls};
 

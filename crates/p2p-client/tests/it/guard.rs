@@ -57,14 +57,23 @@ async fn publish(node: &Node, block: &Block) -> Result<PublishOutcome, P2pClient
     node.client.publisher().publish_block(block.signed.clone(), block.txlist.clone()).await
 }
 
-/// Publishes different blocks by two clients with one key at once, height by height, and gives how many times each was
-/// refused, and what a third client has seen of it.
-async fn two_nodes_with_one_key(heights: u64, guard: Option<Arc<MemoryGuard>>) -> (usize, [usize; 2]) {
+/// Publishes different blocks by two clients with one key, the clock of one of them so many seconds ahead, at once, height by
+/// height. Gives how many times each was refused, and what a third client has seen of it.
+async fn two_nodes_with_one_key(
+    heights: u64,
+    ahead: u64,
+    guard: Option<Arc<MemoryGuard>>,
+) -> (usize, [usize; 2]) {
     let network = SimNetwork::new(7);
     let shared =
         |config: &mut p2p_client::P2pClientConfig| config.guard = guard.clone().map(|guard| guard as _);
     let one = Node::start_with(&network, 1, shared).await;
-    let two = Node::start_with(&network, 2, shared).await;
+    let of_another_clock = |config: &mut p2p_client::P2pClientConfig| {
+        shared(config);
+        let clock = config.clock.clone();
+        *config = config.clone().with_clock(move || UnixSeconds::new(clock.now().get() + ahead));
+    };
+    let two = Node::start_with(&network, 2, of_another_clock).await;
     let watcher = Node::start(&network, 3).await;
     watcher.dial(&one).await;
     watcher.dial(&two).await;
@@ -105,14 +114,16 @@ async fn two_nodes_with_one_key(heights: u64, guard: Option<Arc<MemoryGuard>>) -
 
 #[tokio::test(start_paused = true)]
 async fn two_clients_with_one_key_and_one_guard_never_contradict_each_other() {
-    let guard = Arc::<MemoryGuard>::default();
-    let playing = two_nodes_with_one_key(200, Some(guard.clone()));
-    let (evidence, refused) = timeout(SimNetwork::DEADLINE, playing).await.unwrap();
-    assert_eq!((evidence, refused.iter().sum::<usize>()), (0, 200), "at each height one was refused");
-    let heights: Vec<_> = guard.promises().iter().map(|promise| promise.block).collect();
-    assert_eq!(heights, (BASE.number + 1..=BASE.number + 200).collect::<Vec<_>>());
-
-    let (evidence, _) = timeout(SimNetwork::DEADLINE, two_nodes_with_one_key(1, None)).await.unwrap();
+    // With clocks an hour apart, too.
+    for ahead in [0, 3_600] {
+        let guard = Arc::<MemoryGuard>::default();
+        let playing = two_nodes_with_one_key(200, ahead, Some(guard.clone()));
+        let (evidence, refused) = timeout(SimNetwork::DEADLINE, playing).await.unwrap();
+        assert_eq!((evidence, refused.iter().sum::<usize>()), (0, 200), "at each height one was refused");
+        let heights: Vec<_> = guard.promises().iter().map(|promise| promise.block).collect();
+        assert_eq!(heights, (BASE.number + 1..=BASE.number + 200).collect::<Vec<_>>());
+    }
+    let (evidence, _) = timeout(SimNetwork::DEADLINE, two_nodes_with_one_key(1, 0, None)).await.unwrap();
     assert_eq!(evidence, 1, "without a guard the same proves an equivocation");
 }
 

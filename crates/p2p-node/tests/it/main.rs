@@ -62,3 +62,5 @@ mod schedules;
 mod self_checks;
 #[cfg(unix)]
 mod service;
+#[cfg(unix)]
+mod shared_key;
