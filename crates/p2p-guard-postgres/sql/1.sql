@@ -39,6 +39,8 @@ CREATE TABLE {schema}.lease (
     node text,
     expires timestamptz NOT NULL DEFAULT '-infinity',
     taken_at timestamptz,
+    -- Why the node leads: the first one, or after the one before has let go, or has not renewed in time.
+    taken_why text,
     released boolean NOT NULL DEFAULT false,
     -- Who has released it lets others go first until then.
     waits_until timestamptz NOT NULL DEFAULT '-infinity'
@@ -179,16 +181,15 @@ BEGIN
         PERFORM pg_advisory_xact_lock({schema}.gate());
         UPDATE {schema}.lease k
             SET token = k.token + 1, session = p_session, node = p_node, taken_at = clock_timestamp(), released = false,
-                expires = clock_timestamp() + p_term
+                expires = clock_timestamp() + p_term,
+                taken_why = CASE WHEN k.token = 0 THEN 'first' WHEN k.released THEN 'after_release' ELSE 'after_expiry' END
             WHERE k.expires <= clock_timestamp() AND k.token = l.token;
-        why := CASE WHEN NOT FOUND THEN NULL WHEN l.token = 0 THEN 'first' WHEN l.released THEN 'after_release'
-            ELSE 'after_expiry' END;
     END IF;
     SELECT * INTO STRICT l FROM {schema}.lease WHERE one;
     token := l.token;
     is_mine := l.session IS NOT DISTINCT FROM p_session AND l.expires > clock_timestamp();
     leader := CASE WHEN l.expires > clock_timestamp() THEN l.node END;
-    why := CASE WHEN is_mine THEN coalesce(why, 'held')
+    why := CASE WHEN is_mine THEN l.taken_why
         WHEN leader IS NOT NULL THEN 'other' WHEN l.released THEN 'released' ELSE 'expired' END;
 END
 $$;

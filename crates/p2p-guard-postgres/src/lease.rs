@@ -272,12 +272,7 @@ impl Holder {
             "after_expiry" => Why::AfterExpiry,
             "other" => Why::Other,
             "released" => Why::Released,
-            "expired" => Why::Expired,
-            // It led before this answer. If it did not know that, the answer that gave it the lease was lost.
-            _ => match self.last() {
-                LeaseState { role: Role::Leader, why, .. } => why,
-                _ => Why::AfterExpiry,
-            },
+            _ => Why::Expired,
         };
         self.claim.renew(token);
         Ok(LeaseState {
