@@ -4,6 +4,7 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use alloy_primitives::B256;
@@ -87,6 +88,28 @@ fn of_two_nodes_with_one_key_the_leader_publishes_and_the_other_takes_over() {
         (&status["node"], &status["held"], &status["released"]),
         (&json!("b"), &json!(false), &json!(true))
     );
+}
+
+#[test]
+fn when_the_leader_is_killed_the_other_publishes_within_a_slot() {
+    let Some((_runtime, server)) = start() else { return };
+    let (url, folders) = (server.url(), [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()]);
+    let mut a = node(folders[0].path(), &["--guard.url", &url, "--guard.node", "a"]);
+    let at_a = a.started()["rpc"].clone();
+    let ((block_a, hash_a), (block_b, _)) = (block(11, B256::ZERO, 1), block(11, B256::ZERO, 2));
+    within("a leader", || publish(&at_a, &block_a).ok());
+    let mut b = node(folders[1].path(), &["--guard.url", &url, "--guard.node", "b"]);
+    let at_b = b.started()["rpc"].clone();
+    assert_eq!(publish(&at_b, &block_a).unwrap_err()["code"], -32028);
+
+    a.child.kill().unwrap();
+    let killed = Instant::now();
+    within("the block of the other one", || publish(&at_b, &block_a).ok());
+    publish(&at_b, &block(12, hash_a, 1).0).unwrap();
+    let took = killed.elapsed();
+    println!("take-over after kill -9 of a node: {took:?}");
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    assert_eq!(publish(&at_b, &block_b).unwrap_err()["code"], -32020);
 }
 
 #[test]
