@@ -87,13 +87,18 @@ pub(crate) fn postgres() -> Result<bool, Error> {
         let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         versions.map(|version| version.path().join("bin/initdb")).any(|program| program.is_file())
     };
-    let install = || {
-        let package = ["install", "--yes", "--no-install-recommends", "postgresql"];
+    let apt = |arguments: &[&'static str]| {
         // An account without rights over the host may have sudo.
-        match installed("sudo") {
-            Some(_) => program("sudo", ["apt-get"].into_iter().chain(package)).run(),
-            None => program("apt-get", package).run(),
-        }
+        let command = match installed("sudo") {
+            Some(_) => program("sudo", ["DEBIAN_FRONTEND=noninteractive", "apt-get"]),
+            None => program("apt-get", []).env("DEBIAN_FRONTEND", "noninteractive"),
+        };
+        arguments.iter().fold(command, |command, argument| command.arg(argument)).run()
+    };
+    let install = || {
+        let install = || apt(&["install", "--yes", "--no-install-recommends", "postgresql"]);
+        // On a new machine nobody has fetched the lists of packages yet.
+        install().or_else(|_| apt(&["update"]).and_then(|()| install()))
     };
     decide(|| packaged() || installed("initdb").is_some(), is_gate(), install)
 }
