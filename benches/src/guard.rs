@@ -5,16 +5,14 @@
 use std::{sync::Arc, time::Instant};
 
 use p2p_client::SigningGuard;
+use p2p_fixtures::{CHAIN, DOMAIN, postgres::Server};
+use p2p_guard_postgres::{GuardConfig, PostgresGuard};
 use serde::Serialize;
 
 use crate::rpc::{
     chain::Chain,
     world::{World, millis, percentile},
 };
-
-#[path = "../../crates/p2p-guard-postgres/tests/it/server.rs"]
-#[allow(dead_code, reason = "that crate's tests need more of it")]
-mod server;
 
 /// How long publications took, in microseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -43,8 +41,9 @@ pub struct Figures {
 /// # Panics
 /// Where something does not start or a block is refused: there is nothing to measure then.
 pub async fn measure(turns: usize, blocks: usize) -> Option<Figures> {
-    let server = server::Server::start().await?;
-    let guard: Arc<dyn SigningGuard> = Arc::new(server.guard().await);
+    let server = Server::start()?;
+    let config = GuardConfig::new(&server.url(), CHAIN, DOMAIN).unwrap();
+    let guard: Arc<dyn SigningGuard> = Arc::new(PostgresGuard::open(config).await.unwrap());
     let worlds =
         [World::with(false, None).await, World::with(true, None).await, World::with(true, Some(guard)).await];
     let (mut chain, mut times) = (Chain::new(), [Vec::new(), Vec::new(), Vec::new()]);

@@ -4,6 +4,7 @@
 
 use std::{
     env, fs,
+    net::TcpListener,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -54,23 +55,26 @@ pub struct Server {
     folder: TempDir,
     settings: Vec<String>,
     running: Option<Child>,
+    port: u16,
 }
 
 impl Server {
     /// None where there is no PostgreSQL.
     #[must_use]
     pub fn start() -> Option<Self> {
-        Self::with(&[])
+        Self::with(&[], |_| ())
     }
 
-    /// With more settings, `name=value`.
+    /// With more settings, `name=value`, after something was put into its folder. It listens on TCP if a setting says where.
     #[must_use]
-    pub fn with(settings: &[&str]) -> Option<Self> {
+    pub fn with(settings: &[&str], prepare: impl FnOnce(&Path)) -> Option<Self> {
         let programs = programs()?;
         // A socket's path is short.
         let folder = tempfile::Builder::new().prefix("pg").tempdir_in("/tmp").unwrap();
+        prepare(folder.path());
         if geteuid().is_root() {
-            assert!(Command::new("chown").arg("postgres").arg(folder.path()).status().unwrap().success());
+            let owned = Command::new("chown").args(["-R", "postgres"]).arg(folder.path()).status().unwrap();
+            assert!(owned.success());
         }
         let made = unprivileged(&programs.join("initdb"))
             .args([
@@ -87,7 +91,7 @@ impl Server {
             .unwrap();
         assert!(made.success());
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { programs, folder, settings, running: None };
+        let mut server = Self { programs, folder, settings, running: None, port: 5_432 };
         server.run();
         Some(server)
     }
@@ -98,7 +102,12 @@ impl Server {
         while self.running.is_none() {
             let mut command = unprivileged(&self.programs.join("postgres"));
             command.arg("-D").arg(self.folder.path().join("data")).arg("-k").arg(self.folder.path());
-            if !self.settings.iter().any(|setting| setting.starts_with("listen_addresses")) {
+            if self.settings.iter().any(|setting| setting.starts_with("listen_addresses")) {
+                // It takes no port 0: where somebody else is faster, it is started once more, on another one.
+                let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+                self.port = free.unwrap().port();
+                command.args(["-p", &self.port.to_string()]);
+            } else {
                 command.args(["-c", "listen_addresses="]);
             }
             for setting in &self.settings {
@@ -120,20 +129,33 @@ impl Server {
 
     fn answers(&self) -> bool {
         let mut command = Command::new(self.programs.join("pg_isready"));
-        let command = command.arg("--quiet").arg("--host").arg(self.folder.path());
+        let command = command.arg("--quiet").args(["--port", &self.port.to_string()]);
+        let command = command.arg("--host").arg(self.folder.path());
         command.status().unwrap().success()
+    }
+
+    /// Its folder. Its data is in `data` there.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The port that it listens on, if it does.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Its socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.folder.path().join(".s.PGSQL.5432")
+        self.folder.path().join(format!(".s.PGSQL.{}", self.port))
     }
 
     /// How to connect to it, as libpq has it.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("host={} user=guard dbname=postgres", self.folder.path().display())
+        format!("host={} port={} user=guard dbname=postgres", self.folder.path().display(), self.port)
     }
 
     /// The server's processes, the first one first.

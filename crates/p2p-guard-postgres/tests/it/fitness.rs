@@ -3,7 +3,7 @@
 use p2p_guard_postgres::{Error, GuardConfig, PostgresGuard};
 use p2p_types::{B256, GuardError, SigningDomain, SigningGuard as _, UnixSeconds};
 
-use crate::server::{CHAIN, DOMAIN, Server, promise};
+use crate::server::{CHAIN, DOMAIN, Guarded as _, Server, promise};
 
 /// What an answer says that is no yes and no conflict.
 #[track_caller]
@@ -16,7 +16,7 @@ fn unavailable(answer: Result<(), GuardError>) -> String {
 
 #[tokio::test]
 async fn a_database_that_forgets_is_refused_at_the_start_and_later() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let guard = server.guard().await;
     let admin = server.client().await;
     for (number, setting) in (1..).zip(["synchronous_commit", "fsync", "full_page_writes"]) {
@@ -43,7 +43,7 @@ async fn a_database_that_forgets_is_refused_at_the_start_and_later() {
 
 #[tokio::test]
 async fn a_database_whose_transactions_see_less_is_asked_in_the_right_way() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let admin = server.client().await;
     admin
         .batch_execute("ALTER DATABASE postgres SET default_transaction_isolation = 'serializable'")
@@ -54,7 +54,7 @@ async fn a_database_whose_transactions_see_less_is_asked_in_the_right_way() {
 
 #[tokio::test]
 async fn a_read_only_database_is_refused() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let (guard, admin) = (server.guard().await, server.client().await);
     assert_eq!(guard.permit(promise(1, 100, 5, 1)).await, Ok(()));
     admin.batch_execute("ALTER DATABASE postgres SET default_transaction_read_only = on").await.unwrap();
@@ -64,7 +64,7 @@ async fn a_read_only_database_is_refused() {
 
 #[tokio::test]
 async fn a_guard_of_another_chain_or_domain_is_refused() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let guard = server.guard().await;
     let other = SigningDomain::new(B256::repeat_byte(7));
     for (chain, domain, named) in [(CHAIN + 1, DOMAIN, "chain 167000"), (CHAIN, other, "it guards domain")] {
@@ -81,7 +81,7 @@ async fn a_guard_of_another_chain_or_domain_is_refused() {
 
 #[tokio::test]
 async fn a_schema_of_a_later_version_is_refused() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let guard = server.guard().await;
     // A second one finds what the first has made.
     assert_eq!(server.guard().await.permit(promise(1, 100, 5, 1)).await, Ok(()));
@@ -97,7 +97,7 @@ async fn a_schema_of_a_later_version_is_refused() {
 
 #[tokio::test]
 async fn a_database_that_has_lost_a_promise_is_refused() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let guard = server.guard().await;
     for height in 1..=3 {
         assert_eq!(guard.permit(promise(1, 100, height, 1)).await, Ok(()));
@@ -113,7 +113,7 @@ async fn a_database_that_has_lost_a_promise_is_refused() {
 
 #[tokio::test]
 async fn what_is_pruned_is_not_signed_again() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let guard = server.guard().await;
     for window in [100, 200, 300] {
         assert_eq!(guard.permit(promise(1, window, 5, 1)).await, Ok(()));
@@ -132,7 +132,7 @@ async fn what_is_pruned_is_not_signed_again() {
 
 #[tokio::test]
 async fn the_views_show_what_is_recorded_and_take_nothing() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let guard = server.guard().await;
     for height in 1..=3 {
         assert_eq!(guard.permit(promise(1, 100, height, 1)).await, Ok(()));

@@ -13,7 +13,7 @@ use p2p_types::{GuardError, SigningGuard as _};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::server::{CHAIN, DEADLINE, DOMAIN, Server, promise};
+use crate::server::{CHAIN, DEADLINE, DOMAIN, Guarded as _, Server, promise};
 
 /// A slot: with the defaults a standby has taken over by then.
 const SLOT: Duration = Duration::from_secs(12);
@@ -39,7 +39,7 @@ fn not_leader(leader: &str) -> Result<(), GuardError> {
 
 #[tokio::test]
 async fn the_first_node_leads_and_the_others_stand_by() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let (a, lease_a) = node(&server, "a").await;
     let state = leads(&lease_a).await;
     assert_eq!((state.leader.as_deref(), state.token, state.why), (Some("a"), 1, Why::First));
@@ -61,7 +61,7 @@ async fn the_first_node_leads_and_the_others_stand_by() {
 
 #[tokio::test]
 async fn a_lease_is_renewed_for_as_long_as_its_node_lives() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let mut config = LeaseConfig::new("a");
     (config.term, config.poll) = (Duration::from_secs(1), Duration::from_millis(50));
     let (a, lease) = server.guard().await.with_lease(config).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_lease_is_renewed_for_as_long_as_its_node_lives() {
 
 #[tokio::test]
 async fn a_planned_hand_over_takes_less_than_a_second() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let (a, lease_a) = node(&server, "a").await;
     leads(&lease_a).await;
     let (b, lease_b) = node(&server, "b").await;
@@ -115,7 +115,7 @@ async fn a_planned_hand_over_takes_less_than_a_second() {
 
 #[tokio::test]
 async fn a_node_whose_database_is_silent_says_that_it_does_not_know_who_leads() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let mut config = server.config();
     config.deadline = Duration::from_millis(300);
     let guard = PostgresGuard::open(config).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_node_whose_database_is_silent_says_that_it_does_not_know_who_leads() 
 
 #[tokio::test]
 async fn a_lease_that_makes_no_sense_is_refused() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     for (name, term) in [("", 8_000), ("a\nb", 8_000), ("a", 900)] {
         let mut config = LeaseConfig::new(name);
         config.term = Duration::from_millis(term);
@@ -222,7 +222,7 @@ async fn process() {
 
 #[tokio::test]
 async fn a_standby_takes_over_within_a_slot_of_a_kill() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let mut a = Process::start(&server, "a");
     a.hears("yes").await;
     let mut b = Process::start(&server, "b");
@@ -237,7 +237,7 @@ async fn a_standby_takes_over_within_a_slot_of_a_kill() {
 
 #[tokio::test]
 async fn a_leader_that_wakes_after_its_lease_has_ended_is_refused() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let mut a = Process::start(&server, "a");
     a.hears("yes").await;
     let (b, lease) = node(&server, "b").await;

@@ -4,7 +4,7 @@ use p2p_guard_postgres::{Error, GuardConfig, PostgresGuard};
 use p2p_types::{GuardError, Promise, SigningGuard as _, UnixSeconds};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::server::{CHAIN, DOMAIN, Server, declines, last, promise};
+use crate::server::{CHAIN, DOMAIN, Guarded as _, Server, declines, last, promise};
 
 /// A guard in a schema of its own.
 async fn guard(server: &Server, schema: &str) -> PostgresGuard {
@@ -27,7 +27,7 @@ fn all() -> Vec<Promise> {
 
 #[tokio::test]
 async fn what_was_promised_in_one_place_binds_in_another() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let (old, new) = (guard(&server, "old").await, guard(&server, "new").await);
     for promise in all() {
         assert_eq!(old.permit(promise).await, Ok(()));
@@ -61,7 +61,7 @@ async fn what_was_promised_in_one_place_binds_in_another() {
 
 #[tokio::test]
 async fn a_file_that_contradicts_what_is_recorded_is_not_imported_at_all() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let (old, new) = (guard(&server, "old").await, guard(&server, "new").await);
     for promise in [promise(1, 300, 1, 1), promise(1, 300, 2, 1)] {
         assert_eq!(old.permit(promise).await, Ok(()));
@@ -82,7 +82,7 @@ async fn a_file_that_contradicts_what_is_recorded_is_not_imported_at_all() {
 
 #[tokio::test]
 async fn a_file_that_is_cut_or_of_another_chain_is_refused() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let (old, new) = (guard(&server, "old").await, guard(&server, "new").await);
     for height in 1..=3 {
         assert_eq!(old.permit(promise(1, 300, height, 1)).await, Ok(()));
@@ -114,7 +114,7 @@ async fn a_file_that_is_cut_or_of_another_chain_is_refused() {
 
 #[tokio::test]
 async fn an_export_that_cannot_be_written_is_an_error() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let (mut full, _reader) = tokio::io::duplex(1);
     full.shutdown().await.unwrap();
     assert!(matches!(

@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::server::{CHAIN, DEADLINE, DOMAIN, Server, promise};
+use crate::server::{CHAIN, DEADLINE, DOMAIN, Guarded as _, Server, promise};
 
 const KILLS: u64 = 20;
 /// How many promises are given before the next kill.
@@ -43,7 +43,7 @@ async fn reaches(count: &AtomicU64, number: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_yes_is_lost_when_the_database_is_killed() {
-    let Some(mut server) = Server::start().await else { return };
+    let Some(mut server) = Server::start() else { return };
     let (given, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let mut nodes = Vec::new();
     for signer in 0..4 {
@@ -70,7 +70,7 @@ async fn no_yes_is_lost_when_the_database_is_killed() {
     for kill in 1..=KILLS {
         reaches(&given, kill * BETWEEN).await;
         server.kill();
-        server.run().await;
+        server.run();
     }
     reaches(&given, (KILLS + 1) * BETWEEN).await;
     is_over.store(true, Ordering::SeqCst);
@@ -106,7 +106,7 @@ async fn is_refused_in_time(guard: &PostgresGuard, deadline: Duration, height: u
 
 #[tokio::test]
 async fn a_stopped_database_is_a_refusal_in_time() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let deadline = Duration::from_millis(300);
     let guard = within(&server, deadline).await;
     assert_eq!(guard.permit(promise(1, 100, 1, 1)).await, Ok(()));
@@ -148,7 +148,7 @@ async fn proxy(socket: PathBuf, is_frozen: watch::Receiver<bool>) -> u16 {
 
 #[tokio::test]
 async fn what_was_recorded_without_an_answer_is_a_yes_again_and_another_a_conflict() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let (frozen, is_frozen) = watch::channel(false);
     let port = proxy(server.socket(), is_frozen).await;
     let url = format!("host=127.0.0.1 port={port} user=guard dbname=postgres sslmode=disable");

@@ -6,7 +6,7 @@ use p2p_guard_postgres::PostgresGuard;
 use p2p_types::{GuardError, Misbehaviour, Promise, SigningGuard as _};
 use tokio::task::JoinSet;
 
-use crate::server::{Server, declines, last, promise};
+use crate::server::{Guarded as _, Server, declines, last, promise};
 
 const SEQUENCES: u64 = 4_000;
 const ASKED: usize = 12;
@@ -57,7 +57,7 @@ async fn compare(guards: [PostgresGuard; 2], signer: u64) -> [usize; 3] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_promises_are_decided_as_the_rules_say() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     let guards = [server.guard().await, server.guard().await];
     let (mut tasks, mut seen) = (JoinSet::new(), [0; 3]);
     for signer in 0..SEQUENCES {
@@ -113,13 +113,13 @@ async fn race(server: &Server, pairs: u64, pair: impl Fn(u64) -> [Promise; 2] + 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_never_get_two_blocks_for_one_height() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     race(&server, 10_000, |height| [promise(1, 100, height, 1), promise(1, 100, height, 2)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_never_get_a_handover_and_a_block_above_it() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start() else { return };
     race(&server, 3_000, |window| [declines(promise(1, window, 5, 1)), promise(1, window, 7, 2)]).await;
     race(&server, 3_000, |window| [last(promise(2, window, 5, 1)), last(promise(2, window, 6, 2))]).await;
 }

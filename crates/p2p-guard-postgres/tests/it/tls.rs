@@ -9,7 +9,7 @@ use std::{
 use p2p_guard_postgres::{Error, GuardConfig, PostgresGuard};
 use p2p_types::SigningGuard as _;
 
-use crate::server::{CHAIN, DOMAIN, Server, promise};
+use crate::server::{CHAIN, DOMAIN, Guarded as _, Server, promise};
 
 /// Two authorities, and a certificate for `localhost` of the first.
 fn certificates(folder: &Path) {
@@ -29,7 +29,7 @@ fn certificates(folder: &Path) {
 
 /// Opens a guard of this host, with the certificates of this file.
 async fn open(server: &Server, host: &str, ca: Option<&str>) -> Result<PostgresGuard, Error> {
-    let port = server.port;
+    let port = server.port();
     let url =
         format!("host={host} hostaddr=127.0.0.1 port={port} user=guard dbname=postgres sslmode=require");
     let mut config = GuardConfig::new(&url, CHAIN, DOMAIN).unwrap();
@@ -45,7 +45,7 @@ async fn a_server_shows_a_certificate_for_its_name_by_a_trusted_authority() {
     }
     let settings =
         ["listen_addresses=127.0.0.1", "ssl=on", "ssl_cert_file=../server.pem", "ssl_key_file=../server.key"];
-    let Some(server) = Server::after(&settings, certificates).await else { return };
+    let Some(server) = Server::with(&settings, certificates) else { return };
     let guard = open(&server, "localhost", Some("ours.pem")).await.unwrap();
     assert_eq!(guard.permit(promise(1, 100, 1, 1)).await, Ok(()));
     let query = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
@@ -72,7 +72,7 @@ async fn a_server_shows_a_certificate_for_its_name_by_a_trusted_authority() {
 
 #[tokio::test]
 async fn a_server_without_tls_is_refused_where_it_is_required() {
-    let Some(server) = Server::with(&["listen_addresses=127.0.0.1"]).await else { return };
+    let Some(server) = Server::with(&["listen_addresses=127.0.0.1"], |_| ()) else { return };
     let error = open(&server, "localhost", None).await.unwrap_err();
     assert!(matches!(&error, Error::Database(text) if text.contains("TLS")), "{error}");
 }

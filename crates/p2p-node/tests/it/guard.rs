@@ -8,24 +8,13 @@ use std::{
 };
 
 use alloy_primitives::B256;
+use p2p_fixtures::postgres::Server;
 use serde_json::{Value, json};
 
 use crate::{
     rig::{CHAIN, LOOPBACK, NODE, Node, expect, within},
     rpc::{block, call},
 };
-
-#[path = "../../../p2p-guard-postgres/tests/it/server.rs"]
-#[allow(dead_code, reason = "that crate's tests need more of it")]
-mod server;
-
-use server::Server;
-
-fn start() -> Option<(tokio::runtime::Runtime, Server)> {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let server = runtime.block_on(Server::start())?;
-    Some((runtime, server))
-}
 
 fn node(datadir: &Path, options: &[&str]) -> Node {
     let datadir = datadir.to_str().unwrap();
@@ -51,7 +40,7 @@ fn publish(rpc: &Value, block: &Value) -> Result<Value, Value> {
 
 #[test]
 fn of_two_nodes_with_one_key_the_leader_publishes_and_the_other_takes_over() {
-    let Some((_runtime, server)) = start() else { return };
+    let Some(server) = Server::start() else { return };
     let (url, folders) = (server.url(), [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()]);
     let mut a = node(folders[0].path(), &["--guard.url", &url, "--guard.node", "a"]);
     let at_a = a.started()["rpc"].clone();
@@ -114,7 +103,7 @@ fn when_the_leader_is_killed_the_other_publishes_within_a_slot() {
 
 #[test]
 fn a_guard_that_cannot_guard_is_refused() {
-    let Some((runtime, server)) = start() else { return };
+    let Some(server) = Server::start() else { return };
     let (url, folder) = (server.url(), tempfile::tempdir().unwrap());
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let datadir = path("data");
@@ -130,7 +119,10 @@ fn a_guard_that_cannot_guard_is_refused() {
     expect(1, &[&CHAIN[..], &LOOPBACK, &idle].concat(), &["--guard.url", "publishes nothing"]);
     // Another chain has made it.
     let another = ["--datadir", &datadir, "--rpc.port", "0", "--chain-id", "1", "--guard.url", &url];
-    runtime.block_on(server.guard());
+    let elsewhere = path("elsewhere");
+    let mut first = Node::run(&["--datadir", &elsewhere, "--rpc.port", "0", "--guard.url", &url]);
+    first.started();
+    first.stop();
     expect(1, &[&CHAIN[..], &LOOPBACK, &another].concat(), &["guards chain 167000, not chain 1"]);
     drop(server);
     node(&[], &["--guard.url", "failed"]);
