@@ -119,7 +119,6 @@
 //! |---|---|---|---|
 //! | `p2p_gossip_received_total` | topic, outcome | messages | gossip received, by what became of it (network) |
 //! | `p2p_gossip_publish_total` | topic, outcome | messages | gossip published, by what became of it (network) |
-//! | `p2p_gossip_unwanted_total` | | messages | large ones not sent, because their peers had them before their turn came (network) |
 //! | `p2p_reqresp_requests_total` | protocol, direction, outcome | requests | asked and served, by how they ended (network) |
 //! | `p2p_reqresp_latency_seconds` | protocol | seconds | from a request's turn to its answer (network) |
 //! | `p2p_peers` | direction | peers | connected (network) |

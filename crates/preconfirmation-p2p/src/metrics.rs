@@ -22,7 +22,6 @@ const RECORDS: &str = "p2p_discovery_records_total";
 const SCORE: &str = "p2p_peer_score_gauge";
 const SUSPECTED: &str = "p2p_own_schedule_suspected";
 const WAITING: &str = "p2p_queue_length";
-const UNWANTED: &str = "p2p_gossip_unwanted_total";
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
@@ -56,7 +55,6 @@ const fn seconds(name: &'static str, labels: &'static [&'static str], help: &'st
 const METRICS: &[Description] = &[
     counter(GOSSIP_RECEIVED, &["topic", "outcome"], "gossip messages received, by outcome"),
     counter(GOSSIP_PUBLISH, &["topic", "outcome"], "gossip messages published, by outcome"),
-    counter(UNWANTED, &[], "large messages not written, because their peers had them before their turn came"),
     counter(REQUESTS, &["protocol", "direction", "outcome"], "requests that have ended, by outcome"),
     seconds(LATENCY, &["protocol"], "time from sending a request to its answer"),
     gauge(SCORE, &["bound"], "total score of the connected peers"),
@@ -104,11 +102,6 @@ pub(crate) fn suspected(suspected: bool) {
 
 pub(crate) fn published(topic: Topic, outcome: &'static str) {
     counter!(GOSSIP_PUBLISH, "topic" => topic.label(), "outcome" => outcome).increment(1);
-}
-
-/// A large message was not wanted any more.
-pub(crate) fn unwanted() {
-    counter!(UNWANTED).increment(1);
 }
 
 /// A request of ours has ended.

@@ -20,6 +20,7 @@ use std::{
 };
 
 use futures::{AsyncWrite, FutureExt as _, task::AtomicWaker};
+use preconfirmation_types::Topic;
 use prost::Message as _;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -245,7 +246,8 @@ impl<S: AsyncWrite + Unpin> Outbound<S> {
         if let State::Waiting { deadline, id } = &mut held.state {
             self.unwanted.waiting.register(cx.waker());
             if self.unwanted.has(&held.frame, id, now) {
-                metrics::unwanted();
+                // Nothing else is as long.
+                metrics::published(Topic::RawTxLists, "unwanted");
                 return Poll::Ready(Ok(()));
             }
             // A small message that was begun is ended first, by gossipsub.
