@@ -64,6 +64,18 @@ pub enum Role {
     Unknown,
 }
 
+impl Role {
+    /// A short label for status and logs.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Leader => "leader",
+            Self::Standby => "standby",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// Why a node is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

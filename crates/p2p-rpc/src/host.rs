@@ -17,6 +17,11 @@ pub trait Host: std::fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Who signs, where several nodes have one key and a lease decides; none where there is no lease.
+    fn lease(&self) -> Option<LeaseReport> {
+        None
+    }
+
     /// What took long recently, newest first: none where that is not measured.
     fn slow_messages(&self) -> Vec<SlowMessage> {
         Vec::new()
@@ -76,6 +81,29 @@ impl L2Report {
     #[must_use]
     pub const fn new(settled: Option<u64>, at: Option<u64>, synced: bool, error: Option<String>) -> Self {
         Self { settled, at, synced, error }
+    }
+}
+
+/// Which of several nodes with one key signs, as this one knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct LeaseReport {
+    /// What this node is: `leader`, `standby`, or `unknown` while the lease may have ended and nobody says so.
+    pub role: String,
+    /// Who leads; null if nobody is known to.
+    pub leader: Option<String>,
+    /// The token of the last leader. It grows with each.
+    pub token: u64,
+    /// Why, as a label.
+    pub why: String,
+}
+
+impl LeaseReport {
+    /// A report.
+    #[must_use]
+    pub fn new(role: &str, leader: Option<String>, token: u64, why: &str) -> Self {
+        Self { role: role.to_owned(), leader, token, why: why.to_owned() }
     }
 }
 

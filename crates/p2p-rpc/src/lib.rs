@@ -92,7 +92,7 @@ mod value;
 
 pub use config::{Namespace, RpcConfig, UnknownNamespace};
 pub use error::RpcError;
-pub use host::{Host, L1Report, L2Report, LogFilterError, SlowMessage};
+pub use host::{Host, L1Report, L2Report, LeaseReport, LogFilterError, SlowMessage};
 pub use jwt::{JwtSecret, SecretError};
 pub use openrpc::document;
 pub use server::{RpcHandle, RpcServer};

@@ -10,8 +10,10 @@ use std::{
 
 use clap::Args;
 use p2p_client::{Publishing, SigningGuard};
-use p2p_guard_postgres::{GuardConfig, Lease, LeaseConfig, PostgresGuard};
+use p2p_guard_postgres::{GuardConfig, Lease, LeaseConfig, LeaseState, PostgresGuard};
+use p2p_rpc::LeaseReport;
 use p2p_types::SigningDomain;
+use tokio::sync::watch;
 
 /// Longest password.
 const MAX_PASSWORD: u64 = 4_096;
@@ -167,7 +169,23 @@ impl GuardArgs {
     }
 }
 
+/// What a node knows of the lease. A clone sees the same.
+#[derive(Debug, Clone)]
+pub(super) struct LeaseView(watch::Receiver<LeaseState>);
+
+impl LeaseView {
+    pub(super) fn report(&self) -> LeaseReport {
+        let LeaseState { role, leader, token, why, .. } = self.0.borrow().clone();
+        LeaseReport::new(role.label(), leader, token, why.label())
+    }
+}
+
 impl Guard {
+    /// What is known of the lease; none where every node publishes.
+    pub(super) fn lease(&self) -> Option<LeaseView> {
+        self.lease.as_ref().map(|lease| LeaseView(lease.watch()))
+    }
+
     /// Lets another node lead, at the end of this one.
     pub(super) async fn release(self) {
         let Some(lease) = self.lease else { return };

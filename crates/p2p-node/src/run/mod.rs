@@ -119,7 +119,7 @@ pub(crate) async fn run(args: RunArgs, mut stop: Stop) -> Result<ExitCode, RunEr
         never = &mut endpoints => match never {},
     };
 
-    let followed = Followed { l1: of.l1.clone(), l2: of.l2.clone() };
+    let followed = Followed { l1: of.l1.clone(), l2: of.l2.clone(), lease: of.lease.clone() };
     let rpc = match Rpc::start(&args.rpc, args.datadir.as_deref(), of.chain_id, followed, &client).await {
         Ok(rpc) => rpc,
         Err(error) => {
@@ -263,6 +263,7 @@ async fn start(args: RunArgs) -> Result<Ready, RunError> {
         lookahead,
         l1: followed,
         l2: l2.as_ref().map(|l2| l2.handle.clone()),
+        lease: guard.as_ref().and_then(Guard::lease),
     };
     Ok(Ready { client, events, shown, l1, l2, base, guard, args })
 }

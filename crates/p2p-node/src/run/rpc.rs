@@ -12,14 +12,15 @@ use clap::Args;
 use p2p_client::P2pClient;
 use p2p_lookahead::{L1Lookahead, L2Handle};
 use p2p_rpc::{
-    Host, JwtSecret, L1Report, L2Report, LogFilterError, Namespace, RpcConfig, RpcError, RpcHandle,
-    RpcServer, SlowMessage,
+    Host, JwtSecret, L1Report, L2Report, LeaseReport, LogFilterError, Namespace, RpcConfig, RpcError,
+    RpcHandle, RpcServer, SlowMessage,
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
     datadir::JWT,
     error::RunError,
+    guard::LeaseView,
     list::{List, flat},
 };
 use crate::{log, slow_spans};
@@ -119,6 +120,8 @@ pub(super) struct Followed {
     pub(super) l1: Option<Arc<L1Lookahead>>,
     /// None where L2 does not tell what is settled.
     pub(super) l2: Option<L2Handle>,
+    /// None where no lease says who publishes.
+    pub(super) lease: Option<LeaseView>,
 }
 
 impl Host for Followed {
@@ -132,6 +135,10 @@ impl Host for Followed {
         let status = self.l2.as_ref()?.status();
         let (settled, at) = status.seen.map(|seen| (seen.number, seen.at.get())).unzip();
         Some(L2Report::new(settled, at, status.synced, status.error))
+    }
+
+    fn lease(&self) -> Option<LeaseReport> {
+        self.lease.as_ref().map(LeaseView::report)
     }
 
     fn slow_messages(&self) -> Vec<SlowMessage> {

@@ -12,7 +12,7 @@ use p2p_fixtures::postgres::Server;
 use serde_json::{Value, json};
 
 use crate::{
-    rig::{CHAIN, LOOPBACK, NODE, Node, expect, within},
+    rig::{CHAIN, LOOPBACK, NODE, Node, expect, get_json, within},
     rpc::{block, call},
 };
 
@@ -46,14 +46,24 @@ fn of_two_nodes_with_one_key_the_leader_publishes_and_the_other_takes_over() {
     let at_a = a.started()["rpc"].clone();
     let status = within("a leader", || Some(lease("status", &url)).filter(|status| status["held"] == true));
     assert_eq!((&status["node"], &status["token"]), (&json!("a"), &json!(1)));
-    let mut b = node(folders[1].path(), &["--guard.url", &url, "--guard.node", "b"]);
-    let at_b = b.started()["rpc"].clone();
+    let mut b =
+        node(folders[1].path(), &["--guard.url", &url, "--guard.node", "b", "--status.addr", "127.0.0.1:0"]);
+    let started = b.started();
+    let (at_b, page_of_b) = (started["rpc"].clone(), started["status"].clone());
 
     let ((block_a, hash_a), (block_b, _)) = (block(11, B256::ZERO, 1), block(11, B256::ZERO, 2));
     publish(&at_a, &block_a).unwrap();
     let refused = publish(&at_b, &block_b).unwrap_err();
     assert_eq!(refused["code"], -32028, "{refused}");
     assert!(refused["message"].as_str().unwrap().contains("a does"), "{refused}");
+
+    // Both say who leads and why, over RPC and on their pages.
+    let led = json!({ "role": "leader", "leader": "a", "token": 1, "why": "first" });
+    let lease_at = |rpc: &Value| call(rpc, "preconf_status", json!([])).unwrap()["lease"].clone();
+    within("what a says", || (lease_at(&at_a) == led).then_some(()));
+    let follows = json!({ "role": "standby", "leader": "a", "token": 1, "why": "other" });
+    within("what b says", || (lease_at(&at_b) == follows).then_some(()));
+    assert_eq!(get_json(&page_of_b, "/status").1["lease"], follows);
 
     // For an upgrade of a: b takes over, and is bound by what a has signed, of which its own store knows nothing.
     assert_eq!(lease("release", &url), json!({ "released": "a" }));
@@ -81,7 +91,7 @@ fn of_two_nodes_with_one_key_the_leader_publishes_and_the_other_takes_over() {
 
 #[test]
 fn when_the_leader_is_killed_the_other_publishes_within_a_slot() {
-    let Some((_runtime, server)) = start() else { return };
+    let Some(server) = Server::start() else { return };
     let (url, folders) = (server.url(), [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()]);
     let mut a = node(folders[0].path(), &["--guard.url", &url, "--guard.node", "a"]);
     let at_a = a.started()["rpc"].clone();

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    L1Report, L2Report,
+    L1Report, L2Report, LeaseReport,
     failure::Failure,
     node::Node,
     value::{Hash, Quantity},
@@ -63,6 +63,8 @@ pub(crate) struct Status {
     l1: Option<L1>,
     /// L2, likewise.
     l2: Option<L2>,
+    /// Which of several nodes with one key signs; null where no lease decides.
+    lease: Option<LeaseReport>,
     /// Peers that can be asked.
     peers: usize,
     /// Seconds by which what preconfers sign arrives after its timestamp; null while too little has come.
@@ -156,6 +158,7 @@ pub(super) async fn status(node: Arc<Node>, (): ()) -> Result<Status, Failure> {
         sync,
         l1: node.host.as_ref().and_then(|host| host.l1()).map(L1::from),
         l2: node.host.as_ref().and_then(|host| host.l2()).map(L2::from),
+        lease: node.host.as_ref().and_then(|host| host.lease()),
         peers: client.network().ready_peers().len(),
         clock_offset: client.clock().offset,
         storage_trouble: client.storage_trouble(),

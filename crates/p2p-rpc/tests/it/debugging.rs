@@ -10,7 +10,7 @@ use p2p_client::{
     network::{DiscoveryConfig, PeersConfig},
 };
 use p2p_fixtures::{BASE, key, schedule};
-use p2p_rpc::{Host, L1Report, L2Report, LogFilterError, SlowMessage};
+use p2p_rpc::{Host, L1Report, L2Report, LeaseReport, LogFilterError, SlowMessage};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -43,6 +43,10 @@ impl Host for Program {
         Some(L2Report::new(Some(10), Some(1_760_000_012), true, Some("it hung up".into())))
     }
 
+    fn lease(&self) -> Option<LeaseReport> {
+        Some(LeaseReport::new("standby", Some("node-a".into()), 7, "other"))
+    }
+
     fn slow_messages(&self) -> Vec<SlowMessage> {
         let fields = [("outcome".to_owned(), "stored".to_owned())].into();
         let (total, busy) = (Duration::from_millis(230), Duration::from_millis(9));
@@ -66,13 +70,15 @@ impl Host for Program {
 }
 
 #[tokio::test]
-async fn the_program_around_the_server_tells_of_l1_l2_and_its_log() {
+async fn the_program_around_the_server_tells_of_l1_l2_its_lease_and_its_log() {
     let server = server_config().with_host(Arc::new(Program { filter: Mutex::new("info".into()) }));
     let world = World::start_with(client_config(7), schedule(&[key(1)]), server, Some(Base::at(BASE))).await;
     let status = world.call("preconf_status", json!([])).await;
     assert_eq!(status["l1"], json!({ "head": "0x15", "timestamp": "0x68e77800", "error": null }));
     let l2 = json!({ "settled": "0xa", "at": 1_760_000_012, "isSynced": true, "error": "it hung up" });
     assert_eq!(status["l2"], l2);
+    let lease = json!({ "role": "standby", "leader": "node-a", "token": 7, "why": "other" });
+    assert_eq!(status["lease"], lease);
     let slow = json!({
         "kind": "message", "at": 1_760_000_000, "totalMs": 230, "busyMs": 9, "fields": { "outcome": "stored" },
     });

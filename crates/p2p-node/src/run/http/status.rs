@@ -10,6 +10,7 @@ use std::{
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use p2p_client::{P2pClient, PeerInfo, PromiseStats};
 use p2p_lookahead::{L1Lookahead, L1Status, L2Handle, L2Status};
+use p2p_rpc::LeaseReport;
 use p2p_types::{Address, BlockNumber, Head, HeadSyncStatus, PeerId, UnixSeconds};
 use p2p_validation::{Lookahead, Slot};
 use preconfirmation_p2p::Multiaddr;
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     clock::{now, now_ms},
-    run::l2::Promises,
+    run::{guard::LeaseView, l2::Promises},
 };
 
 /// Between two looks at the peers.
@@ -63,6 +64,8 @@ pub(in super::super) struct About {
     pub(in super::super) l1: Option<Arc<L1Lookahead>>,
     /// None where L2 does not tell what is settled.
     pub(in super::super) l2: Option<L2Handle>,
+    /// None where no lease says who publishes.
+    pub(in super::super) lease: Option<LeaseView>,
 }
 
 /// What `/status` is made of.
@@ -109,6 +112,8 @@ struct Status<'a> {
     l1: Option<L1Status>,
     /// What L2 has told last, and how its follower is doing; null without one.
     l2: Option<L2Status>,
+    /// Which of several nodes with one key publishes; null where no lease decides.
+    lease: Option<LeaseReport>,
     /// Which promises were kept, since the start; null where L2 is not followed.
     promises: Option<Promises>,
     policies: &'a Policies,
@@ -312,6 +317,7 @@ impl Node {
             schedule: Schedule::at(&*self.about.lookahead, now()),
             l1: self.about.l1.as_ref().map(|l1| l1.status()),
             l2: self.about.l2.as_ref().map(L2Handle::status),
+            lease: self.about.lease.as_ref().map(LeaseView::report),
             promises: snapshot.promises.as_ref().map(Promises::from),
             policies: &self.about.policies,
             recent: journal.recent(),
