@@ -189,11 +189,10 @@ impl PostgresGuard {
                 Err(GuardError::Conflict(Box::new(Conflict::new(*kind, signed, promise))))
             }
             ("not_leader", ..) => Err(GuardError::NotLeader { leader: about }),
-            ("pruned", ..) => Err(GuardError::Unavailable(format!(
-                "the window that ended at {} is over: what was signed before {} is not kept",
-                question.window_end,
-                about.unwrap_or_default()
-            ))),
+            ("pruned", ..) => {
+                let below = about.and_then(|below| below.parse().ok()).unwrap_or(u64::MAX);
+                Err(GuardError::WindowOver { window_end: promise.window_end, below: UnixSeconds::new(below) })
+            }
             ("unfit", ..) => Err(GuardError::Unavailable(format!(
                 "the database cannot be used: {}",
                 about.unwrap_or_default()

@@ -47,7 +47,7 @@
 //!
 //! | series | labels | unit | what |
 //! |---|---|---|---|
-//! | `p2p_guard_permits_total` | answer | questions | `yes`, `conflict`, `not_leader`, `unavailable` |
+//! | `p2p_guard_permits_total` | answer | questions | `yes`, `conflict`, `not_leader`, `window_over`, `unavailable` |
 //! | `p2p_guard_permit_seconds` | | seconds | to an answer, a histogram |
 //! | `p2p_guard_lease_is_leader` | | | 1 while this node holds the lease |
 //! | `p2p_guard_lease_token` | | | of the last leader; grows with each |

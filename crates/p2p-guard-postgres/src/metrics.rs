@@ -29,6 +29,7 @@ pub(crate) fn permit(answer: &Result<(), GuardError>, took: Duration) {
         Ok(()) => "yes",
         Err(GuardError::Conflict(_)) => "conflict",
         Err(GuardError::NotLeader { .. }) => "not_leader",
+        Err(GuardError::WindowOver { .. }) => "window_over",
         Err(_) => "unavailable",
     };
     counter!("p2p_guard_permits_total", "answer" => label).increment(1);

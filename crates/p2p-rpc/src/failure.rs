@@ -158,6 +158,7 @@ impl From<P2pClientError> for Failure {
     fn from(error: P2pClientError) -> Self {
         let code = match &error {
             P2pClientError::Conflict(_) | P2pClientError::Guard(GuardError::Conflict(_)) => Code::Conflict,
+            P2pClientError::Guard(GuardError::WindowOver { .. }) => Code::WindowEnd,
             P2pClientError::Guard(_) => Code::Guard,
             P2pClientError::NotPublisher => Code::NotPublisher,
             P2pClientError::NotLive(_) => Code::NotLive,

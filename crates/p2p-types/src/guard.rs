@@ -125,6 +125,16 @@ pub enum GuardError {
         /// Who does, if anybody.
         leader: Option<String>,
     },
+    /// Promises for windows that ended before a time are not kept any more, so none is given for these. It must never be signed.
+    #[error(
+        "the window that ended at {window_end} is over: what was signed for windows before {below} is not kept"
+    )]
+    WindowOver {
+        /// The end of the promise's window.
+        window_end: UnixSeconds,
+        /// That time.
+        below: UnixSeconds,
+    },
     /// There was no answer in time, or the guard failed. The promise must not be signed now. It may have been recorded:
     /// only the same one should be asked again.
     #[error("the signing guard gave no answer: {0}; nothing was signed, the same promise may be tried again")]
@@ -135,7 +145,7 @@ impl GuardError {
     /// Whether the same promise may be allowed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        !matches!(self, Self::Conflict(_))
+        !matches!(self, Self::Conflict(_) | Self::WindowOver { .. })
     }
 }
 

@@ -51,7 +51,7 @@ async fn what_was_promised_in_one_place_binds_in_another() {
         assert!(matches!(answer, Err(GuardError::Conflict(_))), "{other:?}: {answer:?}");
     }
     // What is pruned there is over here.
-    assert!(matches!(new.permit(promise(1, 200, 1, 2)).await, Err(GuardError::Unavailable(_))));
+    assert!(matches!(new.permit(promise(1, 200, 1, 2)).await, Err(GuardError::WindowOver { .. })));
     // A second time it says nothing new, nor does an older file lower anything.
     assert_eq!(new.import(&mut file.as_slice()).await.unwrap().added, 0);
     let empty = exported(&guard(&server, "empty").await).await;
