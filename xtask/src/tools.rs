@@ -80,13 +80,15 @@ pub(crate) fn clients() -> Result<bool, Error> {
     Ok(has_python && has_node)
 }
 
-/// Whether there is a PostgreSQL server for tests, installed as Debian's package if there is apt-get. A gate fails without it.
+/// Whether there is a PostgreSQL server for tests, and what makes the clock of a node go wrong, installed as Debian's packages if there
+/// is apt-get. A gate fails without them.
 pub(crate) fn postgres() -> Result<bool, Error> {
     // Debian keeps the server's programs out of `PATH`.
     let packaged = || {
         let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         versions.map(|version| version.path().join("bin/initdb")).any(|program| program.is_file())
     };
+    let has_clock = || !cfg!(target_os = "linux") || installed("faketime").is_some();
     let apt = |arguments: &[&'static str]| {
         // An account without rights over the host may have sudo.
         let command = match installed("sudo") {
@@ -96,11 +98,11 @@ pub(crate) fn postgres() -> Result<bool, Error> {
         arguments.iter().fold(command, |command, argument| command.arg(argument)).run()
     };
     let install = || {
-        let install = || apt(&["install", "--yes", "--no-install-recommends", "postgresql"]);
+        let install = || apt(&["install", "--yes", "--no-install-recommends", "postgresql", "faketime"]);
         // On a new machine nobody has fetched the lists of packages yet.
         install().or_else(|_| apt(&["update"]).and_then(|()| install()))
     };
-    decide(|| packaged() || installed("initdb").is_some(), is_gate(), install)
+    decide(|| (packaged() || installed("initdb").is_some()) && has_clock(), is_gate(), install)
 }
 
 impl Tool {

@@ -6,7 +6,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env,
+    env, fs,
+    path::Path,
+    process::{Command, Stdio},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,12 +18,12 @@ use std::{
 };
 
 use p2p_fixtures::postgres::{Server, Signal};
-use preconfirmation_types::B256;
+use preconfirmation_types::{B256, SigningKey};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    rig::{Node, now, within},
+    rig::{LOOPBACK, NODE, Node, ZERO, now, within},
     rpc::{ask, block_in, call},
 };
 
@@ -42,11 +44,20 @@ struct Machine {
 }
 
 impl Machine {
-    fn start(salt: u8, options: &[&str]) -> Self {
+    fn start(world: &World, salt: u8, options: &[&str]) -> Self {
+        Self::after("true", world, salt, options)
+    }
+
+    /// With a node in a shell that does something before.
+    fn after(before: &str, world: &World, salt: u8, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let datadir = folder.path().to_str().unwrap();
-        let own = ["--datadir", datadir, "--rpc.port", "0", "--rpc.api", "preconf,opp2p"];
-        let options: Vec<String> = own.iter().chain(options).map(|option| (*option).to_owned()).collect();
+        let script = format!("{before}; exec {NODE} \"$@\"");
+        let shell = ["-c", &script, "sh", "run", "--domain", "placeholder", "--slasher", ZERO, "--base=10"];
+        let own = ["--lookahead", &world.schedule, "--datadir", datadir];
+        let rpc = ["--rpc.port", "0", "--rpc.api", "preconf,opp2p"];
+        let all = [&shell[..], &own, &LOOPBACK, &rpc, options].concat();
+        let options: Vec<String> = all.into_iter().map(str::to_owned).collect();
         let running = Mutex::new(run(&options));
         Self { options, salt, _folder: folder, running }
     }
@@ -68,9 +79,34 @@ impl Machine {
     }
 }
 
+/// What all nodes have in common.
+struct World {
+    server: Server,
+    /// Where they read that one key has one long window.
+    schedule: String,
+    window_end: u64,
+    _folder: TempDir,
+}
+
+impl World {
+    /// None where there is no PostgreSQL.
+    fn new() -> Option<Self> {
+        let server = Server::start()?;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("schedule.json");
+        // Longer than clocks are apart.
+        let window_end = now() + 20_000;
+        let signer = SigningKey::from_bytes([1; 32]).unwrap().address();
+        let window = json!([{ "signer": signer, "start": window_end - 150_000, "end": window_end }]);
+        fs::write(&path, window.to_string()).unwrap();
+        let schedule = format!("file:{}", path.display());
+        Some(Self { server, schedule, window_end, _folder: folder })
+    }
+}
+
 fn run(options: &[String]) -> (Node, Value) {
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let mut node = Node::run_for(LIFE, &options);
+    let mut node = Node::spawn_for(LIFE, "sh", &options, Stdio::null());
     let rpc = node.started()["rpc"].clone();
     (node, rpc)
 }
@@ -161,68 +197,113 @@ fn setting(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
+/// How hard it is, and what befalls them.
+struct Trial {
+    heights: u64,
+    /// How often a node is killed.
+    kills: u64,
+    /// How often the database is killed, and as often frozen.
+    outages: u64,
+    seed: u64,
+    /// What the second machine's shell does before its node runs.
+    before: &'static str,
+}
+
+impl Trial {
+    /// Nothing where there is no PostgreSQL.
+    fn run(&self) {
+        let Self { heights, kills, outages, seed, before } = *self;
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let Some(mut world) = World::new() else { return };
+        let witness = Machine::start(&world, 0, &[]);
+        let of_witness = call(&witness.rpc(), "opp2p_self", json!([])).unwrap()["addresses"][0].clone();
+        let url = world.server.url();
+        let options = ["--p2p.static", of_witness.as_str().unwrap(), "--guard.url", &url];
+        let machines = [Machine::start(&world, 1, &options), Machine::after(before, &world, 2, &options)];
+        let race = Race {
+            window_end: world.window_end,
+            last: BASE + heights,
+            calm: AtomicBool::new(false),
+            acknowledged: Mutex::default(),
+            conflicts: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
+        };
+        let mut failures: Vec<Failure> = (0..kills).map(|_| Failure::Node(rng.usize(0..2))).collect();
+        failures.extend((0..outages).map(|_| Failure::Database));
+        failures.extend((0..outages).map(|_| Failure::Frozen));
+        rng.shuffle(&mut failures);
+        thread::scope(|scope| {
+            for machine in &machines {
+                scope.spawn(|| race.publish(machine));
+            }
+            for failure in failures {
+                let at = head(&witness.rpc()).unwrap().0;
+                befall(failure, &machines, &mut world.server, &mut rng);
+                // It goes on afterwards.
+                within("the next block", || (head(&witness.rpc())?.0 > at).then_some(()));
+                thread::sleep(Duration::from_millis(rng.u64(0..300)));
+            }
+            race.calm.store(true, Ordering::Release);
+        });
+        let acknowledged = race.acknowledged.into_inner().unwrap();
+        let top = *acknowledged.keys().next_back().unwrap();
+        let all = [&witness, &machines[0], &machines[1]];
+        within("the last block everywhere", || {
+            let has = |machine: &&Machine| head(&machine.rpc()).is_some_and(|(number, _)| number >= top);
+            all.iter().all(has).then_some(())
+        });
+        let lost = acknowledged.iter().filter(|(number, hashes)| {
+            let found = call(&witness.rpc(), "preconf_getBlock", json!([format!("0x{number:x}")])).unwrap();
+            let found: Option<B256> = found["hash"].as_str().map(|hash| hash.parse().unwrap());
+            hashes.len() != 1 || found != hashes.first().copied()
+        });
+        let lost = lost.count();
+        println!(
+            "{}",
+            json!({
+                "heights": top - BASE,
+                "kills": kills,
+                "outages": 2 * outages,
+                "conflicts_refused": race.conflicts.into_inner(),
+                "unanswered": race.unanswered.into_inner(),
+                "acknowledged": acknowledged.len(),
+                "lost": lost,
+            })
+        );
+        for machine in all {
+            assert_eq!(machine.evidence(), json!([]), "{}", machine.salt);
+        }
+        assert_eq!(lost, 0);
+    }
+}
+
 #[test]
 fn two_machines_with_one_key_never_contradict_each_other() {
-    let heights = setting("KILL_HEIGHTS", 100);
-    let (kills, outages) = (setting("KILL_CYCLES", 4), setting("KILL_OUTAGES", 2));
-    let mut rng = fastrand::Rng::with_seed(setting("KILL_SEED", 1));
-    let Some(mut server) = Server::start() else { return };
-    let witness = Machine::start(0, &[]);
-    let of_witness = call(&witness.rpc(), "opp2p_self", json!([])).unwrap()["addresses"][0].clone();
-    let url = server.url();
-    let options = ["--p2p.static", of_witness.as_str().unwrap(), "--guard.url", &url];
-    let machines = [1, 2].map(|salt| Machine::start(salt, &options));
-    let race = Race {
-        window_end: now() + 600,
-        last: BASE + heights,
-        calm: AtomicBool::new(false),
-        acknowledged: Mutex::default(),
-        conflicts: AtomicU64::new(0),
-        unanswered: AtomicU64::new(0),
+    let trial = Trial {
+        heights: setting("KILL_HEIGHTS", 100),
+        kills: setting("KILL_CYCLES", 4),
+        outages: setting("KILL_OUTAGES", 2),
+        seed: setting("KILL_SEED", 1),
+        before: "true",
     };
-    let mut failures: Vec<Failure> = (0..kills).map(|_| Failure::Node(rng.usize(0..2))).collect();
-    failures.extend((0..outages).map(|_| Failure::Database));
-    failures.extend((0..outages).map(|_| Failure::Frozen));
-    rng.shuffle(&mut failures);
-    thread::scope(|scope| {
-        for machine in &machines {
-            scope.spawn(|| race.publish(machine));
-        }
-        for failure in failures {
-            let at = head(&witness.rpc()).unwrap().0;
-            befall(failure, &machines, &mut server, &mut rng);
-            // It goes on afterwards.
-            within("the next block", || (head(&witness.rpc())?.0 > at).then_some(()));
-            thread::sleep(Duration::from_millis(rng.u64(0..300)));
-        }
-        race.calm.store(true, Ordering::Release);
-    });
-    let acknowledged = race.acknowledged.into_inner().unwrap();
-    let top = *acknowledged.keys().next_back().unwrap();
-    let all = [&witness, &machines[0], &machines[1]];
-    within("the last block everywhere", || {
-        all.iter().all(|machine| head(&machine.rpc()).is_some_and(|(number, _)| number >= top)).then_some(())
-    });
-    let lost = acknowledged.iter().filter(|(number, hashes)| {
-        let found = call(&witness.rpc(), "preconf_getBlock", json!([format!("0x{number:x}")])).unwrap();
-        let found: Option<B256> = found["hash"].as_str().map(|hash| hash.parse().unwrap());
-        hashes.len() != 1 || found != hashes.first().copied()
-    });
-    let lost = lost.count();
-    println!(
-        "{}",
-        json!({
-            "heights": top - BASE,
-            "kills": kills,
-            "outages": 2 * outages,
-            "conflicts_refused": race.conflicts.into_inner(),
-            "unanswered": race.unanswered.into_inner(),
-            "acknowledged": acknowledged.len(),
-            "lost": lost,
-        })
-    );
-    for machine in all {
-        assert_eq!(machine.evidence(), json!([]), "{}", machine.salt);
+    trial.run();
+}
+
+/// Debian's package `faketime` has what makes a clock go wrong.
+#[cfg(target_os = "linux")]
+#[test]
+fn clocks_an_hour_apart_change_nothing() {
+    let arch = if cfg!(target_arch = "x86_64") { "x86_64" } else { "aarch64" };
+    let library = format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketime.so.1");
+    if !Path::new(&library).exists() {
+        let is_gate = env::var("CI").is_ok_and(|value| value == "true" || value == "1");
+        assert!(!is_gate, "no {library}: `cargo xtask postgres` installs it");
+        eprintln!("skipped: no {library}; `apt-get install faketime` installs it");
+        return;
     }
-    assert_eq!(lost, 0);
+    let before = format!("export LD_PRELOAD={library} FAKETIME=+1h FAKETIME_DONT_FAKE_MONOTONIC=1");
+    let date = Command::new("sh").args(["-c", &format!("{before}; exec date +%s")]).output().unwrap().stdout;
+    let date: u64 = String::from_utf8(date).unwrap().trim().parse().unwrap();
+    assert!(date.abs_diff(now() + 3_600) < 60, "{date}");
+    Trial { heights: 60, kills: 0, outages: 0, seed: 1, before: before.leak() }.run();
 }
