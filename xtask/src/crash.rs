@@ -37,7 +37,7 @@ pub(crate) fn run(crash: &Crash) -> Result<(), Error> {
         return run_test("killed::", crash);
     }
     if crash.shared_key {
-        return run_test("shared_key::", crash);
+        return run_test("shared_key::two_machines", crash);
     }
     let build = ["run", "--quiet", "--release", "--package", "xtask", "--features", "crash"];
     let mut run = cargo(build).arg("--bin").arg("storage-crash").arg("--");
