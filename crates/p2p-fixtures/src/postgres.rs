@@ -3,7 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "it watches another process in real time")]
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     net::TcpListener,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -113,11 +114,12 @@ impl Server {
             for setting in &self.settings {
                 command.args(["-c", setting]);
             }
-            command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+            let log = File::options().create(true).append(true).open(self.log()).unwrap();
+            command.stdout(Stdio::null()).stderr(log).process_group(0);
             let mut child = command.spawn().unwrap();
             // What a killed one has left behind may be in use a little longer: then it is started once more.
             while child.try_wait().unwrap().is_none() {
-                assert!(begun.elapsed() < DEADLINE, "PostgreSQL does not start");
+                assert!(begun.elapsed() < DEADLINE, "PostgreSQL does not start: {}", self.said());
                 if self.answers() {
                     self.running = Some(child);
                     return;
@@ -125,6 +127,16 @@ impl Server {
                 thread::sleep(Duration::from_millis(20));
             }
         }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// The end of what it has logged.
+    fn said(&self) -> String {
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        log.lines().rev().take(20).collect::<Vec<_>>().join("\n")
     }
 
     fn answers(&self) -> bool {
@@ -179,6 +191,10 @@ impl Server {
 
     /// Kill -9 of all of it.
     pub fn kill(&mut self) {
+        // What is stopped starts no process that nobody would kill, and that would keep the next server from its memory.
+        if let Some(first) = self.processes().first() {
+            kill_process(*first, Signal::STOP).ok();
+        }
         self.signal(Signal::KILL);
         if let Some(mut child) = self.running.take() {
             child.wait().unwrap();
