@@ -21,7 +21,8 @@ use tracing_subscriber::layer::Identity;
 #[cfg(feature = "otlp")]
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{
-    EnvFilter, Layer as _, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    EnvFilter, Layer as _, Registry, filter::FilterExt as _, fmt, layer::SubscriberExt as _, reload,
+    util::SubscriberInitExt as _,
 };
 
 use crate::log_limit::LogLimit;
@@ -83,10 +84,11 @@ pub(crate) fn start(filter: &str, as_json: bool, spans: &Spans<'_>) -> Result<()
         .log_internal_errors(false);
     let lines = if as_json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
     let (sent, failed) = sent(spans.collector);
-    let log = tracing_subscriber::registry().with(lines.with_filter(filter)).with(sent);
+    let log =
+        tracing_subscriber::registry().with(lines.with_filter(filter.and(LogLimit::default()))).with(sent);
     #[cfg(feature = "operator")]
     let log = log.with(spans.slow_are_kept.then(crate::slow_spans::layer));
-    log.with(LogLimit::default()).init();
+    log.init();
     // There is one log in a process.
     drop(FILTER.set(Filter { directives, handle }));
     failed.map_or(Ok(()), Err)

@@ -1,4 +1,4 @@
-//! A `tracing` layer that limits the lines that each place in the code writes to the log.
+//! A `tracing` filter that limits the lines that each place in the code writes to the log.
 //!
 //! Remote peers can make the libraries below write a line for each thing that they do wrong, and so fill the log. Each place
 //! in the code writes at most [`LINES`] lines a minute; the others are counted, in the next minute's first line and in
@@ -11,15 +11,15 @@ use std::{
 };
 
 use metrics::counter;
-use tracing::{Event, Subscriber, callsite::Identifier};
-use tracing_subscriber::layer::{Context, Layer};
+use tracing::{Event, Metadata, Subscriber, callsite::Identifier, level_filters::LevelFilter};
+use tracing_subscriber::layer::{Context, Filter};
 
 /// Most lines of one place in a minute: more than a start writes, about each address that is listened on, say.
 const LINES: u32 = 10;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The target of the layer's own lines.
+/// The target of the filter's own lines.
 const TARGET: &str = "log_limit";
 
 /// What became of a line.
@@ -51,16 +51,24 @@ impl Minute {
     }
 }
 
-/// The layer. Goes around the others.
+/// The filter. Goes behind the one that says what is logged, so that it counts lines only that would be written.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimit {
     /// As many as there are places in the code.
     places: Mutex<HashMap<Identifier, Minute>>,
 }
 
-impl<S: Subscriber> Layer<S> for LogLimit {
+impl<S: Subscriber> Filter<S> for LogLimit {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::TRACE)
+    }
+
     #[allow(clippy::disallowed_methods, reason = "a log is about real time")]
-    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
         let metadata = event.metadata();
         if metadata.target() == TARGET {
             return true;
@@ -95,7 +103,9 @@ mod tests {
         },
     };
 
-    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::{
+        Layer as _, Registry, filter::FilterExt as _, fmt, layer::SubscriberExt as _, registry,
+    };
 
     use super::*;
 
@@ -118,8 +128,18 @@ mod tests {
     fn one_place_writes_few_lines_and_others_are_not_held_back() {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(subscriber.with(LogLimit::default()), || {
+        let limit = Arc::new(LogLimit::default());
+        let shared: Arc<dyn Filter<Registry> + Send + Sync> = limit.clone();
+        let filter = LevelFilter::INFO.and(shared);
+        let written = fmt::layer().with_writer(move || writer.clone()).with_filter(filter);
+        // Another layer wants to see everything.
+        let seen = fmt::layer().with_writer(io::sink).with_filter(LevelFilter::TRACE);
+        tracing::subscriber::with_default(registry().with(written).with(seen), || {
+            for number in 0..1000 {
+                tracing::debug!(number, "what is not logged");
+            }
+            assert_eq!(lines.0.load(Ordering::Relaxed), 0);
+            assert!(limit.places.lock().unwrap().is_empty(), "what is not logged is not counted");
             for number in 0..1000 {
                 tracing::warn!(number, "a peer does something");
             }

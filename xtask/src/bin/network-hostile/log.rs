@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::{
     EnvFilter,
+    filter::FilterExt as _,
     layer::{Context, Layer, SubscriberExt as _},
     util::SubscriberInitExt as _,
 };
@@ -31,8 +32,8 @@ impl<S: Subscriber> Layer<S> for Count {
 /// Counts from now on.
 pub(crate) fn count() -> Result<(), Failure> {
     let filter = EnvFilter::builder().parse(FILTER)?;
-    let lines = tracing_subscriber::registry().with(filter).with(Count).with(log_limit::LogLimit::default());
-    Ok(lines.try_init()?)
+    let filter = filter.and(log_limit::LogLimit::default());
+    Ok(tracing_subscriber::registry().with(Count.with_filter(filter)).try_init()?)
 }
 
 /// How many lines have been written.
