@@ -118,6 +118,7 @@
 //! | series | labels | unit | means |
 //! |---|---|---|---|
 //! | `p2p_gossip_received_total` | topic, outcome | messages | gossip received, by what became of it (network) |
+//! | `p2p_gossip_copies_total` | topic | copies | gossip that peers have sent, duplicates included (network) |
 //! | `p2p_gossip_publish_total` | topic, outcome | messages | gossip published, by what became of it (network) |
 //! | `p2p_reqresp_requests_total` | protocol, direction, outcome | requests | asked and served, by how they ended (network) |
 //! | `p2p_reqresp_latency_seconds` | protocol | seconds | from a request's turn to its answer (network) |

@@ -109,6 +109,8 @@ impl DataTransform for Form {
         let Some(known) = self.topics.topic(&topic) else {
             return Err(self.refuse(None, Offence::Malformed));
         };
+        // gossipsub asks before it looks whether it has the message.
+        metrics::copied(known);
         let data = Bytes::from(data);
         if let Err(malformed) = decode(known, data.clone(), self.max_txlist_bytes) {
             tracing::debug!(topic = %known, error = %malformed.error, "malformed");

@@ -99,6 +99,7 @@
 //! | metric | labels | meaning |
 //! |---|---|---|
 //! | `p2p_gossip_received_total` | `topic`, `outcome` | gossip messages received, by outcome: `accepted`, `forwarded`, `ignored`, `rejected`, `author_rejected`, `twin`, `late`, `dropped`, `own`, `unknown_topic` (of topic `unknown`), or their offence |
+//! | `p2p_gossip_copies_total` | `topic` | copies of gossip messages that peers have sent, the first one included: compared with `p2p_gossip_received_total` it shows what the mesh costs |
 //! | `p2p_gossip_publish_total` | `topic`, `outcome` | gossip messages published, by outcome: `sent`, `queued`, `sent_late`, `stale`, `duplicate`, `queue_full`, `refused`; and copies of lists that their peers had before their turn came, `unwanted` |
 //! | `p2p_reqresp_requests_total` | `protocol`, `direction`, `outcome` | requests that have ended, by outcome; ours (`outbound`) and those of peers (`inbound`): `answered`, without the application `busy`, `overdue`, `rate_limited`, `no_response`, `malformed`, `closing`, or `not_read`, `timed_out`, `disconnected`, `io` |
 //! | `p2p_reqresp_latency_seconds` | `protocol` | time from sending a request to its answer |

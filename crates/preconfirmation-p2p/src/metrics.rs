@@ -6,6 +6,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use preconfirmation_types::{Offence, Topic};
 
 const GOSSIP_RECEIVED: &str = "p2p_gossip_received_total";
+const GOSSIP_COPIES: &str = "p2p_gossip_copies_total";
 const GOSSIP_PUBLISH: &str = "p2p_gossip_publish_total";
 const REQUESTS: &str = "p2p_reqresp_requests_total";
 const LATENCY: &str = "p2p_reqresp_latency_seconds";
@@ -54,6 +55,11 @@ const fn seconds(name: &'static str, labels: &'static [&'static str], help: &'st
 /// All metrics: the source of their descriptions. The table in the crate's documentation is checked against it.
 const METRICS: &[Description] = &[
     counter(GOSSIP_RECEIVED, &["topic", "outcome"], "gossip messages received, by outcome"),
+    counter(
+        GOSSIP_COPIES,
+        &["topic"],
+        "copies of gossip messages that peers have sent, the first one included",
+    ),
     counter(GOSSIP_PUBLISH, &["topic", "outcome"], "gossip messages published, by outcome"),
     counter(REQUESTS, &["protocol", "direction", "outcome"], "requests that have ended, by outcome"),
     seconds(LATENCY, &["protocol"], "time from sending a request to its answer"),
@@ -83,6 +89,10 @@ pub(crate) fn describe() {
             Kind::Histogram => describe_histogram!(*name, *unit, help),
         }
     }
+}
+
+pub(crate) fn copied(topic: Topic) {
+    counter!(GOSSIP_COPIES, "topic" => topic.label()).increment(1);
 }
 
 pub(crate) fn received(topic: Topic, outcome: &'static str) {

@@ -1,8 +1,14 @@
-//! How bytes reach a peer: TCP with noise and yamux, QUIC, and names resolved by DNS in front of both.
+//! How bytes reach a peer: TCP with noise and yamux, QUIC, and names resolved by DNS in front of both. Between nodes of one process
+//! that listen on `/memory/…` it is channels in the place of TCP.
 
 use std::{io, sync::Arc, time::Duration};
 
-use libp2p::{Multiaddr, Transport as _, core::upgrade::Version, noise, tcp, yamux};
+use libp2p::{
+    Multiaddr, Transport as _,
+    core::{transport::MemoryTransport, upgrade::Version},
+    multiaddr::Protocol,
+    noise, tcp, yamux,
+};
 use socket2::SockRef;
 use tokio::{
     sync::Mutex,
@@ -44,7 +50,8 @@ fn sockets(
 ) -> Result<Sockets, NetworkError> {
     let identity = &config.identity;
     let noise = noise::Config::new(identity).map_err(|error| NetworkError::Stack(error.into()))?;
-    let over_tcp = slow_readers.clone();
+    let (over_tcp, over_memory) = (slow_readers.clone(), slow_readers.clone());
+    let memory_noise = noise.clone();
     let inbound = Inbound::new(&config.connections, half_open.clone());
     let own_over_tcp = own_key.clone();
     let large_sends = config.gossip.large_sends;
@@ -73,7 +80,16 @@ fn sockets(
         .map(move |(peer, muxer), _| (peer, over_tcp.watch(peer, muxer)));
     #[cfg(feature = "quic")]
     let tcp = quic(identity, slow_readers, own_key).or_transport(tcp).map(|either, _| either.into_inner());
-    Ok(tcp.boxed())
+    // Others are dialled by such an address only by a node that has one.
+    if !config.listen.iter().any(|address| matches!(address.iter().next(), Some(Protocol::Memory(_)))) {
+        return Ok(tcp.boxed());
+    }
+    let memory = MemoryTransport::new()
+        .upgrade(Version::V1Lazy)
+        .authenticate(memory_noise)
+        .multiplex(yamux::Config::default())
+        .map(move |(peer, muxer), _| (peer, over_memory.watch(peer, muxer)));
+    Ok(memory.or_transport(tcp).map(|either, _| either.into_inner()).boxed())
 }
 
 #[cfg(feature = "quic")]

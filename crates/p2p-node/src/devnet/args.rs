@@ -2,18 +2,32 @@
 
 use std::{net::SocketAddr, num::NonZeroU64, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use preconfirmation_p2p::{Keypair, NetworkConfig};
 
 use super::error::DevnetError;
 
 /// Runs a whole network in this process: full nodes on loopback that take turns as preconfers, one that joins
-/// late, and one that lies. Exits with 0 only if every honest node ends on the same head with every commitment
-/// and transaction list, and nothing of the liar's was accepted.
+/// late, and one that lies, or more of these. Exits with 0 only if every honest node ends on the same head with every
+/// commitment and transaction list, and nothing of a liar's was accepted.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DevnetArgs {
     /// Full nodes; the last of them joins when half of the blocks are there. The liar is one more.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=64))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=1000))]
     pub(crate) nodes: u64,
+
+    /// How nodes are connected: over loopback, or by channels of this process, which need no descriptors and no ports.
+    #[arg(long, value_enum, default_value_t = Transport::Tcp, conflicts_with = "listen")]
+    pub(crate) transport: Transport,
+
+    /// More liars beside the one that is elected.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1000))]
+    pub(crate) hostile: u64,
+
+    /// Silent peers around the node that joins late, four of them for each honest peer that it dials: they take everything
+    /// and pass on nothing.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=32))]
+    pub(crate) sybils: u64,
 
     /// Blocks to preconfirm.
     #[arg(long, default_value_t = NonZeroU64::new(20).unwrap_or(NonZeroU64::MIN))]
@@ -51,6 +65,25 @@ pub(crate) struct DevnetArgs {
     /// Ends with one JSON object on the last line of stdout instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How the nodes of a devnet are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// TCP on loopback.
+    Tcp,
+    /// Channels.
+    Memory,
+}
+
+impl Transport {
+    /// The network of a node that connects to nobody by itself.
+    pub(crate) fn network(self, chain_id: u64, identity: Keypair) -> NetworkConfig {
+        match self {
+            Self::Tcp => NetworkConfig::local(chain_id, identity),
+            Self::Memory => NetworkConfig::in_memory(chain_id, identity),
+        }
+    }
 }
 
 impl DevnetArgs {

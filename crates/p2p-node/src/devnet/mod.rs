@@ -8,6 +8,7 @@ mod plan;
 mod preconfer;
 mod report;
 mod txlist;
+mod usage;
 
 use std::{
     net::SocketAddr,
@@ -18,21 +19,25 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use p2p_types::Head;
-use preconfirmation_p2p::Multiaddr;
+use preconfirmation_p2p::{Multiaddr, PeerId};
 use tokio::time::{sleep, timeout};
 
 use crate::{rotation::Rotation, signals::Stop};
 
 pub(crate) use args::DevnetArgs;
 pub(crate) use error::DevnetError;
-use liar::Liar;
+use liar::{Liar, Manner};
 use node::{Node, Published};
 use plan::Plan;
 use preconfer::{Producer, unix_now, until};
-use report::{LateJoiner, Latencies, LiarsFate, Report, Row, Standing};
+use report::{Cost, LateJoiner, Latencies, LiarsFate, Report, Row, Standing};
+use usage::Usage;
 
 /// Most peers that a node dials.
 const DIALS: usize = 8;
+
+/// Silent peers for each honest one that the node dials which they are around.
+const SYBILS_EACH: u64 = 4;
 
 /// From the last connection to the first window: some heartbeats, in which meshes form.
 const LEAD: Duration = Duration::from_secs(3);
@@ -62,7 +67,9 @@ struct Devnet {
     plan: Arc<Plan>,
     nodes: Vec<Node>,
     addresses: Vec<Multiaddr>,
-    liar: Liar,
+    liars: Vec<Liar>,
+    /// Before it was built, and when it began.
+    usage: [Option<Usage>; 2],
     published: Published,
     producer: Producer,
     late: Option<Late>,
@@ -77,13 +84,15 @@ struct Late {
 }
 
 impl Devnet {
-    /// Starts all nodes but the late one, and the liar, and connects them before the first window begins.
+    /// Starts all nodes but the late one, and the liars, and connects them before the first window begins.
     async fn start(args: &DevnetArgs, progress: &ProgressBar) -> Result<Self, DevnetError> {
         let lead = LEAD + Duration::from_millis(200).saturating_mul(u32::try_from(args.nodes).unwrap_or(64));
         let plan = Arc::new(Plan::new(args, unix_now().saturating_add(lead))?);
         let published = Published::default();
+        usage::count_copies();
         let mut devnet = Self {
-            liar: Liar::new(plan.clone()),
+            liars: Vec::new(),
+            usage: [Usage::now(), None],
             producer: Producer::new(args.clone(), plan.clone(), published.clone()),
             args: args.clone(),
             plan,
@@ -95,16 +104,29 @@ impl Devnet {
         progress.set_message("connecting");
         for index in 0..args.nodes() - 1 {
             let listen = args.listen.filter(|_| index == 0).map(multiaddr).transpose()?;
-            devnet.join(index, format!("node {index}"), listen).await?;
+            devnet.join(index, format!("node {index}"), listen, DIALS).await?;
         }
         for (index, node) in devnet.nodes.iter().enumerate() {
             let wanted = if devnet.nodes.len() == 1 { 0 } else { index.clamp(1, DIALS) };
             let connected = timeout(lead, node.client.network().wait_for_peers(wanted)).await;
             connected.map_err(|_| DevnetError::Alone { node: node.name.clone() })??;
         }
-        devnet.liar.start(args.nodes(), first(&devnet.addresses)).await?;
+        devnet.lie(Manner::Elected, &devnet.addresses.clone()).await?;
+        for liar in 0..usize::try_from(args.hostile).unwrap_or_default() {
+            let key = devnet.plan.unelected(liar)?;
+            devnet.lie(Manner::Unelected(key), &devnet.addresses.clone()).await?;
+        }
         devnet.announce()?;
         Ok(devnet)
+    }
+
+    /// Adds a byzantine peer, which dials some of these.
+    async fn lie(&mut self, manner: Manner, peers: &[Multiaddr]) -> Result<(), DevnetError> {
+        let mut liar = Liar::new(self.plan.clone(), manner);
+        let identity = self.args.nodes() + self.liars.len();
+        liar.start(self.args.transport, identity, &self.plan.draw(identity, peers, DIALS)).await?;
+        self.liars.push(liar);
+        Ok(())
     }
 
     /// Starts a node, connects it to some that are there, and opens its gate.
@@ -113,11 +135,13 @@ impl Devnet {
         index: usize,
         name: String,
         listen: Option<Multiaddr>,
+        dials: usize,
     ) -> Result<(), DevnetError> {
-        let node = Node::start(&self.plan, index, name, listen, self.published.clone()).await?;
+        let transport = self.args.transport;
+        let node = Node::start(&self.plan, index, name, transport, listen, self.published.clone()).await?;
         let own = node.client.network().listen_addrs().await?;
-        for address in first(&self.addresses) {
-            node.client.network().dial(address.clone()).await?;
+        for address in self.plan.draw(index, &self.addresses, dials) {
+            node.client.network().dial(address).await?;
         }
         node.client.chain().l2_synced(self.plan.base).await?;
         self.addresses.extend(own.into_iter().next());
@@ -152,12 +176,19 @@ impl Devnet {
     async fn play(&mut self, progress: &ProgressBar) -> Result<(), DevnetError> {
         let blocks = self.args.blocks.get();
         until(self.plan.genesis).await;
+        self.usage[1] = Usage::now();
         self.producer.until(blocks / 2, &self.nodes, progress).await?;
         let index = self.nodes.len();
         let since = Instant::now();
         let target =
             self.producer.promised().blocks.last().map_or(self.plan.base.number, |block| block.number);
-        self.join(index, "late".to_owned(), None).await?;
+        let dials = usize::try_from(self.args.sybils.div_ceil(SYBILS_EACH)).unwrap_or(DIALS);
+        let dials = if dials == 0 { DIALS } else { dials };
+        self.join(index, "late".to_owned(), None, dials).await?;
+        let late: Vec<_> = self.addresses.last().cloned().into_iter().collect();
+        for _ in 0..self.args.sybils {
+            self.lie(Manner::Silent, &late).await?;
+        }
         self.late = Some(Late { since, target });
         self.producer.until(blocks, &self.nodes, progress).await?;
         progress.set_message("waiting for agreement");
@@ -198,15 +229,30 @@ impl Devnet {
         }
     }
 
+    /// What all of it has cost so far.
+    fn cost(&self) -> Option<Cost> {
+        let ([before, begun], now) = (self.usage, Usage::now()?);
+        let nodes = (self.nodes.len() + self.liars.len()) as u64;
+        Some(Cost {
+            cpu: now.cpu.saturating_sub(begun?.cpu),
+            kib_per_node: now.resident_kib.saturating_sub(before?.resident_kib) / nodes.max(1),
+            copies: usage::copies(),
+        })
+    }
+
     /// Gathers the result and takes everything down.
     async fn finish(self) -> Result<Report, DevnetError> {
-        let mut liar = LiarsFate::default();
-        let mut rows = Vec::new();
+        let cost = self.cost();
+        let mut liar = LiarsFate { peers: self.liars.len() as u64, ..LiarsFate::default() };
+        let (mut rows, mut honest_banned) = (Vec::new(), 0);
+        let liars: Vec<PeerId> = self.liars.iter().filter_map(Liar::peer).collect();
         for node in &self.nodes {
             for peer in node.client.network().peers().await? {
-                if Some(peer.peer) == self.liar.peer() {
+                if liars.contains(&peer.peer) {
                     liar.score = Some(liar.score.map_or(peer.score, |lowest| lowest.min(peer.score)));
                     liar.banned_by += u64::from(peer.banned_for.is_some());
+                } else {
+                    honest_banned += u64::from(peer.banned_for.is_some());
                 }
             }
             rows.push(Row {
@@ -218,12 +264,14 @@ impl Devnet {
                 missed_events: node.seen(|seen| seen.missed),
             });
         }
-        let lies = self.liar.stop().await?;
-        liar.sent = lies.sent;
-        for node in &self.nodes {
-            let commitments = lies.commitments.iter().filter(|hash| node.has_commitment(hash)).count();
-            let txlists = lies.txlists.iter().filter(|hash| node.has_txlist(hash)).count();
-            liar.accepted += (commitments + txlists) as u64;
+        for lies in self.liars {
+            let lies = lies.stop().await?;
+            liar.sent += lies.sent;
+            for node in &self.nodes {
+                let commitments = lies.commitments.iter().filter(|hash| node.has_commitment(hash)).count();
+                let txlists = lies.txlists.iter().filter(|hash| node.has_txlist(hash)).count();
+                liar.accepted += (commitments + txlists) as u64;
+            }
         }
         let late = self.late.as_ref().zip(self.nodes.last()).map(|(late, node)| {
             node.seen(|seen| LateJoiner {
@@ -244,17 +292,14 @@ impl Devnet {
             rows,
             late,
             liar,
+            honest_banned,
+            cost,
         };
         for node in self.nodes {
             node.stop().await?;
         }
         Ok(report)
     }
-}
-
-/// The peers that a newcomer dials.
-fn first(addresses: &[Multiaddr]) -> &[Multiaddr] {
-    addresses.get(..DIALS).unwrap_or(addresses)
 }
 
 fn multiaddr(address: SocketAddr) -> Result<Multiaddr, DevnetError> {

@@ -12,7 +12,7 @@ use p2p_types::{B256, Origin, SdkEvent};
 use preconfirmation_p2p::Multiaddr;
 use tokio::task::JoinHandle;
 
-use super::{error::DevnetError, plan::Plan};
+use super::{args::Transport, error::DevnetError, plan::Plan};
 
 /// When each commitment was handed to the network, for everybody to compare with.
 pub(crate) type Published = Arc<Mutex<HashMap<B256, Instant>>>;
@@ -49,15 +49,17 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts node `index`, listening on `listen`.
+    /// Starts node `index`, listening on `listen` if that is given.
     pub(crate) async fn start(
         plan: &Plan,
         index: usize,
         name: String,
+        transport: Transport,
         listen: Option<Multiaddr>,
         published: Published,
     ) -> Result<Self, DevnetError> {
         let mut config = P2pClientConfig::local(plan.chain_id, plan.identity(index)?, plan.validation());
+        config.network = transport.network(plan.chain_id, plan.identity(index)?);
         // The keys of a devnet are worth nothing.
         config.publishing = Publishing::GuardedUntilRestart;
         if let Some(address) = listen {

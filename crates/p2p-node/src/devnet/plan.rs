@@ -69,6 +69,17 @@ impl Plan {
         ValidationConfig::new(self.domain, self.slasher)
     }
 
+    /// The key of a liar that nobody has elected.
+    pub(crate) fn unelected(&self, liar: usize) -> Result<SigningKey, DevnetError> {
+        signing_key(self.seed, "unelected", liar)
+    }
+
+    /// So many of these, drawn by the seed, for a node.
+    pub(crate) fn draw<T: Clone>(&self, node: usize, from: &[T], many: usize) -> Vec<T> {
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ (node as u64) << 32);
+        rng.choose_multiple(from.iter().cloned(), many)
+    }
+
     /// The network identity of a node.
     pub(crate) fn identity(&self, node: usize) -> Result<Keypair, DevnetError> {
         let mut secret = secret(self.seed, "identity", node).0;

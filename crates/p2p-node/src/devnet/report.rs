@@ -74,17 +74,30 @@ pub(crate) struct LateJoiner {
     pub(crate) elapsed: Option<Duration>,
 }
 
-/// What became of the liar.
+/// What became of the liars.
 #[derive(Debug, Default)]
 pub(crate) struct LiarsFate {
-    /// Messages that its network took.
+    /// How many there are.
+    pub(crate) peers: u64,
+    /// Messages that their networks took.
     pub(crate) sent: u64,
     /// Lies found in an honest node's store.
     pub(crate) accepted: u64,
-    /// The lowest score that an honest node gives it; none if none knows it.
+    /// The lowest score that an honest node gives one; none if none knows any.
     pub(crate) score: Option<f64>,
-    /// Honest nodes that banned it.
+    /// How many bans of honest nodes they are under.
     pub(crate) banned_by: u64,
+}
+
+/// What a devnet has cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    /// Processor time of the whole process, from the first window on.
+    pub(crate) cpu: Duration,
+    /// What each node has in memory, liars included.
+    pub(crate) kib_per_node: u64,
+    /// Copies of gossip messages that all nodes have received.
+    pub(crate) copies: u64,
 }
 
 /// How a devnet went.
@@ -103,6 +116,10 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     pub(crate) late: Option<LateJoiner>,
     pub(crate) liar: LiarsFate,
+    /// Bans of honest peers by honest nodes.
+    pub(crate) honest_banned: u64,
+    /// None where the system does not tell.
+    pub(crate) cost: Option<Cost>,
 }
 
 impl Report {
@@ -117,7 +134,15 @@ impl Report {
 
     /// Whether everything promised is everywhere, and nothing else.
     pub(crate) fn is_good(&self) -> bool {
-        self.converged() && self.total(Standing::missing) == 0 && self.liar.accepted == 0
+        self.converged()
+            && self.total(Standing::missing) == 0
+            && self.liar.accepted == 0
+            && self.honest_banned == 0
+    }
+
+    /// What has come to nodes, by gossip or by catching up.
+    fn deliveries(&self) -> f64 {
+        self.total(Standing::delivered).max(1) as f64
     }
 
     fn latencies(&self) -> Latencies {
@@ -135,13 +160,20 @@ impl Report {
             "delivered": self.total(Standing::delivered),
             "expected": self.total(|standing| standing.expected),
             "missing": self.total(Standing::missing),
-            "latency_ms": { "p50": millis(latencies.percentile(50)), "p99": millis(latencies.percentile(99)) },
+            "latency_ms": { "p50": millis(latencies.percentile(50)), "p99": millis(latencies.percentile(99)), "last": millis(latencies.percentile(100)) },
             "late_joiner": self.late.as_ref().map(|late| json!({
                 "commitments": late.commitments,
                 "txlists": late.txlists,
                 "elapsed_ms": millis(late.elapsed),
             })),
+            "honest_banned": self.honest_banned,
+            "cost": self.cost.map(|cost| json!({
+                "cpu_us_per_delivery": cost.cpu.as_micros() as f64 / self.deliveries(),
+                "copies_per_delivery": cost.copies as f64 / self.deliveries(),
+                "kib_per_node": cost.kib_per_node,
+            })),
             "liar": {
+                "peers": self.liar.peers,
                 "sent": self.liar.sent,
                 "accepted": self.liar.accepted,
                 "score": self.liar.score,
@@ -202,9 +234,22 @@ impl fmt::Display for Report {
         let score = self.liar.score.map_or_else(|| "-".to_owned(), |score| format!("{score:.1}"));
         writeln!(
             f,
-            "liar     sent {}, accepted {}, lowest score {score}, banned by {} nodes",
-            self.liar.sent, self.liar.accepted, self.liar.banned_by
+            "liars    {}, sent {}, accepted {}, lowest score {score}, {} bans",
+            self.liar.peers, self.liar.sent, self.liar.accepted, self.liar.banned_by
         )?;
+        if let Some(cost) = self.cost {
+            let (cpu, copies) = (cost.cpu.as_micros() as f64, cost.copies as f64);
+            writeln!(
+                f,
+                "cost     {:.0} us of processor time and {:.1} copies a delivery, {} KiB a node",
+                cpu / self.deliveries(),
+                copies / self.deliveries(),
+                cost.kib_per_node
+            )?;
+        }
+        if self.honest_banned > 0 {
+            writeln!(f, "banned   {} honest peers", self.honest_banned)?;
+        }
         if self.queued > 0 {
             writeln!(f, "queued   {} messages found no peer when they were published", self.queued)?;
         }
@@ -212,7 +257,7 @@ impl fmt::Display for Report {
         let verdict = match (self.is_good(), self.blocks == self.wanted) {
             (true, true) => "every node has everything",
             (true, false) => "every node has everything, as far as it went",
-            (false, _) => "NOT every node has everything, or a lie was accepted",
+            (false, _) => "NOT every node has everything, or a lie was accepted, or an honest peer banned",
         };
         write!(f, "result   {} of {} blocks, {missing} missing: {verdict}", self.blocks, self.wanted)
     }
@@ -236,8 +281,9 @@ mod tests {
         let standing = Standing { expected: 5, commitments: 2, handovers: 1, txlists: 2 };
         let (rejected, latencies, missed_events) = (0, Latencies::default(), 0);
         let row = Row { name: "node 0".into(), head, standing, rejected, latencies, missed_events };
-        let (late, liar) = (None, LiarsFate::default());
-        Report { blocks: 2, wanted: 2, handovers: 1, queued: 0, head, rows: vec![row], late, liar }
+        let (late, liar, cost) = (None, LiarsFate::default(), None);
+        let (blocks, wanted, handovers, queued, honest_banned) = (2, 2, 1, 0, 0);
+        Report { blocks, wanted, handovers, queued, head, rows: vec![row], late, liar, honest_banned, cost }
     }
 
     #[test]
@@ -249,7 +295,10 @@ mod tests {
         behind.rows[0].head = None;
         let mut fooled = report();
         fooled.liar.accepted = 1;
-        for (bad, converged, gap) in [(missing, true, 1), (behind, false, 0), (fooled, true, 0)] {
+        let mut unjust = report();
+        unjust.honest_banned = 1;
+        let all = [(missing, true, 1), (behind, false, 0), (fooled, true, 0), (unjust, true, 0)];
+        for (bad, converged, gap) in all {
             assert!(!bad.is_good());
             assert_eq!(
                 (bad.json()["converged"].clone(), bad.json()["missing"].clone()),

@@ -47,6 +47,23 @@ fn a_small_devnet_agrees_and_fools_nobody() {
     assert!(result["liar"]["score"].as_f64().unwrap() < -1.0, "{result}");
 }
 
+/// Channels in the place of sockets, two liars more, and silent peers around the late node.
+#[test]
+fn a_devnet_in_memory_agrees_among_liars_and_sybils() {
+    let size = ["--nodes", "10", "--blocks", "6", "--window", "2", "--txlist-bytes", "600", "--json"];
+    let company = ["--transport", "memory", "--hostile", "2", "--sybils", "4"];
+    let output = devnet(&[&size[..], &company].concat()).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(stdout.contains("multiaddr  /memory/"), "{stdout}");
+    let result: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&result["nodes"], &result["liar"]["peers"]), (&10.into(), &7.into()), "{result}");
+    assert_eq!((&result["missing"], &result["honest_banned"]), (&0.into(), &0.into()), "{result}");
+    // Each delivery is one copy at least.
+    assert!(result["cost"]["copies_per_delivery"].as_f64().unwrap() >= 1.0, "{result}");
+    assert!(result["cost"]["kib_per_node"].as_u64().unwrap() > 0, "{result}");
+}
+
 #[test]
 fn a_window_shorter_than_a_block_is_refused() {
     let output = devnet(&["--block-time", "3", "--window", "2"]).output().unwrap();

@@ -49,7 +49,8 @@ pub struct NetworkConfig {
     pub chain_id: u64,
     /// Who this node is; signs what it publishes. ed25519 or secp256k1.
     pub identity: Keypair,
-    /// Addresses to listen on, `/ip4/…/tcp/…` and `/ip4/…/udp/…/quic-v1`. Empty: the node only dials.
+    /// Addresses to listen on, `/ip4/…/tcp/…` and `/ip4/…/udp/…/quic-v1`; `/memory/0` for many nodes in one process. Empty: the
+    /// node only dials.
     pub listen: Vec<Multiaddr>,
     /// Addresses at which others reach this node, where they differ from those it listens on: behind a
     /// router, under a name. If there are any, peers are told of these only. `/ip4/…/udp/…` with nothing behind it is
@@ -138,6 +139,15 @@ impl NetworkConfig {
             peers: PeersConfig { low: 0, high: 1024, ..PeersConfig::default() },
             ..Self::new(chain_id, identity)
         }
+    }
+
+    /// As [`NetworkConfig::local`], but reached by channels of this process: for many nodes in one, without ports and
+    /// descriptors.
+    #[must_use]
+    pub fn in_memory(chain_id: u64, identity: Keypair) -> Self {
+        use libp2p::multiaddr::Protocol;
+        let listen = vec![Multiaddr::empty().with(Protocol::Memory(0))];
+        Self { listen, ..Self::local(chain_id, identity) }
     }
 
     /// The [`seed`](Self::seed), or the one taken from the identity.

@@ -34,8 +34,10 @@ async fn a_copy_on_an_unknown_topic_suppresses_nothing_and_is_charged() {
     untrusted.publish("any other topic", 1, &ssz(1)).await;
     node.charged(untrusted.id, -0.9).await;
     assert_eq!(metrics.count("p2p_gossip_received_total", "unknown unknown_topic"), 1);
+    assert_eq!(metrics.count("p2p_gossip_copies_total", "commitments"), 0);
     assert_eq!(soon(author.handle.publish(COMMITMENTS, ssz(1))).await, Ok(Published::Sent { peers: 1 }));
     assert_eq!(node.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(1)));
+    assert_eq!(metrics.count("p2p_gossip_copies_total", "commitments"), 1);
 }
 
 #[tokio::test]

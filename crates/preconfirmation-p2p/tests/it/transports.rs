@@ -35,6 +35,13 @@ async fn talk(one: &mut Node, other: &mut Node) {
 }
 
 #[tokio::test]
+async fn gossip_and_requests_over_channels_of_one_process() {
+    let (mut one, mut other) = (listening(&["/memory/0"]), listening(&["/memory/0"]));
+    one.meet(&mut other).await;
+    talk(&mut one, &mut other).await;
+}
+
+#[tokio::test]
 async fn gossip_and_requests_over_quic() {
     let (mut one, mut other) = (listening(&[QUIC]), listening(&[QUIC]));
     one.meet(&mut other).await;
