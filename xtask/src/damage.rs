@@ -1,13 +1,11 @@
 //! `cargo xtask damage`: copies of a store on disk, each damaged in one way, against the node's `db verify` and against
 //! what a node does when it starts. The work is done by another binary, so that this one builds without the store.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use crate::{
     error::Error,
-    shell::{cargo, root},
+    shell::{Profile, built, cargo},
 };
 
 /// How many.
@@ -29,9 +27,7 @@ pub(crate) struct Damage {
 
 /// Damages copies; an error if one was killed, panicked, or was called sound by mistake.
 pub(crate) fn run(damage: &Damage) -> Result<(), Error> {
-    cargo(["build", "--quiet", "--release", "--package", "p2p-node"]).run_quietly()?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let node = target.join("release").join(format!("p2p-node{}", std::env::consts::EXE_SUFFIX));
+    let node = built("p2p-node", Profile::Release)?;
     let build = ["run", "--quiet", "--release", "--package", "xtask", "--features", "damage"];
     let mut run = cargo(build).arg("--bin").arg("storage-damage").arg("--");
     run = run.arg("--copies").arg(&damage.copies.to_string()).arg("--seed").arg(&damage.seed.to_string());

@@ -1,13 +1,11 @@
 //! `cargo xtask l1`: two nodes that learn from L1 who may sign, on a local Ethereum node, for each generation of contracts.
 //! The work is done by another binary, so that this one builds without the protocol.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use crate::{
     error::Error,
-    shell::{cargo, root},
+    shell::{Profile, built, cargo},
     tools,
 };
 
@@ -28,9 +26,7 @@ pub(crate) fn run(l1: &L1) -> Result<(), Error> {
         return Err(Error::Missing { what: "anvil, which `cargo xtask anvil` installs by npm" });
     }
     // What counts is the time on the clock, not how fast the nodes are.
-    cargo(["build", "--quiet", "--package", "p2p-node"]).run_quietly()?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let node = target.join("debug").join(format!("p2p-node{}", std::env::consts::EXE_SUFFIX));
+    let node = built("p2p-node", Profile::Debug)?;
     let build = ["run", "--quiet", "--package", "xtask", "--features", "l1", "--bin", "l1-schedule", "--"];
     let run = cargo(build).arg("--node").arg(&node.to_string_lossy()).arg("--only").arg(&l1.only);
     if l1.json { run.run_quietly() } else { run.run() }

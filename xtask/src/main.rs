@@ -23,6 +23,7 @@ mod promql;
 mod promtool;
 mod series;
 mod shell;
+mod soak;
 mod source;
 mod step;
 mod threats;
@@ -80,6 +81,8 @@ enum Command {
     /// Hosts of one network, each in a network namespace of its own (root). Fails if something does not arrive.
     #[command(subcommand)]
     Netns(netns::Netns),
+    /// Whole nodes at ten times the expected load for a long time. Fails if something is lost or somebody is penalised.
+    Soak(soak::Soak),
     #[command(flatten)]
     One(Step),
 }
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Command::Hostile(hostile) => hostile::run(&hostile).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::L1(l1) => l1::run(&l1).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Netns(netns) => netns::run(&netns).inspect_err(|error| eprintln!("{error}")).is_ok(),
+        Command::Soak(soak) => soak::run(&soak).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::One(step) => ci::run_one(step),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

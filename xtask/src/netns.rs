@@ -3,7 +3,10 @@
 
 use clap::Subcommand;
 
-use crate::{error::Error, shell::cargo};
+use crate::{
+    error::Error,
+    shell::{Profile, built, cargo},
+};
 
 /// What is measured between the hosts.
 #[derive(Debug, Clone, Subcommand)]
@@ -23,14 +26,35 @@ pub(crate) enum Netns {
         #[arg(long)]
         json: bool,
     },
+    /// Whole nodes whose network breaks and heals: a partition, a line that flaps, a host that is killed; one host is behind NAT, one has
+    /// IPv6 only. Fails unless all are on one chain again in time, without gaps, and nobody was penalised.
+    Faults {
+        /// How long the partition lasts, seconds.
+        #[arg(long, default_value_t = 60)]
+        partition: u64,
+        /// Print the result as JSON, and nothing else on stdout.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Measures; an error if something did not arrive.
 pub(crate) fn run(netns: &Netns) -> Result<(), Error> {
-    let Netns::Lists { hosts, rate, bytes, json } = netns;
-    let build = ["run", "--quiet", "--release", "--package", "xtask", "--features", "hosts"];
-    let run = cargo(build).arg("--bin").arg("network-hosts").arg("--").arg("lists");
-    let run = run.arg("--hosts").arg(&hosts.to_string()).arg("--rate").arg(rate);
-    let run = run.arg("--bytes").arg(&bytes.to_string());
+    let hosts = |profile: &[&str]| {
+        let build = [&["run", "--quiet"], profile, &["--package", "xtask", "--features", "hosts"]].concat();
+        cargo(build).arg("--bin").arg("network-hosts").arg("--")
+    };
+    let (run, json) = match netns {
+        Netns::Lists { hosts: number, rate, bytes, json } => {
+            let run = hosts(&["--release"]).arg("lists").arg("--hosts").arg(&number.to_string());
+            (run.arg("--rate").arg(rate).arg("--bytes").arg(&bytes.to_string()), json)
+        }
+        Netns::Faults { partition, json } => {
+            // What counts is the time on the clock, not how fast the nodes are.
+            let node = built("p2p-node", Profile::Debug)?;
+            let run = hosts(&[]).arg("faults").arg("--node").arg(&node.to_string_lossy());
+            (run.arg("--partition").arg(&partition.to_string()), json)
+        }
+    };
     if *json { run.run_quietly() } else { run.run() }
 }

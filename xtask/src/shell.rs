@@ -111,6 +111,25 @@ pub(crate) fn installed(command: &str) -> Option<PathBuf> {
     })
 }
 
+/// How a program is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Debug,
+    Release,
+}
+
+/// Builds the program of a package and says where it is.
+pub(crate) fn built(package: &str, profile: Profile) -> Result<PathBuf, Error> {
+    let build = cargo(["build", "--quiet", "--package", package]);
+    let (build, folder) = match profile {
+        Profile::Debug => (build, "debug"),
+        Profile::Release => (build.arg("--release"), "release"),
+    };
+    build.run_quietly()?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    Ok(target.join(folder).join(format!("{package}{}", std::env::consts::EXE_SUFFIX)))
+}
+
 /// The root of the workspace: the folder above this crate.
 pub(crate) fn root() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

@@ -14,6 +14,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "fixtures of tests: constants that fit")]
 
 mod anvil;
+pub mod node;
 #[cfg(all(unix, feature = "postgres"))]
 pub mod postgres;
 

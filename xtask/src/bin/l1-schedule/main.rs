@@ -7,7 +7,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a tool; its input is its own")]
 
 mod network;
-mod node;
 mod play;
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, thread};

@@ -5,11 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use p2p_fixtures::{Anvil, calls, key};
+use p2p_fixtures::{Anvil, calls, key, node::now};
 use preconfirmation_types::{Address, U256};
 use serde_json::{Value, json};
-
-use crate::node::now;
 
 /// Seconds of a slot, and slots of an epoch: short, so that a run of several epochs takes two minutes.
 const SLOT: u64 = 1;

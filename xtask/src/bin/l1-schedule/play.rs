@@ -3,20 +3,22 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    process::Command,
     thread,
     time::Duration,
 };
 
 use alloy_primitives::hex;
-use p2p_fixtures::{key, sign};
+use p2p_fixtures::{
+    key,
+    node::{Node, now, within},
+    sign,
+};
 use preconfirmation_types::{Address, B256, Container as _, Preconfirmation, U256, keccak256};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{
-    network::{Generation, Network, OPERATORS, SETTLED, address},
-    node::{Node, now, within},
-};
+use crate::network::{Generation, Network, OPERATORS, SETTLED, address};
 
 /// A transaction list without transactions: zlib of an empty RLP list.
 const NO_TRANSACTIONS: [u8; 9] = [0x78, 0x9c, 0x3b, 0, 0, 0, 0xc1, 0, 0xc1];
@@ -150,10 +152,15 @@ impl Play {
     fn new(network: Network, program: &Path) -> Self {
         let (file, ws) = (network.file().to_string_lossy().into_owned(), network.anvil.ws());
         let l2 = network.l2.http();
-        let options = ["--network", &file, "--l1.rpc", &ws, "--l2.rpc", &l2];
-        let first = Node::start(program, &network.path("blocks-1"), &options);
+        let node = || {
+            let mut command = Command::new(program);
+            command.args(["run", "--p2p.listen.ip", "127.0.0.1", "--p2p.listen.tcp", "0"]);
+            command.args(["--network", &file, "--l1.rpc", &ws, "--l2.rpc", &l2]);
+            command
+        };
+        let first = Node::start(&mut node(), &network.path("blocks-1"));
         let join = ["--p2p.static", &first.listen];
-        let second = Node::start(program, &network.path("blocks-2"), &[&options[..], &join].concat());
+        let second = Node::start(node().args(join), &network.path("blocks-2"));
         let nodes = [first, second];
         for node in &nodes {
             within("a schedule", || Turn::now(&node.status()));

@@ -1,5 +1,8 @@
 //! A node in a process of its own: what it says on stdout, what its status is, and what it is given to publish.
 
+#![allow(clippy::disallowed_methods, reason = "it watches another process in real time")]
+#![allow(clippy::indexing_slicing, reason = "a field of JSON that is missing is null")]
+
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -12,17 +15,19 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long is waited for what comes within seconds on a machine that is not busy.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
-pub(crate) fn now() -> u64 {
+/// The clock, in unix seconds.
+#[must_use]
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Asks again and again until there is an answer.
-pub(crate) fn within<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn within<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + DEADLINE;
     loop {
         if let Some(answer) = ask() {
@@ -35,11 +40,11 @@ pub(crate) fn within<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 /// What a node has shown of its chain.
 #[derive(Debug, Default)]
-pub(crate) struct Shown {
+pub struct Shown {
     /// Its chain, by height: preconfirmation hashes.
-    pub(crate) chain: BTreeMap<u64, String>,
+    pub chain: BTreeMap<u64, String>,
     /// Blocks that a changed schedule has taken out of it.
-    pub(crate) unelected: Vec<String>,
+    pub unelected: Vec<String>,
     started: Option<Value>,
 }
 
@@ -63,24 +68,32 @@ impl Shown {
     }
 }
 
-pub(crate) struct Node {
+/// A running node, killed when this is dropped.
+#[derive(Debug)]
+pub struct Node {
     child: Child,
     shown: Arc<Mutex<Shown>>,
     /// Where it reads what it is to publish.
     blocks: File,
-    pub(crate) listen: String,
-    status: String,
+    /// The first address at which it listens.
+    pub listen: String,
+    /// Where it tells its status.
+    pub status_address: String,
+    /// Where it answers JSON-RPC; empty where it does not.
+    pub rpc_address: String,
 }
 
 impl Node {
-    /// Starts one with these options, and waits until it runs.
-    pub(crate) fn start(program: &Path, pipe: &Path, options: &[&str]) -> Self {
-        assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
-        let publish = pipe.to_string_lossy();
-        let mut child = Command::new(program)
-            .args(["run", "--p2p.listen.ip", "127.0.0.1", "--p2p.listen.tcp", "0"])
-            .args(["--status.addr", "127.0.0.1:0", "--publish", &publish, "--forget-on-restart"])
-            .args(options)
+    /// Starts one by a command to which the options of `p2p-node run` can be appended, and waits until it runs. It reads what it is to
+    /// publish from a pipe, which is made where it is missing.
+    #[must_use]
+    pub fn start(command: &mut Command, pipe: &Path) -> Self {
+        if !pipe.exists() {
+            assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        }
+        let mut child = command
+            .args(["--status.addr", "127.0.0.1:0", "--forget-on-restart", "--publish"])
+            .arg(pipe)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -94,31 +107,65 @@ impl Node {
         let started =
             within("a node", || shown.lock().unwrap_or_else(PoisonError::into_inner).started.clone());
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (listen, status) = (text(&started["listen"][0]), text(&started["status"]));
+        let (listen, rpc_address) = (text(&started["listen"][0]), text(&started["rpc"]));
+        let status_address = text(&started["status"]);
         // Opens once the node reads at the other end.
         let blocks = File::options().write(true).open(pipe).unwrap();
-        Self { child, shown, blocks, listen, status }
+        Self { child, shown, blocks, listen, status_address, rpc_address }
     }
 
     /// Has it publish a block, as a line of `--publish`.
-    pub(crate) fn publish(&mut self, line: &str) {
+    pub fn publish(&mut self, line: &str) {
         writeln!(self.blocks, "{line}").unwrap();
     }
 
     /// Looks at what it has shown.
-    pub(crate) fn shown<T>(&self, look: impl FnOnce(&Shown) -> T) -> T {
+    pub fn shown<T>(&self, look: impl FnOnce(&Shown) -> T) -> T {
         look(&self.shown.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn status(&self) -> Value {
-        let mut stream = TcpStream::connect(&self.status).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        write!(stream, "GET /status HTTP/1.1\r\nHost: {}\r\n\r\n", self.status).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        serde_json::from_str(body).unwrap()
+    /// What it tells of itself.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        status(&self.status_address)
     }
+
+    /// Its answer to a call by JSON-RPC.
+    #[must_use]
+    pub fn call(&self, method: &str, params: &Value) -> Value {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let head =
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close", body.len());
+        exchange(&self.rpc_address, "POST / HTTP/1.1", &format!("{head}\r\n\r\n{body}"))
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+}
+
+/// What a node tells of itself at an address.
+#[must_use]
+pub fn status(address: &str) -> Value {
+    exchange(address, "GET /status HTTP/1.1", "\r\n")
+}
+
+/// The JSON that answers a request, which is one line and what comes after its host.
+fn exchange(address: &str, request: &str, rest: &str) -> Value {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    write!(stream, "{request}\r\nHost: {address}\r\n{rest}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap()
 }
 
 impl Drop for Node {
