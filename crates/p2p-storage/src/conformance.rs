@@ -75,6 +75,7 @@ cases! {
         a_base_that_contradicts_the_chain_removes_what_stood_on_the_wrong_block,
         a_base_on_another_branch_makes_that_the_chain,
         another_settled_block_takes_all_that_is_stored_above_it,
+        a_base_makes_neither_a_handover_nor_a_block_of_another_height_canonical,
         handovers_stand_with_the_branch_that_they_are_on,
         a_base_that_falls_back_is_decided_anew,
         a_block_that_was_linked_to_another_base_falls_once_the_hash_is_known,

@@ -46,6 +46,9 @@ mod evidence;
 #[cfg(feature = "test-utils")]
 pub mod fixtures;
 mod fork;
+#[cfg(feature = "test-utils")]
+#[doc(hidden)]
+pub mod fuzz;
 mod held;
 mod limits;
 mod memory;

@@ -10,8 +10,9 @@ use crate::StorageError;
 pub struct StorageLimits {
     /// Commitments: canonical blocks, non-canonical blocks and handovers. 382 bytes each on the wire, about 700 in memory.
     pub commitments: usize,
-    /// Non-canonical blocks above the base. At the limit, the signer with the most of them loses a leaf. They are evicted
-    /// before an insert fails for `commitments`.
+    /// Non-canonical blocks above the base. At the limit, the signer with the most of them loses a leaf, other than the block
+    /// that is inserted: a single branch that grows, and what an L1 reorg has taken out of the chain, may be longer. They are
+    /// evicted before an insert fails for `commitments`.
     pub non_canonical: usize,
     /// Transaction lists.
     pub txlists: usize,

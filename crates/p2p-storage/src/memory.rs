@@ -61,6 +61,12 @@ impl MemoryStorage {
         Self { limits, state: Mutex::default() }
     }
 
+    /// Whether L1 has replaced the anchor of a block, as far as this store was told.
+    #[cfg(feature = "test-utils")]
+    pub(crate) fn is_withdrawn(&self, hash: &B256) -> Result<bool, StorageError> {
+        Ok(self.state()?.chain.is_withdrawn(hash))
+    }
+
     fn state(&self) -> Result<MutexGuard<'_, State>, StorageError> {
         self.state.lock().map_err(|_| StorageError::Poisoned)
     }

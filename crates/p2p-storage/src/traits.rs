@@ -62,7 +62,8 @@ pub trait CommitmentStore: Send + Sync {
 
     /// Declares a new base. Blocks above it that are not its descendants are removed: descendants of another block at its
     /// height, where its hash is known or a canonical block is there, and blocks above a gap. If that removes canonical
-    /// blocks, fork choice runs on the rest.
+    /// blocks, fork choice runs on the rest. A hash that is stored as that of a handover, or of another height, is that of no
+    /// block that is stored.
     ///
     /// A base that moves up along the chain costs in proportion to what it settles, not to what is above.
     ///

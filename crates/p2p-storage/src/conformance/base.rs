@@ -38,6 +38,22 @@ pub(super) fn a_base_that_contradicts_the_chain_removes_what_stood_on_the_wrong_
     assert!(store.by_hash(&side.hash()).unwrap().is_none(), "nothing may link to it any more");
 }
 
+pub(super) fn a_base_makes_neither_a_handover_nor_a_block_of_another_height_canonical(make: Make<'_>) {
+    for named in 0..3 {
+        let store = based(make);
+        let blocks = chain(&*store, 4);
+        let [handover, side] = [block(2, 9, blocks[0].hash(), 0), block(3, 9, blocks[1].hash(), 9)];
+        assert_eq!(insert(&*store, handover.clone()).unwrap(), Inserted::New);
+        assert!(matches!(insert(&*store, side.clone()).unwrap(), Inserted::NonCanonical));
+        let hash = [&handover, &side, &blocks[3]][named].hash();
+        let update = store.set_base(Base { number: 2, hash: Some(hash) }).unwrap();
+        let gone = blocks[1..].iter().map(Preconfirmation::hash).collect::<Vec<_>>();
+        assert_eq!((hashes(&update.dropped), update.adopted), (gone, vec![]), "{named}");
+        assert_eq!(hashes(&store.range(1, 9).unwrap()), [blocks[0].hash()]);
+        assert_eq!((head(&*store), store.by_block(2).unwrap()), (None, None));
+    }
+}
+
 pub(super) fn another_settled_block_takes_all_that_is_stored_above_it(make: Make<'_>) {
     // Once above the base, once at it, once below it.
     for base in [0, 2, 3] {

@@ -142,7 +142,7 @@ impl Writer<'_> {
         }
         let mut dropped = Vec::new();
         if let Some(settled) = base.hash {
-            dropped = self.settle(settled)?;
+            dropped = self.settle(base.number, settled)?;
             let wrong = self.row((base.number, CANONICAL))?.filter(|row| row.stored.hash() != settled);
             if let Some(wrong) = wrong {
                 dropped.push(wrong.stored);
@@ -174,11 +174,12 @@ impl Writer<'_> {
         Ok(update)
     }
 
-    /// Makes the settled block at the base's height and its ancestors canonical. Returns the blocks that they replace,
-    /// lowest first.
-    fn settle(&mut self, settled: B256) -> Result<Vec<StoredCommitment>, StorageError> {
+    /// Makes the settled block at the base's height and its ancestors canonical, if it is one. Returns the blocks that they
+    /// replace, lowest first.
+    fn settle(&mut self, number: BlockNumber, settled: B256) -> Result<Vec<StoredCommitment>, StorageError> {
         let mut dropped = Vec::new();
-        let mut next = self.find(&settled)?;
+        let is_block = |stored: &StoredCommitment| stored.block == number && !stored.is_handover();
+        let mut next = self.find(&settled)?.filter(|(_, row)| is_block(&row.stored));
         while let Some((key, row)) = next.filter(|((_, seq), _)| *seq != CANONICAL) {
             let block = row.stored.block;
             if let Some(before) = self.row((block, CANONICAL))? {

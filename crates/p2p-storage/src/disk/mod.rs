@@ -9,6 +9,8 @@ mod branches;
 mod evidence;
 mod fault;
 mod files;
+#[cfg(feature = "test-utils")]
+pub(crate) mod fuzz;
 mod group_commit;
 mod index;
 mod lists;

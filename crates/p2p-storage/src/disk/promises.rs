@@ -14,18 +14,21 @@ use crate::{Promise, PromiseStore, StorageError, promises::MAX_PROMISES};
 
 const WHAT: StorageError = StorageError::Corrupt { what: "a promise" };
 
-fn row_key(promise: &Promise) -> PromiseKey<'_> {
+pub(super) fn row_key(promise: &Promise) -> PromiseKey<'_> {
     (promise.window_end.get(), &promise.signer.0.0, promise.block, &promise.hash.0)
 }
 
 /// The two flags, and a checksum over the key and these.
-fn record(promise: &Promise) -> Vec<u8> {
+pub(super) fn record(promise: &Promise) -> Vec<u8> {
     let flags = [u8::from(promise.eop), u8::from(promise.eop_only)];
     let body = [&promise.signer[..], &promise.block.to_be_bytes(), &promise.hash[..], &flags].concat();
     [&flags[..], &checksum(promise.window_end.get(), &body)].concat()
 }
 
-fn decode((window_end, signer, block, hash): PromiseKey<'_>, bytes: &[u8]) -> Result<Promise, StorageError> {
+pub(super) fn decode(
+    (window_end, signer, block, hash): PromiseKey<'_>,
+    bytes: &[u8],
+) -> Result<Promise, StorageError> {
     let [eop @ (0 | 1), eop_only @ (0 | 1), ..] = bytes else { return Err(WHAT) };
     let promise = Promise {
         window_end: UnixSeconds::new(window_end),

@@ -14,7 +14,7 @@ use crate::{PublishLog, StorageError, published::record};
 
 const KEY: &str = "published";
 
-fn decode(bytes: &[u8]) -> Option<Vec<B256>> {
+pub(super) fn decode(bytes: &[u8]) -> Option<Vec<B256>> {
     let (hashes, []) = checked(0, bytes)?.as_chunks::<32>() else { return None };
     Some(hashes.iter().map(B256::from).collect())
 }

@@ -34,7 +34,7 @@ pub(super) fn checked(seed: u64, bytes: &[u8]) -> Option<&[u8]> {
 
 /// Run-length encoding of zero bytes: a run becomes one zero and its length. A commitment has six numbers of 32 bytes,
 /// mostly zeros, and shrinks to two thirds.
-fn pack(bytes: &[u8], into: &mut Vec<u8>) {
+pub(super) fn pack(bytes: &[u8], into: &mut Vec<u8>) {
     let mut rest = bytes;
     while !rest.is_empty() {
         let plain = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
@@ -49,16 +49,19 @@ fn pack(bytes: &[u8], into: &mut Vec<u8>) {
 }
 
 /// Reverses [`pack`]. None if nothing packs to this, or only more than `limit` bytes.
-fn unpack(packed: &[u8], limit: usize) -> Option<Vec<u8>> {
+pub(super) fn unpack(packed: &[u8], limit: usize) -> Option<Vec<u8>> {
     let (mut bytes, mut rest) = (Vec::with_capacity(limit), packed);
+    // Whether a run has just ended that was not as long as runs can be: no zero follows it.
+    let mut is_short = false;
     while !rest.is_empty() {
         let plain = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
         let (plain, after) = rest.split_at(plain);
         bytes.extend_from_slice(plain);
         rest = match after {
             [] => after,
-            [_, count, after @ ..] if *count > 0 => {
+            [_, count, after @ ..] if *count > 0 && !(is_short && plain.is_empty()) => {
                 bytes.resize(bytes.len() + usize::from(*count), 0);
+                is_short = *count < u8::MAX;
                 after
             }
             _ => return None,
@@ -153,9 +156,10 @@ mod tests {
 
     #[test]
     fn what_nothing_packs_to_is_not_unpacked() {
-        for packed in [&[0][..], &[1, 0], &[0, 0], &[5, 0, 0, 5]] {
+        for packed in [&[0][..], &[1, 0], &[0, 0], &[5, 0, 0, 5], &[0, 9, 0, 1], &[0, 255, 0, 9, 0, 1]] {
             assert_eq!(unpack(packed, 1_000), None, "{packed:?}");
         }
+        assert_eq!(unpack(&[0, 255, 0, 1], 1_000), Some(vec![0; 256]));
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl State {
         (self.base, self.txlist_bytes, self.reserved)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let (known, base) = match self.base {
             None => (0, Base::at(0)),
             Some(base @ Base { hash: None, .. }) => (1, base),
@@ -84,7 +84,7 @@ impl State {
         seal(0, bytes)
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let ([known], bytes) = checked(0, bytes)?.split_first_chunk::<1>()?;
         let (number, bytes) = bytes.split_first_chunk::<8>()?;
         let (hash, bytes) = bytes.split_first_chunk::<32>()?;

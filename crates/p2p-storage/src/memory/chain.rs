@@ -59,6 +59,11 @@ impl Chain {
         hash.and_then(|hash| self.by_hash.get(hash)).cloned()
     }
 
+    #[cfg(feature = "test-utils")]
+    pub(super) fn is_withdrawn(&self, hash: &B256) -> bool {
+        self.withdrawn.contains(hash)
+    }
+
     /// The block with this hash; none for a handover.
     fn node(&self, hash: &B256) -> Option<Node> {
         let stored = self.by_hash.get(hash).filter(|stored| !stored.is_handover())?;
@@ -141,17 +146,16 @@ impl Chain {
         }
     }
 
-    /// Makes the settled block at the base's height and its ancestors canonical. Returns the blocks that they replace, lowest
-    /// first.
-    fn settle(&mut self, settled: B256) -> Vec<StoredCommitment> {
+    /// Makes the settled block at the base's height and its ancestors canonical, if it is one. Returns the blocks that they
+    /// replace, lowest first.
+    fn settle(&mut self, number: BlockNumber, settled: B256) -> Vec<StoredCommitment> {
         let mut dropped = Vec::new();
-        let mut next = Some(settled);
-        while let Some(stored) = next.and_then(|hash| self.stored(Some(&hash)))
-            && self.canonical.get(&stored.block) != Some(&stored.hash())
-        {
+        let is_block = |stored: &StoredCommitment| stored.block == number && !stored.is_handover();
+        let mut next = self.stored(Some(&settled)).filter(is_block);
+        while let Some(stored) = next.filter(|it| self.canonical.get(&it.block) != Some(&it.hash())) {
             let before = self.canonical.insert(stored.block, stored.hash());
             dropped.extend(before.and_then(|hash| self.stored(Some(&hash))));
-            next = Some(stored.parent);
+            next = self.stored(Some(&stored.parent));
         }
         dropped.reverse();
         dropped
@@ -304,7 +308,7 @@ impl Chain {
         }
         let mut dropped = Vec::new();
         if let Some(settled) = base.hash {
-            dropped = self.settle(settled);
+            dropped = self.settle(base.number, settled);
             if self.canonical.get(&base.number).is_some_and(|hash| *hash != settled) {
                 dropped.extend(self.stored(self.canonical.get(&base.number)));
                 for hash in self.heights.get(&base.number).cloned().unwrap_or_default() {
