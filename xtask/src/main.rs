@@ -9,6 +9,7 @@ mod circles;
 mod crash;
 mod damage;
 mod error;
+mod fuzz;
 mod hadolint;
 mod hostile;
 mod l1;
@@ -73,6 +74,8 @@ enum Command {
     Crash(crash::Crash),
     /// Damages copies of a store on disk in every way. Fails unless each is refused in one line, or is sound.
     Damage(damage::Damage),
+    /// The fuzz targets under libFuzzer, where nightly and cargo-fuzz are installed. Fails if one crashes.
+    Fuzz(fuzz::Fuzz),
     /// Hostile peers against honest nodes, over real sockets. Fails if an honest message is lost.
     Hostile(hostile::Hostile),
     /// Two nodes that learn from L1 who may sign, for each generation of contracts. Fails unless they agree about every
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         }
         Command::Crash(crash) => crash::run(&crash).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Damage(damage) => damage::run(&damage).inspect_err(|error| eprintln!("{error}")).is_ok(),
+        Command::Fuzz(fuzz) => fuzz::run(&fuzz).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Hostile(hostile) => hostile::run(&hostile).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::L1(l1) => l1::run(&l1).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Netns(netns) => netns::run(&netns).inspect_err(|error| eprintln!("{error}")).is_ok(),

@@ -226,6 +226,9 @@ pub use preconfirmation_types::{PreconfHead, keccak256};
 #[cfg(feature = "preconfer")]
 pub use alloy_signer;
 pub use builder::P2pClientBuilder;
+#[cfg(feature = "test-utils")]
+#[doc(hidden)]
+pub use chain::fuzz;
 pub use chain::{L1Reorg, ScheduleReorg};
 pub use client::{
     ChainApi, Lagged, NetworkApi, P2pClient, PeerResponse, PublishOutcome, Publisher, Subscription,

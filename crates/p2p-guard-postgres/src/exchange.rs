@@ -120,7 +120,8 @@ impl PostgresGuard {
     async fn read(&self, input: &mut (impl AsyncBufRead + Unpin + Send)) -> Result<Imported, Error> {
         let schema = &self.shared.schema;
         let header: Header = take(input, 1).await?.ok_or_else(|| wrong(1, "there is none"))?;
-        self.accept(&header)?;
+        let config = &self.shared.config;
+        accept(&header, config.chain_id, config.domain)?;
         let mut connection = Connection::of(&self.shared.pool).await?;
         let transaction = connection.get()?.build_transaction().start().await?;
         transaction.batch_execute("SET LOCAL statement_timeout = 0").await?;
@@ -150,24 +151,6 @@ impl PostgresGuard {
         transaction.commit().await?;
         connection.give_back();
         Ok(imported)
-    }
-
-    fn accept(&self, header: &Header) -> Result<(), Error> {
-        let config = &self.shared.config;
-        let problem = match header {
-            Header { format, .. } if format != FORMAT => format!("the format is {format:?}, not {FORMAT:?}"),
-            Header { version, .. } if *version != FORMAT_VERSION => {
-                format!("version {version} of the format is not known, only {FORMAT_VERSION}")
-            }
-            Header { chain_id, .. } if *chain_id != config.chain_id => {
-                format!("they are of chain {chain_id}, the guard is of chain {}", config.chain_id)
-            }
-            Header { domain, .. } if *domain != config.domain => {
-                format!("they are of domain {domain}, the guard is of domain {}", config.domain)
-            }
-            _ => return Ok(()),
-        };
-        Err(wrong(1, &problem))
     }
 
     /// Records a batch that ends after `read` promises. How many were not known.
@@ -211,6 +194,24 @@ impl PostgresGuard {
     }
 }
 
+/// Whether a file is of this format, and of a guard's chain and domain.
+fn accept(header: &Header, chain: u64, of: SigningDomain) -> Result<(), Error> {
+    let problem = match header {
+        Header { format, .. } if format != FORMAT => format!("the format is {format:?}, not {FORMAT:?}"),
+        Header { version, .. } if *version != FORMAT_VERSION => {
+            format!("version {version} of the format is not known, only {FORMAT_VERSION}")
+        }
+        Header { chain_id, .. } if *chain_id != chain => {
+            format!("they are of chain {chain_id}, the guard is of chain {chain}")
+        }
+        Header { domain, .. } if *domain != of => {
+            format!("they are of domain {domain}, the guard is of domain {of}")
+        }
+        _ => return Ok(()),
+    };
+    Err(wrong(1, &problem))
+}
+
 fn wrong(line: u64, problem: &str) -> Error {
     Error::Promises { line, problem: problem.to_owned() }
 }
@@ -251,4 +252,26 @@ async fn take<T: for<'de> Deserialize<'de>>(
             &format!("it has no end within {MAX_LINE} bytes: the file was cut, or is another one"),
         )),
     }
+}
+
+/// Reads a whole file as an import does, without a database: how many promises it has.
+#[cfg(feature = "test-utils")]
+pub(crate) async fn checked(
+    input: &mut (impl AsyncBufRead + Unpin + Send),
+    chain: u64,
+    domain: SigningDomain,
+) -> Result<u64, Error> {
+    let header: Header = take(input, 1).await?.ok_or_else(|| wrong(1, "there is none"))?;
+    accept(&header, chain, domain)?;
+    let mut read = 0;
+    while let Some(line) = take::<Line>(input, read + 2).await? {
+        number("window_end", line.window_end, read + 2)?;
+        number("block", line.block, read + 2)?;
+        let mut again = Vec::new();
+        put(&mut again, &line, read + 2).await?;
+        let _same: Option<Line> = take(&mut again.as_slice(), read + 2).await?;
+        read += 1;
+    }
+    number("pruned_below", header.pruned_below, 1)?;
+    Ok(read)
 }

@@ -62,6 +62,9 @@ mod connect;
 mod control;
 mod error;
 mod exchange;
+#[cfg(feature = "test-utils")]
+#[doc(hidden)]
+pub mod fuzz;
 mod guard;
 mod lease;
 mod metrics;

@@ -65,6 +65,9 @@ mod abi;
 mod config;
 mod error;
 mod event;
+#[cfg(feature = "test-utils")]
+#[doc(hidden)]
+pub mod fuzz;
 mod handle;
 mod l2;
 mod learner;

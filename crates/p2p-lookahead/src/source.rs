@@ -198,6 +198,16 @@ impl Adapter for StoreV2 {
     }
 }
 
+/// The contracts of a generation at these addresses.
+#[cfg(feature = "test-utils")]
+pub(crate) fn adapter(generation: Generation, store: Address, whitelist: Address) -> Box<dyn Adapter> {
+    match generation {
+        Generation::Whitelist => Box::new(WhitelistOnly { whitelist }),
+        Generation::StoreV1 => Box::new(StoreV1 { store, whitelist }),
+        Generation::StoreV2 => Box::new(StoreV2 { store, whitelist }),
+    }
+}
+
 /// Asks the contracts which generation they are.
 pub(crate) async fn discover(l1: &impl L1, source: Source, at: L1Head) -> Result<Box<dyn Adapter>, L1Error> {
     let found = match source {

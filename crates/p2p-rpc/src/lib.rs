@@ -79,6 +79,9 @@ mod config;
 mod debug;
 mod error;
 mod failure;
+#[cfg(feature = "test-utils")]
+#[doc(hidden)]
+pub mod fuzz;
 mod host;
 mod jwt;
 mod method;

@@ -122,7 +122,10 @@ pub(crate) fn no_answer(error: &io::Error) -> bool {
 }
 
 /// Reads one frame and not a byte more; does not wait for the end of the stream.
-async fn read<C: Container>(io: &mut (impl AsyncRead + Unpin + Send), cap: usize) -> io::Result<C> {
+pub(crate) async fn read<C: Container>(
+    io: &mut (impl AsyncRead + Unpin + Send),
+    cap: usize,
+) -> io::Result<C> {
     let mut prefix = [0; frame::MAX_PREFIX_BYTES];
     let mut read = 0;
     let announced = loop {

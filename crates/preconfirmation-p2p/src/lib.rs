@@ -136,6 +136,9 @@ mod error;
 mod event;
 mod filter;
 mod frames;
+#[cfg(feature = "test-utils")]
+#[doc(hidden)]
+pub mod fuzz;
 mod gossip;
 mod gossip_behaviour;
 mod half_open;

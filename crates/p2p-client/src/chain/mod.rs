@@ -6,6 +6,8 @@
 mod command;
 mod effects;
 mod forwarding;
+#[cfg(feature = "test-utils")]
+pub mod fuzz;
 mod gossip;
 mod guard;
 mod judge;

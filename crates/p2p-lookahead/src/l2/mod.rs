@@ -2,6 +2,8 @@
 
 mod config;
 mod follower;
+#[cfg(feature = "test-utils")]
+pub(crate) mod fuzz;
 mod promise;
 mod rpc;
 mod tracker;

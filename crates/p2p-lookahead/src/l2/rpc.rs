@@ -74,21 +74,21 @@ impl RawBlock {
 
 /// Where a block came from, as far as it is read.
 #[derive(Debug, Clone, Deserialize)]
-struct Origin {
+pub(super) struct Origin {
     #[serde(rename = "blockID", alias = "blockId")]
-    block: Number,
+    pub(super) block: Number,
 }
 
 /// A number as nodes have it: hexadecimal or decimal, in quotes or without.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
-enum Number {
+pub(super) enum Number {
     Plain(u64),
     Text(String),
 }
 
 impl Number {
-    fn get(&self) -> Option<u64> {
+    pub(super) fn get(&self) -> Option<u64> {
         match self {
             Self::Plain(number) => Some(*number),
             Self::Text(text) => match text.strip_prefix("0x") {

@@ -30,7 +30,7 @@ pub(super) fn transactions(txlist: &[u8]) -> Result<Vec<B256>, Unreadable> {
 }
 
 /// Unpacks up to a limit. A stream that does not end, or that something follows, is malformed.
-fn unpack(txlist: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
+pub(super) fn unpack(txlist: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
     let mut zlib = Decompress::new(true);
     let mut rlp = Vec::with_capacity(txlist.len().saturating_mul(2).min(limit).saturating_add(1));
     let mut rest = txlist;
@@ -54,7 +54,7 @@ fn unpack(txlist: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
     }
 }
 
-fn hashes(mut rlp: &[u8]) -> Result<Vec<B256>, Unreadable> {
+pub(super) fn hashes(mut rlp: &[u8]) -> Result<Vec<B256>, Unreadable> {
     let malformed = |_| Unreadable::Malformed;
     let mut items = Header::decode_bytes(&mut rlp, true).map_err(malformed)?;
     if !rlp.is_empty() {

@@ -52,7 +52,7 @@ fn load(path: &Path) -> io::Result<String> {
 /// A problem, and the line that has it.
 type Problem = (usize, FileProblem);
 
-fn parse(text: &str, options: &[NodeOption]) -> Result<Vec<Entry>, Problem> {
+pub(super) fn parse(text: &str, options: &[NodeOption]) -> Result<Vec<Entry>, Problem> {
     let table = DeTable::parse(text).map_err(|error| {
         let line = line(text, error.span().map_or(0, |span| span.start));
         (line, FileProblem::Toml(error.message().replace('\n', "; ")))

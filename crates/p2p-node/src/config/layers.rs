@@ -166,9 +166,9 @@ fn on_command_line(option: &NodeOption, matches: &ArgMatches) -> Option<Vec<OsSt
     }
 }
 
-struct Layers<'a> {
-    reader: Command,
-    environment: &'a [(OsString, OsString)],
+pub(super) struct Layers<'a> {
+    pub(super) reader: Command,
+    pub(super) environment: &'a [(OsString, OsString)],
 }
 
 impl Layers<'_> {
@@ -209,7 +209,7 @@ impl Layers<'_> {
     }
 
     /// What the file says, if every value is one of its option.
-    fn checked(
+    pub(super) fn checked(
         &self,
         entries: Vec<Entry>,
         path: &std::path::Path,

@@ -11,6 +11,8 @@
 
 mod error;
 mod file;
+#[cfg(feature = "test-utils")]
+pub(crate) mod fuzz;
 mod layers;
 mod options;
 mod print;

@@ -10,6 +10,8 @@
 mod args;
 mod error;
 mod export;
+#[cfg(feature = "test-utils")]
+pub(crate) mod fuzz;
 mod import;
 mod lines;
 

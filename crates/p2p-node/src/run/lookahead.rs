@@ -68,14 +68,14 @@ impl fmt::Display for GivenSchedule {
 }
 
 impl Rotation {
-    fn parse(json: &str) -> Result<Self, ScheduleFileError> {
+    pub(super) fn parse(json: &str) -> Result<Self, ScheduleFileError> {
         serde_json::from_str(json).map_err(|source| {
             let (line, column) = (source.line(), source.column());
             ScheduleFileError::Json { field: ".".into(), line, column, source }
         })
     }
 
-    fn schedule(self) -> Result<RotatingSchedule, ScheduleError> {
+    pub(super) fn schedule(self) -> Result<RotatingSchedule, ScheduleError> {
         RotatingSchedule::new(self.operators, self.genesis, self.window)
     }
 }

@@ -29,6 +29,8 @@ mod chain;
 mod check;
 mod datadir;
 mod error;
+#[cfg(feature = "test-utils")]
+pub(crate) mod fuzz;
 mod gauges;
 mod guard;
 mod http;

@@ -169,7 +169,7 @@ fn parsed<'de, T: FromStr<Err: fmt::Display>, D: Deserializer<'de>>(from: D) -> 
 }
 
 impl Preset {
-    fn parse(toml: &str) -> Result<Self, PresetError> {
+    pub(super) fn parse(toml: &str) -> Result<Self, PresetError> {
         Ok(toml::from_str(toml)?)
     }
 }

@@ -40,6 +40,12 @@ use screen::Screen;
 
 use crate::signals::Stop;
 
+/// The answer of `/status`, for fuzzing: whether it is one.
+#[cfg(feature = "test-utils")]
+pub(crate) fn fuzz_status(json: &[u8]) -> bool {
+    serde_json::from_slice::<status::Status>(json).is_ok()
+}
+
 /// Watch a running node in this terminal
 ///
 /// Asks the node's /status every second (--status.addr of `run`) and shows head, lag, whose turn it is, blocks, peers,

@@ -44,6 +44,11 @@ const PUBLISHING: &[Code] = &[
     Code::Busy,
 ];
 
+#[cfg(feature = "test-utils")]
+pub(crate) fn fuzz_txlist(compressed: &[u8]) -> bool {
+    txlist::check(compressed).is_ok()
+}
+
 /// Registers all methods.
 pub(crate) fn register(registry: &mut Registry) -> Result<(), RegisterMethodError> {
     let about = |name, summary, errors| About { name, summary, errors };

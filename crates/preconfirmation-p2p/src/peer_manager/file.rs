@@ -60,10 +60,14 @@ struct Line {
 
 /// Reads the file; no file knows nobody. Blocks on the disk.
 pub(crate) fn load(path: &Path, chain_id: u64) -> Result<Vec<KnownPeer>, PeersFileError> {
-    let Some(text) = disk::read(path, MAX_FILE_BYTES)? else {
-        return Ok(Vec::new());
-    };
-    let document: Document = serde_json::from_str(&text)?;
+    match disk::read(path, MAX_FILE_BYTES)? {
+        Some(text) => parse(&text, chain_id),
+        None => Ok(Vec::new()),
+    }
+}
+
+pub(crate) fn parse(text: &str, chain_id: u64) -> Result<Vec<KnownPeer>, PeersFileError> {
+    let document: Document = serde_json::from_str(text)?;
     if document.version != VERSION {
         return Err(PeersFileError::Version { found: document.version });
     }
@@ -84,6 +88,10 @@ pub(crate) fn load(path: &Path, chain_id: u64) -> Result<Vec<KnownPeer>, PeersFi
 
 /// Writes the file anew. Blocks on the disk.
 pub(crate) fn save(path: &Path, chain_id: u64, known: &[KnownPeer]) -> Result<(), PeersFileError> {
+    Ok(disk::replace(path, &render(chain_id, known)?)?)
+}
+
+pub(crate) fn render(chain_id: u64, known: &[KnownPeer]) -> Result<Vec<u8>, PeersFileError> {
     let lines = known.iter().map(|known| Line {
         peer: known.peer.to_string(),
         addresses: known.addresses.iter().map(ToString::to_string).collect(),
@@ -93,7 +101,7 @@ pub(crate) fn save(path: &Path, chain_id: u64, known: &[KnownPeer]) -> Result<()
     let document = Document { version: VERSION, chain_id, peers: lines.collect() };
     let mut text = serde_json::to_vec_pretty(&document)?;
     text.push(b'\n');
-    Ok(disk::replace(path, &text)?)
+    Ok(text)
 }
 
 #[cfg(test)]

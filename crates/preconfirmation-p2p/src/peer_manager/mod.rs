@@ -42,6 +42,8 @@ use crate::{
     ip::{Host, peer_of},
 };
 pub(crate) use file::{KnownPeer, load, save};
+#[cfg(feature = "test-utils")]
+pub(crate) use file::{parse, render};
 pub(crate) use outbound::{Outcome, PeerProtocol, Start};
 pub(crate) use peer::{AddressSource, Ban, Connected, Connection, DialCandidate};
 pub(crate) use score::ScoreState;

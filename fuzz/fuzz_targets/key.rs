@@ -1,0 +1,4 @@
+//! For libFuzzer: [`preconfirmation_fuzz::key`].
+#![cfg_attr(fuzzing, no_main)]
+
+preconfirmation_fuzz::binary!(key);

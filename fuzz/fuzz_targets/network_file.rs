@@ -1,0 +1,4 @@
+//! For libFuzzer: [`preconfirmation_fuzz::network_file`].
+#![cfg_attr(fuzzing, no_main)]
+
+preconfirmation_fuzz::binary!(network_file);

@@ -1,0 +1,4 @@
+//! For libFuzzer: [`preconfirmation_fuzz::promises`].
+#![cfg_attr(fuzzing, no_main)]
+
+preconfirmation_fuzz::binary!(promises);

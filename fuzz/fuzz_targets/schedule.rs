@@ -1,0 +1,4 @@
+//! For libFuzzer: [`preconfirmation_fuzz::schedule`].
+#![cfg_attr(fuzzing, no_main)]
+
+preconfirmation_fuzz::binary!(schedule);

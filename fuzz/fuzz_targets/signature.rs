@@ -1,0 +1,4 @@
+//! For libFuzzer: [`preconfirmation_fuzz::signature`].
+#![cfg_attr(fuzzing, no_main)]
+
+preconfirmation_fuzz::binary!(signature);

@@ -1,0 +1,4 @@
+//! For libFuzzer: [`preconfirmation_fuzz::txlist`].
+#![cfg_attr(fuzzing, no_main)]
+
+preconfirmation_fuzz::binary!(txlist);
