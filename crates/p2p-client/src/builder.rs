@@ -10,15 +10,13 @@ use p2p_storage::{MemoryStorage, SdkStorage, StorageError};
 use p2p_types::SigningDomain;
 use p2p_validation::{Lookahead, Validator};
 use preconfirmation_p2p::{Network, NetworkError, NetworkEvents, NetworkHandle};
-use tokio::{
-    sync::{broadcast, mpsc, watch},
-    task::spawn_blocking,
-};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     Component, ConfigError, P2pClient, P2pClientConfig, P2pClientError, Publishing, StorageChoice,
     Subscription,
+    blocking::spawn_blocking,
     client::{Guard, Inner},
     hashing::ListHasher,
     metrics::{self, Metrics},

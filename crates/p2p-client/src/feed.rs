@@ -7,12 +7,9 @@ use std::{
 
 use p2p_storage::{SdkStorage, StorageError, StoredCommitment};
 use p2p_types::{B256, Base, BlockNumber, Head, Recovered, TxList};
-use tokio::{
-    sync::{mpsc, watch},
-    task::spawn_blocking,
-};
+use tokio::sync::{mpsc, watch};
 
-use crate::{Component, P2pClientError, chain::Command, command::ServiceCommand};
+use crate::{Component, P2pClientError, blocking::spawn_blocking, chain::Command, command::ServiceCommand};
 
 /// Blocks read from the store at once.
 const PAGE: usize = 64;

@@ -8,7 +8,9 @@ use std::{
 
 use p2p_types::{B256, TxList};
 use preconfirmation_types::{Bytes, TxListError};
-use tokio::{sync::oneshot, task::spawn_blocking};
+use tokio::sync::oneshot;
+
+use crate::blocking::spawn_blocking;
 
 /// Lists that one job takes at a time: as many as the widest vectors hash at once.
 const TOGETHER: usize = 8;

@@ -173,6 +173,7 @@
     reason = "the client reads the clocks; what it drives takes them as arguments"
 )]
 
+mod blocking;
 mod builder;
 mod chain;
 mod client;
@@ -225,6 +226,8 @@ pub use preconfirmation_types::{PreconfHead, keccak256};
 
 #[cfg(feature = "preconfer")]
 pub use alloy_signer;
+#[cfg(feature = "test-utils")]
+pub use blocking::in_place::InPlace;
 pub use builder::P2pClientBuilder;
 #[cfg(feature = "test-utils")]
 #[doc(hidden)]

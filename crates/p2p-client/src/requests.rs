@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::{Component, P2pClientError, blocking::spawn_blocking, hashing::ListHasher, metrics::Metrics};
 use p2p_catchup::{Failure, Reply, Request};
 use p2p_storage::{SdkStorage, StorageError, StoredCommitment};
 use p2p_types::{B256, BlockNumber, PeerId, TxList};
@@ -12,9 +13,6 @@ use preconfirmation_types::{
     GetHeadRequest, GetRawTxList, GetRawTxListRequest, GetRawTxListResponse, MAX_COMMITMENTS_PER_RESPONSE,
     Offence, PreconfHead, U256,
 };
-use tokio::task::spawn_blocking;
-
-use crate::{Component, P2pClientError, hashing::ListHasher, metrics::Metrics};
 
 /// A list of no more bytes is hashed in the task that asked for it: a tenth of a millisecond, which is less than
 /// waking another thread costs on a busy machine.

@@ -192,6 +192,8 @@ pub struct NetworkEvents {
     changes: VecDeque<NetworkEvent>,
     gossip: inbox::Receiver<NetworkEvent>,
     requests: mpsc::Receiver<NetworkEvent>,
+    /// Gossip and requests take turns: neither holds up the other, and the order does not depend on a random number.
+    requests_first: bool,
 }
 
 impl NetworkEvents {
@@ -200,7 +202,15 @@ impl NetworkEvents {
         gossip: inbox::Receiver<NetworkEvent>,
         requests: mpsc::Receiver<NetworkEvent>,
     ) -> Self {
-        Self { ready, ready_open: true, known: Ready::new(), changes: VecDeque::new(), gossip, requests }
+        Self {
+            ready,
+            ready_open: true,
+            known: Ready::new(),
+            changes: VecDeque::new(),
+            gossip,
+            requests,
+            requests_first: false,
+        }
     }
 
     /// The next event; peers first. `None` after the network has shut down and all has been told, the
@@ -213,9 +223,13 @@ impl NetworkEvents {
             if let Some(change) = self.changes.pop_front() {
                 return Some(change);
             }
-            let Self { ready, ready_open, gossip, requests, .. } = self;
+            let Self { ready, ready_open, gossip, requests, requests_first, .. } = self;
             let fairly = async {
+                if *requests_first && let Ok(event) = requests.try_recv() {
+                    return Some(event);
+                }
                 tokio::select! {
+                    biased;
                     Some(event) = gossip.next(Priority::Normal) => Some(event),
                     Some(event) = requests.recv() => Some(event),
                     else => None,
@@ -227,7 +241,10 @@ impl NetworkEvents {
                     *ready_open = changed.is_ok();
                     self.compare();
                 }
-                Some(event) = fairly => return Some(event),
+                Some(event) = fairly => {
+                    self.requests_first = !matches!(event, NetworkEvent::Request { .. });
+                    return Some(event);
+                }
                 Some(event) = gossip.next(Priority::Low) => return Some(event),
                 else => return None,
             }

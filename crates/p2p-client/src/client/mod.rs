@@ -22,14 +22,14 @@ use p2p_validation::{Leniency, Validator};
 use preconfirmation_p2p::NetworkHandle;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
-    task::spawn_blocking,
     time::sleep,
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    ClientCounts, ClientQueueLengths, ClockCheck, Component, P2pClientError, Publishing, chain::Command,
-    command::ServiceCommand, promises::PromiseBook, requests::Requester, state::State,
+    ClientCounts, ClientQueueLengths, ClockCheck, Component, P2pClientError, Publishing,
+    blocking::spawn_blocking, chain::Command, command::ServiceCommand, promises::PromiseBook,
+    requests::Requester, state::State,
 };
 
 pub use chain::ChainApi;

@@ -7,15 +7,13 @@ use p2p_storage::StorageError;
 use p2p_types::{B256, Bytes, MessageId, Origin, Recovered, SignedCommitment, Topic, TxList};
 use p2p_validation::{Authenticated, Draft, Rejection, Validator};
 use preconfirmation_types::{Container, RawTxListGossip};
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::spawn_blocking,
-};
+use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{Inner, PublishOutcome};
 use crate::{
     Component, Conflict, P2pClientError, Publishing,
+    blocking::spawn_blocking,
     chain::{Command, PublishDecision, VerifiedTxList},
     command::ServiceCommand,
     state::State,

@@ -7,10 +7,10 @@ use p2p_types::{
     TxList, U256, UnixSeconds,
 };
 use p2p_validation::{Draft, Window};
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::time::timeout;
 
 use super::{NotReady, Preconfer, ProposeError};
-use crate::{ChainApi, Component, P2pClientError, PublishOutcome, Publisher};
+use crate::{ChainApi, Component, P2pClientError, PublishOutcome, Publisher, blocking::spawn_blocking};
 
 /// What only the caller knows of a block. All else follows from the chain, the schedule and the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

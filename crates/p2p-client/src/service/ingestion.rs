@@ -6,11 +6,11 @@ use p2p_types::{Bytes, MessageId, Origin, PeerId, SdkEvent, Topic};
 use p2p_validation::Arrival;
 use preconfirmation_p2p::{GossipMessage, InboundRequest, NetworkEvent, Verdict, VerdictToken};
 use preconfirmation_types::{Offence, RawTxListGossip, TxListError};
-use tokio::task::spawn_blocking;
 use tracing::{Span, field::Empty};
 
 use super::{Service, now};
 use crate::{
+    blocking::{spawn_blocking, spawn_tracked},
     chain::{GossipCommitment, VerifiedTxList, soft},
     requests::{MAX_SERVING, serve},
 };
@@ -55,7 +55,7 @@ impl Service {
     pub(super) fn start_serving(&mut self) {
         if !self.inbound_requests.is_empty() && self.serving.len() < MAX_SERVING {
             let (store, requests) = (self.store.clone(), std::mem::take(&mut self.inbound_requests));
-            self.serving.push(self.tasks.spawn_blocking(move || serve(store.as_ref(), requests)));
+            self.serving.push(spawn_tracked(&self.tasks, move || serve(store.as_ref(), requests)));
         }
     }
 

@@ -7,10 +7,11 @@
 use std::{sync::Arc, time::Instant};
 
 use p2p_storage::SdkStorage;
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::{
     Component, P2pClientError,
+    blocking::spawn_blocking,
     chain::{ChainProcessor, Command, Effects, GossipCommitment, Moment, VerifiedTxList},
 };
 

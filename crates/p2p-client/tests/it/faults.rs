@@ -13,6 +13,7 @@ const PACE: Duration = Duration::from_secs(1);
 
 const GOOD: Link = Link {
     delay: Duration::from_millis(20),
+    bytes_per_second: None,
     jitter: Duration::ZERO,
     loss: 0.0,
     duplicate: 0.0,
@@ -168,6 +169,7 @@ async fn an_equivocator_cannot_keep_two_sides_apart() {
 async fn bad_links_delay_but_take_nothing_away() {
     let bad = Link {
         delay: Duration::from_millis(40),
+        bytes_per_second: None,
         jitter: Duration::from_millis(200),
         loss: 0.2,
         duplicate: 0.2,

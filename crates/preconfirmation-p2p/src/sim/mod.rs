@@ -2,8 +2,8 @@
 //!
 //! A [`SimNetwork`] hands out the same [`NetworkHandle`] and [`NetworkEvents`] as
 //! [`Network::new`](crate::Network::new), with a [`SimService`] in the place of the service, so that whatever
-//! runs over the real network runs over this one unchanged. Each link has a delay, and may lose, double and
-//! reorder what travels over it; a partition cuts connections, and healing brings them back. All rng are cast
+//! runs over the real network runs over this one unchanged. Each link has a delay and a bandwidth, and may lose, double
+//! and reorder what travels over it; a partition cuts connections, and healing brings them back. All rng are cast
 //! from one seed, and all time is Tokio's: where that is paused, an hour of trouble takes a moment and every
 //! deadline is exact.
 //!
@@ -125,6 +125,22 @@ impl SimNetwork {
     /// Ends the partition: the connections that it cut stand again.
     pub fn heal(&self) {
         self.hub.heal();
+    }
+
+    /// Connects two nodes, as one that dials a peer of its again does. `false` if one of them is not there, or a partition lies
+    /// between them.
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "most want the connection, and learn from events whether it stands"
+    )]
+    pub fn connect(&self, one: PeerId, other: PeerId) -> bool {
+        self.hub.connect(one, other)
+    }
+
+    /// A node has crashed: from this moment on nothing that it sends is heard. Its peers see their connections close. Its service
+    /// runs on with nobody to talk to until it is shut down, and only then may its identity [join](Self::join) again.
+    pub fn crash(&self, peer: PeerId) {
+        self.hub.leave(peer);
     }
 
     /// What the links have done so far.

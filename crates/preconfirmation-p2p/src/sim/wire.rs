@@ -4,6 +4,7 @@ use std::{
     cmp::Ordering,
     collections::{BTreeSet, HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
+    num::NonZeroU32,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -20,11 +21,16 @@ const INBOX: usize = 64 * 1024;
 /// A reordered frame takes up to so many times as long as it would have.
 const REORDERED: u32 = 4;
 
+/// What each frame has on the line besides its content: headers of TCP, noise and yamux, about.
+const HEADERS: usize = 100;
+
 /// What becomes of what travels from one node to another.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Link {
     /// What every frame takes. Where it is zero, nothing can be reordered.
     pub delay: Duration,
+    /// How much the line carries in a second: a frame begins when those before it are sent. Without a limit if none.
+    pub bytes_per_second: Option<NonZeroU32>,
     /// Up to so much more, drawn for each frame. Order is kept all the same.
     pub jitter: Duration,
     /// The share of frames that never arrive, from 0 to 1.
@@ -36,10 +42,11 @@ pub struct Link {
 }
 
 impl Default for Link {
-    /// 5 ms, and nothing goes wrong.
+    /// 5 ms, any bandwidth, and nothing goes wrong.
     fn default() -> Self {
         Self {
             delay: Duration::from_millis(5),
+            bytes_per_second: None,
             jitter: Duration::ZERO,
             loss: 0.0,
             duplicate: 0.0,
@@ -86,6 +93,18 @@ pub(super) enum Frame {
         id: u64,
         ssz: Option<Bytes>,
     },
+}
+
+impl Frame {
+    fn bytes(&self) -> usize {
+        let content = match self {
+            Self::Hello | Self::Bye | Self::Response { ssz: None, .. } => 0,
+            Self::Gossip { ssz, .. } | Self::Request { ssz, .. } | Self::Response { ssz: Some(ssz), .. } => {
+                ssz.len()
+            }
+        };
+        content + HEADERS
+    }
 }
 
 /// What it says; not the number of a request, which says in which order a node asked its peers.
@@ -137,23 +156,27 @@ struct Direction {
     rng: fastrand::Rng,
     /// When the last frame that keeps the order arrives.
     last: Instant,
+    /// When the line has sent what it was given.
+    free: Instant,
     frames: u64,
 }
 
 impl Direction {
-    /// When a frame arrives: not at all, once, or twice.
-    fn fate(&mut self, counts: &mut SimCounts) -> [Option<Instant>; 2] {
-        let Link { delay, jitter, loss, duplicate, reorder } = self.link;
+    /// When a frame of so many bytes arrives: not at all, once, or twice.
+    fn fate(&mut self, bytes: usize, counts: &mut SimCounts) -> [Option<Instant>; 2] {
+        let Link { delay, jitter, loss, duplicate, reorder, bytes_per_second } = self.link;
         // All numbers are drawn each time, so that changing one share moves nothing else.
         let [lost, twice, late] = [loss, duplicate, reorder].map(|share| self.rng.f64() < share);
         let travel = delay + jitter.mul_f64(self.rng.f64());
         let held_up = (travel * (REORDERED - 1)).mul_f64(self.rng.f64());
         counts.sent += 1;
+        // What is lost has been sent all the same.
+        self.free = self.free.max(now()) + transmission(bytes, bytes_per_second);
         if lost {
             counts.lost += 1;
             return [None, None];
         }
-        let in_order = self.last.max(now() + travel);
+        let in_order = self.last.max(self.free + travel);
         let at = if late {
             counts.reordered += 1;
             in_order + held_up
@@ -164,6 +187,13 @@ impl Direction {
         counts.duplicated += u64::from(twice);
         [Some(at), twice.then(|| at + travel)]
     }
+}
+
+/// How long a line is busy with so many bytes.
+fn transmission(bytes: usize, bytes_per_second: Option<NonZeroU32>) -> Duration {
+    let Some(rate) = bytes_per_second else { return Duration::ZERO };
+    let nanos = (bytes as u64).saturating_mul(1_000_000_000) / u64::from(rate.get());
+    Duration::from_nanos(nanos)
 }
 
 #[derive(Debug, Default)]
@@ -296,7 +326,7 @@ impl Hub {
             return;
         }
         let mut counts = state.counts;
-        let times = self.direction(state, from, to).fate(&mut counts);
+        let times = self.direction(state, from, to).fate(frame.bytes(), &mut counts);
         state.counts = counts;
         for at in times.into_iter().flatten() {
             self.arrive(state, from, to, at, frame.clone());
@@ -336,7 +366,13 @@ impl Hub {
         state.directions.entry((from, to)).or_insert_with(|| {
             let mut hasher = DefaultHasher::new();
             (seed, from, to).hash(&mut hasher);
-            Direction { link, rng: fastrand::Rng::with_seed(hasher.finish()), last: now(), frames: 0 }
+            Direction {
+                link,
+                rng: fastrand::Rng::with_seed(hasher.finish()),
+                last: now(),
+                free: now(),
+                frames: 0,
+            }
         })
     }
 }

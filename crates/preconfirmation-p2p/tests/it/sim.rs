@@ -1,6 +1,6 @@
 //! The simulated network by itself.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use preconfirmation_p2p::{
     Bytes, GossipMessage, InboundRequest, Keypair, NetworkConfig, NetworkError, NetworkEvent, NetworkEvents,
@@ -232,4 +232,42 @@ async fn a_seed_is_a_fate() {
     assert_eq!(storm(5).await, (arrived.clone(), counts, trace));
     let other = storm(6).await;
     assert!(other.0 != arrived && other.2 != trace);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_narrow_line_sends_one_frame_after_the_other() {
+    let network = SimNetwork::new(1);
+    let (a, mut b) = (Node::join(&network, 1), Node::join(&network, 2));
+    b.dial(&a).await.unwrap();
+    // As much as one commitment with its headers has.
+    let rate = NonZeroU32::new(482);
+    network.set_link(a.id(), b.id(), Link { bytes_per_second: rate, ..Link::default() });
+    let started = Instant::now();
+    for number in 0..3 {
+        assert_eq!(a.publish(number).await.unwrap(), Published::Sent { peers: 1 });
+    }
+    for number in 0..3 {
+        let (_, arrived, token) = b.gossip().await.unwrap();
+        token.settle(Verdict::Ignore);
+        let expected = Duration::from_millis(1_000 * (number + 1) + 5);
+        assert_eq!((arrived, started.elapsed().as_millis()), (number, expected.as_millis()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_crashed_is_heard_no_more_and_may_come_back_under_its_name() {
+    let network = SimNetwork::new(1);
+    let (a, mut b) = (Node::join(&network, 1), Node::join(&network, 2));
+    b.dial(&a).await.unwrap();
+    network.crash(a.id());
+    assert_eq!(a.publish(1).await.unwrap(), Published::Sent { peers: 1 }, "it does not know yet");
+    a.handle.shutdown();
+    a.running.await.unwrap().unwrap();
+    assert!(b.gossip().await.is_none());
+    let a = Node::join(&network, 1);
+    assert!(network.connect(b.id(), a.id()));
+    assert!(!network.connect(b.id(), PeerId::random()), "nobody is there");
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(a.publish(2).await.unwrap(), Published::Sent { peers: 1 });
+    assert_eq!(b.gossip().await.map(|(from, number, _)| (from, number)), Some((a.id(), 2)));
 }
