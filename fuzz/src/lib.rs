@@ -72,11 +72,11 @@ macro_rules! targets {
 }
 
 targets! {
-    wire, 20_000, 2_048;
+    wire, 20_000, 800;
     wire_fields, 20_000, 256;
-    frame, 20_000, 1_024;
+    frame, 20_000, 800;
     gossip_stream, 10_000, 512;
-    gossip, 10_000, 1_024;
+    gossip, 10_000, 800;
     signature, 100, 128;
     intake, 300, 2_048;
     chain, 300, 160;

@@ -167,7 +167,7 @@ mod tests {
         let targets = targets(&text);
         let binaries = fs::read_dir(root().join("fuzz/fuzz_targets")).unwrap().count();
         assert_eq!(targets.len(), binaries);
-        assert_eq!(targets[0], Target { name: "wire".into(), longest: 2_048 });
+        assert_eq!(targets[0], Target { name: "wire".into(), longest: 800 });
     }
 
     #[test]

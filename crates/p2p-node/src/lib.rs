@@ -1,20 +1,20 @@
-//! The preconfirmation node's command line, as a library: [`main`] is all of it, and nothing else here is for others. Results go to stdout, logs (`RUST_LOG`) and errors to stderr.
+//! The preconfirmation node's command line, as a library: `main` is all of it, and nothing else here is for others. Results go to stdout, logs (`RUST_LOG`) and errors to stderr.
 //!
 //! | subcommand | module | what it does |
 //! |---|---|---|
 //! | `config` | `config` | checks and shows the options of a node, from file, environment and command line |
-//! | `db` | [`db`] | counts, checks, copies and prunes a store on disk |
-//! | `devnet` | [`devnet`] | runs a whole network in this process |
-//! | `health` | [`health`] | asks a running node whether it is well |
-//! | `run` | [`run`] | runs a node until it is told to stop |
+//! | `db` | `db` | counts, checks, copies and prunes a store on disk |
+//! | `devnet` | `devnet` | runs a whole network in this process |
+//! | `health` | `health` | asks a running node whether it is well |
+//! | `run` | `run` | runs a node until it is told to stop |
 //! | `watch` | `watch` | shows the status of a running node in a terminal |
 //! | `publish` | `publish` | publishes blocks of a file through a running node |
-//! | `preconfer` | [`run`] | a node that signs and proposes the blocks of a directory |
-//! | `sync` | [`run`] | catches up with the network and ends |
+//! | `preconfer` | `run` | a node that signs and proposes the blocks of a directory |
+//! | `sync` | `run` | catches up with the network and ends |
 //! | `lease` | `lease` | says which of several nodes with one key signs, and has another one sign |
-//! | `keygen`, `peer-id`, `enr` | [`key`] | makes a key and shows what others are told of it |
-//! | `completions`, `man` | [`man`] | what shells and `man` know of the commands |
-//! | `inspect` | [`inspect`] | reads containers of the wire as hex, writes what is in them as JSON |
+//! | `keygen`, `peer-id`, `enr` | `key` | makes a key and shows what others are told of it |
+//! | `completions`, `man` | `man` | what shells and `man` know of the commands |
+//! | `inspect` | `inspect` | reads containers of the wire as hex, writes what is in them as JSON |
 
 #![allow(
     clippy::disallowed_methods,
