@@ -49,6 +49,12 @@ const RULES: &[Rule] = &[
         may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION, STORAGE, CATCHUP, NETWORK],
         io: Io::Any,
     },
+    // For tests, as well.
+    Rule {
+        package: "p2p-sim",
+        may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION, STORAGE, CATCHUP, NETWORK, CLIENT],
+        io: Io::Any,
+    },
     Rule {
         package: RPC,
         may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION, STORAGE, CATCHUP, NETWORK, CLIENT],

@@ -24,6 +24,7 @@ mod promql;
 mod promtool;
 mod series;
 mod shell;
+mod sim;
 mod soak;
 mod source;
 mod step;
@@ -84,6 +85,9 @@ enum Command {
     /// Hosts of one network, each in a network namespace of its own (root). Fails if something does not arrive.
     #[command(subcommand)]
     Netns(netns::Netns),
+    /// Whole clients on a simulated network, with faults and adversaries, seed by seed. Fails if something does not hold, and says
+    /// how to repeat it with the fewest faults.
+    Sim(sim::Sim),
     /// Whole nodes at ten times the expected load for a long time. Fails if something is lost or somebody is penalised.
     Soak(soak::Soak),
     #[command(flatten)]
@@ -102,6 +106,7 @@ fn main() -> ExitCode {
         Command::Hostile(hostile) => hostile::run(&hostile).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::L1(l1) => l1::run(&l1).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Netns(netns) => netns::run(&netns).inspect_err(|error| eprintln!("{error}")).is_ok(),
+        Command::Sim(sim) => sim::run(&sim).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Soak(soak) => soak::run(&soak).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::One(step) => ci::run_one(step),
     };

@@ -11,14 +11,17 @@ use std::{
     time::Duration,
 };
 
-use p2p_types::{B256, Base};
+use p2p_sim::{
+    actor::{Actor, Adversary, Scene, Seat},
+    stage::{BASE, GENESIS, Owner, WINDOW, WallClock},
+};
+use p2p_types::{Address, B256, Base, PeerId};
 use preconfirmation_p2p::sim::{Link, SimNetwork};
 use tokio::{runtime::Builder, time::sleep_until};
 
 use crate::{
-    actor::{Actor, Adversary, Seat},
     node::Node,
-    stage::{ATTACK, BASE, BEFORE, GENESIS, HONEST, Owner, Parent, Plan, QUIET, TURNS, WINDOW, WallClock},
+    plan::{ATTACK, BEFORE, HONEST, Plan, QUIET, TURNS},
 };
 
 /// Seconds after the attack within which all are on one chain, and live.
@@ -52,31 +55,6 @@ pub(crate) const LATE_SCHEDULE: Shape = Shape { late_schedule: true, ..PLAIN };
 
 /// As many blocks as fit into a turn.
 pub(crate) const HASTY: Shape = Shape { pace: 1, ..PLAIN };
-
-/// What adversaries see of it.
-pub(crate) struct Scene<'a> {
-    pub(crate) plan: &'a Plan,
-    pub(crate) clock: WallClock,
-    pub(crate) nodes: &'a [Node],
-    pub(crate) settled: Base,
-    rng: RefCell<fastrand::Rng>,
-}
-
-impl Scene<'_> {
-    /// What an adversary that follows an honest node knows to be the head.
-    pub(crate) async fn tip(&self) -> Parent {
-        self.nodes[0].tip().await
-    }
-
-    pub(crate) async fn at(&self, number: u64) -> Option<Parent> {
-        self.nodes[0].at(number).await
-    }
-
-    /// A number of this range, as the seed has it.
-    pub(crate) fn draw(&self, range: impl std::ops::RangeBounds<u64>) -> u64 {
-        self.rng.borrow_mut().u64(range)
-    }
-}
 
 /// What is compared with a quiet run.
 #[derive(Debug, Clone)]
@@ -119,6 +97,7 @@ fn run<A: Adversary>(plan: &Plan, cast: &impl Fn(Seat, &mut fastrand::Rng) -> A)
 /// All honest nodes and what L1 says.
 struct Stage<'a> {
     plan: &'a Plan,
+    signers: Vec<Address>,
     network: SimNetwork,
     clock: WallClock,
     nodes: Vec<Node>,
@@ -159,6 +138,7 @@ impl<'a> Stage<'a> {
         let settled = Base::at(BASE);
         Self {
             plan,
+            signers: plan.signers(),
             network,
             clock,
             nodes,
@@ -176,7 +156,7 @@ impl<'a> Stage<'a> {
     async fn cast<A: Adversary>(&mut self, cast: &impl Fn(Seat, &mut fastrand::Rng) -> A) -> Vec<A> {
         let (mut adversaries, plot) = (Vec::new(), Arc::default());
         for index in 0..self.plan.adversaries {
-            let mut victims: Vec<&Node> = self.nodes.iter().collect();
+            let mut victims: Vec<PeerId> = self.nodes.iter().map(Node::id).collect();
             self.rng.shuffle(&mut victims);
             let (half, others) = victims.split_at(HONEST / 2);
             let said = &self.said;
@@ -188,7 +168,7 @@ impl<'a> Stage<'a> {
             let owner = Owner::Adversary(index);
             let (signer, number) = (self.plan.signer(owner), owner.key());
             let (actors, elected, plot) = ([first, second], self.plan.elected, Arc::clone(&plot));
-            let seat = Seat { actors, signer, number, elected, plot };
+            let seat = Seat { actors, signer, number, elected, throttle: 1, plot };
             adversaries.push(cast(seat, &mut self.rng));
         }
         adversaries
@@ -260,8 +240,8 @@ impl<'a> Stage<'a> {
         }
         if !adversaries.is_empty() {
             let rng = RefCell::new(self.rng.fork());
-            let (plan, clock, nodes, settled) = (self.plan, self.clock, self.nodes.as_slice(), self.settled);
-            let scene = Scene { plan, clock, nodes, settled, rng };
+            let (clock, settled, signers) = (self.clock, self.settled, self.signers.as_slice());
+            let scene = Scene { clock, signers, store: self.nodes[0].storage.as_ref(), settled, rng };
             for adversary in adversaries {
                 adversary.act(&scene).await;
             }

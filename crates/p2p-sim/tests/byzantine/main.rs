@@ -13,19 +13,19 @@
     reason = "helpers of tests, which wait with a deadline"
 )]
 
-mod actor;
 mod bounds;
-mod elected;
 mod node;
+mod plan;
 mod play;
-mod stage;
-mod unstaked;
 
 use std::ops::Range;
 
-use actor::{Adversary, Seat};
+use p2p_sim::{
+    actor::{Adversary, Seat},
+    elected, unstaked,
+};
+use plan::Plan;
 use play::{FLOOD, HASTY, LATE_SCHEDULE, PLAIN, Shape, play};
-use stage::Plan;
 
 /// How many adversaries there are, whether they are elected, and how many seeds are played.
 #[derive(Debug, Clone, Copy)]

@@ -2,34 +2,27 @@
 
 use std::{
     collections::BTreeSet,
-    num::NonZeroUsize,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use p2p_client::{Keypair, Multiaddr, P2pClient, P2pClientConfig, P2pClientError, Publishing};
-use p2p_storage::{MemoryStorage, PendingLimits, SdkStorage, StorageLimits};
-use p2p_types::{B256, Base, Clock, PeerId, SdkEvent, UnixSeconds};
-use p2p_validation::{CachedSchedule, Slot, ValidationConfig, Window};
+use p2p_client::{Multiaddr, P2pClient, P2pClientError};
+use p2p_sim::{
+    settings::{COMMITMENTS, EVIDENCE, HELD_BYTES, PENDING, TXLISTS, UNTIMED, nz, settings, storage_limits},
+    stage::{BASE, Block, GENESIS, Owner, Parent, WINDOW, WallClock, end_of},
+};
+use p2p_storage::{MemoryStorage, SdkStorage};
+use p2p_types::{B256, Base, PeerId, SdkEvent, UnixSeconds};
+use p2p_validation::{CachedSchedule, Slot, Window};
 use preconfirmation_p2p::sim::SimNetwork;
 
-use crate::{
-    bounds,
-    stage::{BASE, Block, CHAIN, DOMAIN, GENESIS, Owner, Parent, Plan, SLASHER, WINDOW, WallClock, end_of},
-};
-
-/// Far below the defaults, so that floods meet the bounds.
-const PENDING: usize = 256;
-const UNTIMED: usize = 128;
-const HELD_BYTES: usize = 1024 * 1024;
-const COMMITMENTS: usize = 400;
-const TXLISTS: usize = 400;
+use crate::{bounds, plan::Plan};
 
 pub(crate) struct Node {
     pub(crate) client: P2pClient,
-    storage: Arc<dyn SdkStorage>,
+    pub(crate) storage: Arc<dyn SdkStorage>,
     schedule: Arc<CachedSchedule>,
     /// Windows that the schedule knows.
     known: usize,
@@ -38,36 +31,11 @@ pub(crate) struct Node {
     dropped: Arc<Mutex<Vec<Vec<B256>>>>,
 }
 
-pub(crate) fn identity(byte: u8) -> Keypair {
-    Keypair::ed25519_from_bytes([byte; 32]).unwrap()
-}
-
 impl Node {
     pub(crate) async fn start(network: &SimNetwork, clock: WallClock, key: u8) -> Self {
         bounds::record();
-        let rules = ValidationConfig::new(DOMAIN, SLASHER);
-        let mut config = P2pClientConfig::local(CHAIN, identity(key), rules);
-        config.clock = Arc::new(move || clock.unix()) as Arc<dyn Clock>;
-        config.publishing = Publishing::GuardedUntilRestart;
-        let nz = |n| NonZeroUsize::new(n).unwrap();
-        config.memory.pending = PendingLimits {
-            entries: nz(PENDING),
-            per_peer: nz(PENDING / 4),
-            untimed: nz(UNTIMED),
-            untimed_per_peer: nz(UNTIMED / 4),
-            ..PendingLimits::default()
-        };
-        config.network.max_txlist_bytes = HELD_BYTES / 2;
-        config.memory.held_txlist_bytes = HELD_BYTES;
-        config.memory.held_txlist_bytes_per_peer = HELD_BYTES / 4;
-        let limits = StorageLimits {
-            commitments: COMMITMENTS,
-            non_canonical: COMMITMENTS / 4,
-            txlists: TXLISTS,
-            evidence: 64,
-            ..StorageLimits::default()
-        };
-        let storage: Arc<dyn SdkStorage> = Arc::new(MemoryStorage::new(limits));
+        let config = settings(key, Arc::new(move || clock.unix()));
+        let storage: Arc<dyn SdkStorage> = Arc::new(MemoryStorage::new(storage_limits()));
         let schedule = Arc::new(CachedSchedule::new(nz(1024)));
         let (handle, network_events, service) = network.join(config.network.clone()).unwrap();
         let client = P2pClient::builder(config.with_storage(storage.clone()), schedule.clone())
@@ -166,7 +134,7 @@ impl Node {
     pub(crate) fn check_bounds(&self) {
         let stats = self.storage.stats().unwrap();
         assert!(stats.commitments <= COMMITMENTS && stats.txlists <= TXLISTS, "{stats:?}");
-        assert!(stats.evidence <= 64, "{stats:?}");
+        assert!(stats.evidence <= EVIDENCE, "{stats:?}");
         let most = |series, limit: usize| {
             #[allow(clippy::cast_precision_loss, reason = "limits are small")]
             let limit = limit as f64;

@@ -1,6 +1,7 @@
 //! What all adversaries have: a place in the network, and a shelf from which they answer.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex,
@@ -8,8 +9,10 @@ use std::{
     },
 };
 
+use async_trait::async_trait;
 use p2p_client::NetworkConfig;
-use p2p_types::{B256, Bytes, SignedCommitment, SigningKey, Topic, U256};
+use p2p_storage::SdkStorage;
+use p2p_types::{Address, B256, Base, Bytes, PeerId, SignedCommitment, SigningKey, Topic, U256};
 use preconfirmation_p2p::{
     GossipMessage, InboundRequest, NetworkEvent, NetworkHandle, Published, Verdict, sim::SimNetwork,
 };
@@ -18,15 +21,50 @@ use preconfirmation_types::{
     keccak256,
 };
 
-use crate::{
-    node::{Node, identity},
-    play::Scene,
-    stage::{Block, CHAIN, Parent, end_of},
-};
+use crate::stage::{Block, CHAIN, Parent, WallClock, end_of, identity};
+
+/// What adversaries see of it.
+pub struct Scene<'a> {
+    /// The right time.
+    pub clock: WallClock,
+    /// Who may sign, by window.
+    pub signers: &'a [Address],
+    /// The store of an honest node that they follow.
+    pub store: &'a dyn SdkStorage,
+    /// What L1 has settled.
+    pub settled: Base,
+    /// What they draw from.
+    pub rng: RefCell<fastrand::Rng>,
+}
+
+impl Scene<'_> {
+    /// What an adversary that follows an honest node knows to be the head.
+    pub fn tip(&self) -> Parent {
+        let head = self.store.head().unwrap();
+        head.and_then(|head| self.at(head.number)).unwrap_or(Parent::BASE)
+    }
+
+    /// The block at a height.
+    pub fn at(&self, number: u64) -> Option<Parent> {
+        let stored = self.store.by_block(number).unwrap()?;
+        let timestamp = stored.recovered.signed().preconf().timestamp.to();
+        Some(Parent { number, hash: stored.hash(), timestamp })
+    }
+
+    /// A number of this range, as the seed has it.
+    pub fn draw(&self, range: impl std::ops::RangeBounds<u64>) -> u64 {
+        self.rng.borrow_mut().u64(range)
+    }
+}
 
 /// Does its worst, once a second as long as the attack lasts.
-pub(crate) trait Adversary {
+#[async_trait(?Send)]
+pub trait Adversary {
+    /// A second of it.
     async fn act(&mut self, scene: &Scene<'_>);
+
+    /// The attack is over: shows what it has kept to itself, where honest nodes could otherwise not be live.
+    async fn relent(&mut self) {}
 }
 
 /// What it has of others and answers peers that ask: by height, the last that it was given.
@@ -58,7 +96,7 @@ impl Shelf {
 }
 
 /// A peer that says what it is told to say, and relays and serves everything else like a deployed one.
-pub(crate) struct Actor {
+pub struct Actor {
     network: NetworkHandle,
     shelf: Arc<Mutex<Shelf>>,
     /// Frames of gossip that adversaries have sent of their own accord.
@@ -66,12 +104,8 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    pub(crate) async fn start(
-        network: &SimNetwork,
-        byte: u8,
-        victims: &[&Node],
-        said: Arc<AtomicU64>,
-    ) -> Self {
+    /// Joins under the identity of this byte, and connects to these.
+    pub async fn start(network: &SimNetwork, byte: u8, victims: &[PeerId], said: Arc<AtomicU64>) -> Self {
         let (handle, mut events, service) =
             network.join(NetworkConfig::local(CHAIN, identity(byte))).unwrap();
         tokio::spawn(service.run());
@@ -83,22 +117,34 @@ impl Actor {
             }
         });
         for victim in victims {
-            handle.dial(victim.address().await).await.unwrap();
+            network.connect(handle.local_peer_id(), *victim);
         }
         Self { network: handle, shelf, said }
     }
 
-    pub(crate) async fn tell(&self, block: &Block) {
+    /// Its name.
+    pub fn id(&self) -> PeerId {
+        self.network.local_peer_id()
+    }
+
+    /// Commitments that it has of others, by height.
+    pub fn heard(&self) -> Vec<SignedCommitment> {
+        self.shelf.lock().unwrap().blocks.values().cloned().collect()
+    }
+
+    /// A block with its list.
+    pub async fn tell(&self, block: &Block) {
         self.list(&block.txlist).await;
         self.commit(block).await;
     }
 
     /// Without its list.
-    pub(crate) async fn commit(&self, block: &Block) {
+    pub async fn commit(&self, block: &Block) {
         self.say(Topic::Commitments, block.signed.to_ssz().into()).await;
     }
 
-    pub(crate) async fn list(&self, txlist: &Bytes) {
+    /// The list alone.
+    pub async fn list(&self, txlist: &Bytes) {
         let gossip = RawTxListGossip { raw_tx_list_hash: keccak256(txlist), txlist: txlist.clone() };
         self.say(Topic::RawTxLists, gossip.to_ssz().into()).await;
     }
@@ -111,10 +157,12 @@ impl Actor {
     }
 
     /// Answers with this block from now on, whatever it hears.
-    pub(crate) fn serve(&self, block: &Block) {
+    pub fn serve(&self, block: &Block) {
         let mut shelf = self.shelf.lock().unwrap();
         shelf.lied.insert(block.number(), block.signed.clone());
-        shelf.lists.insert(keccak256(&block.txlist), block.txlist.clone());
+        if !block.txlist.is_empty() {
+            shelf.lists.insert(keccak256(&block.txlist), block.txlist.clone());
+        }
     }
 }
 
@@ -154,26 +202,36 @@ fn meet(shelf: &Mutex<Shelf>, event: NetworkEvent) {
 }
 
 /// Where an adversary sits.
-pub(crate) struct Seat {
+pub struct Seat {
     /// Two identities, each connected to other honest nodes, and the first to all where the seed says so.
-    pub(crate) actors: [Actor; 2],
-    pub(crate) signer: SigningKey,
+    pub actors: [Actor; 2],
+    /// Its key.
+    pub signer: SigningKey,
     /// The number of its key.
-    pub(crate) number: u64,
-    pub(crate) elected: bool,
+    pub number: u64,
+    /// Whether it signs in turns of its own; else in those of others.
+    pub elected: bool,
+    /// By how much it floods less than it could.
+    pub throttle: u64,
     /// What all adversaries know of what they do together: the last block of their branch.
-    pub(crate) plot: Arc<Mutex<Option<Parent>>>,
+    pub plot: Arc<Mutex<Option<Parent>>>,
 }
 
 impl Seat {
-    pub(crate) fn actor(&self) -> &Actor {
+    /// The identity that it uses first.
+    pub fn actor(&self) -> &Actor {
         &self.actors[0]
     }
 
+    /// How much of its rate it floods with.
+    pub(crate) fn share(&self, rate: u64) -> u64 {
+        (rate / self.throttle).max(1)
+    }
+
     /// The end of the window that it signs for now: of its own turn, or, where it was never elected, of anybody's.
-    pub(crate) fn turn(&self, scene: &Scene<'_>) -> Option<u64> {
+    pub fn turn(&self, scene: &Scene<'_>) -> Option<u64> {
         let window = scene.clock.window();
-        let owner = scene.plan.signer(scene.plan.owners[window]).address();
-        (!self.elected || owner == self.signer.address()).then_some(end_of(window))
+        let owner = scene.signers.get(window)?;
+        (!self.elected || *owner == self.signer.address()).then_some(end_of(window))
     }
 }

@@ -1,16 +1,16 @@
 //! Preconfers: what they sign in their own turn is valid by itself. Each may also be played by one who was never elected.
 
+use async_trait::async_trait;
 use p2p_types::{B256, Preconfirmation, U256};
 
 use crate::{
-    actor::{Adversary, Seat},
-    play::Scene,
+    actor::{Adversary, Scene, Seat},
     stage::{Block, Parent, WINDOW},
 };
 
 /// Builds on a block deep below the head, or on what another one has built there, so that the turns before its own would be
 /// gone.
-pub(crate) struct Rewriter {
+pub struct Rewriter {
     seat: Seat,
     depth: u64,
     /// The end of the turn in which it has begun.
@@ -18,11 +18,13 @@ pub(crate) struct Rewriter {
 }
 
 impl Rewriter {
-    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+    /// In this seat, as the seed has it.
+    pub fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
         Self { seat, depth: rng.u64(5..11), turn: 0 }
     }
 }
 
+#[async_trait(?Send)]
 impl Adversary for Rewriter {
     /// A block a second, so that its branch has the higher last block before its turn ends.
     async fn act(&mut self, scene: &Scene<'_>) {
@@ -32,8 +34,8 @@ impl Adversary for Rewriter {
         let parent = match plotted.filter(|last| !begins || last.number > scene.settled.number) {
             Some(last) => last,
             None => {
-                let number = scene.tip().await.number.saturating_sub(self.depth);
-                let Some(parent) = scene.at(number.max(scene.settled.number + 1)).await else { return };
+                let number = scene.tip().number.saturating_sub(self.depth);
+                let Some(parent) = scene.at(number.max(scene.settled.number + 1)) else { return };
                 parent
             }
         };
@@ -45,7 +47,7 @@ impl Adversary for Rewriter {
 }
 
 /// Shows each half of the network another block, and builds on both.
-pub(crate) struct Splitter {
+pub struct Splitter {
     seat: Seat,
     /// Seconds between two heights.
     pace: u64,
@@ -54,16 +56,18 @@ pub(crate) struct Splitter {
 }
 
 impl Splitter {
-    pub(crate) fn new(seat: Seat, _: &mut fastrand::Rng) -> Self {
+    /// In this seat, as the seed has it.
+    pub fn new(seat: Seat, _: &mut fastrand::Rng) -> Self {
         Self { seat, pace: 3, branches: None }
     }
 
     /// A height a second: as long branches as fit into a turn.
-    pub(crate) fn hasty(seat: Seat, _: &mut fastrand::Rng) -> Self {
+    pub fn hasty(seat: Seat, _: &mut fastrand::Rng) -> Self {
         Self { seat, pace: 1, branches: None }
     }
 }
 
+#[async_trait(?Send)]
 impl Adversary for Splitter {
     async fn act(&mut self, scene: &Scene<'_>) {
         let Some(end) = self.seat.turn(scene) else { return };
@@ -73,7 +77,7 @@ impl Adversary for Splitter {
         }
         let mut parents = match self.branches {
             Some((turn, parents)) if turn == end => parents,
-            _ => [scene.tip().await; 2],
+            _ => [scene.tip(); 2],
         };
         for (salt, (parent, actor)) in parents.iter_mut().zip(&self.seat.actors).enumerate() {
             let block = Block::on(*parent, now, end, 1 + salt as u64, &self.seat.signer);
@@ -86,7 +90,7 @@ impl Adversary for Splitter {
 }
 
 /// Keeps its blocks to itself until its successor has built on what everybody else has.
-pub(crate) struct LateReleaser {
+pub struct LateReleaser {
     seat: Seat,
     /// Seconds after its turn, within the grace for late blocks and beyond it.
     delay: u64,
@@ -95,11 +99,13 @@ pub(crate) struct LateReleaser {
 }
 
 impl LateReleaser {
-    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+    /// In this seat, as the seed has it.
+    pub fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
         Self { seat, delay: rng.u64(2..8), end: 0, withheld: Vec::new() }
     }
 }
 
+#[async_trait(?Send)]
 impl Adversary for LateReleaser {
     async fn act(&mut self, scene: &Scene<'_>) {
         let now = scene.clock.now();
@@ -115,7 +121,7 @@ impl Adversary for LateReleaser {
             self.end = end;
             let parent = match self.withheld.last() {
                 Some(last) => last.parent(),
-                None => scene.tip().await,
+                None => scene.tip(),
             };
             self.withheld.push(Block::on(parent, now, end, 1, &self.seat.signer));
         }
@@ -123,7 +129,7 @@ impl Adversary for LateReleaser {
 }
 
 /// Signs blocks for its turn long after that, for where the chain was then, and shows them by gossip and in pages.
-pub(crate) struct BackDater {
+pub struct BackDater {
     seat: Seat,
     /// Where the chain was when its last turn began, and the end of that turn.
     then: Option<(u64, Parent)>,
@@ -131,17 +137,19 @@ pub(crate) struct BackDater {
 }
 
 impl BackDater {
-    pub(crate) fn new(seat: Seat, _: &mut fastrand::Rng) -> Self {
+    /// In this seat, as the seed has it.
+    pub fn new(seat: Seat, _: &mut fastrand::Rng) -> Self {
         Self { seat, then: None, shown: 0 }
     }
 }
 
+#[async_trait(?Send)]
 impl Adversary for BackDater {
     async fn act(&mut self, scene: &Scene<'_>) {
         let now = scene.clock.now();
         if let Some(end) = self.seat.turn(scene) {
             if self.then.is_none_or(|(turn, _)| turn != end && self.seat.elected) {
-                (self.then, self.shown) = (Some((end, scene.tip().await)), 0);
+                (self.then, self.shown) = (Some((end, scene.tip())), 0);
             }
             if self.seat.elected {
                 return;
@@ -160,22 +168,24 @@ impl Adversary for BackDater {
 }
 
 /// Declines one height again and again, each time in other words.
-pub(crate) struct HandoverFlooder {
+pub struct HandoverFlooder {
     seat: Seat,
     rate: u64,
 }
 
 impl HandoverFlooder {
-    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+    /// In this seat, as the seed has it.
+    pub fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
         Self { seat, rate: rng.u64(10..30) }
     }
 }
 
+#[async_trait(?Send)]
 impl Adversary for HandoverFlooder {
     async fn act(&mut self, scene: &Scene<'_>) {
         let Some(end) = self.seat.turn(scene) else { return };
-        let (now, parent) = (scene.clock.now(), scene.tip().await);
-        for _ in 0..self.rate {
+        let (now, parent) = (scene.clock.now(), scene.tip());
+        for _ in 0..self.seat.share(self.rate) {
             let preconf = Preconfirmation {
                 eop: true,
                 block_number: U256::from(parent.number + 1),
@@ -192,7 +202,7 @@ impl Adversary for HandoverFlooder {
 }
 
 /// Signs one promise a thousand times.
-pub(crate) struct NonceFlooder {
+pub struct NonceFlooder {
     seat: Seat,
     rate: u64,
     promise: Option<(u64, Block)>,
@@ -200,22 +210,24 @@ pub(crate) struct NonceFlooder {
 }
 
 impl NonceFlooder {
-    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+    /// In this seat, as the seed has it.
+    pub fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
         Self { seat, rate: rng.u64(85..100), promise: None, signatures: 0 }
     }
 }
 
+#[async_trait(?Send)]
 impl Adversary for NonceFlooder {
     async fn act(&mut self, scene: &Scene<'_>) {
         let Some(end) = self.seat.turn(scene) else { return };
         if self.promise.as_ref().is_none_or(|(turn, _)| *turn != end) {
-            let parent = scene.tip().await;
+            let parent = scene.tip();
             let block = Block::on(parent, scene.clock.now(), end, 1, &self.seat.signer);
             self.seat.actor().tell(&block).await;
             self.promise = Some((end, block));
         }
         let Some((_, block)) = &self.promise else { return };
-        for _ in 0..self.rate {
+        for _ in 0..self.seat.share(self.rate) {
             self.signatures += 1;
             let again = block.signed_again(self.seat.number, self.signatures);
             self.seat.actor().commit(&again).await;
@@ -224,23 +236,25 @@ impl Adversary for NonceFlooder {
 }
 
 /// Signs children of parents that do not exist, each of another one.
-pub(crate) struct OrphanMaker {
+pub struct OrphanMaker {
     seat: Seat,
     rate: u64,
     highest: u64,
 }
 
 impl OrphanMaker {
-    pub(crate) fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+    /// In this seat, as the seed has it.
+    pub fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
         Self { seat, rate: rng.u64(5..20), highest: [1, 5, 900][rng.usize(0..3)] }
     }
 }
 
+#[async_trait(?Send)]
 impl Adversary for OrphanMaker {
     async fn act(&mut self, scene: &Scene<'_>) {
         let Some(end) = self.seat.turn(scene) else { return };
-        let (now, tip) = (scene.clock.now(), scene.tip().await);
-        for _ in 0..self.rate {
+        let (now, tip) = (scene.clock.now(), scene.tip());
+        for _ in 0..self.seat.share(self.rate) {
             let salt = scene.draw(..);
             let number = tip.number + scene.draw(0..self.highest);
             let parent =
