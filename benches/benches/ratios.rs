@@ -2,7 +2,7 @@
 //! names the pairs to measure, by a part of their names.
 
 use preconfirmation_benches::{
-    pairs,
+    latency, pairs,
     ratio::{Effort, measure},
 };
 
@@ -16,6 +16,9 @@ fn main() -> Result<(), serde_json::Error> {
         let figure = measure(&mut pair, effort);
         eprintln!("{:<24} {:>8.2}×", figure.name, figure.ratio);
         figures.push(figure);
+    }
+    if "single_beside_pages_p99".contains(&named) {
+        figures.push(latency::single_beside_pages(effort));
     }
     println!("{}", serde_json::to_string(&figures)?);
     Ok(())

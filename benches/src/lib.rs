@@ -18,6 +18,7 @@ pub mod base;
 pub mod baseline;
 pub mod gossip;
 pub mod guard;
+pub mod latency;
 pub mod pairs;
 pub mod ratio;
 pub mod rpc;

@@ -116,8 +116,12 @@ pub fn all() -> Vec<Pair> {
     pairs
 }
 
-fn wire() -> Bytes {
+pub(crate) fn wire() -> Bytes {
     signed(1).unwrap().to_ssz().into()
+}
+
+pub(crate) fn wire_page() -> Bytes {
+    page(256).unwrap().to_ssz().into()
 }
 
 fn naive() -> baseline::SignedCommitment {
@@ -169,7 +173,7 @@ fn recovery() -> Pair {
     )
 }
 
-fn accepted(validator: &Validator, ssz: &[u8]) -> bool {
+pub(crate) fn accepted(validator: &Validator, ssz: &[u8]) -> bool {
     matches!(validator.validate(ssz, NOW, &FACTS), ValidationOutcome::Accept(_))
 }
 
@@ -184,7 +188,7 @@ fn single() -> Pair {
 }
 
 fn page_256() -> Pair {
-    let wire = Bytes::from(page(256).unwrap().to_ssz());
+    let wire = wire_page();
     let (theirs, validator, chain) = (wire.clone(), validator(), chain());
     assert_eq!(baseline::validate_page(&theirs, &chain).unwrap().len(), 256);
     pair(
@@ -202,7 +206,7 @@ fn page_256() -> Pair {
 const TABLES: usize = 16 << 20;
 
 /// A validator that knows the table of the one signer.
-fn warm() -> Validator {
+pub(crate) fn warm() -> Validator {
     let validator = validator_of(&[key().unwrap()], TABLES);
     let answers = validator.authenticate_page(page(256).unwrap().commitments());
     assert!(answers.iter().all(Result::is_ok) && validator.signer_counts().tables == 1);
@@ -210,7 +214,7 @@ fn warm() -> Validator {
 }
 
 /// From bytes to authenticated.
-fn authenticate(validator: &Validator, wire: &Bytes) {
+pub(crate) fn authenticate(validator: &Validator, wire: &Bytes) {
     let page = GetCommitmentsByNumberResponse::from_ssz(black_box(wire)).unwrap();
     let answers = validator.authenticate_page(page.commitments());
     assert!(answers.len() == 256 && answers.iter().all(Result::is_ok));
@@ -224,7 +228,7 @@ fn known() -> Vec<Pair> {
         move || accepted(&validator, black_box(&ours)),
         move || baseline::validate(black_box(&theirs), &chain()),
     );
-    let wire = Bytes::from(page(256).unwrap().to_ssz());
+    let wire = wire_page();
     let (ours, theirs, validator) = (wire.clone(), wire.clone(), warm());
     let naive = move |wire: &Bytes| assert!(baseline::validate_page(black_box(wire), &chain()).is_some());
     let page = pair("page_256_known", move || authenticate(&validator, &ours), move || naive(&theirs));

@@ -35,13 +35,15 @@ pub struct Effort {
     pub time: Duration,
     /// And until there have been so many.
     pub rounds: usize,
+    /// Commitments of one turn where it is their latency that is measured.
+    pub commitments: u32,
 }
 
 impl Effort {
     /// Enough for figures.
-    pub const FULL: Self = Self { time: Duration::from_secs(3), rounds: 12 };
+    pub const FULL: Self = Self { time: Duration::from_secs(3), rounds: 12, commitments: 500 };
     /// Enough to see that it works.
-    pub const ONCE: Self = Self { time: Duration::ZERO, rounds: 1 };
+    pub const ONCE: Self = Self { time: Duration::ZERO, rounds: 1, commitments: 3 };
 }
 
 /// Measures a pair. In each round both ways have a turn right after each other, and every other round the

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what is measured, suite by suite, and `docs/benchmarks.md`.
 
+mod spread;
 mod text;
 
 use std::{fs, process::Command, thread::available_parallelism};
@@ -8,6 +9,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use spread::Runs;
 use text::{
     BASE, CATCHUP, CATCHUP_TARGETS, GOSSIP, GUARD, RPC, RPC_TARGETS, STORAGE, STORAGE_TARGETS, VALIDATION,
 };
@@ -63,6 +65,22 @@ impl Suite {
         }
     }
 
+    /// Runs it so many times: the section of the last run, with the spread over all of them.
+    fn measure_each(self, runs: u8) -> Result<(String, Value), Error> {
+        let (mut section, mut summary) = self.measure()?;
+        let mut summaries = vec![summary.clone()];
+        for _ in 1..runs {
+            (section, summary) = self.measure()?;
+            summaries.push(summary.clone());
+        }
+        if runs > 1 {
+            let runs = Runs::new(&summaries);
+            section = format!("{section}\n{}", runs.table());
+            summary = runs.middle();
+        }
+        Ok((section, summary))
+    }
+
     /// Runs it: its section of the document, and its summary.
     fn measure(self) -> Result<(String, Value), Error> {
         let command = ["bench", "--quiet", "--package", "preconfirmation-benches", "--bench", self.target()];
@@ -88,7 +106,12 @@ impl Suite {
                 let text = GOSSIP
                     .replace("{table}", &figures.table())
                     .replace("{p50_vs_same}", &times(figures.p50_vs_same))
-                    .replace("{cpu_vs_same}", &times(figures.cpu_vs_same));
+                    .replace("{cpu_vs_same}", &times(figures.cpu_vs_same))
+                    .replace(
+                        "{cpu_extra_recovering_us}",
+                        &format!("{:.0} µs", figures.cpu_extra_recovering_us),
+                    )
+                    .replace("{cpu_saved_us}", &format!("{:.0} µs", figures.cpu_saved_us));
                 Ok((section(self, "Gossip", &text), figures.summary()))
             }
             Self::Storage => {
@@ -225,6 +248,8 @@ struct GossipFigures {
     p50_vs_same: f64,
     cpu_vs_same: f64,
     cpu_extra_us: f64,
+    cpu_extra_recovering_us: f64,
+    cpu_saved_us: f64,
     raw_p50_ms: f64,
     ours_p50_ms: f64,
     raw_p99_ms: f64,
@@ -286,6 +311,8 @@ impl GossipFigures {
             "p50_vs_same": self.p50_vs_same,
             "cpu_vs_same": self.cpu_vs_same,
             "cpu_extra_us": self.cpu_extra_us,
+            "cpu_extra_recovering_us": self.cpu_extra_recovering_us,
+            "cpu_saved_us": self.cpu_saved_us,
             "raw_p50_ms": self.raw_p50_ms,
             "ours_p50_ms": self.ours_p50_ms,
         })
@@ -312,7 +339,7 @@ struct Figure {
 
 /// The rows that are asked for most, by name.
 fn summary(rows: &[Row]) -> Value {
-    const ASKED: [&str; 13] = [
+    const ASKED: [&str; 14] = [
         "single",
         "single_known",
         "page_256",
@@ -320,6 +347,7 @@ fn summary(rows: &[Row]) -> Value {
         "page_256_known_one_core",
         "page_256_cold",
         "flood_unknown",
+        "single_beside_pages_p99",
         "keccak_8x10kib",
         "keccak_8x2mib",
         "decode",
@@ -337,12 +365,12 @@ fn summary(rows: &[Row]) -> Value {
 }
 
 /// Measures, prints the tables, writes each to its section of `docs/benchmarks.md`, and, if asked, ends with one
-/// line of JSON: of the one suite, or of each by its name.
-pub(crate) fn run(suite: Option<Suite>, json: bool) -> Result<(), Error> {
+/// line of JSON: of the one suite, or of each by its name. Of several runs, the JSON has the middle of each figure.
+pub(crate) fn run(suite: Option<Suite>, runs: u8, json: bool) -> Result<(), Error> {
     let suites = suite.map_or_else(|| Suite::value_variants().to_vec(), |suite| vec![suite]);
     let mut summaries = Map::new();
     for suite in &suites {
-        let (section, summary) = suite.measure()?;
+        let (section, summary) = suite.measure_each(runs)?;
         println!("{section}");
         let path = root().join("docs/benchmarks.md");
         let before = fs::read_to_string(&path).unwrap_or_default();
@@ -460,7 +488,8 @@ mod tests {
 
     #[test]
     fn gossip_is_shown_whole_and_summed_up() {
-        let line = r#"{"p50_ratio":1.25,"p99_ratio":1.5,"p50_vs_same":1.1,"cpu_vs_same":1.05,"cpu_extra_us":90.4,"raw_p50_ms":2.0,"ours_p50_ms":2.5,
+        let line = r#"{"p50_ratio":1.25,"p99_ratio":1.5,"p50_vs_same":1.1,"cpu_vs_same":1.05,"cpu_extra_us":90.4,
+            "cpu_extra_recovering_us":120.2,"cpu_saved_us":29.8,"raw_p50_ms":2.0,"ours_p50_ms":2.5,
             "raw_p99_ms":4.0,"ours_p99_ms":6.0,"raw_cpu_us":300.0,"ours_cpu_us":390.0,
             "all_p50_ms":2.1,"all_p99_ms":4.5,"all_cpu_us":340.0,"network_p50_ms":2.2,"network_p99_ms":5.0,
             "network_cpu_us":330.0,"raw_bytes":4000.0,"all_bytes":4100.0,"network_bytes":4200.0,"ours_bytes":3600.0,

@@ -66,6 +66,9 @@ enum Command {
         /// What to measure; everything without.
         #[arg(long)]
         suite: Option<Suite>,
+        /// How many times each is run; of several, the document shows the spread.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+        runs: u8,
         /// End with one line of JSON.
         #[arg(long)]
         json: bool,
@@ -97,8 +100,8 @@ enum Command {
 fn main() -> ExitCode {
     let good = match Cli::parse().command {
         Command::Ci { fast } => ci::run(if fast { Scope::Fast } else { Scope::Full }),
-        Command::Bench { suite, json } => {
-            bench::run(suite, json).inspect_err(|error| eprintln!("{error}")).is_ok()
+        Command::Bench { suite, runs, json } => {
+            bench::run(suite, runs, json).inspect_err(|error| eprintln!("{error}")).is_ok()
         }
         Command::Crash(crash) => crash::run(&crash).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Damage(damage) => damage::run(&damage).inspect_err(|error| eprintln!("{error}")).is_ok(),

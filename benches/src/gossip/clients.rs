@@ -25,7 +25,7 @@ use crate::{DOMAIN, key};
 const BASE: u64 = 1_000;
 
 /// Whole clients with memory storage. Every block has the same transaction list, which everybody has from the
-/// start, so that a message is one commitment, as in the raw mesh.
+/// start, so that a message is one commitment, as in the raw mesh. One signer signs them all.
 pub(super) struct Ours {
     clients: Vec<P2pClient>,
     arrivals: Arrivals,
@@ -34,12 +34,13 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    pub(super) async fn start() -> Self {
+    /// With tables of signers, as a client has them by default; or every signature is recovered.
+    pub(super) async fn start(tables: bool) -> Self {
         let (report, arrivals) = mpsc::channel(NODES * TURN);
         let mut clients: Vec<P2pClient> = Vec::new();
         let mut addresses: Vec<Multiaddr> = Vec::new();
         for _ in 0..NODES {
-            let client = client().await;
+            let client = client(tables).await;
             addresses.extend(client.network().listen_addrs().await.unwrap().into_iter().next());
             tokio::spawn(watch_events(client.subscribe(), report.clone()));
             clients.push(client);
@@ -98,8 +99,10 @@ fn block(number: u64, parent: B256) -> SignedCommitment {
 
 const WINDOW: NonZeroU64 = NonZeroU64::new(1_000_000).unwrap();
 
-async fn client() -> P2pClient {
+async fn client(tables: bool) -> P2pClient {
     let rules = ValidationConfig::new(DOMAIN, p2p_types::Address::repeat_byte(0x51));
+    let signer_tables = if tables { rules.signer_tables } else { 0 };
+    let rules = ValidationConfig { signer_tables, ..rules };
     let mut config = P2pClientConfig::local(CHAIN, Keypair::generate_ed25519(), rules)
         .with_publishing(Publishing::GuardedUntilRestart);
     config.clock = Arc::new(|| UnixSeconds::new(500_000));

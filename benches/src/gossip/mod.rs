@@ -1,5 +1,5 @@
-//! The same mesh four times, interleaved: raw gossipsub, libp2p's own behaviours for all of the protocol, our network
-//! that accepts everything, and whole clients that validate, store and tell.
+//! The same mesh five times, interleaved: raw gossipsub, libp2p's own behaviours for all of the protocol, our network
+//! that accepts everything, and whole clients that validate, store and tell, with tables of signers and without.
 //!
 //! All meshes live in this process over TCP on loopback, with the same parameters and the same links. A turn
 //! is some messages of one mesh, each published when the one before it has arrived everywhere. A delivery is
@@ -72,6 +72,10 @@ pub struct Figures {
     pub cpu_vs_same: f64,
     /// Process CPU time of a delivery, ours less raw, microseconds: the middle of the turns.
     pub cpu_extra_us: f64,
+    /// The same of clients that recover every signature.
+    pub cpu_extra_recovering_us: f64,
+    /// Process CPU time that tables of signers save of a delivery, microseconds: the middle of the turns.
+    pub cpu_saved_us: f64,
     /// The middle raw delivery, milliseconds.
     pub raw_p50_ms: f64,
     /// Our middle delivery, milliseconds.
@@ -129,19 +133,21 @@ struct Side {
 pub async fn measure(effort: Effort) -> Figures {
     let mut raw = Raw::start::<libp2p::gossipsub::Behaviour>().await;
     let mut all = Raw::start::<All>().await;
-    let (mut network, mut ours) = (Networks::start().await, Ours::start().await);
-    let mut sides: [Side; 4] = Default::default();
+    let (mut network, mut ours) = (Networks::start().await, Ours::start(true).await);
+    let mut recovering = Ours::start(false).await;
+    let mut sides: [Side; 5] = Default::default();
     // The first turn of each forms the mesh and is not counted.
     for turn in 0..=effort.turns {
-        let mut turns: [Side; 4] = Default::default();
-        let [of_raw, of_all, of_network, of_ours] = &mut turns;
+        let mut turns: [Side; 5] = Default::default();
+        let [of_raw, of_all, of_network, of_ours, of_recovering] = &mut turns;
         // Each of them goes first, and last, as often as another.
-        for step in 0..4 {
-            match (turn + step) % 4 {
+        for step in 0..5 {
+            match (turn + step) % 5 {
                 0 => run_turn(&mut raw, of_raw).await,
                 1 => run_turn(&mut all, of_all).await,
                 2 => run_turn(&mut network, of_network).await,
-                _ => run_turn(&mut ours, of_ours).await,
+                3 => run_turn(&mut ours, of_ours).await,
+                _ => run_turn(&mut recovering, of_recovering).await,
             }
         }
         if turn > 0 {
@@ -153,19 +159,22 @@ pub async fn measure(effort: Effort) -> Figures {
         }
     }
     ours.end().await;
-    let [raw, all, network, ours] = &sides;
-    let cpu_extra_us = middle(&ours.cpu, &raw.cpu, |ours, raw| ours - raw);
+    recovering.end().await;
+    let [raw, all, network, ours, recovering] = &sides;
+    let less = |one: &Side, other: &Side| middle(&one.cpu, &other.cpu, |one, other| one - other);
+    let (cpu_extra_us, cpu_extra_recovering_us) = (less(ours, raw), less(recovering, raw));
+    let cpu_saved_us = less(recovering, ours);
     let cpu_vs_same = middle(&network.cpu, &all.cpu, |network, all| network / all);
     for side in &mut sides {
         side.times.sort_unstable();
         side.cpu.sort_unstable();
     }
     let millis = |percent| sides.each_ref().map(|side| micros(percentile(&side.times, percent)) / 1e3);
-    let [raw_p50_ms, all_p50_ms, network_p50_ms, ours_p50_ms] = millis(50);
-    let [raw_p99_ms, all_p99_ms, network_p99_ms, ours_p99_ms] = millis(99);
-    let [raw_cpu_us, all_cpu_us, network_cpu_us, ours_cpu_us] =
+    let [raw_p50_ms, all_p50_ms, network_p50_ms, ours_p50_ms, _] = millis(50);
+    let [raw_p99_ms, all_p99_ms, network_p99_ms, ours_p99_ms, _] = millis(99);
+    let [raw_cpu_us, all_cpu_us, network_cpu_us, ours_cpu_us, _] =
         sides.each_ref().map(|side| micros(percentile(&side.cpu, 50)));
-    let [raw_bytes, all_bytes, network_bytes, ours_bytes] =
+    let [raw_bytes, all_bytes, network_bytes, ours_bytes, _] =
         sides.each_ref().map(|side| side.bytes / side.times.len() as f64);
     Figures {
         p50_ratio: ours_p50_ms / raw_p50_ms,
@@ -173,6 +182,8 @@ pub async fn measure(effort: Effort) -> Figures {
         p50_vs_same: network_p50_ms / all_p50_ms,
         cpu_vs_same,
         cpu_extra_us,
+        cpu_extra_recovering_us,
+        cpu_saved_us,
         raw_p50_ms,
         ours_p50_ms,
         raw_p99_ms,

@@ -15,16 +15,20 @@ the name of a known signer, and its ratio is to the same with tables off. `table
 beside one naive recovery. `reject_…` is what is refused; `txlist_hash_…` is the hash alone,
 `txlist_check_…` a list from the bytes of its message to verified. Decoding a list shares its bytes, so its
 ratio grows with the list. `reject_duplicate` and `txlist_hash_…` show one keccak against the other; `keccak_8x…` are eight
-lists hashed beside each other, and *naive* is there the same hash, one list after the other.
+lists hashed beside each other, and *naive* is there the same hash, one list after the other. `single_beside_pages_p99` is how long
+a commitment of a known signer, one each millisecond, waits for its verdict at most but for one in a hundred, while pages of 256 are authenticated on all cores
+without a pause; *naive* is there the same without pages.
 A page needs all cores at once: on a busy machine its ratio says more about the neighbours.
 ";
 
 /// What catching up aims at.
-pub(super) const CATCHUP_TARGETS: [(&str, &str); 8] = [
+pub(super) const CATCHUP_TARGETS: [(&str, &str); 10] = [
     ("commitments_vs_bound", "≥ 0.8"),
     ("txlists_vs_serial_25ms", "≥ 5"),
-    ("txlists_vs_raw", "≥ 0.7"),
-    ("txlists_2mib_vs_floor", "≥ 0.7"),
+    ("txlists_vs_raw", "≥ 0.75, or see below"),
+    ("txlists_2mib_vs_floor", "≥ 0.75, or see below"),
+    ("txlists_vs_checked", "≥ 0.92"),
+    ("txlists_2mib_vs_checked", "≥ 0.92"),
     ("paced_1_peer", "≥ 0.95"),
     ("paced_4_peers", "≥ 0.95"),
     ("refusals", "0"),
@@ -47,7 +51,8 @@ requests in ten seconds and refuse the ninth, after the first ten seconds; `refu
 there was before and what is stored, at its highest in any of these runs.
 
 `…_checked` is libp2p alone again, which hashes each answer and authenticates one commitment for it, and neither links nor
-stores anything. Client and servers share the cores, so whoever checks cannot reach `…_raw`: this is what there is to reach.
+stores anything. Client and servers share the cores, so whoever checks cannot reach `…_raw`: this is what there is to reach, and
+`…_vs_checked` is what we reach of it.
 ";
 
 pub(super) const GOSSIP: &str = "\
@@ -63,7 +68,9 @@ a turn, for each delivery.
 to *all*, which speak the same protocols: {p50_vs_same} (target 1.15); `cpu_vs_same` is the same of the processor time, the
 middle quotient of the turns: {cpu_vs_same} (target 1.08). What *all* takes beyond raw is what libp2p takes for protocols
 that are silent: it polls each handler whenever gossip moves. Our *network* adds verdicts, peer scores and the watch over
-slow readers, and its topic has a longer name. *Ours* adds a signature (45 µs on a quiet machine), the rules, the store, the event. It
+slow readers, and its topic has a longer name. *Ours* adds a signature by the one signer, the rules, the store, the event. A fifth mesh is of
+clients that keep no tables of signers and recover every signature: they take {cpu_extra_recovering_us} beyond raw, and tables save
+{cpu_saved_us} of each delivery (target 20 µs). *Ours*
 judges a message when other tasks have had a turn: the peers whose copies have come by then are not sent one, and of
 all that a copy costs a node on two shared cores, that saves about what the rest takes.
 ";
