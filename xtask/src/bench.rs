@@ -3,7 +3,7 @@
 mod spread;
 mod text;
 
-use std::{fs, process::Command, thread::available_parallelism};
+use std::{fs, thread::available_parallelism};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use text::{
 
 use crate::{
     error::Error,
+    machine::{compiler, processor, today},
     shell::{cargo, root},
 };
 
@@ -148,9 +149,9 @@ fn section(suite: Suite, title: &str, text: &str) -> String {
          | machine | {cpu}, {cores} cores, load {load} |\n|---|---|\n\
          | compiler | {rustc} |\n| date | {date} |\n| command | `cargo xtask bench --suite {suite}` |\n\n\
          {text}",
-        cpu = cpu(),
-        rustc = output("rustc", "--version"),
-        date = output("date", "--utc +%F"),
+        cpu = processor(),
+        rustc = compiler(),
+        date = today(),
         suite = suite.name(),
     )
 }
@@ -427,20 +428,6 @@ fn time(ns: f64) -> String {
 
 fn times(ratio: f64) -> String {
     if ratio < 100.0 { format!("{ratio:.2}×") } else { format!("{ratio:.0}×") }
-}
-
-/// The processor's name, where Linux tells it.
-fn cpu() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    name.unwrap_or(std::env::consts::ARCH).to_owned()
-}
-
-/// What a small command says, or that it says nothing.
-fn output(command: &str, args: &str) -> String {
-    let output = Command::new(command).args(args.split(' ')).output();
-    let said = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
-    said.map_or_else(|| "unknown".into(), |said| said.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -16,12 +16,14 @@ mod l1;
 mod layering;
 mod lengths;
 mod links;
+mod machine;
 mod monitoring;
 mod msrv;
 mod netns;
 mod package;
 mod promql;
 mod promtool;
+mod report;
 mod series;
 mod shell;
 mod sim;
@@ -88,6 +90,8 @@ enum Command {
     /// Hosts of one network, each in a network namespace of its own (root). Fails if something does not arrive.
     #[command(subcommand)]
     Netns(netns::Netns),
+    /// Runs every test under load and faults and writes what came of it to `docs/reliability.md`. Fails if one fails.
+    Report(report::Report),
     /// Whole clients on a simulated network, with faults and adversaries, seed by seed. Fails if something does not hold, and says
     /// how to repeat it with the fewest faults.
     Sim(sim::Sim),
@@ -109,6 +113,7 @@ fn main() -> ExitCode {
         Command::Hostile(hostile) => hostile::run(&hostile).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::L1(l1) => l1::run(&l1).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Netns(netns) => netns::run(&netns).inspect_err(|error| eprintln!("{error}")).is_ok(),
+        Command::Report(report) => report::run(&report).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Sim(sim) => sim::run(&sim).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Soak(soak) => soak::run(&soak).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::One(step) => ci::run_one(step),

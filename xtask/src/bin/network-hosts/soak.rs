@@ -30,7 +30,7 @@ const MEASURED: usize = 2;
 const RESTARTED: usize = 2;
 const FULL: usize = 3;
 
-const BLOCKS_A_SECOND: u64 = 10;
+const BLOCKS_A_SECOND: f64 = 10.0;
 
 /// Bytes of a list: so many that the oldest are pruned within an hour.
 const LIST: usize = 48 * 1024;
@@ -266,9 +266,8 @@ impl Play {
 
     /// Publishes what is due by now.
     fn publish(&mut self, now: Duration) {
-        let due = now.as_millis() as u64 * BLOCKS_A_SECOND / 1_000;
         if let Some(node) = &mut self.nodes[0] {
-            while (self.preconfer.published.len() as u64) < due {
+            while (self.preconfer.published.len() as f64) < now.as_secs_f64() * BLOCKS_A_SECOND {
                 let timestamp = self.preconfer.begin() + self.preconfer.height();
                 node.publish(&self.preconfer.next(timestamp, LIST));
             }
