@@ -75,6 +75,7 @@ impl Node {
         config.metrics = false;
         // One peer may fill it, so that it is the memory that bounds it.
         let pending = &mut config.memory.pending;
+        pending.untimed = pending.entries;
         (pending.per_peer, pending.untimed_per_peer) = (pending.entries, pending.untimed);
         pending.bytes = nz(PENDING_BYTES);
         let (net, id) = (network.clone(), self.id);
