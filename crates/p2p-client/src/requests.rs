@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::{Component, P2pClientError, blocking::spawn_blocking, hashing::ListHasher, metrics::Metrics};
 use p2p_catchup::{Failure, Reply, Request};
 use p2p_storage::{SdkStorage, StorageError, StoredCommitment};
 use p2p_types::{B256, BlockNumber, PeerId, TxList};
@@ -13,6 +12,8 @@ use preconfirmation_types::{
     GetHeadRequest, GetRawTxList, GetRawTxListRequest, GetRawTxListResponse, MAX_COMMITMENTS_PER_RESPONSE,
     Offence, PreconfHead, U256,
 };
+
+use crate::{Component, P2pClientError, blocking::spawn_blocking, hashing::ListHasher, metrics::Metrics};
 
 /// A list of no more bytes is hashed in the task that asked for it: a tenth of a millisecond, which is less than
 /// waking another thread costs on a busy machine.

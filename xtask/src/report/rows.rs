@@ -219,8 +219,8 @@ pub(super) const TESTS: [Test; 10] = [
         row: |of| Row {
             load: format!("{} blocks in {} min", of[0]["blocks"], of[0]["minutes"]),
             faults: format!(
-                "{} kills, {} full disks, {} strangers",
-                of[0]["restarts"], of[0]["full_disks"], of[0]["strangers"]
+                "{} kills, {} full disks, {} newcomers",
+                of[0]["restarts"], of[0]["full_disks"], of[0]["newcomers"]
             ),
             lost: number(&of[0]["lost"]),
             banned: number(&of[0]["penalties"]),

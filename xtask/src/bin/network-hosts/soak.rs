@@ -1,5 +1,5 @@
 //! Four whole nodes for a long time at ten times the load that is expected: ten blocks a second. One of them is killed and started again
-//! each minute, the disk of one is full now and then, and strangers come and go. What two that nothing happens to have in memory, threads,
+//! each minute, the disk of one is full now and then, and newcomers come and go. What two that nothing happens to have in memory, threads,
 //! descriptors and on disk is measured all along.
 
 use std::{
@@ -46,7 +46,7 @@ const SAMPLES: Duration = Duration::from_secs(30);
 const RESTARTS: Duration = Duration::from_secs(60);
 const FULL_DISKS: Duration = Duration::from_secs(300);
 const FULL_FOR: Duration = Duration::from_secs(15);
-const STRANGERS: Duration = Duration::from_secs(20);
+const NEWCOMERS: Duration = Duration::from_secs(20);
 
 /// Of a disk that gets full: room for what a node keeps at most, and a little more.
 const DISK: &str = "size=1700m";
@@ -69,7 +69,7 @@ struct Report {
     lost: usize,
     restarts: u32,
     full_disks: u32,
-    strangers: u32,
+    newcomers: u32,
     /// Peers that were seen with a score below zero, or banned.
     penalties: usize,
     measured: Vec<Measured>,
@@ -118,8 +118,8 @@ pub(crate) fn run(soak: &Soak) -> Result<(), Failure> {
             play.fill_disk();
         }
         play.empty_disk(now);
-        if due.stranger.passed(now, STRANGERS) {
-            play.change_stranger();
+        if due.newcomer.passed(now, NEWCOMERS) {
+            play.change_newcomer();
         }
         if due.sample.passed(now, SAMPLES) {
             for (index, samples) in samples.iter_mut().enumerate() {
@@ -141,7 +141,7 @@ pub(crate) fn run(soak: &Soak) -> Result<(), Failure> {
         lost,
         restarts: play.restarts,
         full_disks: play.full_disks,
-        strangers: play.strangers,
+        newcomers: play.newcomers,
         penalties: play.penalised.len(),
         measured: samples.iter().map(|samples| measured(samples, length / 6)).collect(),
     };
@@ -170,13 +170,13 @@ struct Due {
     slot: Last,
     restart: Last,
     full: Last,
-    stranger: Last,
+    newcomer: Last,
     sample: Last,
 }
 
 struct Play {
     nodes: Vec<Option<Node>>,
-    stranger: Option<Node>,
+    newcomer: Option<Node>,
     preconfer: Preconfer,
     program: PathBuf,
     folder: tempfile::TempDir,
@@ -184,7 +184,7 @@ struct Play {
     full_since: Option<Instant>,
     restarts: u32,
     full_disks: u32,
-    strangers: u32,
+    newcomers: u32,
     penalised: BTreeSet<String>,
 }
 
@@ -223,7 +223,7 @@ impl Play {
         let disk = Disk::mount(&folder.path().join(format!("data-{FULL}")));
         let mut play = Self {
             nodes: Vec::new(),
-            stranger: None,
+            newcomer: None,
             preconfer,
             program: program.to_owned(),
             folder,
@@ -231,7 +231,7 @@ impl Play {
             full_since: None,
             restarts: 0,
             full_disks: 0,
-            strangers: 0,
+            newcomers: 0,
             penalised: BTreeSet::new(),
         };
         for index in 0..NODES {
@@ -324,11 +324,11 @@ impl Play {
     }
 
     /// A peer without a past takes the place of the last one.
-    fn change_stranger(&mut self) {
-        drop(self.stranger.take());
-        let pipe = self.folder.path().join("pipe-stranger");
-        self.stranger = Some(Node::start(&mut self.command(), &pipe));
-        self.strangers += 1;
+    fn change_newcomer(&mut self) {
+        drop(self.newcomer.take());
+        let pipe = self.folder.path().join("pipe-newcomer");
+        self.newcomer = Some(Node::start(&mut self.command(), &pipe));
+        self.newcomers += 1;
     }
 
     fn sample(&self, index: usize, at: Duration) -> Result<Sample, Failure> {
