@@ -5,9 +5,10 @@
 //! while `gossip.large_sends` others are being written: the first peer has it in a quarter of the time, and passes it on. What its
 //! peer does not want any more by then (IDONTWANT) is not written at all, and what is small goes before it.
 //!
-//! A stream holds one large message: with the next one, gossipsub waits. A peer that reads slowly cannot hold up the others: a turn
-//! ends when its peer has taken less than [`LEAST`] in [`CHECK`], and after [`TURN`] at the latest; the message goes on beside the
-//! next one, and for [`SLOW_FOR`] what is large for that peer is written at once and takes no turn. Nobody waits for longer than
+//! A stream holds one large message. When gossipsub has the next one for it, the first is written at once, beside whoever has the
+//! turn, so that small messages, which come behind both, never wait for a turn. A peer that reads slowly cannot hold up the others:
+//! a turn ends when its peer has taken less than [`LEAST`] in [`CHECK`], and after [`TURN`] at the latest; the message goes on beside
+//! the next one, and for [`SLOW_FOR`] what is large for that peer is written at once and takes no turn. Nobody waits for longer than
 //! [`MAX_WAIT`].
 
 use std::{
@@ -195,10 +196,14 @@ impl<S> Outbound<S> {
     }
 
     /// Takes a large message of gossip to hold it back, and says how many bytes that is; none where they are to be written. Waits
-    /// while another one is in the way.
+    /// while another one is being written; one that waits for its turn is written then.
     pub(crate) fn poll_hold(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Poll<usize> {
         let large = self.turns.as_ref().filter(|_| self.frames.is_between_messages()).and(large_frame(bytes));
-        if self.is_writing() || large.is_some() && self.is_waiting() {
+        if large.is_some() && self.is_waiting() {
+            self.write_without_turn();
+            cx.waker().wake_by_ref();
+        }
+        if self.is_writing() {
             self.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -209,6 +214,19 @@ impl<S> Outbound<S> {
         cx.waker().wake_by_ref();
         Poll::Ready(frame.len())
     }
+
+    /// What is held back waits no more.
+    fn write_without_turn(&mut self) {
+        if let (Some(held), Some(turns)) = (&mut self.held, &mut self.turns) {
+            held.state = State::Writing(None);
+            leave_queue(turns);
+        }
+    }
+}
+
+/// Waits in the queue no more, so that no permit is given to who does not take it.
+fn leave_queue(turns: &mut PollSemaphore) {
+    *turns = turns.clone();
 }
 
 impl<S: AsyncWrite + Unpin> Outbound<S> {
@@ -232,8 +250,7 @@ impl<S: AsyncWrite + Unpin> Outbound<S> {
         }
         self.held = None;
         if let Some(turns) = &mut self.turns {
-            // It waits in the queue no more.
-            *turns = turns.clone();
+            leave_queue(turns);
         }
         if let Some(writer) = self.writer.take() {
             writer.wake();
@@ -263,7 +280,7 @@ impl<S: AsyncWrite + Unpin> Outbound<S> {
                     None
                 }
             };
-            *turns = turns.clone();
+            leave_queue(turns);
             held.state = State::Writing(turn);
         }
         let State::Writing(turn) = &mut held.state else { return Poll::Pending };
@@ -464,7 +481,6 @@ mod tests {
         let mut stream = Stream::new(&turns);
         assert!(stream.write(&frame(2, BYTES)) && !stream.poll());
         assert!(stream.write(&frame(3, 300)));
-        assert!(!stream.write(&frame(4, BYTES)), "it holds one large message");
         // In the middle of a small frame, its turn comes.
         let small = frame(5, 300);
         stream.room(100);
@@ -478,6 +494,24 @@ mod tests {
         assert!(stream.poll() && stream.write(&small));
         let expected = [frame(3, 300), small.clone(), frame(2, BYTES), small].concat();
         assert_eq!(stream.taken(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_the_next_large_message_the_one_that_waits_is_written() {
+        let turns = SendTurns::new(1);
+        let mut first = Stream::new(&turns);
+        first.room(10);
+        assert!(first.write(&frame(1, BYTES)) && !first.poll());
+        let mut stream = Stream::new(&turns);
+        assert!(stream.write(&frame(2, BYTES)) && !stream.poll());
+        // No small message has to wait for a turn.
+        assert!(!stream.write(&frame(3, BYTES)) && stream.poll() && stream.write(&frame(3, BYTES)));
+        assert!(stream.write(&frame(4, 300)) && !stream.poll());
+        assert_eq!(stream.taken(), [frame(2, BYTES), frame(4, 300)].concat());
+        // Its place in the queue is the next one's.
+        first.room(usize::MAX);
+        assert!(first.poll() && stream.poll());
+        assert!(first.write(&frame(5, BYTES)) && first.poll());
     }
 
     #[tokio::test(start_paused = true)]
