@@ -20,6 +20,9 @@ use super::{
     universe::{BASE, Switch, Universe, WINDOW, validator},
 };
 
+/// Memory for a few commitments that wait.
+const PENDING_BYTES: usize = 8 * 1024;
+
 /// A client.
 pub(crate) struct Node {
     chain: Chain,
@@ -65,6 +68,9 @@ impl Node {
                 ..PendingLimits::default()
             };
             (memory.held_txlist_bytes, memory.held_txlist_bytes_per_peer) = (900, 500);
+        }
+        if kind & 16 == 16 {
+            memory.pending.bytes = size(PENDING_BYTES);
         }
         static START: OnceLock<Instant> = OnceLock::new();
         let now = *START.get_or_init(Instant::now);
@@ -290,12 +296,16 @@ impl Node {
     }
 
     fn check_bounds(&self) {
+        let base = self.store.base().unwrap();
+        let waiting = base.zip(self.chain.lowest_pending());
+        assert!(waiting.is_none_or(|(base, lowest)| lowest > base.next()), "a block on the base waits");
         let stats = self.store.stats().unwrap();
         assert!(stats.commitments <= self.limits.commitments);
         assert!(stats.txlists <= self.limits.txlists && stats.txlist_bytes <= self.limits.txlist_bytes);
         assert!(self.store.evidence().unwrap().len() <= self.limits.evidence);
         let ((parents, others), pending) = (self.chain.pending(), &self.memory.pending);
         assert!(parents <= pending.entries.get() && others <= pending.untimed.get());
+        assert!(self.chain.pending_bytes() <= pending.bytes.get());
         assert!(self.chain.txlists().1 <= self.memory.held_txlist_bytes);
     }
 

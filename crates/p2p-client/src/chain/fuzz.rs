@@ -9,7 +9,7 @@ use std::{
 use p2p_catchup::{CatchUp, Input, Output, RequestId};
 use p2p_storage::{SdkStorage, StorageError};
 use p2p_types::{B256, Base, BlockNumber, Bytes, Origin, PeerId, SdkEvent, TxList, UnixSeconds};
-use p2p_validation::{Arrival, Authenticated, Validator};
+use p2p_validation::{Arrival, Authenticated, Missing, Validator};
 use tokio::sync::oneshot;
 use tracing::Span;
 
@@ -212,6 +212,21 @@ impl Chain {
     #[must_use]
     pub fn pending(&self) -> (usize, usize) {
         self.processor.pending.counts()
+    }
+
+    /// Memory of these, without what the pool needs besides.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.processor.pending.len() * size_of::<Candidate>()
+    }
+
+    /// The lowest height of a block that waits for its parent.
+    #[must_use]
+    pub fn lowest_pending(&self) -> Option<BlockNumber> {
+        let waits = |of: &&Candidate| {
+            matches!(of.missing, Some(Missing::Parent(_))) && !of.commitment.preconf().is_eop_only()
+        };
+        self.processor.pending.iter().filter(waits).map(|of| of.commitment.block()).min()
     }
 
     /// Blocks that lack their list, and bytes of lists that no block names.
