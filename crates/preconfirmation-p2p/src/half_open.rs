@@ -40,7 +40,7 @@ const FAILURE_AGE: Duration = Duration::from_secs(60);
 const SOURCES: u32 = 4096;
 
 /// Most connections that are refused before other tasks have a turn.
-const REFUSALS: usize = 64;
+const REFUSALS: usize = 8;
 
 /// The inbound connections in negotiation: at most `max_pending` of untrusted peers, of these at most `max_pending_per_ip`
 /// of one host. Where a host has its share, one more takes the place of its oldest. Where all places are taken, the

@@ -134,6 +134,7 @@ mod disk;
 mod duplicate_identity;
 mod error;
 mod event;
+mod fair;
 mod filter;
 mod frames;
 #[cfg(feature = "test-utils")]

@@ -19,6 +19,7 @@ use crate::{
     config::{ConnectionConfig, HANDSHAKE, NetworkConfig},
     duplicate_identity::OwnKey,
     error::NetworkError,
+    fair::Fair,
     half_open::{Guarded, HalfOpen},
     names::{Names, Sockets},
     slow_reader::SlowReaderMonitor,
@@ -67,7 +68,7 @@ fn sockets(
                 if let Some(inbound) = inbound {
                     inbound.begin(socket.0.readable(), endpoint.get_remote_address()).await?;
                 }
-                Ok::<_, io::Error>(socket)
+                Ok::<_, io::Error>(Fair(socket))
             }
         })
         .upgrade(Version::V1Lazy)
