@@ -31,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) child: Child,
     pub(crate) stdout: Option<BufReader<ChildStdout>>,
     pub(crate) log: Receiver<String>,
+    /// It was told what to log.
+    is_told_levels: bool,
 }
 
 /// Kills what has not ended in time, so that whoever reads its pipes does not wait indefinitely.
@@ -63,7 +65,8 @@ impl Node {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (lines, log) = channel();
         thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
-        Self { child, stdout, log }
+        let is_told_levels = options.iter().any(|option| option.contains("log.") || *option == "debug");
+        Self { child, stdout, log, is_told_levels }
     }
 
     /// A node on free ports of loopback, with these options more.
@@ -131,11 +134,14 @@ impl Node {
         self.child.wait().unwrap()
     }
 
-    /// Told to stop, it ends well.
+    /// Told to stop, it ends well, and has not said what only developers want to know.
     pub(crate) fn stop(mut self) {
         self.terminate();
         drop(self.stdout.take());
         assert!(self.ended().success());
+        let is_inner = |line: &String| line.contains(" DEBUG ") || line.contains(" TRACE ");
+        let inner: Vec<String> = self.log.iter().filter(is_inner).collect();
+        assert!(self.is_told_levels || inner.is_empty(), "{inner:#?}");
     }
 }
 
