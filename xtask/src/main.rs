@@ -34,6 +34,7 @@ mod threats;
 mod tools;
 mod tree;
 mod walks;
+mod without;
 mod words;
 mod workspace;
 
@@ -97,6 +98,8 @@ enum Command {
     Sim(sim::Sim),
     /// Whole nodes at ten times the expected load for a long time. Fails if something is lost or somebody is penalised.
     Soak(soak::Soak),
+    /// Takes one rule at a time out of a copy of the workspace. Fails unless a fuzz target notices each within a minute.
+    Without(without::Without),
     #[command(flatten)]
     One(Step),
 }
@@ -116,6 +119,7 @@ fn main() -> ExitCode {
         Command::Report(report) => report::run(&report).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Sim(sim) => sim::run(&sim).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Soak(soak) => soak::run(&soak).inspect_err(|error| eprintln!("{error}")).is_ok(),
+        Command::Without(without) => without::run(&without).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::One(step) => ci::run_one(step),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -6,9 +6,10 @@ use p2p_client::{
     MemoryStorage, StoredCommitment,
     storage::{CommitmentStore as _, SdkStorage as _, fuzz::is_withdrawn},
 };
+use p2p_fixtures::key;
 use p2p_types::{Address, B256, U256};
 
-use super::universe::Universe;
+use super::universe::{Universe, WINDOW, elected};
 
 /// The canonical blocks above the base: each on the one below, down to the base.
 pub(super) fn canonical(store: &MemoryStorage) -> Vec<StoredCommitment> {
@@ -39,6 +40,12 @@ pub(super) fn canonical(store: &MemoryStorage) -> Vec<StoredCommitment> {
 /// Whether something above a block speaks for it.
 fn on_renewed(store: &MemoryStorage, block: &StoredCommitment, chain: &[StoredCommitment]) -> bool {
     chain.iter().any(|above| above.block > block.block && !is_withdrawn(store, &above.hash()).unwrap())
+}
+
+/// Whether it was its signer's turn, in the schedule to begin with.
+pub(super) fn is_elected(block: &StoredCommitment) -> bool {
+    let end: u64 = block.recovered.signed().preconf().submission_window_end.to();
+    block.recovered.signer() == key(elected(end / WINDOW)).address()
 }
 
 /// All that is stored, by height.

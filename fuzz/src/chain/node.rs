@@ -40,6 +40,8 @@ pub(crate) struct Node {
     is_small: bool,
     /// Blocks have left the chain otherwise than by an insert, so that more may stand beside it until the next one.
     has_shrunk: bool,
+    /// The schedule is the one to begin with.
+    is_first_schedule: bool,
 }
 
 impl Node {
@@ -90,6 +92,7 @@ impl Node {
             promised,
             is_small,
             has_shrunk: false,
+            is_first_schedule: true,
         };
         if kind & 8 == 0 {
             node.set_base(Base::at(BASE));
@@ -242,6 +245,7 @@ impl Node {
 
     pub(super) fn change_schedule(&mut self, to: u8) {
         self.has_shrunk = true;
+        self.is_first_schedule = false;
         self.switch.set(to);
         let since = UnixSeconds::new(u64::from(to / 4 % 4) * WINDOW);
         let done = self.chain.schedule_changed(self.unix, since);
@@ -278,6 +282,7 @@ impl Node {
             self.shown.range(lowest..).map(|(block, hash)| (*block, *hash)).collect();
         let stored: Vec<(u64, B256)> = chain.iter().map(|block| (block.block, block.hash())).collect();
         assert_eq!(shown, stored, "what is shown is what is stored");
+        assert!(!self.is_first_schedule || chain.iter().all(model::is_elected), "whose turn it was not");
         assert_eq!(self.store.head().unwrap(), chain.last().map(|head| head.head()));
         assert_eq!(self.head, self.store.head().unwrap(), "the head that was told");
         let (beside, leaves) = model::check_rows(&self.store, self.is_small);

@@ -60,6 +60,11 @@ impl Lookahead for Switch {
     }
 }
 
+/// The key whose turn a window is, in the schedule to begin with.
+pub(super) fn elected(window: u64) -> u8 {
+    u8::try_from(window % 3).unwrap() + 1
+}
+
 /// A validator without tables of signers, which are made by other threads.
 pub(super) fn validator(switch: Arc<Switch>) -> Validator {
     let config = ValidationConfig {
@@ -120,7 +125,7 @@ impl Universe {
         let window = window.min(4);
         let signer = match rng.u8(0..100) {
             0..6 => rng.u8(1..=4),
-            _ => u8::try_from(window % 3).unwrap() + 1,
+            _ => elected(window),
         };
         let handover = rng.u8(0..10) == 0;
         let list = (!handover).then(|| rng.u8(0..LISTS));
