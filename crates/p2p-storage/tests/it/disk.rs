@@ -117,9 +117,11 @@ fn a_file_of_another_chain_is_refused() {
 #[test]
 fn what_is_no_database_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("store.redb"), vec![7; 10_000]).unwrap();
+    let file = folder.path().join("store.redb");
+    std::fs::write(&file, vec![7; 10_000]).unwrap();
     let error = DiskStorage::open(folder.path(), config()).unwrap_err();
     assert!(matches!(error, StorageError::Corrupt { .. }), "{error}");
+    assert_eq!(std::fs::read(&file).unwrap(), vec![7; 10_000], "whose file it is has it still");
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Gossip goes where verdicts let it.
 
+use std::time::{Duration, Instant};
+
 use preconfirmation_p2p::{GossipMessage, PublishError, Published, Verdict, gossip_id};
 use preconfirmation_types::{Bytes, Container as _, MAX_TXLIST_BYTES, Offence, Topic};
 
 use crate::hostile::Adversary;
 use crate::raw::{Raw, idontwant};
-use crate::rig::{COMMITMENTS, Metrics, Node, config, eventually, soon, ssz, txlist};
+use crate::rig::{CHAIN, COMMITMENTS, Metrics, Node, config, eventually, soon, ssz, txlist};
+use crate::untrusted::{Streams, Untrusted, prune};
 
 #[tokio::test]
 async fn both_topics_reach_a_third_node_through_one_that_accepts() {
@@ -303,4 +306,26 @@ async fn a_burst_of_a_thousand_blocks_is_taken_in_order_as_fast_as_peers_read() 
     // Far from the time of the duplicate cache.
     assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
     assert_eq!(metrics.count("p2p_gossip_publish_total", "duplicate"), 0);
+}
+
+/// A pause of which the end cannot be represented has ended other nodes, at once or with the next heartbeat.
+#[tokio::test]
+async fn a_peer_that_is_never_to_be_asked_back_ends_nothing() {
+    let (mut author, mut node) = (Node::local(), Node::local());
+    author.meet(&mut node).await;
+    let untrusted = Untrusted::join(&node, Streams::Read).await;
+    for seconds in (0..usize::BITS).map(|bits| usize::MAX >> bits) {
+        for topic in Topic::ALL {
+            untrusted.send(prune(&topic.on_chain(CHAIN), seconds)).await;
+        }
+    }
+    // All of them have been read when this has.
+    untrusted.publish(&COMMITMENTS.on_chain(CHAIN), 1, &ssz(1)).await;
+    assert_eq!(node.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(1)));
+    // Some heartbeats later.
+    let read = Instant::now();
+    eventually(|| async { (read.elapsed() > Duration::from_secs(2)).then_some(()) }).await;
+    assert_eq!(soon(author.handle.publish(COMMITMENTS, ssz(2))).await, Ok(Published::Sent { peers: 1 }));
+    assert_eq!(node.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(2)));
+    assert!(node.status(untrusted.id).await.is_some());
 }

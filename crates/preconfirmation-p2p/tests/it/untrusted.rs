@@ -160,6 +160,17 @@ fn joining() -> Vec<u8> {
     framed(&rpc)
 }
 
+/// Leaves the mesh of a topic, not to be asked back for so many seconds.
+pub(crate) fn prune(topic: &str, seconds: usize) -> Vec<u8> {
+    let (mut rpc, mut control, mut prune) = (Vec::new(), Vec::new(), Vec::new());
+    field(&mut prune, 1, topic.as_bytes());
+    prune.push(3 << 3);
+    varint(&mut prune, seconds);
+    field(&mut control, 4, &prune);
+    field(&mut rpc, 3, &control);
+    framed(&rpc)
+}
+
 /// A message as this key would publish it.
 pub(crate) fn publish(key: &Keypair, topic: &str, sequence: u64, data: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
