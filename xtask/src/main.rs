@@ -30,6 +30,7 @@ mod sim;
 mod soak;
 mod source;
 mod step;
+mod supply;
 mod threats;
 mod tools;
 mod tree;

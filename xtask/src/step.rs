@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     hadolint, layering, lengths, links, monitoring, msrv, package, promtool,
     shell::{cargo, has, mdbook},
-    threats, tools, walks, words,
+    supply, threats, tools, walks, words,
 };
 
 /// One step of the checks. Its name on the command line is the one in the table at the end.
@@ -29,8 +29,10 @@ pub(crate) enum Step {
     Words,
     /// ARCHITECTURE.md's walks lead through functions that exist.
     Walks,
-    /// Links in documents lead to files and headings that exist, and the threat model names tests that do.
+    /// Links in documents lead to files and headings that exist, and threat model and field reports name tests that do.
     Links,
+    /// docs/supply-chain.md says why each direct dependency of what is published is there, and where `unsafe` is.
+    Supply,
     /// Alerts and dashboard name series and labels that the code registers; each alert has a test and a section.
     Monitoring,
     /// Prometheus's own check and tests of the alerts, where promtool is installed; with `CI=true` it is fetched, as
@@ -93,6 +95,7 @@ impl Step {
                 Self::Words,
                 Self::Walks,
                 Self::Links,
+                Self::Supply,
                 Self::Monitoring,
                 Self::Promtool,
                 Self::Hadolint,
@@ -124,6 +127,7 @@ impl Step {
             Self::Words => "words",
             Self::Walks => "walks",
             Self::Links => "links",
+            Self::Supply => "supply",
             Self::Monitoring => "monitoring",
             Self::Promtool => "promtool",
             Self::Hadolint => "hadolint",
@@ -155,6 +159,7 @@ impl Step {
                 links::check_workspace()?;
                 threats::check_workspace()?;
             }
+            Self::Supply => supply::check_workspace()?,
             Self::Monitoring => monitoring::check_workspace()?,
             Self::Promtool => return promtool::check_workspace(),
             Self::Hadolint => return hadolint::check_workspace(),

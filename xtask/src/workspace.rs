@@ -29,6 +29,8 @@ pub(crate) struct Crate {
     pub(crate) keywords: Vec<String>,
     /// Where a registry lists it.
     pub(crate) categories: Vec<String>,
+    /// Under what it may be used.
+    pub(crate) license: Option<String>,
     /// The oldest Rust that it says to need.
     pub(crate) rust_version: Option<String>,
     /// The registries it may go to: none at all means never published.
@@ -111,6 +113,7 @@ impl Crate {
             repository: Some("https://example.org".into()),
             keywords: vec!["word".into()],
             categories: vec!["word".into()],
+            license: Some("MIT".into()),
             rust_version: None,
             publish: None,
             manifest_path: PathBuf::new(),
