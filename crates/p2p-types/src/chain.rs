@@ -49,3 +49,20 @@ impl Base {
         self.number.saturating_add(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commitments_stand_above_the_base_and_heights_do_not_wrap() {
+        assert_eq!(Base::at(7), Base { number: 7, hash: None });
+        assert_eq!([0, 7, u64::MAX].map(|number| Base::at(number).next()), [1, 8, u64::MAX]);
+    }
+
+    #[test]
+    fn a_head_is_shown_by_number_and_hash() {
+        let head = Head { number: 7, hash: B256::repeat_byte(0xab) };
+        assert_eq!(head.to_string(), format!("7 0x{}", "ab".repeat(32)));
+    }
+}

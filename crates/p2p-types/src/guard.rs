@@ -187,6 +187,46 @@ mod tests {
     }
 
     #[test]
+    fn a_handover_forbids_what_stands_above_it() {
+        let promise = |eop, eop_only, block| Promise {
+            window_end: UnixSeconds::new(9),
+            signer: Address::ZERO,
+            block,
+            hash: B256::ZERO,
+            eop,
+            eop_only,
+        };
+        assert_eq!(promise(false, false, 5).first_forbidden(), None);
+        assert_eq!(promise(true, false, 5).first_forbidden(), Some(6));
+        assert_eq!(promise(true, true, 5).first_forbidden(), Some(5));
+        assert_eq!(promise(true, false, BlockNumber::MAX).first_forbidden(), None);
+    }
+
+    #[test]
+    fn only_what_may_be_allowed_later_is_tried_again() {
+        let refused = Promise {
+            window_end: UnixSeconds::new(9),
+            signer: Address::ZERO,
+            block: 5,
+            hash: B256::ZERO,
+            eop: false,
+            eop_only: false,
+        };
+        let conflict = Conflict::new(Misbehaviour::Equivocation, B256::repeat_byte(1), &refused);
+        let over = GuardError::WindowOver { window_end: UnixSeconds::new(9), below: UnixSeconds::new(10) };
+        for (error, later) in [
+            (GuardError::Conflict(Box::new(conflict)), false),
+            (over, false),
+            (GuardError::NotLeader { leader: None }, true),
+            (GuardError::Unavailable("late".into()), true),
+        ] {
+            assert_eq!(error.is_retryable(), later, "{error}");
+        }
+        let other = GuardError::NotLeader { leader: Some("b".into()) };
+        assert!(other.to_string().contains("the lease, b does"), "{other}");
+    }
+
+    #[test]
     fn a_conflict_names_both_promises() {
         let refused = Promise {
             window_end: UnixSeconds::new(7_000),

@@ -26,3 +26,19 @@ impl MessageId {
         Self { topic: Topic::RawTxLists, payload: txlist.hash() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use preconfirmation_types::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn the_same_bytes_on_two_topics_are_two_messages() {
+        let txlist = TxList::new(Bytes::from_static(b"bytes"), 5).unwrap();
+        let (commitment, list) = (MessageId::of_commitment(b"bytes"), MessageId::of_txlist(&txlist));
+        assert_eq!(commitment.payload, list.payload);
+        assert_ne!(commitment, list);
+        assert_ne!(commitment, MessageId::of_commitment(b"others"));
+    }
+}

@@ -40,3 +40,24 @@ impl fmt::Display for Missing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_says_what_it_is() {
+        let hash = B256::repeat_byte(0xab);
+        for (missing, label, text) in [
+            (Missing::Parent(hash), "pending_parent", format!("its parent {hash}")),
+            (
+                Missing::Schedule(UnixSeconds::new(8)),
+                "pending_schedule",
+                "the schedule of the window that ends at 8".to_owned(),
+            ),
+            (Missing::Time(UnixSeconds::new(9)), "pending_time", "its block time 9".to_owned()),
+        ] {
+            assert_eq!((missing.label(), missing.to_string()), (label, text));
+        }
+    }
+}

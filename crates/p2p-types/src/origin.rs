@@ -35,3 +35,20 @@ impl Origin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_answers_for_what_it_sent_and_nobody_for_our_own() {
+        let peer = PeerId::from_bytes(&[0, 1, 7]).unwrap();
+        for (origin, of, label) in [
+            (Origin::Local, None, "local"),
+            (Origin::Gossip(peer), Some(peer), "gossip"),
+            (Origin::Sync(peer), Some(peer), "sync"),
+        ] {
+            assert_eq!((origin.peer(), origin.label()), (of, label));
+        }
+    }
+}

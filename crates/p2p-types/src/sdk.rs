@@ -273,3 +273,103 @@ impl SdkCommand {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use preconfirmation_types::{PreconfCommitment, SigningDomain, SigningKey};
+
+    use super::*;
+    use crate::Stall;
+
+    fn recovered() -> Arc<Recovered> {
+        let key = SigningKey::from_bytes([7; 32]).unwrap();
+        let signed = PreconfCommitment::default().sign(&key, &SigningDomain::PLACEHOLDER);
+        Arc::new(signed.recover(&SigningDomain::PLACEHOLDER).unwrap())
+    }
+
+    /// One of each kind.
+    fn events() -> [SdkEvent; 17] {
+        let (block, hash, peer) = (7, B256::ZERO, PeerId::from_bytes(&[0, 1, 7]).unwrap());
+        let (commitment, origin) = (recovered(), Origin::Sync(peer));
+        [
+            SdkEvent::Commitment { block, commitment: commitment.clone(), origin },
+            SdkEvent::TxList { hash, bytes: 3, origin },
+            SdkEvent::BlockReady { block, hash, raw_tx_list_hash: hash },
+            SdkEvent::Handover { block, commitment: commitment.clone(), origin },
+            SdkEvent::Reorg { dropped: vec![hash], from: block },
+            SdkEvent::L1Reorg { anchor: 3, from: block, affected: vec![hash] },
+            SdkEvent::ScheduleReorg { since: UnixSeconds::new(3), from: block, affected: vec![hash] },
+            SdkEvent::Settled {
+                block,
+                promise: PromiseOutcome::Kept,
+                commitment: None,
+                settled: None,
+                hash: None,
+                late: false,
+            },
+            SdkEvent::Unsettled { from: block, to: block },
+            SdkEvent::Evidence {
+                kind: Misbehaviour::Equivocation,
+                signer: Address::ZERO,
+                block,
+                first: commitment.clone(),
+                second: commitment,
+            },
+            SdkEvent::DeferredTooLong { block, hash, waited_for: Missing::Parent(hash) },
+            SdkEvent::Backpressure { paused: true, waiting: 1 },
+            SdkEvent::Storage { trouble: Some(StorageTrouble::NearlyFull { used: 1, limit: 2 }) },
+            SdkEvent::Head { head: None },
+            SdkEvent::Status {
+                status: HeadSyncStatus::Stalled {
+                    why: Stall::NoPeers,
+                    since: UnixSeconds::new(3),
+                    applied: 1,
+                    seen: 2,
+                    target: 3,
+                },
+            },
+            SdkEvent::PeerConnected { peer },
+            SdkEvent::PeerDisconnected { peer },
+        ]
+    }
+
+    #[test]
+    fn the_label_of_an_event_is_its_kind_in_json() {
+        for event in events() {
+            assert_eq!(serde_json::to_value(&event).unwrap()["event"], event.label());
+        }
+    }
+
+    #[test]
+    fn each_command_has_a_label_of_its_own() {
+        let signed = || Box::new(recovered().as_ref().clone().into_signed());
+        let commands = [
+            SdkCommand::PublishCommitment(signed()),
+            SdkCommand::PublishRawTxList(Bytes::new()),
+            SdkCommand::PublishBlock { commitment: signed(), txlist: Bytes::new() },
+            SdkCommand::L2Synced(Base::at(1)),
+            SdkCommand::UpdateHead(Base::at(1)),
+            SdkCommand::UpdateL1Head(1),
+            SdkCommand::NotifyReorg { anchor: 1 },
+            SdkCommand::NotifyAnchorRestored { anchor: 1 },
+            SdkCommand::NotifyScheduleChanged { since: UnixSeconds::new(1) },
+            SdkCommand::Shutdown,
+        ];
+        let labels = commands.each_ref().map(SdkCommand::label);
+        assert_eq!(
+            labels,
+            [
+                "publish_commitment",
+                "publish_raw_txlist",
+                "publish_block",
+                "l2_synced",
+                "update_head",
+                "update_l1_head",
+                "notify_reorg",
+                "notify_anchor_restored",
+                "notify_schedule_changed",
+                "shutdown",
+            ]
+        );
+    }
+}

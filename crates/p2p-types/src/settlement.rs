@@ -191,6 +191,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_outcome_has_one_name_in_metrics_and_in_json() {
+        for (outcome, name) in [
+            (PromiseOutcome::None, "none"),
+            (PromiseOutcome::Kept, "kept"),
+            (PromiseOutcome::Broken(Breach::default()), "broken"),
+            (PromiseOutcome::Unproven, "unproven"),
+        ] {
+            assert_eq!(outcome.label(), name);
+            assert_eq!(serde_json::to_value(outcome).unwrap()["outcome"], name);
+        }
+    }
+
+    #[test]
     fn a_breach_says_its_main_reason() {
         let other = Some(Difference { promised: 1, settled: 2 });
         let differ =

@@ -121,3 +121,57 @@ impl fmt::Display for Stall {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use preconfirmation_types::B256;
+
+    use super::*;
+
+    #[test]
+    fn each_status_is_a_line_for_the_operator() {
+        let head = Head { number: 7, hash: B256::repeat_byte(0xab) };
+        let syncing = HeadSyncStatus::Syncing {
+            applied: 1,
+            seen: 2,
+            target: 3,
+            commitments_per_second: 4,
+            txlists_missing: 5,
+            peers: 6,
+        };
+        let stalled = |why| HeadSyncStatus::Stalled {
+            why,
+            since: UnixSeconds::new(1000),
+            applied: 1,
+            seen: 2,
+            target: 3,
+        };
+        for (status, line) in [
+            (HeadSyncStatus::default(), "idle".to_owned()),
+            (HeadSyncStatus::WaitingForL2, "waiting for L2 sync".to_owned()),
+            (
+                syncing,
+                "syncing: applied 1, seen 2, target 3, 4 commitments/s, 5 txlists missing, 6 peers".to_owned(),
+            ),
+            (HeadSyncStatus::Live { head: Some(head) }, format!("live at {head}")),
+            (HeadSyncStatus::Live { head: None }, "live at the base".to_owned()),
+            (stalled(Stall::NoPeers), "stalled at 1 of 3 since 1000: no peers".to_owned()),
+            (
+                stalled(Stall::NothingDelivered),
+                "stalled at 1 of 3 since 1000: no peer delivers what is missing".to_owned(),
+            ),
+            (
+                stalled(Stall::WaitingForData { lowest: 8, txlists: 9 }),
+                "stalled at 1 of 3 since 1000: waiting for data of block 8 and on, 9 txlists".to_owned(),
+            ),
+            (
+                stalled(Stall::Clock { offset: -20 }),
+                "stalled at 1 of 3 since 1000: what preconfers sign arrives -20 s after its timestamp, too early or too late"
+                    .to_owned(),
+            ),
+        ] {
+            assert_eq!(status.to_string(), line);
+            assert_eq!(status.is_live(), line.starts_with("live"));
+        }
+    }
+}

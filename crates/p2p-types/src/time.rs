@@ -53,3 +53,23 @@ impl<F: Fn() -> UnixSeconds + Send + Sync + 'static> Clock for F {
         self()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_do_not_wrap_at_either_end_of_time() {
+        let (at, hour) = (UnixSeconds::new(10_000), Duration::from_secs(3600));
+        assert_eq!(at.saturating_add(hour), UnixSeconds::new(13_600));
+        assert_eq!(at.saturating_sub(hour), UnixSeconds::new(6_400));
+        assert_eq!(UnixSeconds::new(u64::MAX).saturating_add(hour), UnixSeconds::new(u64::MAX));
+        assert_eq!(UnixSeconds::new(5).saturating_sub(hour), UnixSeconds::default());
+        assert_eq!(at.to_string(), "10000");
+    }
+
+    #[test]
+    fn a_function_is_a_clock() {
+        assert_eq!(Clock::now(&|| UnixSeconds::new(5)), UnixSeconds::new(5));
+    }
+}

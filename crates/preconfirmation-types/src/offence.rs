@@ -39,3 +39,24 @@ impl Offence {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offence_has_one_name_in_metrics_and_in_json() {
+        for (offence, name) in [
+            (Offence::Malformed, "malformed"),
+            (Offence::BadSignature, "bad_signature"),
+            (Offence::WrongSigner, "wrong_signer"),
+            (Offence::InvalidCommitment, "invalid_commitment"),
+            (Offence::HashMismatch, "hash_mismatch"),
+            (Offence::Oversize, "oversize"),
+            (Offence::WrongAnswer, "wrong_answer"),
+        ] {
+            assert_eq!(offence.label(), name);
+            assert_eq!(serde_json::to_value(offence).unwrap(), name);
+        }
+    }
+}

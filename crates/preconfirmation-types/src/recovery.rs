@@ -349,6 +349,20 @@ mod tests {
     }
 
     #[test]
+    #[cfg(all(feature = "trusted-hash", feature = "trusted-signer"))]
+    fn a_signer_that_the_caller_found_is_taken_as_recovered() {
+        let domain = SigningDomain::PLACEHOLDER;
+        let (mut batch, mut buffer) = (HashBatch::with_capacity(&domain, 1), Vec::new());
+        batch.push(Unrecovered::from_signed(signed(), &mut buffer)).unwrap();
+        let hashed = batch.hash(|messages| messages.iter().map(keccak256).collect()).next().unwrap();
+        assert_eq!(hashed.signature(), &signed().signature);
+        let recovered = signed().recover(&domain).unwrap();
+        assert_eq!(hashed.signing_hash(), recovered.signing_hash());
+        assert_eq!(hashed.signed_by(key(7).address()), recovered);
+        assert_eq!(recovered.into_signed(), signed());
+    }
+
+    #[test]
     fn mirrored_s_with_flipped_v_is_refused() {
         let mut twin = signed();
         let s = U256::from_be_slice(&twin.signature[32..64]);

@@ -268,6 +268,7 @@ impl Rpc for GetRawTxList {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signing::ORDER;
 
     fn at(block: u64) -> SignedCommitment {
         let mut signed = SignedCommitment { commitment: Default::default(), signature: Default::default() };
@@ -302,6 +303,27 @@ mod tests {
             GetCommitmentsByNumberResponse::new(vec![at(1); 257]),
             Err(PageTooLong { limit: 256, actual: 257 })
         );
+    }
+
+    #[test]
+    fn a_page_in_json_holds_at_most_256() {
+        let page = GetCommitmentsByNumberResponse::new(vec![at(1); 256]).unwrap();
+        let mut json = serde_json::to_value(&page).unwrap();
+        let read = serde_json::from_value::<GetCommitmentsByNumberResponse>;
+        assert_eq!(read(json.clone()).unwrap().into_commitments(), page.commitments());
+        json["commitments"].as_array_mut().unwrap().push(serde_json::to_value(at(1)).unwrap());
+        assert_eq!(read(json).unwrap_err().to_string(), PageTooLong { limit: 256, actual: 257 }.to_string());
+    }
+
+    #[test]
+    fn each_signature_of_a_page_takes_its_low_form() {
+        let (mut high, mut low) = (at(1), at(1));
+        let s = |s: U256| s.to_be_bytes::<32>();
+        high.signature[32..64].copy_from_slice(&s(U256::from_be_bytes(ORDER) - U256::from(5)));
+        low.signature[32..64].copy_from_slice(&s(U256::from(5)));
+        low.signature[64] = 1;
+        let page = GetCommitmentsByNumberResponse::new(vec![at(2), high]).unwrap();
+        assert_eq!(page.with_low_s().commitments(), [at(2), low]);
     }
 
     #[test]

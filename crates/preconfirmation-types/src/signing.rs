@@ -135,4 +135,10 @@ mod tests {
         assert_eq!(SigningKey::from_bytes(ORDER).unwrap_err(), InvalidSecretKey);
         assert!(!format!("{:?}", SigningKey::from_bytes([0x42; 32]).unwrap()).contains("4242"));
     }
+
+    #[test]
+    fn a_domain_is_shown_in_hexadecimal() {
+        let domain = SigningDomain::new(B256::repeat_byte(0xab));
+        assert_eq!(domain.to_string(), format!("0x{}", "ab".repeat(32)));
+    }
 }

@@ -47,3 +47,14 @@ impl fmt::Display for Topic {
 /// Topics of the protocol before this one. Nothing is ever published to them.
 pub const LEGACY_TOPICS: [&str; 4] =
     ["preconfBlocks", "responsePreconfBlocks", "requestPreconfBlocks", "requestEndOfSequencingPreconfBlocks"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_and_logs_have_a_label_for_each_topic() {
+        assert_eq!(Topic::ALL.map(Topic::label), ["commitments", "raw_txlists"]);
+        assert_eq!(Topic::ALL.map(|topic| topic.to_string()), Topic::ALL.map(Topic::label));
+    }
+}
