@@ -63,7 +63,7 @@ fn drive(steps: &[Step], mut run: impl FnMut(Step) -> Result<Outcome, Error>) ->
 }
 
 /// What other jobs of the workflow run, because it takes long, needs a database from outside or another machine.
-const ELSEWHERE: &str = "crash, damage, hostile, l1, sim and byzantine with thousands of seeds, mutants (nightly job); macOS; Rust 1.90 and 1.94.1 (msrv job)";
+const ELSEWHERE: &str = "coverage, crash, damage, hostile, l1, sim and byzantine with thousands of seeds, mutants (nightly job); macOS; Rust 1.90 and 1.94.1 (msrv job)";
 
 /// The last line: what a good result says nothing about.
 fn not_run(rows: &[Row]) -> String {

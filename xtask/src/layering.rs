@@ -30,6 +30,7 @@ const CLIENT: &str = "p2p-client";
 const LOOKAHEAD: &str = "p2p-lookahead";
 const GUARD: &str = "p2p-guard-postgres";
 const RPC: &str = "p2p-rpc";
+const FIXTURES: &str = "p2p-fixtures";
 
 /// The layers, lowest first. A crate under `crates/` that is not here fails the check.
 const RULES: &[Rule] = &[
@@ -38,7 +39,7 @@ const RULES: &[Rule] = &[
     Rule { package: WORDS, may_reach: &[TYPES], io: Io::None },
     Rule { package: VALIDATION, may_reach: &[TYPES, WORDS, FASTVERIFY], io: Io::None },
     // For tests: no crate needs it to be built.
-    Rule { package: "p2p-fixtures", may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::None },
+    Rule { package: FIXTURES, may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::None },
     Rule { package: STORAGE, may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::None },
     Rule { package: CATCHUP, may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::None },
     Rule { package: LOOKAHEAD, may_reach: &[TYPES, WORDS, FASTVERIFY, VALIDATION], io: Io::Any },
@@ -68,6 +69,12 @@ const RULES: &[Rule] = &[
         io: Io::Any,
     },
 ];
+
+/// The published crates without runtime and network, lowest first.
+pub(crate) fn inner_crates() -> impl Iterator<Item = &'static str> {
+    let inner = RULES.iter().filter(|rule| rule.io == Io::None && rule.package != FIXTURES);
+    inner.map(|rule| rule.package)
+}
 
 /// Whether a crate is a runtime or a network. Identities (keys and peer ids) are neither.
 fn is_io(name: &str) -> bool {

@@ -6,6 +6,7 @@
 mod bench;
 mod ci;
 mod circles;
+mod coverage;
 mod crash;
 mod damage;
 mod error;
@@ -77,6 +78,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// How many lines of each inner crate its own tests run. Fails if that is too few in one; needs cargo-llvm-cov.
+    Coverage(coverage::Coverage),
     /// Kills a process that writes to the store on disk, again and again. Fails if anything that it
     /// acknowledged is lost.
     Crash(crash::Crash),
@@ -110,6 +113,9 @@ fn main() -> ExitCode {
         Command::Ci { fast } => ci::run(if fast { Scope::Fast } else { Scope::Full }),
         Command::Bench { suite, runs, json } => {
             bench::run(suite, runs, json).inspect_err(|error| eprintln!("{error}")).is_ok()
+        }
+        Command::Coverage(coverage) => {
+            coverage::run(&coverage).inspect_err(|error| eprintln!("{error}")).is_ok()
         }
         Command::Crash(crash) => crash::run(&crash).inspect_err(|error| eprintln!("{error}")).is_ok(),
         Command::Damage(damage) => damage::run(&damage).inspect_err(|error| eprintln!("{error}")).is_ok(),

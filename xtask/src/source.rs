@@ -1,6 +1,7 @@
 //! The workspace's Rust files, for the checks that read them.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -44,6 +45,28 @@ pub(crate) fn crates() -> Result<Vec<(String, PathBuf)>, Error> {
     Ok(crates)
 }
 
+/// The numbers of a file's lines without its modules of tests, which begin with `#[cfg(test)]` or more conditions at the margin.
+pub(crate) fn lines_of_code(text: &str) -> BTreeSet<usize> {
+    let (mut code, mut in_tests) = (BTreeSet::new(), false);
+    let mut lines = text.lines().zip(1..).peekable();
+    while let Some((line, number)) = lines.next() {
+        let opens = (line == "#[cfg(test)]" || line.starts_with("#[cfg(all(test, "))
+            && lines.peek().is_some_and(|(next, _)| next.starts_with("mod ") && next.ends_with('{'));
+        in_tests |= opens;
+        if !in_tests {
+            code.insert(number);
+        }
+        in_tests &= line != "}";
+    }
+    code
+}
+
+/// Whether a file holds nothing but tests: those of the module that it is named for.
+pub(crate) fn is_test(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "tests")
+        || path.file_stem().is_some_and(|stem| stem == "tests" || stem.to_string_lossy().ends_with("_tests"))
+}
+
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), Error> {
     for path in entries(folder)? {
         if root().join(&path).is_dir() {
@@ -74,6 +97,24 @@ mod tests {
         let files = rust_files(Path::new("xtask/src")).unwrap();
         assert!(files.iter().any(|file| file.path == here && file.text.contains("fn rust_files")));
         assert!(files.is_sorted_by_key(|file| file.path.clone()));
+    }
+
+    #[test]
+    fn modules_of_tests_are_no_code() {
+        let text = "use a;\n\n#[cfg(test)]\nmod tests {\n    fn f() {\n    }\n}\n\nfn g() {}\n";
+        assert_eq!(lines_of_code(text), BTreeSet::from([1, 2, 8, 9]));
+        assert_eq!(lines_of_code("#[cfg(test)]\nuse a;\n#[cfg(test)]\nmod tests;\n").len(), 4);
+        assert_eq!(lines_of_code("#[cfg(all(test, unix))]\nmod tests {\n}\nuse a;\n"), BTreeSet::from([4]));
+        assert_eq!(lines_of_code("").len(), 0);
+    }
+
+    #[test]
+    fn a_file_of_tests_is_one() {
+        for path in ["crates/a/src/chain/tests/liars.rs", "crates/a/src/feed/tests.rs", "a/src/disk_tests.rs"]
+        {
+            assert!(is_test(Path::new(path)), "{path}");
+        }
+        assert!(!is_test(Path::new("crates/a/src/test_net.rs")));
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Test {
     }
 }
 
-pub(super) const TESTS: [Test; 10] = [
+pub(super) const TESTS: [Test; 11] = [
     Test {
         name: "Store killed",
         small: &["xtask", "crash", "--cycles", "20", "--json"],
@@ -232,7 +232,20 @@ pub(super) const TESTS: [Test; 10] = [
             ..none()
         },
     },
+    Test {
+        name: "Coverage",
+        small: &["xtask", "coverage", "--json"],
+        large: &["xtask", "coverage", "--json"],
+        row: |of| Row { load: coverage(&of[0]), ..none() },
+    },
 ];
+
+/// Lines that run, by crate.
+fn coverage(of: &Value) -> String {
+    let crates = of.as_object().into_iter().flatten();
+    let shown = crates.map(|(name, lines)| format!("{name} {} %", tenths(&lines["percent"])));
+    format!("lines: {}", shown.collect::<Vec<_>>().join(", "))
+}
 
 fn none() -> Row {
     let dash = || "–".to_owned();
@@ -282,6 +295,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn each_crate_has_its_coverage() {
+        let of = json!({"p2p-a": {"percent": 93.25}, "p2p-b": {"percent": 100.0}});
+        assert_eq!(coverage(&of), "lines: p2p-a 93.2 %, p2p-b 100.0 %");
+    }
 
     #[test]
     fn adversaries_are_added_up() {
