@@ -226,8 +226,8 @@ pub(super) const TESTS: [Test; 11] = [
             banned: number(&of[0]["penalties"]),
             memory: format!(
                 "{} MiB, {} MiB an hour",
-                tenths(&of[0]["measured"][1]["memory_mib_last"]),
-                tenths(&of[0]["measured"][1]["memory_mib_an_hour"])
+                tenths(&of[0]["measured"][1]["memory_mib"]["most"]),
+                tenths(&of[0]["measured"][1]["memory_mib"]["an_hour"])
             ),
             ..none()
         },

@@ -12,6 +12,7 @@ mod lists;
 mod namespaces;
 mod preconfer;
 mod soak;
+mod trend;
 
 use std::process::ExitCode;
 

@@ -1,11 +1,13 @@
 //! Four whole nodes for a long time at ten times the load that is expected: ten blocks a second. One of them is killed and started again
 //! each minute, the disk of one is full now and then, and newcomers come and go. What two that nothing happens to have in memory, threads,
-//! descriptors and on disk is measured all along.
+//! descriptors and on disk is measured after a warm-up, in which blocks come three times as fast: in an hour's run the stores are full then,
+//! and so are the caches, so that what still grows is not on its way to a bound.
 
 use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::Write as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -21,7 +23,7 @@ use preconfirmation_types::B256;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{Failure, preconfer::Preconfer};
+use crate::{Failure, preconfer::Preconfer, trend::Trend};
 
 const NODES: usize = 4;
 
@@ -32,8 +34,16 @@ const FULL: usize = 3;
 
 const BLOCKS_A_SECOND: f64 = 10.0;
 
-/// Bytes of a list: so many that the oldest are pruned within an hour.
-const LIST: usize = 48 * 1024;
+/// How many times as fast blocks come in the warm-up, and which part of the time that is.
+const WARM_UP_RATE: f64 = 3.0;
+const WARM_UP: u32 = 6;
+
+/// Bytes of a list: those of an hour's warm-up are more than a store keeps (1 GiB), so the oldest are pruned from its end on.
+const LIST: usize = 60 * 1024;
+
+/// What the unit of systemd and the image set for glibc's malloc. Without it each thread that works on a list may leave an arena behind
+/// that keeps what was freed.
+const ARENAS: [&str; 2] = ["MALLOC_ARENA_MAX", "2"];
 
 /// How long ago the preconfer's window began: timestamps are whole seconds and grow with each block, so they come from there on.
 const SINCE: u64 = 500_000;
@@ -75,17 +85,13 @@ struct Report {
     measured: Vec<Measured>,
 }
 
-/// What a node had, from the end of the warm-up on, a sixth of the time.
+/// What a node had, from the end of the warm-up on.
 #[derive(Debug, Serialize)]
 struct Measured {
-    memory_mib_first: f64,
-    memory_mib_last: f64,
-    /// The slope of the line that fits best.
-    memory_mib_an_hour: f64,
+    memory_mib: Trend,
+    disk_mib: Trend,
     threads: [u64; 2],
     descriptors: [u64; 2],
-    disk_mib_most: f64,
-    disk_mib_last: f64,
 }
 
 /// What a node has at a moment.
@@ -101,13 +107,14 @@ struct Sample {
 /// Runs it and prints what was seen.
 pub(crate) fn run(soak: &Soak) -> Result<(), Failure> {
     let length = Duration::from_secs(60 * soak.minutes);
+    let warm_up = length / WARM_UP;
     let mut play = Play::new(&soak.node)?;
     let mut samples = vec![Vec::new(); MEASURED];
     let begun = Instant::now();
     let mut due = Due::default();
     while begun.elapsed() < length {
         let now = begun.elapsed();
-        play.publish(now);
+        play.publish(due_blocks(now, warm_up));
         if due.slot.passed(now, SLOT) {
             play.settle()?;
         }
@@ -143,11 +150,17 @@ pub(crate) fn run(soak: &Soak) -> Result<(), Failure> {
         full_disks: play.full_disks,
         newcomers: play.newcomers,
         penalties: play.penalised.len(),
-        measured: samples.iter().map(|samples| measured(samples, length / 6)).collect(),
+        measured: samples.iter().map(|samples| measured(samples, warm_up)).collect(),
     };
     println!("{}", serde_json::to_string(&report)?);
     let good = report.lost == 0 && report.penalties == 0;
     if good { Ok(()) } else { Err(format!("not as it should be: {:?}", play.penalised).into()) }
+}
+
+/// How many blocks there should be.
+fn due_blocks(now: Duration, warm_up: Duration) -> f64 {
+    let fast = now.min(warm_up).as_secs_f64() * WARM_UP_RATE;
+    (fast + now.saturating_sub(warm_up).as_secs_f64()) * BLOCKS_A_SECOND
 }
 
 /// When something was done last.
@@ -248,6 +261,8 @@ impl Play {
     /// A node that dials those that are measured.
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
+        let [name, value] = ARENAS;
+        command.env(name, value);
         command.args(["run", "--domain", "placeholder", "--slasher", &SLASHER.to_string()]);
         let schedule = self.folder.path().join("schedule.json");
         command.arg("--lookahead").arg(format!("rotating:{}", schedule.display()));
@@ -264,10 +279,10 @@ impl Play {
         Node::start(self.command().arg("--datadir").arg(self.data(index)), &pipe)
     }
 
-    /// Publishes what is due by now.
-    fn publish(&mut self, now: Duration) {
+    /// Publishes until there are so many blocks.
+    fn publish(&mut self, due: f64) {
         if let Some(node) = &mut self.nodes[0] {
-            while (self.preconfer.published.len() as f64) < now.as_secs_f64() * BLOCKS_A_SECOND {
+            while (self.preconfer.published.len() as f64) < due {
                 let timestamp = self.preconfer.begin() + self.preconfer.height();
                 node.publish(&self.preconfer.next(timestamp, LIST));
             }
@@ -368,12 +383,12 @@ impl Play {
     }
 }
 
-/// Bytes of all files below a folder.
+/// Bytes that all files below a folder take. A database's file grows by doubling, and what was not written yet takes none.
 fn size(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let of = |entry: fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => size(&entry.path()),
-        Ok(metadata) => metadata.len(),
+        Ok(metadata) => metadata.blocks() * 512,
         // Pruned meanwhile.
         Err(_) => 0,
     };
@@ -386,28 +401,17 @@ fn measured(samples: &[Sample], warm_up: Duration) -> Measured {
         let values = || samples.iter().map(|sample| of(sample));
         [values().min().unwrap_or_default(), values().max().unwrap_or_default()]
     };
-    let memory: Vec<(f64, f64)> =
-        samples.iter().map(|sample| (sample.at.as_secs_f64() / 3_600.0, sample.memory_mib)).collect();
-    let last = samples.last();
+    let trend = |of: fn(&Sample) -> f64| {
+        let points: Vec<(f64, f64)> =
+            samples.iter().map(|sample| (sample.at.as_secs_f64() / 3_600.0, of(sample))).collect();
+        Trend::of(&points)
+    };
     Measured {
-        memory_mib_first: samples.first().map_or(f64::NAN, |sample| sample.memory_mib),
-        memory_mib_last: last.map_or(f64::NAN, |sample| sample.memory_mib),
-        memory_mib_an_hour: slope(&memory),
+        memory_mib: trend(|sample| sample.memory_mib),
+        disk_mib: trend(|sample| sample.disk_mib),
         threads: range(|sample| sample.threads),
         descriptors: range(|sample| sample.descriptors),
-        disk_mib_most: samples.iter().map(|sample| sample.disk_mib).fold(0.0, f64::max),
-        disk_mib_last: last.map_or(f64::NAN, |sample| sample.disk_mib),
     }
-}
-
-/// Of the line with the least squares through these points.
-fn slope(points: &[(f64, f64)]) -> f64 {
-    let count = points.len() as f64;
-    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
-    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
-    let covariance: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
-    let variance: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
-    covariance / variance
 }
 
 #[cfg(test)]
@@ -415,8 +419,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_slope_is_that_of_the_line_through_the_points() {
-        assert!((slope(&[(0.0, 5.0), (1.0, 7.0), (2.0, 9.0)]) - 2.0).abs() < 1e-9);
-        assert!(slope(&[(0.0, 1.0), (1.0, 3.0), (2.0, 1.0)]).abs() < 1e-9);
+    fn the_nodes_have_the_arenas_that_operators_nodes_have() {
+        let unit = include_str!("../../../../deploy/systemd/p2p-node.service");
+        let image = include_str!("../../../../deploy/Dockerfile");
+        let set = ARENAS.join("=");
+        assert!(unit.lines().any(|line| line == format!("Environment={set}")));
+        assert!(image.lines().any(|line| line == format!("ENV {set}")));
+    }
+
+    #[test]
+    fn blocks_come_faster_in_the_warm_up() {
+        let blocks = |second| due_blocks(Duration::from_secs(second), Duration::from_secs(600));
+        assert!((blocks(600) - 18_000.0).abs() < 1e-6);
+        assert!((blocks(3_600) - 48_000.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_lists_of_an_hours_warm_up_are_more_than_a_store_keeps() {
+        let blocks = due_blocks(Duration::from_secs(600), Duration::from_secs(600));
+        assert!(blocks * LIST as f64 > f64::from(1 << 30));
     }
 }
