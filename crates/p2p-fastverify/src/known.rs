@@ -145,9 +145,10 @@ impl KnownSigners {
         }
     }
 
-    /// The answer to each claim, in order, each as [`recover`](Self::recover) would give it.
+    /// The answer to each claim, in order, each as [`recover`](Self::recover) would give it. Calls `after_each` after each
+    /// ordinary recovery, so that a caller who must not keep a core for long can let others have it.
     #[must_use]
-    pub fn recover_all(&self, claims: &[Claim]) -> Vec<Option<Address>> {
+    pub fn recover_all(&self, claims: &[Claim], after_each: impl Fn()) -> Vec<Option<Address>> {
         let known: Vec<_> =
             claims.iter().map(|claim| claim.expected.and_then(|signer| self.get(signer))).collect();
         let tried: Vec<bool> =
@@ -166,7 +167,11 @@ impl KnownSigners {
             .zip(&tried)
             .map(|((claim, known), tried)| {
                 let verdict = if *tried { verdicts.next() } else { None };
-                self.settle(claim, known.as_ref(), verdict)
+                let signer = self.settle(claim, known.as_ref(), verdict);
+                if verdict != Some(Verdict::Signed) {
+                    after_each();
+                }
+                signer
             })
             .collect()
     }

@@ -335,7 +335,7 @@ fn known_signers_answer_like_recovery() {
                 parts.recover().map(|key| Address::from_raw_public_key(&key.serialize_uncompressed()[1..]))
             })
             .collect();
-        assert_eq!(known.recover_all(&claims), answers);
+        assert_eq!(known.recover_all(&claims, || ()), answers);
         let alone: Vec<_> = claims.iter().map(|claim| known.recover(claim)).collect();
         assert_eq!(alone, answers);
         known.build_wanted();

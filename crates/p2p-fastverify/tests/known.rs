@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "fixtures of tests")]
 
+use std::cell::Cell;
+
 use allocation_counter::measure;
 use alloy_primitives::Address;
 use p2p_fastverify::{Claim, Counts, KnownSigners, LEARNT_AFTER, Signature, Table};
@@ -81,7 +83,8 @@ fn many_by_a_new_signer_are_worth_its_table_and_few_are_not() {
     }
     assert!(known.knows(address(1)) && !known.knows(address(2)));
     assert_eq!(known.worth_learning(&mixed).len(), 1);
-    let answers = known.recover_all(&mixed);
+    let recovered = Cell::new(0);
+    let answers = known.recover_all(&mixed, || recovered.set(recovered.get() + 1));
     assert!(
         answers
             .iter()
@@ -89,6 +92,7 @@ fn many_by_a_new_signer_are_worth_its_table_and_few_are_not() {
             .all(|(answer, i)| *answer == Some(address(if (2..32).contains(&i) { 1 } else { 3 })))
     );
     assert_eq!((known.counts().hits, known.counts().misses), (30, 2));
+    assert_eq!(recovered.get(), 32, "after each that its table has not proved");
 }
 
 #[test]
@@ -152,7 +156,7 @@ fn what_is_no_signature_is_a_fallback_and_names_nobody() {
     for bytes in [[0; 65], [0xff; 65]] {
         let claim = Claim { signature: Signature::new([7; 32], bytes), expected };
         assert_eq!(known.recover(&claim), None);
-        assert_eq!(known.recover_all(&[claim, claim]), [None, None]);
+        assert_eq!(known.recover_all(&[claim, claim], || ()), [None, None]);
     }
     assert_eq!(known.counts().fallbacks, 6);
 }

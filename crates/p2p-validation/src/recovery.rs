@@ -84,23 +84,18 @@ mod known {
                 }
                 Vec::<()>::new()
             });
-            let signers =
-                page::map(&claims, page::share(claims.len()), |claims, _| self.0.recover_all(claims));
+            let signers = page::map(&claims, page::share(claims.len()), |claims, _| {
+                self.0.recover_all(claims, page::give_way)
+            });
             if self.0.wants_tables() {
                 self.build_wanted();
             }
             all.into_iter().zip(signers).map(|(unsigned, signer)| signed(unsigned, signer)).collect()
         }
 
-        #[cfg(feature = "parallel")]
         fn build_wanted(&self) {
             let known = Arc::clone(&self.0);
-            rayon::spawn(move || known.build_wanted());
-        }
-
-        #[cfg(not(feature = "parallel"))]
-        fn build_wanted(&self) {
-            self.0.build_wanted();
+            page::in_background(move || known.build_wanted());
         }
     }
 

@@ -123,23 +123,32 @@ impl Validator {
     }
 
     /// Step 1, on an untrusted page: one answer for each commitment, in order, each as
-    /// [`authenticate`](Self::authenticate) would give it. Spreads over the cores with the feature `parallel`.
+    /// [`authenticate`](Self::authenticate) would give it.
+    ///
+    /// With the feature `parallel` it is done by threads that all pages share, one for each core. They let other threads go
+    /// first, so that a commitment of gossip does not wait behind pages. Whoever calls from a rayon pool of their own has it
+    /// done by that.
     #[must_use]
     pub fn authenticate_page(&self, page: &[SignedCommitment]) -> Vec<Result<Authenticated, Rejection>> {
-        self.recover_all(page::map(page, page::share(page.len()), |piece, buffer| {
-            let mut batch = Batch::new(&self.config.domain, piece.len());
-            let screened = piece.iter().map(|signed| {
-                let commitment = Unrecovered::from_signed(signed.clone(), buffer);
-                let screened = self.screen(commitment.signed())?;
-                batch.push(commitment).map_err(Rejection::Signature)?;
-                Ok(screened)
-            });
-            self.hash_all(screened.collect(), batch)
-        }))
+        let share = page::share(page.len());
+        let hash = || {
+            page::map(page, share, |piece, buffer| {
+                let mut batch = Batch::new(&self.config.domain, piece.len());
+                let screened = piece.iter().map(|signed| {
+                    let commitment = Unrecovered::from_signed(signed.clone(), buffer);
+                    let screened = self.screen(commitment.signed())?;
+                    batch.push(commitment).map_err(Rejection::Signature)?;
+                    Ok(screened)
+                });
+                self.hash_all(screened.collect(), batch)
+            })
+        };
+        page::as_page(page.len(), || self.recover_all(hash()))
     }
 
     /// Step 1, on many messages of gossip: one answer for each, in order, each as
-    /// [`authenticate`](Self::authenticate) would give it. Spreads over the cores with the feature `parallel`.
+    /// [`authenticate`](Self::authenticate) would give it. Spreads over the cores with the feature `parallel`, and waits for
+    /// no page.
     #[must_use]
     pub fn authenticate_all<T: AsRef<[u8]> + Sync>(
         &self,

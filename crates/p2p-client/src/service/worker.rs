@@ -100,10 +100,11 @@ impl Inbox {
             if !self.txlists.is_empty() {
                 batch.push(Command::TxLists(std::mem::take(&mut self.txlists)));
             }
-            batch.append(&mut self.internal);
+            // Before pages, which are long: the network waits for a verdict.
             if !self.commitments.is_empty() {
                 batch.push(Command::Gossip(std::mem::take(&mut self.commitments)));
             }
+            batch.append(&mut self.internal);
         }
         batch
     }
@@ -188,4 +189,28 @@ impl ChainWorker {
 
 fn died(_: JoinError) -> P2pClientError {
     P2pClientError::Panicked(Component::Chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_types::{Bytes, HeadSyncStatus, PeerId, UnixSeconds};
+    use p2p_validation::Arrival;
+    use tracing::Span;
+
+    use super::*;
+
+    #[test]
+    fn gossip_goes_before_catch_up_and_what_the_application_asks_before_both() {
+        let from = PeerId::from_bytes(&[0, 1, 1]).unwrap();
+        let mut inbox = Inbox::default();
+        inbox.tick_if_empty();
+        inbox.push(Command::Status(HeadSyncStatus::Idle));
+        let arrival = Arrival::Live(UnixSeconds::new(1));
+        let ssz = Bytes::new();
+        inbox.push_commitment(GossipCommitment { ssz, arrival, from, verdict: None, span: Span::none() });
+        inbox.push_from_application(Command::L1Head(1));
+        assert!(matches!(inbox.drain(true)[..], [Command::L1Head(1)]));
+        assert!(matches!(inbox.drain(false)[..], [Command::Gossip(_), Command::Tick, Command::Status(_)]));
+        assert!(inbox.drain(false).is_empty());
+    }
 }

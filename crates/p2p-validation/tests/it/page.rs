@@ -1,11 +1,20 @@
 //! Pages, and what the hot path allocates.
 
+use std::{
+    num::NonZeroU64,
+    sync::{Arc, Condvar, Mutex, mpsc},
+    thread::{self, available_parallelism},
+    time::Duration,
+};
+
 use allocation_counter::measure;
-use p2p_types::{Preconfirmation, SignedCommitment, U256};
-use p2p_validation::{Rejection, ValidationOutcome};
+use p2p_types::{Preconfirmation, SignedCommitment, U256, UnixSeconds};
+use p2p_validation::{
+    Admission, Lookahead, LookaheadError, Rejection, RotatingSchedule, Slot, ValidationOutcome, Validator,
+};
 use preconfirmation_types::{Container, SignatureError};
 
-use crate::world::{GENESIS, LIVE, ON_BASE, WINDOW, preconf, sign, validator};
+use crate::world::{GENESIS, LIVE, ON_BASE, WINDOW, config, key, preconf, sign, validator};
 
 fn block(number: u64) -> SignedCommitment {
     sign(Preconfirmation { block_number: U256::from(number), ..preconf() })
@@ -63,10 +72,85 @@ fn judging_a_commitment_allocates_nothing_whatever_comes_of_it() {
 fn a_page_allocates_a_few_times_for_many_commitments() {
     let page: Vec<_> = (1..=64).map(block).collect();
     let validator = validator();
-    // The first page starts the thread pool.
-    drop(validator.authenticate_page(&page));
-    let info = measure(|| drop(validator.authenticate_page(&page)));
+    // Its one thread does all the work, where it is counted.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let info = pool.install(|| {
+        drop(validator.authenticate_page(&page));
+        measure(|| drop(validator.authenticate_page(&page)))
+    });
     // Of each share of 32 the buffer, what it is hashed in and what it is verified in; the lists of shares, the jobs of the
     // pool, the result.
     assert!(info.count_total < 80, "{info:?}");
+}
+
+/// A schedule that answers nothing about one second until it is told to.
+struct Gate {
+    schedule: RotatingSchedule,
+    /// How many have asked, and whether it is open.
+    state: Mutex<(usize, bool)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    const SHUT: UnixSeconds = UnixSeconds::new(GENESIS + 7);
+    /// Never waited for where all is well.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    fn wait_for(&self, wanted: impl Fn(&(usize, bool)) -> bool) {
+        let state = self.state.lock().unwrap();
+        let waited = self.changed.wait_timeout_while(state, Self::DEADLINE, |state| !wanted(state));
+        assert!(!waited.unwrap().1.timed_out());
+    }
+
+    fn change(&self, change: impl FnOnce(&mut (usize, bool))) {
+        change(&mut self.state.lock().unwrap());
+        self.changed.notify_all();
+    }
+}
+
+struct Gated(Arc<Gate>);
+
+impl Lookahead for Gated {
+    fn turn(&self, moment: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
+        Ok(self.0.schedule.turn(moment))
+    }
+
+    fn admissible(&self, timestamp: UnixSeconds, end: UnixSeconds) -> Result<Admission, LookaheadError> {
+        if timestamp == Gate::SHUT {
+            self.0.change(|(asked, _)| *asked += 1);
+            self.0.wait_for(|(_, open)| *open);
+        }
+        self.0.schedule.admissible(timestamp, end)
+    }
+}
+
+#[test]
+fn gossip_waits_for_no_page() {
+    let window = NonZeroU64::new(WINDOW).unwrap();
+    let schedule = RotatingSchedule::new(vec![key(1).address()], UnixSeconds::new(GENESIS), window).unwrap();
+    let gate = Arc::new(Gate { schedule, state: Mutex::default(), changed: Condvar::new() });
+    let validator = Validator::new(config(), Arc::new(Gated(Arc::clone(&gate))));
+    let late = Preconfirmation { timestamp: U256::from(Gate::SHUT.get()), ..preconf() };
+    let page = vec![sign(late); 64];
+    let gossip: Vec<_> = (1..=256).map(|number| block(number).to_ssz()).collect();
+    let cores = available_parallelism().unwrap().get();
+    thread::scope(|scope| {
+        // More than there are threads, so that some pages wait for those before them.
+        let pages = vec![(); 2 * cores].into_iter();
+        let pages: Vec<_> = pages.map(|()| scope.spawn(|| validator.authenticate_page(&page))).collect();
+        gate.wait_for(|(asked, _)| *asked >= cores);
+        let (done, judged) = mpsc::channel();
+        let (validator, gossip) = (&validator, &gossip);
+        scope.spawn(move || {
+            let alone = validator.authenticate(&gossip[0]);
+            done.send((alone, validator.authenticate_all(gossip))).unwrap();
+        });
+        let judged = judged.recv_timeout(Gate::DEADLINE / 4);
+        gate.change(|(_, open)| *open = true);
+        let (alone, all) = judged.expect("gossip has waited for pages");
+        assert!(alone.is_ok() && all.iter().all(Result::is_ok));
+        for page in pages {
+            assert!(page.join().unwrap().iter().all(Result::is_ok));
+        }
+    });
 }
