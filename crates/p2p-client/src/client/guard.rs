@@ -37,3 +37,40 @@ impl Guard {
             .map_err(P2pClientError::Guard)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future;
+
+    use p2p_types::{Address, B256, GuardFuture, UnixSeconds};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Silent;
+
+    impl SigningGuard for Silent {
+        fn permit(&self, _: Promise) -> GuardFuture<'_> {
+            Box::pin(future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_answer_in_time_is_a_no_and_no_guard_a_yes() {
+        let promise = Promise {
+            window_end: UnixSeconds::new(9),
+            signer: Address::ZERO,
+            block: 5,
+            hash: B256::ZERO,
+            eop: false,
+            eop_only: false,
+        };
+        let limit = Duration::from_secs(2);
+        let (none, silent) = (Guard::new(None, limit), Guard::new(Some(Arc::new(Silent)), limit));
+        assert_eq!((none.is_set(), silent.is_set()), (false, true));
+        assert!(none.permit(promise).await.is_ok());
+        let refused = silent.permit(promise).await.unwrap_err();
+        let P2pClientError::Guard(GuardError::Unavailable(late)) = refused else { panic!("{refused}") };
+        assert_eq!(late, "none within 2 s");
+    }
+}

@@ -396,17 +396,48 @@ fn a_node_whose_peers_tell_no_heads_is_not_stalled() {
     rig.expect_stalled(Stall::NothingDelivered);
 }
 
+/// The first peer claims `block`, the others 4.
+fn claims(rig: &mut Rig, block: u64) {
+    while rig.asks().iter().any(|ask| ask.request == Request::Head) {
+        let ask = rig.expect_head();
+        rig.claim(ask, if ask.to == peer(1) { block } else { 4 });
+    }
+}
+
+#[test]
+fn a_page_that_does_not_link_forgives_no_lost_pages() {
+    let mut rig = Rig::live(4, &[peer(1), peer(2)]);
+    rig.advance(13 * SECOND);
+    let next = |rig: &mut Rig| {
+        for _ in 0..80 {
+            claims(rig, 8);
+            if let [ask, ..] = page_asks(rig)[..] {
+                return rig.expect_page(ask.range().0..);
+            }
+            rig.advance(SECOND / 4);
+        }
+        panic!("no page is requested: {}", rig.status());
+    };
+    for _ in 0..2 {
+        let ask = next(&mut rig);
+        rig.fail(ask);
+    }
+    let ask = next(&mut rig);
+    rig.deliver(ask, 8);
+    // Gossip brings blocks of the page while it is imported.
+    let (id, ..) = rig.expect_import();
+    rig.imported(id, head(6), ImportVerdict::Unlinked { index: 0 });
+    assert_eq!(rig.target(), 8);
+    let ask = next(&mut rig);
+    rig.fail(ask);
+    assert_eq!(rig.target(), 6);
+}
+
 #[test]
 fn lost_pages_are_forgiven_with_time() {
     let mut rig = Rig::live(4, &[peer(1), peer(2)]);
     rig.advance(13 * SECOND);
     // One of them claims more, and three pages are lost.
-    let claims = |rig: &mut Rig, block| {
-        while rig.asks().iter().any(|ask| ask.request == Request::Head) {
-            let ask = rig.expect_head();
-            rig.claim(ask, if ask.to == peer(1) { block } else { 4 });
-        }
-    };
     claims(&mut rig, 8);
     let mut lost = 0;
     for _ in 0..80 {
