@@ -1,9 +1,10 @@
 //! Plays seeds of the simulator by the thousand: a line a seed, a summary, and for a seed that fails the command that repeats it with
-//! the fewest faults that still fail. `cargo xtask sim` runs it.
+//! the fewest faults that still fail. `cargo xtask sim` runs it. With `RUST_LOG` the clients log to stderr.
 
 #![allow(clippy::disallowed_methods, reason = "a tool that times its runs")]
 
 use std::{
+    env, io,
     ops::Range,
     panic::catch_unwind,
     process::ExitCode,
@@ -17,6 +18,7 @@ use std::{
 use clap::Parser;
 use p2p_sim::{Invariant, Outcome, Scenario, Violation, shrink, simulate};
 use serde::Serialize;
+use tracing_subscriber::EnvFilter;
 
 /// Plays seeds of the simulator.
 #[derive(Debug, Clone, Parser)]
@@ -156,6 +158,10 @@ fn failed(options: &Options, scenario: &Scenario, violation: Violation) -> Failu
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if env::var_os("RUST_LOG").is_some() {
+        let filter = EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    }
     let mut report = Report { nodes: options.nodes, ..Report::default() };
     play_all(&options, |Played { scenario, result, took }| {
         report.seeds += 1;

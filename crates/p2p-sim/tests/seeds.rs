@@ -51,6 +51,15 @@ fn an_election_in_the_last_second_of_a_window_takes_what_is_built_on_that() {
     }
 }
 
+/// A flood over a narrow line would have kept it busy for minutes after it was wide again: found by seed 418, whose line never gave up
+/// what it could not carry.
+#[test]
+fn a_node_behind_a_narrow_line_catches_up_once_it_is_wide() {
+    let scenario = Scenario::draw(418, 7).only(&[1, 2]);
+    assert!(matches!(scenario.faults[1].kind, Kind::Narrow { .. }));
+    simulate(&scenario).unwrap();
+}
+
 #[test]
 fn a_scenario_without_faults_is_quiet() {
     let quiet = Scenario::draw(3, 7).only(&[]);

@@ -24,12 +24,17 @@ const REORDERED: u32 = 4;
 /// What each frame has on the line besides its content: headers of TCP, noise and yamux, about.
 const HEADERS: usize = 100;
 
+/// Nothing is on a line for longer: by then its request has failed (§10), and gossip that has waited for so long is dropped. So
+/// what a narrow line could not carry does not hold up what comes when it is wide again.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(10);
+
 /// What becomes of what travels from one node to another.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Link {
     /// What every frame takes. Where it is zero, nothing can be reordered.
     pub delay: Duration,
-    /// How much the line carries in a second: a frame begins when those before it are sent. Without a limit if none.
+    /// How much the line carries in a second: a frame begins when those before it are sent, and is lost where it would not be sent
+    /// in ten seconds. Without a limit if none.
     pub bytes_per_second: Option<NonZeroU32>,
     /// Up to so much more, drawn for each frame. Order is kept all the same.
     pub jitter: Duration,
@@ -67,7 +72,7 @@ pub struct SimCounts {
     pub duplicated: u64,
     /// Frames that were held up.
     pub reordered: u64,
-    /// Frames that found the inbox of their node full, and were lost, too.
+    /// Frames that found the inbox of their node or the line full, and were lost, too.
     pub overflowed: u64,
 }
 
@@ -171,7 +176,13 @@ impl Direction {
         let held_up = (travel * (REORDERED - 1)).mul_f64(self.rng.f64());
         counts.sent += 1;
         // What is lost has been sent all the same.
-        self.free = self.free.max(now()) + transmission(bytes, bytes_per_second);
+        let (sent, given_up) =
+            (self.free.max(now()) + transmission(bytes, bytes_per_second), now() + GIVEN_UP_AFTER);
+        self.free = sent.min(given_up);
+        if sent > given_up {
+            counts.overflowed += 1;
+            return [None, None];
+        }
         if lost {
             counts.lost += 1;
             return [None, None];

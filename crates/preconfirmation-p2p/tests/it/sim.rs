@@ -255,6 +255,27 @@ async fn a_narrow_line_sends_one_frame_after_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_narrow_line_cannot_send_in_time_does_not_hold_up_the_rest() {
+    let network = SimNetwork::new(1);
+    let (a, mut b) = (Node::join(&network, 1), Node::join(&network, 2));
+    b.dial(&a).await.unwrap();
+    let rate = NonZeroU32::new(482);
+    network.set_link(a.id(), b.id(), Link { bytes_per_second: rate, ..Link::default() });
+    for number in 0..100 {
+        assert_eq!(a.publish(number).await.unwrap(), Published::Sent { peers: 1 });
+    }
+    for sent in 0..10 {
+        assert_eq!(b.gossip().await.map(|(_, number, _)| number), Some(sent));
+    }
+    assert_eq!(network.counts().overflowed, 90);
+    network.set_link(a.id(), b.id(), Link::default());
+    let started = Instant::now();
+    assert_eq!(a.publish(100).await.unwrap(), Published::Sent { peers: 1 });
+    assert_eq!(b.gossip().await.map(|(_, number, _)| number), Some(100));
+    assert_eq!(started.elapsed(), Link::default().delay);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_has_crashed_is_heard_no_more_and_may_come_back_under_its_name() {
     let network = SimNetwork::new(1);
     let (a, mut b) = (Node::join(&network, 1), Node::join(&network, 2));
