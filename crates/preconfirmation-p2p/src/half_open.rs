@@ -330,6 +330,13 @@ async fn pass(deadline: Option<Duration>) {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        future::{Pending, pending, poll_fn},
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use tokio::task::yield_now;
+
     use super::*;
 
     /// A port of a host.
@@ -469,6 +476,62 @@ mod tests {
         rig.now += FAILURE_AGE + Duration::from_secs(1);
         assert!(rig.tries(2).is_some());
         assert!(is_evicted(&mut honest));
+    }
+
+    /// Connections of one address without end.
+    struct Flood {
+        address: Multiaddr,
+        accepted: Arc<AtomicUsize>,
+    }
+
+    impl Transport for Flood {
+        type Output = Output;
+        type Error = io::Error;
+        type ListenerUpgrade = Pending<io::Result<Output>>;
+        type Dial = Pending<io::Result<Output>>;
+
+        fn listen_on(&mut self, _: ListenerId, _: Multiaddr) -> Result<(), TransportError<io::Error>> {
+            Ok(())
+        }
+
+        fn remove_listener(&mut self, _: ListenerId) -> bool {
+            false
+        }
+
+        fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+            Err(TransportError::MultiaddrNotSupported(address))
+        }
+
+        fn poll(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+            self.accepted.fetch_add(1, Ordering::Relaxed);
+            Poll::Ready(TransportEvent::Incoming {
+                listener_id: ListenerId::next(),
+                upgrade: pending(),
+                local_addr: Multiaddr::empty(),
+                send_back_addr: self.address.clone(),
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn other_tasks_have_a_turn_after_each_eight_refusals() {
+        let mut rig = Rig::new(1, 100);
+        drop(rig.enter(2));
+        let mut honest = rig.enter(1);
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let flood = Flood { address: address(2, 9), accepted: Arc::clone(&accepted) };
+        let mut guarded = Guarded::new(flood.boxed(), rig.half_open.clone());
+        let mut listener = poll_fn(move |cx| Pin::new(&mut guarded).poll(cx).map(drop));
+        assert!(futures::poll!(&mut listener).is_pending());
+        assert_eq!(accepted.load(Ordering::Relaxed), REFUSALS);
+        // It goes on by itself.
+        let _listener = tokio::spawn(listener);
+        yield_now().await;
+        assert!(accepted.load(Ordering::Relaxed) > 2 * REFUSALS);
+        assert!(!is_evicted(&mut honest));
     }
 
     #[test]

@@ -447,6 +447,16 @@ mod tests {
 
     const BYTES: usize = 2 * LARGE;
 
+    /// A stream in the middle of frame 1, which has the only turn, and one that waits for it with frame 2.
+    fn writing_and_waiting() -> (Stream, Stream) {
+        let turns = SendTurns::new(1);
+        let [mut first, mut next] = [(); 2].map(|()| Stream::new(&turns));
+        first.room(10);
+        assert!(first.write(&frame(1, BYTES)) && !first.poll());
+        assert!(next.write(&frame(2, BYTES)) && !next.poll());
+        (first, next)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn so_many_large_messages_are_written_at_once_as_is_set() {
         for at_once in [1, 2] {
@@ -474,12 +484,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_small_goes_before_what_is_held_back_and_never_into_it() {
-        let turns = SendTurns::new(1);
-        let mut first = Stream::new(&turns);
-        first.room(10);
-        assert!(first.write(&frame(1, BYTES)) && !first.poll());
-        let mut stream = Stream::new(&turns);
-        assert!(stream.write(&frame(2, BYTES)) && !stream.poll());
+        let (first, mut stream) = writing_and_waiting();
         assert!(stream.write(&frame(3, 300)));
         // In the middle of a small frame, its turn comes.
         let small = frame(5, 300);
@@ -498,12 +503,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn with_the_next_large_message_the_one_that_waits_is_written() {
-        let turns = SendTurns::new(1);
-        let mut first = Stream::new(&turns);
-        first.room(10);
-        assert!(first.write(&frame(1, BYTES)) && !first.poll());
-        let mut stream = Stream::new(&turns);
-        assert!(stream.write(&frame(2, BYTES)) && !stream.poll());
+        let (mut first, mut stream) = writing_and_waiting();
         // No small message has to wait for a turn.
         assert!(!stream.write(&frame(3, BYTES)) && stream.poll() && stream.write(&frame(3, BYTES)));
         assert!(stream.write(&frame(4, 300)) && !stream.poll());
@@ -516,12 +516,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_its_peer_does_not_want_any_more_is_not_written() {
-        let turns = SendTurns::new(1);
-        let mut first = Stream::new(&turns);
-        first.room(10);
-        assert!(first.write(&frame(1, BYTES)) && !first.poll());
-        let mut stream = Stream::new(&turns);
-        assert!(stream.write(&frame(2, BYTES)) && !stream.poll());
+        let (mut first, mut stream) = writing_and_waiting();
         stream.unwanted.on_control(&idontwant(&[3], BYTES), Instant::now());
         assert!(!stream.poll());
         stream.unwanted.on_control(&idontwant(&[4, 2], BYTES), Instant::now());
