@@ -53,6 +53,11 @@ there was before and what is stored, at its highest in any of these runs.
 `…_checked` is libp2p alone again, which hashes each answer and authenticates one commitment for it, and neither links nor
 stores anything. Client and servers share the cores, so whoever checks cannot reach `…_raw`: this is what there is to reach, and
 `…_vs_checked` is what we reach of it.
+
+Where the difference goes, sampled on 2026-11-30 (two cores, AMD EPYC, quiet, `perf` at 4 kHz, one round): a list of 10 KiB takes
+267 µs of processor time, 163 of the client and 104 of the servers; checked it is 224 µs, 127 and 97; raw 112 µs. Either side
+writes to its sockets four times a list in all three. About half of the client's time is libp2p polling its connections, in both; what
+is left of the difference are pages of commitments, planning and the store.
 ";
 
 pub(super) const GOSSIP: &str = "\
