@@ -19,6 +19,7 @@ mod l1;
 mod l2;
 mod mistakes;
 mod network;
+mod pages;
 mod preconfer;
 mod publishing;
 mod relay;
