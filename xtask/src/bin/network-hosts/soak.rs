@@ -192,8 +192,9 @@ struct Play {
     newcomer: Option<Node>,
     preconfer: Preconfer,
     program: PathBuf,
-    folder: tempfile::TempDir,
+    /// Before the folder that it is in, which could not be removed around it.
     disk: Option<Disk>,
+    folder: tempfile::TempDir,
     full_since: Option<Instant>,
     restarts: u32,
     full_disks: u32,
