@@ -16,8 +16,8 @@ beside one naive recovery. `reject_…` is what is refused; `txlist_hash_…` is
 `txlist_check_…` a list from the bytes of its message to verified. Decoding a list shares its bytes, so its
 ratio grows with the list. `reject_duplicate` and `txlist_hash_…` show one keccak against the other; `keccak_8x…` are eight
 lists hashed beside each other, and *naive* is there the same hash, one list after the other. `single_beside_pages_p99` is how long
-a commitment of a known signer, one each millisecond, waits for its verdict at most but for one in a hundred, while four pages of 256 at a time, as many as catch-up has, are authenticated on
-all cores without a pause; *naive* is there the same without pages.
+a commitment of a known signer, one each millisecond, waits for its verdict at most but for one in a hundred, while four pages of
+256 at a time, as many as catch-up has, are authenticated on all cores without a pause; *naive* is there the same without pages.
 A page needs all cores at once: on a busy machine its ratio says more about the neighbours.
 ";
 
