@@ -343,3 +343,42 @@ impl AncestorSearch {
         if for_orphan { Outcome::None } else { outcome }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // any moment will do
+mod tests {
+    use super::*;
+
+    fn peer() -> PeerId {
+        PeerId::from_bytes(&[0, 1, 1]).unwrap()
+    }
+
+    #[test]
+    fn a_search_for_a_claim_that_counts_keeps_from_live_and_one_for_an_orphan_does_not() {
+        let (config, now, chain) = (CatchUpConfig::default(), Instant::now(), Chain::default());
+        for counts in [true, false] {
+            let start = Start { signer: Address::ZERO, tip: (3, B256::ZERO) };
+            let (mut fork, mut branch) = (AncestorSearch::default(), AncestorSearch::default());
+            assert!(fork.search(&config, now, &chain, (peer(), counts), start));
+            assert!(branch.follow(&config, now, 1, (peer(), counts)));
+            assert_eq!([fork.keeps_from_live(), branch.keeps_from_live()], [counts; 2]);
+        }
+        let orphan = Search { orphan: Some(Default::default()), counts: true, ..Search::new(now, peer()) };
+        let search = AncestorSearch { search: Some(orphan), ..AncestorSearch::default() };
+        assert!(!search.keeps_from_live() && !AncestorSearch::default().keeps_from_live());
+    }
+
+    #[test]
+    fn a_search_for_an_orphan_that_is_gone_ends_with_its_page() {
+        let orphan = Search {
+            orphan: Some(Default::default()),
+            stage: Stage::Importing,
+            from: 3,
+            ..Search::new(Instant::now(), peer())
+        };
+        let mut ancestors = AncestorSearch { search: Some(orphan), ..AncestorSearch::default() };
+        // The page does not link; with the orphan it would step back.
+        assert_eq!(ancestors.imported(&Chain::default(), None, None), Outcome::None);
+        assert_eq!(ancestors.from(), None);
+    }
+}
