@@ -153,16 +153,19 @@ impl GuardError {
 mod tests {
     use super::*;
 
-    #[test]
-    fn promises_conflict_by_height_and_after_a_handover() {
-        let block = |block, hash| Promise {
+    fn block(block: BlockNumber, hash: u8) -> Promise {
+        Promise {
             window_end: UnixSeconds::new(9),
             signer: Address::ZERO,
             block,
             hash: B256::repeat_byte(hash),
             eop: false,
             eop_only: false,
-        };
+        }
+    }
+
+    #[test]
+    fn promises_conflict_by_height_and_after_a_handover() {
         let last = |number, hash| Promise { eop: true, ..block(number, hash) };
         let declines = |number, hash| Promise { eop_only: true, ..last(number, hash) };
         let (equivocation, after) = (Some(Misbehaviour::Equivocation), Some(Misbehaviour::BlockAfterEop));
@@ -188,31 +191,16 @@ mod tests {
 
     #[test]
     fn a_handover_forbids_what_stands_above_it() {
-        let promise = |eop, eop_only, block| Promise {
-            window_end: UnixSeconds::new(9),
-            signer: Address::ZERO,
-            block,
-            hash: B256::ZERO,
-            eop,
-            eop_only,
-        };
-        assert_eq!(promise(false, false, 5).first_forbidden(), None);
-        assert_eq!(promise(true, false, 5).first_forbidden(), Some(6));
-        assert_eq!(promise(true, true, 5).first_forbidden(), Some(5));
-        assert_eq!(promise(true, false, BlockNumber::MAX).first_forbidden(), None);
+        let last = |number| Promise { eop: true, ..block(number, 1) };
+        assert_eq!(block(5, 1).first_forbidden(), None);
+        assert_eq!(last(5).first_forbidden(), Some(6));
+        assert_eq!(Promise { eop_only: true, ..last(5) }.first_forbidden(), Some(5));
+        assert_eq!(last(BlockNumber::MAX).first_forbidden(), None);
     }
 
     #[test]
     fn only_what_may_be_allowed_later_is_tried_again() {
-        let refused = Promise {
-            window_end: UnixSeconds::new(9),
-            signer: Address::ZERO,
-            block: 5,
-            hash: B256::ZERO,
-            eop: false,
-            eop_only: false,
-        };
-        let conflict = Conflict::new(Misbehaviour::Equivocation, B256::repeat_byte(1), &refused);
+        let conflict = Conflict::new(Misbehaviour::Equivocation, B256::ZERO, &block(5, 1));
         let over = GuardError::WindowOver { window_end: UnixSeconds::new(9), below: UnixSeconds::new(10) };
         for (error, later) in [
             (GuardError::Conflict(Box::new(conflict)), false),
@@ -228,14 +216,8 @@ mod tests {
 
     #[test]
     fn a_conflict_names_both_promises() {
-        let refused = Promise {
-            window_end: UnixSeconds::new(7_000),
-            signer: Address::repeat_byte(1),
-            block: 11,
-            hash: B256::repeat_byte(3),
-            eop: false,
-            eop_only: false,
-        };
+        let (window_end, signer) = (UnixSeconds::new(7_000), Address::repeat_byte(1));
+        let refused = Promise { window_end, signer, ..block(11, 3) };
         let conflict = Conflict::new(Misbehaviour::Equivocation, B256::repeat_byte(2), &refused);
         let text = conflict.to_string();
         for part in [
