@@ -15,7 +15,10 @@ use crate::{
 /// Peers whose heads are requested together.
 #[derive(Debug)]
 struct Round {
+    /// It waits for these.
     waiting: BTreeSet<RequestId>,
+    /// And for these, until one answers whose claim counts.
+    others: BTreeSet<RequestId>,
     begun: Instant,
     /// At least one has answered whose claim counts.
     answered: bool,
@@ -102,14 +105,16 @@ impl Heads {
             return false;
         }
         let now = deadlines.now();
-        let mut waiting = BTreeSet::new();
+        let (mut waiting, mut others) = (BTreeSet::new(), BTreeSet::new());
         for (peer, awaited) in chosen {
             let id = request(ctx, now, peer);
             if awaited {
-                waiting.insert(id);
-            }
+                waiting.insert(id)
+            } else {
+                others.insert(id)
+            };
         }
-        self.round = Some(Round { waiting, begun: now, answered: false, invalidated: false });
+        self.round = Some(Round { waiting, others, begun: now, answered: false, invalidated: false });
         false
     }
 
@@ -150,9 +155,9 @@ impl Heads {
 
     fn end(&mut self, ctx: &mut Context, now: Instant, id: RequestId, counts: bool, progress: Progress) {
         let Some(round) = &mut self.round else { return };
-        let awaited = round.waiting.remove(&id);
-        round.answered |= counts && awaited;
-        if !round.waiting.is_empty() {
+        let asked = round.waiting.remove(&id) | round.others.remove(&id);
+        round.answered |= counts && asked;
+        if !round.waiting.is_empty() || !round.answered && !round.others.is_empty() {
             return;
         }
         let Some(Round { begun, answered, invalidated, .. }) = self.round.take() else {
@@ -189,7 +194,7 @@ fn request(ctx: &mut Context, now: Instant, peer: PeerId) -> RequestId {
 
 /// The peers of a round, and whether it waits for them: `head_peers` of the responsive ones, those asked longest ago first, and
 /// those of them whose claim was lowered. The others are asked too, so that they can regain trust; the round waits for them
-/// only if there are no responsive ones.
+/// only if there are no responsive ones, or none of these has a claim that counts.
 fn choose(ctx: &mut Context, deadlines: &mut Deadlines) -> Vec<(PeerId, bool)> {
     let Context { peers, rng, config, .. } = ctx;
     let mut able = Vec::new();

@@ -123,7 +123,8 @@ impl Node {
 
     /// L1 elects others from a window on.
     pub(crate) async fn hear_of_election(&mut self, owners: &[Owner], window: usize) {
-        self.told = owners.to_vec();
+        // What else L1 has changed is heard of at a moment of its own.
+        self.told[window..].clone_from_slice(&owners[window..]);
         let Some(life) = &mut self.life else { return };
         let known = life.known;
         if known > window {

@@ -60,6 +60,19 @@ fn a_node_behind_a_narrow_line_catches_up_once_it_is_wide() {
     simulate(&scenario).unwrap();
 }
 
+/// After a partition only adversaries answered at once, whose claims did not count, and the answers of honest peers, whose requests had
+/// failed, came when the round was over: found by seed 9956, in which a node was not live for a minute.
+#[test]
+fn who_has_not_answered_for_a_while_confirms_the_head_where_others_do_not() {
+    simulate(&Scenario::draw(9956, 7).only(&[0, 1, 6])).unwrap();
+}
+
+/// Two elections, of which a node may hear in either order: found by seed 14172, whose expectation was wrong.
+#[test]
+fn of_each_election_a_node_hears_at_a_moment_of_its_own() {
+    simulate(&Scenario::draw(14_172, 7).only(&[6, 7])).unwrap();
+}
+
 #[test]
 fn a_scenario_without_faults_is_quiet() {
     let quiet = Scenario::draw(3, 7).only(&[]);
