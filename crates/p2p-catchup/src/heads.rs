@@ -15,9 +15,9 @@ use crate::{
 /// Peers whose heads are requested together.
 #[derive(Debug)]
 struct Round {
-    /// It waits for these.
+    /// Requests that it waits for.
     waiting: BTreeSet<RequestId>,
-    /// And for these, until one answers whose claim counts.
+    /// Requests to peers that have not answered lately: it waits for them only while no claim that counts has come.
     others: BTreeSet<RequestId>,
     begun: Instant,
     /// At least one has answered whose claim counts.
