@@ -1,7 +1,7 @@
 //! Missing transaction lists: requested by hash, those of the oldest blocks first, until they are stored or not needed any more.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, HashMap},
     time::Instant,
 };
 
@@ -43,7 +43,7 @@ struct MissingTxList {
 /// All missing lists. One leaves only when it is stored or not needed any more.
 #[derive(Debug, Default)]
 pub(crate) struct TxLists {
-    lists: BTreeMap<B256, MissingTxList>,
+    lists: HashMap<B256, MissingTxList>,
     /// By the lowest block that needs it.
     order: BTreeSet<(BlockNumber, B256)>,
     /// Those that gossip may still bring, by the end of their grace.
