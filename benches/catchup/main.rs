@@ -27,6 +27,7 @@ use preconfirmation_types::{Container, MAX_TXLIST_BYTES, keccak256};
 use serde::Serialize;
 
 use chain::Shape;
+use raw::{All, Lists};
 use serve::{Server, Wares};
 
 /// Anything that ends the run.
@@ -43,7 +44,9 @@ struct Figures {
     txlists_vs_raw: f64,
     txlists_2mib_vs_floor: f64,
     txlists_vs_checked: f64,
+    txlists_vs_same: f64,
     txlists_2mib_vs_checked: f64,
+    txlists_2mib_vs_same: f64,
     paced_1_peer: f64,
     paced_4_peers: f64,
     refusals: u64,
@@ -59,11 +62,13 @@ struct Details {
     txlists_10kib: f64,
     txlists_10kib_raw: f64,
     txlists_10kib_checked: f64,
+    txlists_10kib_same: f64,
     txlists_25ms: f64,
     txlists_25ms_serial: f64,
     txlists_2mib: f64,
     txlists_2mib_raw: f64,
     txlists_2mib_checked: f64,
+    txlists_2mib_same: f64,
     keccak_2mib: f64,
 }
 
@@ -123,19 +128,25 @@ async fn measure(effort: Effort) -> Result<Figures, Failed> {
     eprintln!("commitments {:.0}/s, bound {:.0}/s", details.commitments, details.commitments_bound);
 
     let (server, raw) = (Server::start(Wares::Chain(small))?, Server::start(Wares::Raw(10 * KIB))?);
+    let all = Server::start(Wares::Same(10 * KIB))?;
     for _ in 0..effort.rounds {
         let synced = sync(&server.addresses.direct, small).await?;
         details.txlists_10kib = details.txlists_10kib.max(synced.txlists);
         peak = peak.max(synced.peak_extra);
-        let ceiling = raw::ceiling(&raw.addresses.direct, in_flight, blocks, None).await?;
+        let ceiling = raw::ceiling::<Lists>(&raw.addresses.direct, in_flight, blocks, None).await?;
         details.txlists_10kib_raw = details.txlists_10kib_raw.max(ceiling);
-        let checked = raw::ceiling(&raw.addresses.direct, in_flight, blocks, Some(check()?)).await?;
+        let checked = raw::ceiling::<Lists>(&raw.addresses.direct, in_flight, blocks, Some(check()?)).await?;
         details.txlists_10kib_checked = details.txlists_10kib_checked.max(checked);
+        let same = raw::ceiling::<All>(&all.addresses.direct, in_flight, blocks, Some(check()?)).await?;
+        details.txlists_10kib_same = details.txlists_10kib_same.max(same);
     }
-    drop(raw);
+    drop((raw, all));
     eprintln!(
-        "10 KiB lists {:.0}/s, raw {:.0}/s, checked {:.0}/s",
-        details.txlists_10kib, details.txlists_10kib_raw, details.txlists_10kib_checked
+        "10 KiB lists {:.0}/s, raw {:.0}/s, checked {:.0}/s, same {:.0}/s",
+        details.txlists_10kib,
+        details.txlists_10kib_raw,
+        details.txlists_10kib_checked,
+        details.txlists_10kib_same
     );
     details.txlists_25ms_serial = serial(&server.addresses.relayed, small, effort.serial).await?;
     let synced = sync(&server.addresses.relayed, small).await?;
@@ -145,21 +156,29 @@ async fn measure(effort: Effort) -> Result<Figures, Failed> {
     eprintln!("25 ms away: {:.0}/s, serial {:.1}/s", details.txlists_25ms, details.txlists_25ms_serial);
 
     let (server, raw) = (Server::start(Wares::Chain(large))?, Server::start(Wares::Raw(MAX_TXLIST_BYTES))?);
+    let all = Server::start(Wares::Same(MAX_TXLIST_BYTES))?;
     for _ in 0..effort.rounds {
         let synced = sync(&server.addresses.direct, large).await?;
         details.txlists_2mib = details.txlists_2mib.max(synced.txlists);
         peak = peak.max(synced.peak_extra);
         let answers = usize::try_from(effort.large)?;
-        let ceiling = raw::ceiling(&raw.addresses.direct, in_flight, answers, None).await?;
+        let ceiling = raw::ceiling::<Lists>(&raw.addresses.direct, in_flight, answers, None).await?;
         details.txlists_2mib_raw = details.txlists_2mib_raw.max(ceiling);
-        let checked = raw::ceiling(&raw.addresses.direct, in_flight, answers, Some(check()?)).await?;
+        let checked =
+            raw::ceiling::<Lists>(&raw.addresses.direct, in_flight, answers, Some(check()?)).await?;
         details.txlists_2mib_checked = details.txlists_2mib_checked.max(checked);
+        let same = raw::ceiling::<All>(&all.addresses.direct, in_flight, answers, Some(check()?)).await?;
+        details.txlists_2mib_same = details.txlists_2mib_same.max(same);
         details.keccak_2mib = details.keccak_2mib.max(keccak(large).await?);
     }
-    drop((server, raw));
+    drop((server, raw, all));
     eprintln!(
-        "2 MiB lists {:.0}/s, raw {:.0}/s, checked {:.0}/s, keccak {:.0}/s",
-        details.txlists_2mib, details.txlists_2mib_raw, details.txlists_2mib_checked, details.keccak_2mib
+        "2 MiB lists {:.0}/s, raw {:.0}/s, checked {:.0}/s, same {:.0}/s, keccak {:.0}/s",
+        details.txlists_2mib,
+        details.txlists_2mib_raw,
+        details.txlists_2mib_checked,
+        details.txlists_2mib_same,
+        details.keccak_2mib
     );
 
     let refused = Arc::new(AtomicU64::new(0));
@@ -173,7 +192,9 @@ async fn measure(effort: Effort) -> Result<Figures, Failed> {
         txlists_vs_raw: details.txlists_10kib / details.txlists_10kib_raw,
         txlists_2mib_vs_floor: details.txlists_2mib / details.txlists_2mib_raw.min(details.keccak_2mib),
         txlists_vs_checked: details.txlists_10kib / details.txlists_10kib_checked,
+        txlists_vs_same: details.txlists_10kib / details.txlists_10kib_same,
         txlists_2mib_vs_checked: details.txlists_2mib / details.txlists_2mib_checked,
+        txlists_2mib_vs_same: details.txlists_2mib / details.txlists_2mib_same,
         paced_1_peer: one,
         paced_4_peers: four,
         refusals: refused.load(Ordering::Relaxed),

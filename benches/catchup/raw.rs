@@ -1,4 +1,5 @@
-//! The ceiling: libp2p's own request/response, with a codec that only moves bytes and nothing behind it.
+//! The ceilings: libp2p's own request/response, with a codec that only moves bytes and nothing behind it; alone on a
+//! connection, or beside what else the protocol asks every node to speak.
 
 use std::{
     io,
@@ -8,14 +9,18 @@ use std::{
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise,
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify,
+    identity::Keypair,
+    noise, ping,
     request_response::{self, Event, Message, ProtocolSupport},
-    swarm::SwarmEvent,
+    swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
+use preconfirmation_benches::unasked::{Unasked, unasked};
+use preconfirmation_types::{GetCommitmentsByNumber, GetHead};
 use tokio::task::JoinSet;
 
-use crate::Failed;
+use crate::{Failed, chain::CHAIN};
 
 /// A request is 32 bytes; an answer has a length of four before it.
 #[derive(Clone, Default)]
@@ -71,22 +76,90 @@ impl request_response::Codec for Plain {
     }
 }
 
-type Behaviour = request_response::Behaviour<Plain>;
+/// Requests for bytes, by libp2p's own behaviour.
+pub(crate) type Lists = request_response::Behaviour<Plain>;
 
-fn swarm() -> Result<Swarm<Behaviour>, Failed> {
+/// What a node speaks.
+pub(crate) trait Stack: NetworkBehaviour<ToSwarm: Send> + Send + Sized {
+    /// Whether what is checked is kept, as a store would keep it.
+    const KEEPS: bool;
+    fn new(lists: Lists, key: &Keypair) -> Result<Self, Failed>;
+    fn lists(&mut self) -> &mut Lists;
+    fn event(event: Self::ToSwarm) -> Option<Event<[u8; 32], Vec<u8>>>;
+}
+
+/// Requests and nothing else.
+impl Stack for Lists {
+    const KEEPS: bool = false;
+
+    fn new(lists: Lists, _: &Keypair) -> Result<Self, Failed> {
+        Ok(lists)
+    }
+
+    fn lists(&mut self) -> &mut Lists {
+        self
+    }
+
+    fn event(event: Self::ToSwarm) -> Option<Event<[u8; 32], Vec<u8>>> {
+        Some(event)
+    }
+}
+
+/// All of the protocol, by libp2p's own behaviours beside each other.
+#[derive(NetworkBehaviour)]
+pub(crate) struct All {
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    gossip: gossipsub::Behaviour,
+    head: Unasked,
+    commitments: Unasked,
+    lists: Lists,
+}
+
+impl Stack for All {
+    const KEEPS: bool = true;
+
+    fn new(lists: Lists, key: &Keypair) -> Result<Self, Failed> {
+        let authenticity = gossipsub::MessageAuthenticity::Signed(key.clone());
+        let mut gossip = gossipsub::Behaviour::new(authenticity, gossipsub::Config::default())?;
+        gossip.subscribe(&gossipsub::IdentTopic::new("commitments"))?;
+        gossip.subscribe(&gossipsub::IdentTopic::new("lists"))?;
+        Ok(Self {
+            identify: identify::Behaviour::new(identify::Config::new("bench".to_owned(), key.public())),
+            ping: ping::Behaviour::default(),
+            gossip,
+            head: unasked::<GetHead>(CHAIN),
+            commitments: unasked::<GetCommitmentsByNumber>(CHAIN),
+            lists,
+        })
+    }
+
+    fn lists(&mut self) -> &mut Lists {
+        &mut self.lists
+    }
+
+    fn event(event: AllEvent) -> Option<Event<[u8; 32], Vec<u8>>> {
+        match event {
+            AllEvent::Lists(event) => Some(event),
+            _ => None,
+        }
+    }
+}
+
+fn swarm<S: Stack>() -> Result<Swarm<S>, Failed> {
     let settings = request_response::Config::default().with_request_timeout(Duration::from_secs(20));
     let protocols = [(StreamProtocol::new("/bench/raw/1"), ProtocolSupport::Full)];
     Ok(SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, yamux::Config::default)?
-        .with_behaviour(|_| Behaviour::with_codec(Plain, protocols, settings))?
+        .with_behaviour(|key| S::new(Lists::with_codec(Plain, protocols, settings), key))?
         .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(Duration::from_secs(60)))
         .build())
 }
 
 /// Answers everybody with so many bytes, for ever. Returns where.
-pub(crate) async fn serve(bytes: usize) -> Result<Multiaddr, Failed> {
-    let mut swarm = swarm()?;
+pub(crate) async fn serve<S: Stack>(bytes: usize) -> Result<Multiaddr, Failed> {
+    let mut swarm = swarm::<S>()?;
     swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse()?)?;
     let address = loop {
         if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
@@ -96,12 +169,10 @@ pub(crate) async fn serve(bytes: usize) -> Result<Multiaddr, Failed> {
     tokio::spawn(async move {
         let answer = vec![0x5a; bytes];
         loop {
-            if let SwarmEvent::Behaviour(Event::Message {
-                message: Message::Request { channel, .. }, ..
-            }) = swarm.select_next_some().await
-            {
+            let SwarmEvent::Behaviour(event) = swarm.select_next_some().await else { continue };
+            if let Some(Event::Message { message: Message::Request { channel, .. }, .. }) = S::event(event) {
                 // Whoever has gone needs no answer.
-                drop(swarm.behaviour_mut().send_response(channel, answer.clone()));
+                drop(swarm.behaviour_mut().lists().send_response(channel, answer.clone()));
             }
         }
     });
@@ -113,13 +184,13 @@ pub(crate) type Check = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
 /// Answers a second, with `in_flight` requests on their way to each peer, for so many answers. Each is checked in a
 /// task of its own, if at all.
-pub(crate) async fn ceiling(
+pub(crate) async fn ceiling<S: Stack>(
     peers: &[Multiaddr],
     in_flight: usize,
     answers: usize,
     check: Option<Check>,
 ) -> Result<f64, Failed> {
-    let mut swarm = swarm()?;
+    let mut swarm = swarm::<S>()?;
     for peer in peers {
         swarm.dial(peer.clone())?;
     }
@@ -131,23 +202,23 @@ pub(crate) async fn ceiling(
     }
     let begun = Instant::now();
     for peer in connected.iter().cycle().take(in_flight * peers.len()) {
-        swarm.behaviour_mut().send_request(peer, [7; 32]);
+        swarm.behaviour_mut().lists().send_request(peer, [7; 32]);
     }
     let (mut done, mut checks) = (0, JoinSet::new());
     while done < answers {
-        match swarm.select_next_some().await {
-            SwarmEvent::Behaviour(Event::Message {
-                peer,
-                message: Message::Response { response, .. },
-                ..
-            }) => {
+        let SwarmEvent::Behaviour(event) = swarm.select_next_some().await else { continue };
+        match S::event(event) {
+            Some(Event::Message { peer, message: Message::Response { response, .. }, .. }) => {
                 done += 1;
                 if let Some(check) = check.clone() {
-                    checks.spawn(async move { check(&response) });
+                    checks.spawn(async move {
+                        check(&response);
+                        S::KEEPS.then_some(response)
+                    });
                 }
-                swarm.behaviour_mut().send_request(&peer, [7; 32]);
+                swarm.behaviour_mut().lists().send_request(&peer, [7; 32]);
             }
-            SwarmEvent::Behaviour(Event::OutboundFailure { error, .. }) => return Err(error.into()),
+            Some(Event::OutboundFailure { error, .. }) => return Err(error.into()),
             _ => {}
         }
     }

@@ -29,6 +29,8 @@ pub(crate) enum Wares {
     Chain(Shape),
     /// Answers of so many bytes, by libp2p alone.
     Raw(usize),
+    /// The same, beside all else that the protocol asks nodes to speak.
+    Same(usize),
 }
 
 /// Where.
@@ -83,7 +85,12 @@ pub(crate) async fn serve(wares: &str) -> Result<(), Failed> {
         }
         Wares::Raw(bytes) => {
             for _ in 0..PEERS {
-                addresses.direct.push(raw::serve(bytes).await?);
+                addresses.direct.push(raw::serve::<raw::Lists>(bytes).await?);
+            }
+        }
+        Wares::Same(bytes) => {
+            for _ in 0..PEERS {
+                addresses.direct.push(raw::serve::<raw::All>(bytes).await?);
             }
         }
     }

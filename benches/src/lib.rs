@@ -22,6 +22,7 @@ pub mod latency;
 pub mod pairs;
 pub mod ratio;
 pub mod rpc;
+pub mod unasked;
 
 use preconfirmation_types::{
     Address, B256, Bytes, GetCommitmentsByNumberResponse, InvalidSecretKey, MAX_TXLIST_BYTES, PageTooLong,

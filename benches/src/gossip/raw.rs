@@ -1,21 +1,17 @@
 //! Bare gossipsub, and gossipsub beside what else the protocol asks every node to speak; nothing of either is ours.
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use futures::{AsyncRead, AsyncWrite, StreamExt as _};
+use futures::StreamExt as _;
 use libp2p::{
-    StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify,
+    Swarm, SwarmBuilder, gossipsub, identify,
     identity::Keypair,
     noise, ping,
-    request_response::{self, ProtocolSupport},
     swarm::{DialError, NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
 use preconfirmation_p2p::gossip_id;
-use preconfirmation_types::{B256, Container as _, GetCommitmentsByNumber, GetHead, GetRawTxList, Rpc};
+use preconfirmation_types::{B256, Container as _, GetCommitmentsByNumber, GetHead, GetRawTxList};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -23,7 +19,10 @@ use tokio::{
 };
 
 use super::{Arrivals, CHAIN, DIALS, Mesh, NODES, PATIENCE, Side, TURN, arrived, gossip, name};
-use crate::signed;
+use crate::{
+    signed,
+    unasked::{Unasked, unasked},
+};
 
 /// What a node speaks.
 pub(super) trait Stack: NetworkBehaviour<ToSwarm: Send> + Send {
@@ -58,17 +57,15 @@ pub(super) struct All {
     txlist: Unasked,
 }
 
-type Unasked = request_response::Behaviour<Silence>;
-
 impl Stack for All {
     fn new(gossip: gossipsub::Behaviour, key: &Keypair) -> Self {
         Self {
             identify: identify::Behaviour::new(identify::Config::new("bench".to_owned(), key.public())),
             ping: ping::Behaviour::default(),
             gossip,
-            head: unasked::<GetHead>(),
-            commitments: unasked::<GetCommitmentsByNumber>(),
-            txlist: unasked::<GetRawTxList>(),
+            head: unasked::<GetHead>(CHAIN),
+            commitments: unasked::<GetCommitmentsByNumber>(CHAIN),
+            txlist: unasked::<GetRawTxList>(CHAIN),
         }
     }
 
@@ -81,47 +78,6 @@ impl Stack for All {
             AllEvent::Gossip(event) => Some(event),
             _ => None,
         }
-    }
-}
-
-fn unasked<R: Rpc>() -> Unasked {
-    let name = StreamProtocol::try_from_owned(R::protocol(CHAIN)).unwrap();
-    Unasked::new([(name, ProtocolSupport::Full)], request_response::Config::default())
-}
-
-/// Nobody asks anything.
-#[derive(Clone, Default)]
-pub(super) struct Silence;
-
-impl request_response::Codec for Silence {
-    type Protocol = StreamProtocol;
-    type Request = ();
-    type Response = ();
-
-    async fn read_request<T: AsyncRead + Send>(&mut self, _: &StreamProtocol, _: &mut T) -> io::Result<()> {
-        Ok(())
-    }
-
-    async fn read_response<T: AsyncRead + Send>(&mut self, _: &StreamProtocol, _: &mut T) -> io::Result<()> {
-        Ok(())
-    }
-
-    async fn write_request<T: AsyncWrite + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        _: &mut T,
-        (): (),
-    ) -> io::Result<()> {
-        Ok(())
-    }
-
-    async fn write_response<T: AsyncWrite + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        _: &mut T,
-        (): (),
-    ) -> io::Result<()> {
-        Ok(())
     }
 }
 
