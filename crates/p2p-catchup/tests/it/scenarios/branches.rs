@@ -346,6 +346,28 @@ fn a_node_with_only_an_unlinked_branch_is_stalled() {
     network.rig.expect_no_reports();
 }
 
+/// Its requests had failed, and the other peer is asked at the same time and answers at once.
+#[test]
+fn the_late_head_of_an_unresponsive_peer_counts_where_all_others_were_dismissed() {
+    let mut network = Network::live(1);
+    network.joins(1, mixture(9, 16));
+    network.settle();
+    for _ in 0..160 {
+        network.rig.advance(SECOND / 4);
+        while let Some(ask) = network.rig.take_any() {
+            if ask.to == peer(100) { network.rig.fail(ask) } else { network.answer(ask) }
+            network.settle_import();
+        }
+    }
+    network.rig.expect_stalled(Stall::NothingDelivered);
+    let late = network.head_of(100);
+    network.settle();
+    network.rig.expect_stalled(Stall::NothingDelivered);
+    network.rig.advance(SECOND);
+    network.rig.claim(late, OURS);
+    network.rig.expect_live(OURS);
+}
+
 #[test]
 fn a_dismissed_claim_is_remembered_when_its_peer_comes_back() {
     let mut network = Network::live(2);
