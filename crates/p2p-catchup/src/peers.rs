@@ -1,7 +1,7 @@
 //! All peers, connected or remembered, and the choice of the next one to send a request to.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -109,6 +109,17 @@ impl Peers {
         deadlines: &mut Deadlines,
     ) -> bool {
         self.available().any(|(_, peer)| peer.is_free(config, protocol, deadlines))
+    }
+
+    /// The peers that a request can be sent to.
+    pub(crate) fn free(
+        &self,
+        config: &CatchUpConfig,
+        protocol: Protocol,
+        deadlines: &mut Deadlines,
+    ) -> BTreeSet<PeerId> {
+        let free = self.available().filter(|(_, peer)| peer.is_free(config, protocol, deadlines));
+        free.map(|(id, _)| *id).collect()
     }
 
     /// Of the peers that can be sent a request and that `rank` ranks lowest, the one that is expected to respond first; among

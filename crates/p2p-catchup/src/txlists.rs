@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    time::Instant,
+    mem,
+    ops::ControlFlow,
+    time::{Duration, Instant},
 };
 
 use p2p_types::{B256, BlockNumber, PeerId};
@@ -14,10 +16,22 @@ use crate::{
     protocol_state::Protocol,
 };
 
+/// Most lists that are skipped after one input, of those that were before and of the others: what a preconfer
+/// withholds must not make every input cost more.
+const MAX_SKIPPED: usize = 32;
+
+/// When the others are looked at.
+const CONTINUE_AFTER: Duration = Duration::from_millis(1);
+
 /// The state of a missing list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    AwaitingRequest,
+    /// It is not requested before this: gossip may bring it, or it could not be stored.
+    Held(Instant),
+    /// It is requested as soon as a peer can be asked that has not denied it.
+    Ready,
+    /// All available peers have denied it. They are asked again later, and one that comes before that at once.
+    Denied,
     Requested(RequestId),
     /// The caller is storing it: so many bytes.
     Storing(usize),
@@ -29,15 +43,26 @@ struct MissingTxList {
     blocks: BTreeSet<BlockNumber>,
     /// The end of its grace, while that lasts.
     grace: Option<Instant>,
-    /// It is not requested before this: gossip may bring it, or it could not be stored.
-    not_before: Instant,
     stage: Stage,
     /// Peers that do not have it, since the last pause.
     denied: BTreeSet<PeerId>,
-    /// When these can be asked again, once no peer has it.
+    /// When these are asked again, once all available peers were among them.
     retry_at: Option<Instant>,
     /// How often no peer had it, or it could not be stored.
     rounds: u32,
+}
+
+impl MissingTxList {
+    fn lowest(&self) -> BlockNumber {
+        self.blocks.first().copied().unwrap_or_default()
+    }
+
+    /// A peer may have it.
+    const fn ask_again(&mut self) {
+        if matches!(self.stage, Stage::Denied) {
+            self.stage = Stage::Ready;
+        }
+    }
 }
 
 /// All missing lists. One leaves only when it is stored or not needed any more.
@@ -48,6 +73,19 @@ pub(crate) struct TxLists {
     order: BTreeSet<(BlockNumber, B256)>,
     /// Those that gossip may still bring, by the end of their grace.
     in_grace: BTreeSet<(Instant, B256)>,
+    held: BTreeSet<(Instant, B256)>,
+    /// Ready ones that are to be looked at.
+    ready: BTreeSet<(BlockNumber, B256)>,
+    /// Ready ones that no free peer could be asked for.
+    skipped: BTreeSet<(BlockNumber, B256)>,
+    /// Some peer could now.
+    look_again: bool,
+    denied: BTreeSet<(BlockNumber, B256)>,
+    /// Those that all available peers have denied at some time, by when these are asked again.
+    retries: BTreeSet<(Instant, B256)>,
+    /// The available peers, and those of them that could be asked, when lists were skipped or denied last.
+    available: BTreeSet<PeerId>,
+    free: BTreeSet<PeerId>,
     in_flight: usize,
     /// Bytes of the lists that the caller is storing.
     storing: usize,
@@ -91,167 +129,234 @@ impl TxLists {
         live: bool,
     ) {
         let not_before = if live { after(now, ctx.config.txlist_grace) } else { now };
-        let new = !self.lists.contains_key(&hash);
-        let list = self.lists.entry(hash).or_insert_with(|| MissingTxList {
+        let mut list = self.take(&hash).unwrap_or_else(|| MissingTxList {
             blocks: BTreeSet::new(),
-            grace: None,
-            not_before,
-            stage: Stage::AwaitingRequest,
+            grace: Some(not_before).filter(|end| *end > now),
+            stage: Stage::Held(not_before),
             denied: BTreeSet::new(),
             retry_at: None,
             rounds: 0,
         });
-        list.not_before = list.not_before.min(not_before);
-        if new && not_before > now {
-            list.grace = Some(not_before);
-            self.in_grace.insert((not_before, hash));
-        } else if let Some(grace) = list.grace.take_if(|_| !live) {
-            self.in_grace.remove(&(grace, hash));
+        list.grace.take_if(|_| !live);
+        let again = !list.blocks.insert(block);
+        match list.stage {
+            Stage::Held(until) => list.stage = Stage::Held(until.min(not_before)),
+            Stage::Storing(_) if again => {
+                list.rounds = list.rounds.saturating_add(1);
+                list.stage = Stage::Held(after(now, ctx.config.backoff.pause(list.rounds, &mut ctx.rng)));
+            }
+            _ => {}
         }
-        if let Some(&first) = list.blocks.first() {
-            self.order.remove(&(first, hash));
-        }
-        let known = !list.blocks.insert(block);
-        self.order.insert((list.blocks.first().copied().unwrap_or(block), hash));
-        if let Stage::Storing(bytes) = list.stage
-            && known
-        {
-            self.storing -= bytes;
-            list.stage = Stage::AwaitingRequest;
-            list.rounds = list.rounds.saturating_add(1);
-            list.not_before = after(now, ctx.config.backoff.pause(list.rounds, &mut ctx.rng));
-        }
+        self.put(hash, list);
     }
 
     /// It is stored. False if it was not missing.
     pub(crate) fn stored(&mut self, hash: &B256) -> bool {
-        let Some(list) = self.lists.remove(hash) else {
-            return false;
-        };
-        if let Some(&first) = list.blocks.first() {
-            self.order.remove(&(first, *hash));
-        }
-        if let Some(grace) = list.grace {
-            self.in_grace.remove(&(grace, *hash));
-        }
-        match list.stage {
-            Stage::AwaitingRequest => {}
-            Stage::Requested(_) => self.in_flight -= 1,
-            Stage::Storing(bytes) => self.storing -= bytes,
-        }
-        true
+        self.take(hash).is_some()
     }
 
     /// It was received for this request and the caller stores it. False if it is not missing any more.
     pub(crate) fn handed_out(&mut self, id: RequestId, hash: &B256, bytes: usize) -> bool {
-        let Some(list) = self.requested(id, hash) else {
-            return false;
-        };
-        list.stage = Stage::Storing(bytes);
-        self.in_flight -= 1;
-        self.storing = self.storing.saturating_add(bytes);
-        true
-    }
-
-    pub(crate) fn not_needed(&mut self, block: BlockNumber, hash: B256) {
-        let Some(list) = self.lists.get_mut(&hash) else {
-            return;
-        };
-        let first = list.blocks.first().copied();
-        if !list.blocks.remove(&block) {
-            return;
-        }
-        match list.blocks.first() {
-            None => {
-                list.blocks.insert(block);
-                self.stored(&hash);
-            }
-            Some(&next) if first == Some(block) => {
-                self.order.remove(&(block, hash));
-                self.order.insert((next, hash));
-            }
-            Some(_) => {}
-        }
+        self.ended(id, hash, |list| list.stage = Stage::Storing(bytes))
     }
 
     /// A request has failed. `denied`: the peer does not have the list, and need not be asked again soon.
     pub(crate) fn failed(&mut self, id: RequestId, hash: &B256, peer: PeerId, denied: bool) {
-        let Some(list) = self.requested(id, hash) else {
-            return;
-        };
-        list.stage = Stage::AwaitingRequest;
-        if denied {
-            list.denied.insert(peer);
-        }
-        self.in_flight -= 1;
-    }
-
-    /// The missing list that this request is for.
-    fn requested(&mut self, id: RequestId, hash: &B256) -> Option<&mut MissingTxList> {
-        self.lists.get_mut(hash).filter(|list| list.stage == Stage::Requested(id))
-    }
-
-    /// Lists whose grace is over count as missing. Whether any is still within its grace.
-    fn end_grace(&mut self, deadlines: &mut Deadlines) -> bool {
-        while let Some(&(grace, hash)) = self.in_grace.first() {
-            if !deadlines.due(grace) {
-                return true;
+        self.ended(id, hash, |list| {
+            list.stage = Stage::Ready;
+            if denied {
+                list.denied.insert(peer);
             }
+        });
+    }
+
+    pub(crate) fn not_needed(&mut self, block: BlockNumber, hash: B256) {
+        let Some(mut list) = self.take(&hash) else { return };
+        list.blocks.remove(&block);
+        if !list.blocks.is_empty() {
+            self.put(hash, list);
+        }
+    }
+
+    /// This request for a missing list has ended. False if there is no such request.
+    fn ended(&mut self, id: RequestId, hash: &B256, change: impl FnOnce(&mut MissingTxList)) -> bool {
+        let requested = self.lists.get(hash).is_some_and(|list| list.stage == Stage::Requested(id));
+        requested && self.update(hash, change)
+    }
+
+    fn update(&mut self, hash: &B256, change: impl FnOnce(&mut MissingTxList)) -> bool {
+        let Some(mut list) = self.take(hash) else { return false };
+        change(&mut list);
+        self.put(*hash, list);
+        true
+    }
+
+    /// Takes a list out of all that tell where it is.
+    fn take(&mut self, hash: &B256) -> Option<MissingTxList> {
+        let list = self.lists.remove(hash)?;
+        let place = (list.lowest(), *hash);
+        self.order.remove(&place);
+        if let Some(grace) = list.grace {
+            self.in_grace.remove(&(grace, *hash));
+        }
+        if let Some(at) = list.retry_at {
+            self.retries.remove(&(at, *hash));
+        }
+        match list.stage {
+            Stage::Held(until) => drop(self.held.remove(&(until, *hash))),
+            Stage::Ready => drop(self.ready.remove(&place) || self.skipped.remove(&place)),
+            Stage::Denied => drop(self.denied.remove(&place)),
+            Stage::Requested(_) => self.in_flight -= 1,
+            Stage::Storing(bytes) => self.storing -= bytes,
+        }
+        Some(list)
+    }
+
+    fn put(&mut self, hash: B256, list: MissingTxList) {
+        let place = (list.lowest(), hash);
+        self.order.insert(place);
+        if let Some(grace) = list.grace {
+            self.in_grace.insert((grace, hash));
+        }
+        if let Some(at) = list.retry_at {
+            self.retries.insert((at, hash));
+        }
+        match list.stage {
+            Stage::Held(until) => drop(self.held.insert((until, hash))),
+            Stage::Ready => drop(self.ready.insert(place)),
+            Stage::Denied => drop(self.denied.insert(place)),
+            Stage::Requested(_) => self.in_flight += 1,
+            Stage::Storing(bytes) => self.storing = self.storing.saturating_add(bytes),
+        }
+        self.lists.insert(hash, list);
+    }
+
+    /// Lists whose grace is over count as missing.
+    fn end_grace(&mut self, deadlines: &mut Deadlines) {
+        while let Some(&(grace, hash)) = self.in_grace.first()
+            && deadlines.due(grace)
+        {
             self.in_grace.pop_first();
             if let Some(list) = self.lists.get_mut(&hash) {
                 list.grace = None;
             }
         }
-        false
     }
 
-    /// Sends the requests that can be sent. Whether any list only waits for its grace, or for a pause of our own.
-    pub(crate) fn plan(&mut self, ctx: &mut Context, deadlines: &mut Deadlines) -> bool {
-        let (limit, largest) = (ctx.config.txlists_in_flight.get(), ctx.config.max_txlist_bytes.get());
-        let room = ctx.config.txlist_bytes();
-        let now = deadlines.now();
-        let mut in_grace = self.end_grace(deadlines);
-        for (block, hash) in &self.order {
-            if self.in_flight >= limit || self.bytes(largest).saturating_add(largest) > room {
-                break;
-            }
-            let Some(list) = self.lists.get_mut(hash).filter(|list| list.stage == Stage::AwaitingRequest)
-            else {
-                continue;
-            };
-            if !deadlines.due(list.not_before) {
-                in_grace = true;
-                continue;
-            }
-            if list.retry_at.is_some_and(|at| deadlines.due(at)) {
+    /// Lists whose pause is over, or that a peer may have which was not there, can be requested.
+    fn end_pauses(&mut self, ctx: &Context, deadlines: &mut Deadlines) {
+        while let Some(&(until, hash)) = self.held.first()
+            && deadlines.due(until)
+        {
+            self.update(&hash, |list| list.stage = Stage::Ready);
+        }
+        while let Some(&(at, hash)) = self.retries.first()
+            && deadlines.due(at)
+        {
+            self.update(&hash, |list| {
                 list.denied.clear();
                 list.retry_at = None;
-            }
-            let denied = &list.denied;
-            let chosen =
-                ctx.peers.pick(&ctx.config, Protocol::TxList, deadlines, &mut ctx.rng, |id, peer| {
-                    // A peer whose head is not known is as good as one that claims the block.
-                    (!denied.contains(id)).then(|| peer.claim.is_some_and(|claim| claim < *block))
-                });
-            if let Some(peer) = chosen {
-                let purpose = Purpose::TxList(*hash);
-                list.stage =
-                    Stage::Requested(ctx.request(now, peer, purpose, Request::TxList { hash: *hash }));
-                self.in_flight += 1;
-            } else if list.retry_at.is_none()
-                && !list.denied.is_empty()
-                && ctx.peers.available().all(|(id, _)| list.denied.contains(id))
-            {
-                list.rounds = list.rounds.saturating_add(1);
-                let at = after(now, ctx.config.backoff.pause(list.rounds, &mut ctx.rng));
-                list.retry_at = Some(at);
-                deadlines.due(at);
-            } else if !ctx.peers.any_free(&ctx.config, Protocol::TxList, deadlines) {
-                break;
+                list.ask_again();
+            });
+        }
+        if !self.denied.is_empty() && ctx.peers.available().any(|(id, _)| !self.available.contains(id)) {
+            for (_, hash) in mem::take(&mut self.denied) {
+                self.update(&hash, MissingTxList::ask_again);
             }
         }
-        in_grace
     }
+
+    /// Sends the requests that can be sent. Whether any list only waits for its grace, for a pause of our own, or to be looked at.
+    pub(crate) fn plan(&mut self, ctx: &mut Context, deadlines: &mut Deadlines) -> bool {
+        self.end_grace(deadlines);
+        self.end_pauses(ctx, deadlines);
+        if !self.skipped.is_empty() {
+            let free = ctx.peers.free(&ctx.config, Protocol::TxList, deadlines);
+            self.look_again |= !free.is_subset(&self.free) || available(ctx) != self.available;
+        }
+        let more = self.request_ready(ctx, deadlines).is_continue();
+        if more {
+            deadlines.due(after(deadlines.now(), CONTINUE_AFTER));
+        }
+        if let Some((at, _)) = self.retries.first() {
+            deadlines.due(*at);
+        }
+        if !self.skipped.is_empty() || !self.denied.is_empty() {
+            self.available = available(ctx);
+        }
+        if !self.skipped.is_empty() {
+            self.free = ctx.peers.free(&ctx.config, Protocol::TxList, deadlines);
+        }
+        more || !self.in_grace.is_empty() || !self.held.is_empty()
+    }
+
+    /// Requests ready lists, lowest first. Goes on where others are still to be looked at.
+    fn request_ready(&mut self, ctx: &mut Context, deadlines: &mut Deadlines) -> ControlFlow<()> {
+        if self.look_again {
+            let lowest: Vec<_> = self.skipped.iter().take(MAX_SKIPPED).copied().collect();
+            let others = lowest.len() < self.skipped.len();
+            for place in lowest {
+                self.request(ctx, deadlines, place)?;
+            }
+            self.look_again = others;
+        }
+        let mut skipped = 0;
+        while skipped < MAX_SKIPPED {
+            if self.ready.is_empty() && mem::take(&mut self.look_again) {
+                self.ready = mem::take(&mut self.skipped);
+            }
+            let Some(&place) = self.ready.first() else { return ControlFlow::Break(()) };
+            skipped += usize::from(!self.request(ctx, deadlines, place)?);
+        }
+        if self.ready.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Requests a ready list, if a peer can be asked. Ends where nothing can be requested.
+    fn request(
+        &mut self,
+        ctx: &mut Context,
+        deadlines: &mut Deadlines,
+        (block, hash): (BlockNumber, B256),
+    ) -> ControlFlow<(), bool> {
+        let (limit, largest) = (ctx.config.txlists_in_flight.get(), ctx.config.max_txlist_bytes.get());
+        let room = self.in_flight < limit
+            && self.bytes(largest).saturating_add(largest) <= ctx.config.txlist_bytes();
+        let Some(list) = self.lists.get(&hash).filter(|_| room) else { return ControlFlow::Break(()) };
+        let denied = &list.denied;
+        let chosen = ctx.peers.pick(&ctx.config, Protocol::TxList, deadlines, &mut ctx.rng, |id, peer| {
+            // A peer whose head is not known is as good as one that claims the block.
+            (!denied.contains(id)).then(|| peer.claim.is_some_and(|claim| claim < block))
+        });
+        if let Some(peer) = chosen {
+            let id = ctx.request(deadlines.now(), peer, Purpose::TxList(hash), Request::TxList { hash });
+            self.update(&hash, |list| list.stage = Stage::Requested(id));
+            return ControlFlow::Continue(true);
+        }
+        if !denied.is_empty() && ctx.peers.available().all(|(id, _)| denied.contains(id)) {
+            self.deny(ctx, deadlines.now(), &hash);
+        } else if ctx.peers.any_free(&ctx.config, Protocol::TxList, deadlines) {
+            self.ready.remove(&(block, hash));
+            self.skipped.insert((block, hash));
+        } else {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(false)
+    }
+
+    /// No available peer has it: a pause, unless one has begun.
+    fn deny(&mut self, ctx: &mut Context, now: Instant, hash: &B256) {
+        self.update(hash, |list| {
+            if list.retry_at.is_none() {
+                list.rounds = list.rounds.saturating_add(1);
+                list.retry_at = Some(after(now, ctx.config.backoff.pause(list.rounds, &mut ctx.rng)));
+            }
+            list.stage = Stage::Denied;
+        });
+    }
+}
+
+fn available(ctx: &Context) -> BTreeSet<PeerId> {
+    ctx.peers.available().map(|(id, _)| *id).collect()
 }
 
 #[cfg(test)]
@@ -272,8 +377,7 @@ mod tests {
     /// A request is sent for the one list.
     fn requested(lists: &mut TxLists) -> RequestId {
         let id = RequestId(1);
-        lists.lists.get_mut(&B256::ZERO).unwrap().stage = Stage::Requested(id);
-        lists.in_flight += 1;
+        assert!(lists.update(&B256::ZERO, |list| list.stage = Stage::Requested(id)));
         id
     }
 
@@ -306,5 +410,66 @@ mod tests {
         assert_eq!((lists.lowest(), lists.order.len()), (Some(7), 1));
         lists.not_needed(7, B256::ZERO);
         assert_eq!((lists.lowest(), lists.count()), (None, 0));
+    }
+
+    fn id(n: u8) -> PeerId {
+        PeerId::from_bytes(&[0, 1, n]).unwrap()
+    }
+
+    fn hash(block: BlockNumber) -> B256 {
+        B256::left_padding_from(&block.to_be_bytes())
+    }
+
+    /// Plans until all has been looked at: how often that took.
+    fn plan(lists: &mut TxLists, ctx: &mut Context, now: Instant) -> usize {
+        for plans in 1.. {
+            let mut deadlines = Deadlines::new(now);
+            if !lists.plan(ctx, &mut deadlines) {
+                return plans;
+            }
+            assert_eq!(deadlines.next(), Some(now + CONTINUE_AFTER));
+        }
+        unreachable!()
+    }
+
+    #[test]
+    fn withheld_lists_are_looked_at_a_few_at_a_time_and_when_peers_have_changed() {
+        const LISTS: usize = 10 * MAX_SKIPPED;
+        let config = CatchUpConfig { rate_limit: None, ..CatchUpConfig::recommended() };
+        let (mut ctx, now, mut lists) = (Context::new(config, 1), Instant::now(), TxLists::default());
+        (1..=3).for_each(|n| assert!(ctx.peers.up(id(n))));
+        for block in 1..=LISTS as u64 {
+            lists.add(&mut ctx, now, block, hash(block), false);
+            let denied = BTreeSet::from([id(1), id(2)]);
+            lists.update(&hash(block), |list| (list.stage, list.denied) = (Stage::Ready, denied));
+        }
+        // The third is busy with something else.
+        for _ in 0..ctx.config.txlists_per_peer.get() {
+            ctx.peers.get_mut(&id(3)).unwrap().protocol_mut(Protocol::TxList).sent(now, &ctx.config);
+        }
+        assert_eq!(plan(&mut lists, &mut ctx, now), LISTS / MAX_SKIPPED);
+        assert_eq!((lists.skipped.len(), lists.in_flight), (LISTS, 0));
+        assert_eq!(plan(&mut lists, &mut ctx, now), 1, "nothing has changed");
+
+        ctx.peers.get_mut(&id(3)).unwrap().protocol_mut(Protocol::TxList).ended();
+        plan(&mut lists, &mut ctx, now);
+        assert!(matches!(lists.lists[&hash(1)].stage, Stage::Requested(_)), "the lowest first");
+        assert_eq!((lists.skipped.len() + lists.ready.len(), lists.in_flight), (LISTS - 1, 1));
+
+        // Nobody is left that may have them: they are asked again later, or when another peer comes.
+        ctx.peers.down(&id(3), now, false);
+        assert_eq!(plan(&mut lists, &mut ctx, now), LISTS / MAX_SKIPPED - 1);
+        assert_eq!((lists.denied.len(), lists.skipped.len()), (LISTS - 1, 0));
+        assert_eq!(plan(&mut lists, &mut ctx, now), 1);
+        assert!(ctx.peers.up(id(4)));
+        plan(&mut lists, &mut ctx, now);
+        assert_eq!(lists.in_flight, 1 + ctx.config.txlists_per_peer.get());
+        let asked = |list: &&MissingTxList| matches!(list.stage, Stage::Requested(_));
+        let highest = lists.lists.values().filter(asked).map(MissingTxList::lowest).max();
+        assert_eq!(highest, Some(lists.in_flight as u64), "the lowest first");
+
+        let later = now + ctx.config.backoff.max;
+        plan(&mut lists, &mut ctx, later);
+        assert!(lists.in_flight > 1 + ctx.config.txlists_per_peer.get(), "all are asked again");
     }
 }
