@@ -87,6 +87,8 @@ pub(crate) struct World<'a> {
     published: usize,
     refused: usize,
     agreed_since: Option<u64>,
+    /// When the last fault is over, and with it the last turn for which an honest node has signed by a wrong clock.
+    faults_end: u64,
 }
 
 impl<'a> World<'a> {
@@ -116,6 +118,7 @@ impl<'a> World<'a> {
             published: 0,
             refused: 0,
             agreed_since: None,
+            faults_end: FAULTS_END / 1000,
             network,
         };
         world.lines.apply(&world.network, &[]);
@@ -350,7 +353,7 @@ impl<'a> World<'a> {
         let windows = self.windows_known();
         self.nodes.iter_mut().for_each(|node| node.learn(windows));
         self.connect_all();
-        let is_over = second * 1000 >= FAULTS_END + STAYS * 1000;
+        let is_over = second >= self.faults_end + STAYS;
         // In the first second nobody has asked anybody for a head.
         if second > 0 && second.is_multiple_of(self.scenario.pace) && !is_over {
             for index in 0..self.nodes.len() {
@@ -374,6 +377,10 @@ impl<'a> World<'a> {
             return Ok(());
         }
         self.published += 1;
+        if !is_right {
+            // What it has built on that nobody else knows is decided by the turn that follows.
+            self.faults_end = self.faults_end.max((window as u64 + 1) * WINDOW);
+        }
         // By L1 it may have been somebody else's turn for a moment already, or that of what it builds on.
         let all_know = !self.timeline.iter().any(|(_, event)| matches!(event, Event::Hears { .. }));
         if is_right && all_know && self.l1.owners[window] == Owner::Honest(index) {
@@ -432,7 +439,7 @@ impl<'a> World<'a> {
 
     /// After the last fault: how soon all are live on one chain, once they have stayed so.
     fn converged(&mut self, second: u64) -> Result<Option<u64>, Broken> {
-        let Some(after) = second.checked_sub(FAULTS_END / 1000) else { return Ok(None) };
+        let Some(after) = second.checked_sub(self.faults_end) else { return Ok(None) };
         let heads: Vec<_> = self.nodes.iter().map(|node| node.store.head().unwrap()).collect();
         let is_live = |node: &Node| node.alive().is_some_and(|life| life.client.status().is_live());
         let agree = heads.iter().all(|head| *head == heads[0]) && self.nodes.iter().all(is_live);

@@ -73,6 +73,13 @@ fn of_each_election_a_node_hears_at_a_moment_of_its_own() {
     simulate(&Scenario::draw(14_172, 7).only(&[6, 7])).unwrap();
 }
 
+/// A preconfer whose clock was ahead signed for its next turn, and nobody else took what came early: found by seed 18194, in which no block
+/// followed that would have decided.
+#[test]
+fn what_was_signed_by_a_clock_that_is_ahead_is_decided_by_the_turn_that_follows() {
+    simulate(&Scenario::draw(18_194, 7).only(&[3, 4])).unwrap();
+}
+
 #[test]
 fn a_scenario_without_faults_is_quiet() {
     let quiet = Scenario::draw(3, 7).only(&[]);
