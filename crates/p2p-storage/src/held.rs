@@ -1,7 +1,7 @@
 //! Transaction lists that no commitment has asked for yet.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -45,7 +45,15 @@ pub struct HeldTxLists {
     order: BTreeMap<u64, B256>,
     next: u64,
     bytes: usize,
-    by_peer: HashMap<PeerId, usize>,
+    by_peer: HashMap<PeerId, Share>,
+}
+
+/// What is held in the budget of a peer.
+#[derive(Debug, Default)]
+struct Share {
+    bytes: usize,
+    /// In order of arrival.
+    order: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -83,21 +91,24 @@ impl HeldTxLists {
             return (Held::Known, 0);
         }
         let mut gone = self.expire(now);
-        let own = peer.map_or(0, |peer| self.by_peer.get(&peer).copied().unwrap_or(0));
+        let own = peer.and_then(|peer| self.by_peer.get(&peer)).map_or(0, |share| share.bytes);
         let over = peer.is_some() && own.saturating_add(cost) > self.limits.bytes_per_peer;
         if over || cost > self.limits.bytes {
             return (Held::OverBudget, gone);
         }
         while self.bytes.saturating_add(cost) > self.limits.bytes {
             // Ties go to the higher id, so that the choice does not depend on hashing.
-            let fullest = self.by_peer.iter().map(|(peer, bytes)| (*bytes, *peer)).max();
-            let make_room = fullest.filter(|(bytes, _)| peer.is_none() || *bytes > own.saturating_add(cost));
+            let fullest = self.by_peer.iter().max_by_key(|(peer, share)| (share.bytes, **peer));
+            let fullest = fullest.map(|(_, share)| share);
+            let make_room = fullest.filter(|share| peer.is_none() || share.bytes > own.saturating_add(cost));
             let oldest = match make_room {
-                Some((_, fullest)) => self.oldest_of(Some(fullest)),
-                None if peer.is_none() => self.order.values().next().copied(),
+                Some(share) => share.order.first(),
+                None if peer.is_none() => self.order.keys().next(),
                 None => None,
             };
-            let Some(oldest) = oldest else { return (Held::OverBudget, gone) };
+            let Some(oldest) = oldest.and_then(|seq| self.order.get(seq)).copied() else {
+                return (Held::OverBudget, gone);
+            };
             self.take(&oldest);
             gone += 1;
         }
@@ -106,15 +117,12 @@ impl HeldTxLists {
         self.bytes += cost;
         self.order.insert(seq, hash);
         if let Some(peer) = peer {
-            *self.by_peer.entry(peer).or_default() += cost;
+            let share = self.by_peer.entry(peer).or_default();
+            share.bytes += cost;
+            share.order.insert(seq);
         }
         self.lists.insert(hash, Entry { txlist, seq, since: now, peer });
         (Held::New, gone)
-    }
-
-    fn oldest_of(&self, peer: Option<PeerId>) -> Option<B256> {
-        let of_peer = |hash: &&B256| self.lists.get(*hash).is_some_and(|entry| entry.peer == peer);
-        self.order.values().find(of_peer).copied()
     }
 
     /// Takes a list out because a commitment names it.
@@ -124,10 +132,11 @@ impl HeldTxLists {
         self.order.remove(&seq);
         self.bytes -= cost;
         if let Some(peer) = peer
-            && let Some(bytes) = self.by_peer.get_mut(&peer)
+            && let Some(share) = self.by_peer.get_mut(&peer)
         {
-            *bytes -= cost;
-            if *bytes == 0 {
+            share.bytes -= cost;
+            share.order.remove(&seq);
+            if share.order.is_empty() {
                 self.by_peer.remove(&peer);
             }
         }
@@ -233,5 +242,26 @@ mod tests {
         assert_eq!(held.expire(now + Duration::from_millis(999)), 0);
         assert_eq!(held.expire(now + Duration::from_secs(1)), 1);
         assert_eq!(held.bytes(), 0);
+    }
+
+    /// Strangers who fill the memory with tiny lists must not make a list that displaces them search through all of them.
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a search takes more than ten times as long as is allowed")]
+    fn room_is_made_without_a_search() {
+        const MIB: usize = 1024 * 1024;
+        let (mut held, now) = (held(8 * MIB, MIB), Instant::now());
+        let lists = MIB / 132;
+        for n in 0..8 {
+            for k in 0..lists {
+                let bytes = u32::try_from(usize::from(n) * lists + k).unwrap().to_be_bytes().to_vec();
+                let txlist = TxList::new(bytes.into(), MIB).unwrap();
+                assert_eq!(held.insert(now, peer(n), txlist), (Held::New, 0));
+            }
+        }
+        let begun = Instant::now();
+        let (inserted, gone) = held.insert(now, None, list(1, 2 * MIB));
+        assert_eq!(inserted, Held::New);
+        assert!((2 * lists - 10..=2 * lists + 10).contains(&gone), "{gone}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     }
 }
