@@ -58,6 +58,8 @@ pub struct Pending {
     pub block: BlockNumber,
     /// Its preconfirmation hash.
     pub hash: B256,
+    /// The transaction list that it names; none for a handover.
+    pub txlist: Option<B256>,
     /// What it waits for.
     pub missing: Missing,
     /// The peer that sent it; none for the application's own.
@@ -107,6 +109,8 @@ pub struct PendingPool<T> {
     entries: BTreeMap<u64, Entry<T>>,
     next: u64,
     by_hash: HashMap<B256, u64>,
+    /// Of those that wait for a parent, how many name a list.
+    by_txlist: HashMap<B256, usize>,
     by_missing: BTreeMap<Missing, Vec<u64>>,
     /// Of those that wait for a parent.
     by_height: BTreeMap<BlockNumber, Vec<u64>>,
@@ -131,6 +135,7 @@ impl<T> PendingPool<T> {
             entries: BTreeMap::new(),
             next: 0,
             by_hash: HashMap::new(),
+            by_txlist: HashMap::new(),
             by_missing: BTreeMap::new(),
             by_height: BTreeMap::new(),
             by_peer: HashMap::new(),
@@ -139,16 +144,17 @@ impl<T> PendingPool<T> {
         }
     }
 
-    /// Memory of an entry: itself, and its sequence number in five indexes next to four keys.
+    /// Memory of an entry: itself, its sequence number in five indexes next to four keys, and the count of its list.
     const ENTRY_BYTES: usize = size_of::<Entry<T>>()
-        + size_of::<B256>()
+        + 2 * size_of::<B256>()
+        + size_of::<usize>()
         + size_of::<Missing>()
         + size_of::<Instant>()
         + 6 * size_of::<u64>();
 
     /// Adds a commitment.
     pub fn insert(&mut self, pending: Pending, value: T) -> Added<T> {
-        let Pending { block, hash, missing, peer, known_signer, since } = pending;
+        let Pending { block, hash, txlist, missing, peer, known_signer, since } = pending;
         if self.by_hash.contains_key(&hash) {
             return Added::Known(value);
         }
@@ -196,7 +202,12 @@ impl<T> PendingPool<T> {
         self.by_peer.entry((class, peer)).or_default().push(seq);
         self.by_age.insert((since, seq));
         match class {
-            Class::Parent => self.by_height.entry(block).or_default().push(seq),
+            Class::Parent => {
+                self.by_height.entry(block).or_default().push(seq);
+                if let Some(txlist) = txlist {
+                    *self.by_txlist.entry(txlist).or_default() += 1;
+                }
+            }
             Class::Untimed => self.untimed += 1,
         }
         if evicted.is_empty() { Added::Waiting } else { Added::Evicted(evicted) }
@@ -278,6 +289,12 @@ impl<T> PendingPool<T> {
         self.by_missing.contains_key(&Missing::Parent(*parent))
     }
 
+    /// Whether anything that waits for a parent names this transaction list.
+    #[must_use]
+    pub fn names(&self, txlist: &B256) -> bool {
+        self.by_txlist.contains_key(txlist)
+    }
+
     /// The highest height that entries waiting for a parent show to exist.
     #[must_use]
     pub fn highest(&self) -> Option<BlockNumber> {
@@ -348,7 +365,7 @@ impl<T> PendingPool<T> {
     }
 
     fn remove(&mut self, seq: u64) -> Option<T> {
-        let Entry { pending: Pending { block, hash, missing, peer, since, .. }, value } =
+        let Entry { pending: Pending { block, hash, txlist, missing, peer, since, .. }, value } =
             self.entries.remove(&seq)?;
         self.by_hash.remove(&hash);
         self.by_age.remove(&(since, seq));
@@ -367,6 +384,14 @@ impl<T> PendingPool<T> {
             Class::Parent => {
                 if self.by_height.get_mut(&block).is_some_and(forget) {
                     self.by_height.remove(&block);
+                }
+                if let Some(txlist) = txlist
+                    && let Some(named) = self.by_txlist.get_mut(&txlist)
+                {
+                    *named -= 1;
+                    if *named == 0 {
+                        self.by_txlist.remove(&txlist);
+                    }
                 }
             }
             Class::Untimed => self.untimed -= 1,

@@ -135,12 +135,7 @@ impl ChainProcessor {
         lists: Vec<VerifiedTxList>,
         out: &mut Effects,
     ) -> Result<(), StorageError> {
-        let is_named = |hash: &B256| {
-            self.pending.iter().any(|waiting| {
-                matches!(waiting.missing, Some(Missing::Parent(_)))
-                    && waiting.commitment.txlist_hash() == Some(*hash)
-            })
-        };
+        let is_named = |hash: &B256| self.pending.names(hash);
         let outcomes = self.ledger.take_txlists(at.now, &lists, is_named, out)?;
         for (VerifiedTxList { verdict, span, .. }, outcome) in lists.into_iter().zip(outcomes) {
             // Without a promise that names it, a list goes on within the budget of its sender, and to nobody's credit.

@@ -19,6 +19,7 @@ impl ChainProcessor {
             // A handover promises no block of its own.
             block: if commitment.is_eop_only() { block.saturating_sub(1) } else { block },
             hash,
+            txlist: commitment.txlist_hash(),
             missing,
             peer: candidate.origin.peer(),
             known_signer: self.judge.knows_signer(&signer),

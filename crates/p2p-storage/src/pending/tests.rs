@@ -27,9 +27,14 @@ impl PendingPool<u32> {
         peer: Option<PeerId>,
         value: u32,
     ) -> Added<u32> {
-        let known_signer = false;
-        self.insert(Pending { block, hash, missing, peer, known_signer, since }, value)
+        let (known_signer, txlist) = (false, Some(list_of(block)));
+        self.insert(Pending { block, hash, txlist, missing, peer, known_signer, since }, value)
     }
+}
+
+/// The list that blocks of a height name.
+fn list_of(block: BlockNumber) -> B256 {
+    B256::right_padding_from(&block.to_be_bytes())
 }
 
 fn hash(n: u32) -> B256 {
@@ -167,6 +172,7 @@ fn unknown_signers_make_room_for_those_elected_before() {
     let pending = |n: u32, known_signer| Pending {
         block: 7,
         hash: hash(n),
+        txlist: None,
         missing: Missing::Schedule(UnixSeconds::new(100)),
         peer: peer(1),
         known_signer,
@@ -245,4 +251,19 @@ fn one_place_may_be_enough_for_a_parent_and_its_height() {
         assert_eq!(pool.add(now, (7, hash(n)), key, peer(2), n), Added::Waiting);
     }
     assert_eq!(pool.add(now, (7, hash(9)), parent(0), peer(1), 9), Added::Evicted(vec![0]));
+}
+
+#[test]
+fn a_list_is_named_while_any_entry_waits_for_a_parent_that_names_it() {
+    let (mut pool, now) = (pool(6, 6), Instant::now());
+    let parent = |n| Missing::Parent(hash(n));
+    assert_eq!(pool.add(now, (7, hash(0)), Missing::Schedule(UnixSeconds::new(9)), None, 0), Added::Waiting);
+    assert!(!pool.names(&list_of(7)), "its signer may never be elected");
+    for n in 1..3 {
+        assert_eq!(pool.add(now, (7, hash(n)), parent(90 + n), None, n), Added::Waiting);
+    }
+    assert_eq!(pool.take_parent(hash(91)), [1]);
+    assert!(pool.names(&list_of(7)) && !pool.names(&list_of(8)));
+    assert_eq!(pool.take_parent(hash(92)), [2]);
+    assert!(!pool.names(&list_of(7)) && pool.by_txlist.is_empty());
 }

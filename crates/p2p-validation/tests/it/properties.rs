@@ -103,6 +103,7 @@ impl Node {
                     let pending = Pending {
                         block: commitment.block(),
                         hash: commitment.hash(),
+                        txlist: commitment.txlist_hash(),
                         missing,
                         peer: None,
                         known_signer: false,
