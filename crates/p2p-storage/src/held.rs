@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(held.bytes(), 0);
     }
 
-    /// Strangers who fill the memory with tiny lists must not make a list that displaces them search through all of them.
+    /// Untrusted peers that fill the memory with tiny lists must not make a list that displaces them search through all of them.
     #[test]
     #[allow(clippy::disallowed_methods, reason = "a search takes more than ten times as long as is allowed")]
     fn room_is_made_without_a_search() {
