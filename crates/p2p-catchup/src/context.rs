@@ -263,7 +263,7 @@ mod tests {
     fn a_response_tells_the_round_trip_of_its_protocol() {
         let (mut ctx, now) = (Context::new(CatchUpConfig::recommended(), 1), Instant::now());
         let [slow, other] = [1, 2].map(|n| PeerId::from_bytes(&[0, 1, n]).unwrap());
-        assert!(ctx.peers.up(slow) && ctx.peers.up(other));
+        assert!([slow, other].iter().all(|peer| ctx.peers.up(*peer, now, &ctx.config)));
         let asked = [slow, other, slow].map(|peer| ctx.request(now, peer, Purpose::Head, Request::Head));
         assert_eq!(ctx.pending_of(&slow), [asked[0], asked[2]]);
         assert_eq!(ctx.pending_of(&other), [asked[1]]);

@@ -147,7 +147,7 @@ impl CatchUp {
             Input::Settled { base } if self.chain.started => self.settled(base),
             Input::Settled { .. } => {}
             Input::PeerUp(peer) => {
-                if self.ctx.peers.up(peer) && self.chain.started {
+                if self.ctx.peers.up(peer, now, &self.ctx.config) && self.chain.started {
                     self.reset_backoff();
                     self.heads.request_from(&mut self.ctx, now, peer);
                 }

@@ -174,14 +174,20 @@ impl Peer {
         }
     }
 
-    /// Forgives one failed promise each `interval`.
-    pub(crate) fn forgive(&mut self, deadlines: &mut Deadlines, interval: Duration) {
-        if self.failed_promises > 0
-            && let Some(at) = self.failed_promise_at
-            && deadlines.due(after(at, interval))
+    /// Readmits it once its exclusion is over, one fault short of the next one, and forgives failed promises, one each
+    /// [`CatchUpConfig::exclude_for`].
+    pub(crate) fn readmit(&mut self, deadlines: &mut Deadlines, config: &CatchUpConfig) {
+        if self.excluded_until.is_some_and(|until| deadlines.due(until)) {
+            self.excluded_until = None;
+            self.faults = config.max_faults.get().saturating_sub(1);
+        }
+        while self.failed_promises > 0
+            && let Some(since) = self.failed_promise_at
+            && let forgiven_at = after(since, config.exclude_for)
+            && deadlines.due(forgiven_at)
         {
             self.failed_promises = self.failed_promises.min(MAX_FAILED_PROMISES).saturating_sub(1);
-            self.failed_promise_at = Some(deadlines.now());
+            self.failed_promise_at = Some(forgiven_at);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use fastrand::Rng;
@@ -16,50 +16,62 @@ const MAX_REMEMBERED: usize = 1024;
 /// All peers, in the order of their ids, so that the same seed makes the same choices.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
-    known: BTreeMap<PeerId, Peer>,
+    connected: BTreeMap<PeerId, Peer>,
+    /// Those with a record of failures. Apart, as anybody can leave many of them: planning must not look at each.
+    disconnected: BTreeMap<PeerId, Peer>,
+    /// These, by when they disconnected.
+    by_age: BTreeSet<(Instant, PeerId)>,
 }
 
 impl Peers {
-    /// False if it is connected already.
-    pub(crate) fn up(&mut self, id: PeerId) -> bool {
-        let new = self.known.get(&id).is_none_or(|peer| peer.disconnected_at.is_some());
-        self.known.entry(id).or_default().disconnected_at = None;
-        new
+    /// A peer has connected. What it did before is forgiven as if it had stayed. False if it is connected already.
+    pub(crate) fn up(&mut self, id: PeerId, now: Instant, config: &CatchUpConfig) -> bool {
+        if self.connected.contains_key(&id) {
+            return false;
+        }
+        let mut peer = self.disconnected.remove(&id).unwrap_or_default();
+        if let Some(at) = peer.disconnected_at.take() {
+            self.by_age.remove(&(at, id));
+        }
+        peer.readmit(&mut Deadlines::new(now), config);
+        self.connected.insert(id, peer);
+        true
     }
 
     /// A peer has disconnected. It is forgotten unless it has a record of failures, or may still get one (`keep`). Of those a
     /// bounded number is remembered; the one that disconnected first is forgotten first.
     pub(crate) fn down(&mut self, id: &PeerId, now: Instant, keep: bool) {
-        let Some(peer) = self.known.get_mut(id).filter(|peer| peer.disconnected_at.is_none()) else {
-            return;
-        };
+        let Some(mut peer) = self.connected.remove(id) else { return };
         (peer.claim, peer.head, peer.head_requested, peer.head_due) = (None, None, None, false);
         peer.unavailable.clear();
         peer.disconnected_at = Some(now);
         if peer.is_clean() && !keep {
-            self.known.remove(id);
             return;
         }
-        let disconnected =
-            self.known.iter().filter_map(|(id, peer)| peer.disconnected_at.map(|at| (at, *id)));
-        if disconnected.clone().count() > MAX_REMEMBERED
-            && let Some((_, oldest)) = disconnected.min()
+        self.disconnected.insert(*id, peer);
+        self.by_age.insert((now, *id));
+        if self.by_age.len() > MAX_REMEMBERED
+            && let Some((_, oldest)) = self.by_age.pop_first()
         {
-            self.known.remove(&oldest);
+            self.disconnected.remove(&oldest);
         }
     }
 
     pub(crate) fn get(&self, id: &PeerId) -> Option<&Peer> {
-        self.known.get(id)
+        self.connected.get(id).or_else(|| self.disconnected.get(id))
     }
 
     pub(crate) fn get_mut(&mut self, id: &PeerId) -> Option<&mut Peer> {
-        self.known.get_mut(id)
+        self.connected.get_mut(id).or_else(|| self.disconnected.get_mut(id))
     }
 
     /// Those that are connected and not excluded.
     pub(crate) fn available(&self) -> impl Iterator<Item = (&PeerId, &Peer)> {
-        self.known.iter().filter(|(_, peer)| peer.is_available())
+        self.connected.iter().filter(|(_, peer)| peer.is_available())
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.connected.values_mut().chain(self.disconnected.values_mut())
     }
 
     /// The highest claim that counts for a node that has reached `applied`.
@@ -75,30 +87,23 @@ impl Peers {
 
     /// Missing ancestors have come: claims whose branches did not link count again.
     pub(crate) fn reconsider(&mut self) {
-        for peer in self.known.values_mut() {
+        for peer in self.all_mut() {
             peer.dismissed.take_if(|dismissed| !dismissed.linked);
         }
     }
 
     /// After a reorg no claim can be relied on: all heads are requested again.
     pub(crate) fn forget_claims(&mut self) {
-        for peer in self.known.values_mut() {
+        for peer in self.all_mut() {
             peer.head_due |= peer.claim.take().is_some();
             (peer.head, peer.dismissed) = (None, None);
             peer.unavailable.clear();
         }
     }
 
-    /// Readmits peers whose exclusion is over, one fault short of the next one, and forgives failed promises, one each
-    /// `interval`.
-    pub(crate) fn readmit(&mut self, deadlines: &mut Deadlines, max_faults: u32, interval: Duration) {
-        for peer in self.known.values_mut() {
-            if peer.excluded_until.is_some_and(|until| deadlines.due(until)) {
-                peer.excluded_until = None;
-                peer.faults = max_faults.saturating_sub(1);
-            }
-            peer.forgive(deadlines, interval);
-        }
+    /// Readmits connected peers whose exclusion is over, and forgives what is to be forgiven.
+    pub(crate) fn readmit(&mut self, deadlines: &mut Deadlines, config: &CatchUpConfig) {
+        self.connected.values_mut().for_each(|peer| peer.readmit(deadlines, config));
     }
 
     /// Whether a request can be sent to any peer.
@@ -175,10 +180,14 @@ mod tests {
         PeerId::from_bytes(&bytes).unwrap()
     }
 
+    fn up(peers: &mut Peers, id: PeerId) -> bool {
+        peers.up(id, Instant::now(), &CatchUpConfig::recommended())
+    }
+
     #[test]
     fn a_head_at_the_applied_height_is_no_claim_above_it() {
         let mut peers = Peers::default();
-        assert!(peers.up(id(0)));
+        assert!(up(&mut peers, id(0)));
         assert!(!peers.anybody_claims_above(9), "it has told none");
         peers.get_mut(&id(0)).unwrap().set_head(10);
         assert!(peers.anybody_claims_above(9) && !peers.anybody_claims_above(10));
@@ -189,7 +198,7 @@ mod tests {
         let mut peers = Peers::default();
         let (claims, lowered, silent) = (id(0), id(1), id(2));
         for id in [claims, lowered, silent] {
-            assert!(peers.up(id));
+            assert!(up(&mut peers, id));
         }
         peers.get_mut(&claims).unwrap().set_head(10);
         peers.get_mut(&lowered).unwrap().lower_claim(5);
@@ -205,7 +214,7 @@ mod tests {
         let (mut peers, config, now) = (Peers::default(), CatchUpConfig::recommended(), Instant::now());
         let free = |peers: &Peers| peers.any_free(&config, Protocol::TxList, &mut Deadlines::new(now));
         assert!(!free(&peers));
-        assert!(peers.up(id(0)));
+        assert!(up(&mut peers, id(0)));
         assert!(free(&peers));
         peers.get_mut(&id(0)).unwrap().backoff_until = Some(now + Duration::from_secs(1));
         assert!(!free(&peers));
@@ -217,24 +226,24 @@ mod tests {
         let mut peers = Peers::default();
         let (liar, clean) = (id(0), id(1));
         for id in [liar, clean] {
-            assert!(peers.up(id));
-            assert!(!peers.up(id));
+            assert!(up(&mut peers, id));
+            assert!(!up(&mut peers, id));
         }
         peers.get_mut(&liar).unwrap().faults = 2;
         peers.down(&liar, now, false);
         peers.down(&clean, now, false);
         assert!(peers.get(&clean).is_none());
-        assert!(peers.up(liar));
+        assert!(up(&mut peers, liar));
         assert_eq!(peers.get(&liar).unwrap().faults, 2);
         peers.down(&liar, now, false);
         for after in 1..=u32::try_from(MAX_REMEMBERED).unwrap() {
             let id = id(after + 1);
-            peers.up(id);
+            up(&mut peers, id);
             peers.get_mut(&id).unwrap().faults = 1;
             peers.down(&id, now + Duration::from_millis(after.into()), false);
         }
         assert!(peers.get(&liar).is_none(), "the oldest makes room");
-        assert_eq!(peers.known.len(), MAX_REMEMBERED);
+        assert_eq!((peers.disconnected.len(), peers.by_age.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
     }
 
     fn pick(peers: &Peers, now: Instant, rng: &mut Rng) -> Option<PeerId> {
@@ -249,7 +258,7 @@ mod tests {
     #[test]
     fn the_choice_spreads_over_the_least_loaded_peers() {
         let (mut peers, now) = (Peers::default(), Instant::now());
-        (0..4).map(id).for_each(|id| assert!(peers.up(id)));
+        (0..4).map(id).for_each(|id| assert!(up(&mut peers, id)));
         protocol(&mut peers, 0).sent(now, &CatchUpConfig::recommended());
         let mut rng = Rng::with_seed(3);
         let mut hits = BTreeMap::<_, u32>::new();
@@ -263,7 +272,7 @@ mod tests {
     #[test]
     fn equals_are_picked_in_turn() {
         let (mut peers, start) = (Peers::default(), Instant::now());
-        (0..3).map(id).for_each(|id| assert!(peers.up(id)));
+        (0..3).map(id).for_each(|id| assert!(up(&mut peers, id)));
         let mut rng = Rng::with_seed(3);
         let mut hits = BTreeMap::<_, u32>::new();
         for _ in 0..30 {
@@ -279,7 +288,7 @@ mod tests {
     #[test]
     fn fast_peers_get_more_requests_and_missing_ones_fewer() {
         let (mut peers, now) = (Peers::default(), Instant::now());
-        (0..3).map(id).for_each(|id| assert!(peers.up(id)));
+        (0..3).map(id).for_each(|id| assert!(up(&mut peers, id)));
         for (n, millis) in [(0, 10), (1, 80), (2, 10)] {
             protocol(&mut peers, n).answered(Duration::from_millis(millis));
         }
@@ -302,7 +311,7 @@ mod tests {
     #[test]
     fn a_peer_that_was_not_measured_is_tried() {
         let (mut peers, now) = (Peers::default(), Instant::now());
-        (0..2).map(id).for_each(|id| assert!(peers.up(id)));
+        (0..2).map(id).for_each(|id| assert!(up(&mut peers, id)));
         protocol(&mut peers, 0).sent(now, &CatchUpConfig::recommended());
         protocol(&mut peers, 0).ended();
         protocol(&mut peers, 0).answered(Duration::from_millis(1));
@@ -312,19 +321,19 @@ mod tests {
     #[test]
     fn failed_promises_are_forgiven_one_by_one() {
         let (mut peers, start) = (Peers::default(), Instant::now());
-        peers.up(id(0));
-        let interval = Duration::from_secs(600);
+        up(&mut peers, id(0));
+        let config = CatchUpConfig::recommended();
         peers.get_mut(&id(0)).unwrap().add_failed_promises(start, 0);
         assert_eq!(peers.get(&id(0)).unwrap().failed_promise_at, None);
         peers.get_mut(&id(0)).unwrap().add_failed_promises(start, 9);
         let mut failed_promises = |seconds| {
             let now = start + Duration::from_secs(seconds);
-            peers.readmit(&mut Deadlines::new(now), 3, interval);
+            peers.readmit(&mut Deadlines::new(now), &config);
             peers.get(&id(0)).unwrap().failed_promises
         };
         assert_eq!([599, 600, 1_199, 1_200, 1_800, 2_400].map(&mut failed_promises), [9, 2, 2, 1, 0, 0]);
         let mut deadlines = Deadlines::new(start + Duration::from_secs(3_000));
-        peers.readmit(&mut deadlines, 3, interval);
+        peers.readmit(&mut deadlines, &config);
         assert_eq!(deadlines.next(), None);
         assert_eq!(
             peers.get(&id(0)).unwrap().failed_promise_at,
@@ -334,9 +343,26 @@ mod tests {
     }
 
     #[test]
+    fn time_forgives_a_peer_also_while_it_is_disconnected() {
+        let (mut peers, start, config) = (Peers::default(), Instant::now(), CatchUpConfig::recommended());
+        assert!(peers.up(id(0), start, &config));
+        let peer = peers.get_mut(&id(0)).unwrap();
+        peer.add_failed_promises(start, 3);
+        (peer.faults, peer.excluded_until) = (3, Some(start + config.exclude_for));
+        peers.down(&id(0), start, false);
+        let mut deadlines = Deadlines::new(start);
+        peers.readmit(&mut deadlines, &config);
+        assert_eq!(deadlines.next(), None, "nothing is planned for its sake");
+        assert!(peers.up(id(0), start + config.exclude_for * 2, &config));
+        let peer = peers.get(&id(0)).unwrap();
+        assert_eq!((peer.failed_promises, peer.faults, peer.is_available()), (1, 2, true));
+        assert!(peers.by_age.is_empty());
+    }
+
+    #[test]
     fn a_peer_without_responses_gets_one_request_at_a_time() {
         let (mut peers, now) = (Peers::default(), Instant::now());
-        assert!(peers.up(id(0)));
+        assert!(up(&mut peers, id(0)));
         let mut rng = Rng::with_seed(1);
         protocol(&mut peers, 0).sent(now, &CatchUpConfig::recommended());
         assert_eq!(pick(&peers, now, &mut rng), Some(id(0)));

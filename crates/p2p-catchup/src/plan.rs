@@ -36,8 +36,7 @@ impl CatchUp {
         if !self.chain.started {
             return HeadSyncStatus::WaitingForL2;
         }
-        let (faults, interval) = (self.ctx.config.max_faults.get(), self.ctx.config.exclude_for);
-        self.ctx.peers.readmit(deadlines, faults, interval);
+        self.ctx.peers.readmit(deadlines, &self.ctx.config);
         self.update_missing(deadlines);
         if self.progressed && self.importing.is_none() && self.chain.applied() >= self.target() {
             // The height that peers told some time ago is reached. They may have more by now.

@@ -30,8 +30,6 @@ enum Stage {
     Held(Instant),
     /// It is requested as soon as a peer can be asked that has not denied it.
     Ready,
-    /// All available peers have denied it. They are asked again later, and one that comes before that at once.
-    Denied,
     Requested(RequestId),
     /// The caller is storing it: so many bytes.
     Storing(usize),
@@ -56,13 +54,6 @@ impl MissingTxList {
     fn lowest(&self) -> BlockNumber {
         self.blocks.first().copied().unwrap_or_default()
     }
-
-    /// A peer may have it.
-    const fn ask_again(&mut self) {
-        if matches!(self.stage, Stage::Denied) {
-            self.stage = Stage::Ready;
-        }
-    }
 }
 
 /// All missing lists. One leaves only when it is stored or not needed any more.
@@ -80,6 +71,7 @@ pub(crate) struct TxLists {
     skipped: BTreeSet<(BlockNumber, B256)>,
     /// Some peer could now.
     look_again: bool,
+    /// Ready ones that all available peers have denied. They are asked again later, and one that comes before that at once.
     denied: BTreeSet<(BlockNumber, B256)>,
     /// Those that all available peers have denied at some time, by when these are asked again.
     retries: BTreeSet<(Instant, B256)>,
@@ -204,8 +196,10 @@ impl TxLists {
         }
         match list.stage {
             Stage::Held(until) => drop(self.held.remove(&(until, *hash))),
-            Stage::Ready => drop(self.ready.remove(&place) || self.skipped.remove(&place)),
-            Stage::Denied => drop(self.denied.remove(&place)),
+            Stage::Ready => {
+                let sets = [&mut self.ready, &mut self.skipped, &mut self.denied];
+                sets.into_iter().any(|set| set.remove(&place));
+            }
             Stage::Requested(_) => self.in_flight -= 1,
             Stage::Storing(bytes) => self.storing -= bytes,
         }
@@ -224,7 +218,6 @@ impl TxLists {
         match list.stage {
             Stage::Held(until) => drop(self.held.insert((until, hash))),
             Stage::Ready => drop(self.ready.insert(place)),
-            Stage::Denied => drop(self.denied.insert(place)),
             Stage::Requested(_) => self.in_flight += 1,
             Stage::Storing(bytes) => self.storing = self.storing.saturating_add(bytes),
         }
@@ -256,13 +249,10 @@ impl TxLists {
             self.update(&hash, |list| {
                 list.denied.clear();
                 list.retry_at = None;
-                list.ask_again();
             });
         }
         if !self.denied.is_empty() && ctx.peers.available().any(|(id, _)| !self.available.contains(id)) {
-            for (_, hash) in mem::take(&mut self.denied) {
-                self.update(&hash, MissingTxList::ask_again);
-            }
+            self.ready.append(&mut self.denied);
         }
     }
 
@@ -334,7 +324,9 @@ impl TxLists {
             return ControlFlow::Continue(true);
         }
         if !denied.is_empty() && ctx.peers.available().all(|(id, _)| denied.contains(id)) {
-            self.deny(ctx, deadlines.now(), &hash);
+            self.pause(ctx, deadlines.now(), &hash);
+            self.ready.remove(&(block, hash));
+            self.denied.insert((block, hash));
         } else if ctx.peers.any_free(&ctx.config, Protocol::TxList, deadlines) {
             self.ready.remove(&(block, hash));
             self.skipped.insert((block, hash));
@@ -345,13 +337,12 @@ impl TxLists {
     }
 
     /// No available peer has it: a pause, unless one has begun.
-    fn deny(&mut self, ctx: &mut Context, now: Instant, hash: &B256) {
+    fn pause(&mut self, ctx: &mut Context, now: Instant, hash: &B256) {
         self.update(hash, |list| {
             if list.retry_at.is_none() {
                 list.rounds = list.rounds.saturating_add(1);
                 list.retry_at = Some(after(now, ctx.config.backoff.pause(list.rounds, &mut ctx.rng)));
             }
-            list.stage = Stage::Denied;
         });
     }
 }

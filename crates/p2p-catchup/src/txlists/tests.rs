@@ -59,6 +59,10 @@ fn id(n: u8) -> PeerId {
     PeerId::from_bytes(&[0, 1, n]).unwrap()
 }
 
+fn up(ctx: &mut Context, id: PeerId) -> bool {
+    ctx.peers.up(id, Instant::now(), &ctx.config)
+}
+
 fn hash(block: BlockNumber) -> B256 {
     B256::left_padding_from(&block.to_be_bytes())
 }
@@ -99,7 +103,7 @@ fn withheld_lists_are_looked_at_a_few_at_a_time_and_when_peers_have_changed() {
     const LISTS: usize = 10 * MAX_SKIPPED;
     let config = CatchUpConfig { rate_limit: None, ..CatchUpConfig::recommended() };
     let (mut ctx, now, mut lists) = (Context::new(config, 1), Instant::now(), TxLists::default());
-    (1..=3).for_each(|n| assert!(ctx.peers.up(id(n))));
+    (1..=3).for_each(|n| assert!(up(&mut ctx, id(n))));
     deny(&mut lists, &mut ctx, now, 1..=LISTS as u64);
     occupy(&mut ctx, now, 3);
     assert_eq!(plan(&mut lists, &mut ctx, now), LISTS / MAX_SKIPPED);
@@ -116,7 +120,7 @@ fn withheld_lists_are_looked_at_a_few_at_a_time_and_when_peers_have_changed() {
     assert_eq!(plan(&mut lists, &mut ctx, now), LISTS / MAX_SKIPPED - 1);
     assert_eq!((lists.denied.len(), lists.skipped.len()), (LISTS - 1, 0));
     assert_eq!(plan(&mut lists, &mut ctx, now), 1);
-    assert!(ctx.peers.up(id(4)));
+    assert!(up(&mut ctx, id(4)));
     plan(&mut lists, &mut ctx, now);
     assert_eq!(lists.in_flight, 1 + ctx.config.txlists_per_peer.get());
     let asked = |list: &&MissingTxList| matches!(list.stage, Stage::Requested(_));
@@ -133,7 +137,7 @@ fn what_was_skipped_is_looked_at_again_though_as_many_others_were_skipped_as_may
     let skipped = MAX_SKIPPED as u64;
     let config = CatchUpConfig { rate_limit: None, ..CatchUpConfig::recommended() };
     let (mut ctx, now, mut lists) = (Context::new(config, 1), Instant::now(), TxLists::default());
-    (1..=3).for_each(|n| assert!(ctx.peers.up(id(n))));
+    (1..=3).for_each(|n| assert!(up(&mut ctx, id(n))));
     (2..=3).for_each(|n| occupy(&mut ctx, now, n));
     deny(&mut lists, &mut ctx, now, 1..=skipped + 8);
     assert_eq!(plan(&mut lists, &mut ctx, now), 2);

@@ -11,6 +11,7 @@
 )]
 
 mod adversaries;
+mod bounds;
 mod chain;
 mod peers;
 mod rate_limited;
