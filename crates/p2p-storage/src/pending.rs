@@ -289,6 +289,12 @@ impl<T> PendingPool<T> {
         self.by_missing.contains_key(&Missing::Parent(*parent))
     }
 
+    /// What waits for this parent.
+    pub fn waiting_for(&self, parent: &B256) -> impl Iterator<Item = &T> {
+        let waiting = self.by_missing.get(&Missing::Parent(*parent)).into_iter().flatten();
+        waiting.filter_map(|seq| self.entries.get(seq)).map(|entry| &entry.value)
+    }
+
     /// Whether anything that waits for a parent names this transaction list.
     #[must_use]
     pub fn names(&self, txlist: &B256) -> bool {

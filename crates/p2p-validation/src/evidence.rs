@@ -176,7 +176,8 @@ impl Witness {
         if let Some(eop) = before {
             found.extend(self.prove(Misbehaviour::BlockAfterEop, eop, commitment));
         }
-        if let Some(lowest) = forbids {
+        let proven = self.evidence.contains_key(&(turn.1, turn.0, Misbehaviour::BlockAfterEop));
+        if let Some(lowest) = forbids.filter(|_| !proven) {
             let mut after = self.seen.range((turn, lowest)..=(turn, BlockNumber::MAX));
             found.extend(
                 after.find_map(|(_, block)| self.prove(Misbehaviour::BlockAfterEop, commitment, block)),

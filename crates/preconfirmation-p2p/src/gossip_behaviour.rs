@@ -21,6 +21,11 @@ use crate::{
 /// Most bytes around a message's data: author, number, topic, signature and key of the largest kinds, and their tags.
 const ENVELOPE: usize = 1024;
 
+/// Most ids in an IHAVE that is sent, and most that a peer is asked for in a heartbeat. gossipsub remembers each of them for
+/// seconds, and looks at all in each heartbeat; and it ends the stream of a peer that sends more than 16 KiB of control messages
+/// in a frame, which its own default of 5,000 ids would.
+const MAX_IDS: usize = 256;
+
 /// Builds gossipsub, scores on and both topics subscribed.
 pub(crate) fn build(config: &NetworkConfig, topics: &Topics) -> Result<Gossipsub, NetworkError> {
     let hashes: HashSet<_> = topics.hashes().collect();
@@ -74,6 +79,7 @@ fn parameters(network: &NetworkConfig, topics: &Topics) -> Result<gossipsub::Con
         .heartbeat_initial_delay(std::time::Duration::ZERO)
         .history_length(config.history.get())
         .history_gossip(config.history_gossip)
+        .max_control_messages_sent(MAX_IDS)
         .duplicate_cache_time(config.duplicate_cache)
         .connection_handler_queue_len(config.send_queue.get())
         .publish_queue_duration(config.queue_time)
@@ -174,6 +180,9 @@ mod tests {
             (8, 6, 12, 6)
         );
         assert_eq!((parameters.history_length(), parameters.history_gossip()), (12, 3));
+        // An id is 20 bytes; with its tag and length it is 22. Around them are a topic and a few tags.
+        let ihave = 22 * parameters.max_control_messages_sent() + 256;
+        assert!(ihave < parameters.max_control_message_size() / 2, "peers end the stream of larger ones");
         assert!(parameters.validate_messages() && !parameters.flood_publish());
         assert!(parameters.allow_self_origin() && parameters.support_floodsub());
     }

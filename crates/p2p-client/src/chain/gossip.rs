@@ -81,7 +81,7 @@ impl ChainProcessor {
     ) -> Result<Option<B256>, StorageError> {
         let span = candidate.span.clone();
         let _entered = span.enter();
-        let built_on = self.pending.waits_for(&candidate.commitment.hash());
+        let built_on = self.is_built_on(&candidate.commitment);
         let source = Source::Gossip { reference: at.reference, built_on, screened: candidate.screened };
         let (commitment, arrival) = (candidate.commitment.clone(), candidate.arrival);
         let judgement = self.judge.judge(&self.ledger, commitment, arrival, source);

@@ -31,7 +31,7 @@ impl ChainProcessor {
         for (index, commitment) in page.into_iter().enumerate() {
             let hash = commitment.hash();
             let source = Source::Page {
-                awaited: self.pending.waits_for(&hash),
+                awaited: self.is_built_on(&commitment),
                 built_on: parents.get(index + 1) == Some(&hash),
                 renewed: renewed.is_some_and(|last| index <= last),
             };

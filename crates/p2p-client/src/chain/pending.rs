@@ -2,7 +2,7 @@
 
 use p2p_storage::{Added, Pending, StorageError};
 use p2p_types::B256;
-use p2p_validation::{Arrival, Missing};
+use p2p_validation::{Arrival, Authenticated, Missing};
 use tracing::Span;
 
 use super::{Candidate, ChainProcessor, Moment, effects::Effects, guard::promises_over};
@@ -51,6 +51,17 @@ impl ChainProcessor {
         let waiting = self.pending.take_parent(parent);
         self.waits_no_more(&waiting, out);
         waiting
+    }
+
+    /// Whether a block or a handover that waits can be built on this one. Not whatever names it as its parent: a signer could
+    /// bring in any number of siblings, each named by a commitment of another height.
+    pub(super) fn is_built_on(&self, commitment: &Authenticated) -> bool {
+        let next = commitment.block().checked_add(1);
+        !commitment.is_eop_only()
+            && self
+                .pending
+                .waiting_for(&commitment.hash())
+                .any(|waiting| Some(waiting.commitment.block()) == next)
     }
 
     /// These wait no more: catch-up need not look for what they waited for.

@@ -62,6 +62,8 @@ fn what_waited_for_a_parent_comes_out_in_order_of_arrival() {
     assert_eq!(pool.add(now, (8, hash(8)), parent(0), None, 8), Added::Waiting);
     assert_eq!(pool.iter().copied().collect::<Vec<_>>(), [9, 8]);
     assert!(pool.waits_for(&parent_hash(1)) && !pool.waits_for(&parent_hash(2)));
+    let waiting = |n| pool.waiting_for(&parent_hash(n)).copied().collect::<Vec<_>>();
+    assert_eq!([waiting(0), waiting(1), waiting(2)], [vec![8], vec![9], vec![]]);
     assert_eq!((pool.highest(), pool.take_up_to(7)), (Some(9), vec![]));
     assert_eq!((pool.take_up_to(8), pool.highest()), (vec![8], Some(9)));
     assert_eq!((pool.take_up_to(9), pool.highest()), (vec![9], None));

@@ -242,6 +242,31 @@ fn siblings_of_one_height_make_few_events_and_what_is_built_on_is_admitted() {
     assert!(rig.store.by_hash(&named.hash()).unwrap().is_some());
 }
 
+#[test]
+fn what_cannot_be_a_child_brings_in_neither_a_sibling_nor_a_handover() {
+    let mut rig = Rig::with_two();
+    let honest = chain(10);
+    honest.iter().for_each(|next| drop(rig.gossip(next)));
+    let parent = honest[9].hash();
+    let sibling = |n: u64| Preconfirmation { proposal_id: U256::from(n), ..second(BASE + 11, parent, 5) };
+    let handover = |n: u64| Preconfirmation { proposal_id: U256::from(n), ..second(BASE + 11, parent, 0) };
+    for filler in [sibling(0), sibling(1), sibling(2), handover(0)] {
+        rig.gossip_second(&filler);
+        assert!(rig.store.by_hash(&filler.hash()).unwrap().is_some());
+    }
+    let mut brings_in = |child_at: BlockNumber, named: &Preconfirmation| {
+        rig.gossip_second(&second(child_at, named.hash(), 6));
+        assert!(rig.chain.pending.waits_for(&named.hash()));
+        rig.gossip_second(named);
+        rig.store.by_hash(&named.hash()).unwrap().is_some()
+    };
+    for height in [BASE + 10, BASE + 13, BASE + 500] {
+        assert!(!brings_in(height, &sibling(height)), "{height}");
+    }
+    assert!(!brings_in(BASE + 12, &handover(1)), "nothing is built on a handover");
+    assert!(brings_in(BASE + 12, &sibling(3)), "this could be its child");
+}
+
 /// One of many valid signatures of key 1.
 fn signature(hash: &B256, nonce: u64) -> preconfirmation_types::FixedBytes<65> {
     let secret = secp256k1::SecretKey::from_secret_bytes([1; 32]).unwrap();
