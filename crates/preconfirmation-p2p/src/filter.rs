@@ -33,10 +33,11 @@ use libp2p::{
     },
 };
 use preconfirmation_types::{Bytes, Offence, Topic};
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::{
     gossip::{Topics, decode},
+    iwant::IwantLimit,
     metrics,
 };
 
@@ -52,6 +53,9 @@ const EVENTS: usize = 1024;
 
 /// gossipsub with a [`Form`].
 pub(crate) type Stack = gossipsub::Behaviour<Form, WhitelistSubscriptionFilter>;
+
+/// What a handler of gossipsub tells it. libp2p does not export the type by name.
+type HandlerEvent = <THandler<Stack> as ConnectionHandler>::ToBehaviour;
 
 /// Messages of a peer that were refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,12 +145,13 @@ pub(crate) enum Event {
 pub(crate) struct Gossipsub {
     inner: Stack,
     form: Form,
+    iwant: IwantLimit,
     events: VecDeque<Event>,
 }
 
 impl Gossipsub {
     pub(crate) fn new(inner: Stack, form: Form) -> Self {
-        Self { inner, form, events: VecDeque::new() }
+        Self { inner, form, iwant: IwantLimit::default(), events: VecDeque::new() }
     }
 
     fn tell(&mut self, event: Event) {
@@ -240,9 +245,12 @@ impl NetworkBehaviour for Gossipsub {
         connection: ConnectionId,
         event: THandlerOutEvent<Self>,
     ) {
-        let FromHandler::Inner(event) = event else {
+        let FromHandler::Inner(mut event) = event else {
             return self.tell(Event::GivenUp { peer, connection });
         };
+        if let HandlerEvent::Message { rpc, .. } = &mut event {
+            self.iwant.apply(Instant::now(), peer, &mut rpc.control_msgs);
+        }
         self.form.shared().sender = Some(peer);
         self.inner.on_connection_handler_event(peer, connection, event);
         let refused = {

@@ -16,15 +16,11 @@ use crate::{
     error::NetworkError,
     filter::{Form, Gossipsub, Stack},
     gossip::{Topics, id_on, limit},
+    iwant::MAX_IDS,
 };
 
 /// Most bytes around a message's data: author, number, topic, signature and key of the largest kinds, and their tags.
 const ENVELOPE: usize = 1024;
-
-/// Most ids in an IHAVE that is sent, and most that a peer is asked for in a heartbeat. gossipsub remembers each of them for
-/// seconds, and looks at all in each heartbeat; and it ends the stream of a peer that sends more than 16 KiB of control messages
-/// in a frame, which its own default of 5,000 ids would.
-const MAX_IDS: usize = 256;
 
 /// Builds gossipsub, scores on and both topics subscribed.
 pub(crate) fn build(config: &NetworkConfig, topics: &Topics) -> Result<Gossipsub, NetworkError> {

@@ -148,6 +148,7 @@ pub mod identity;
 mod inbound;
 mod inbox;
 mod ip;
+mod iwant;
 mod metrics;
 mod monitored;
 mod names;

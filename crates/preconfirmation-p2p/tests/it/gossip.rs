@@ -8,7 +8,7 @@ use preconfirmation_types::{Bytes, Container as _, MAX_TXLIST_BYTES, Offence, To
 use crate::hostile::Adversary;
 use crate::raw::{Raw, idontwant};
 use crate::rig::{CHAIN, COMMITMENTS, Metrics, Node, config, eventually, soon, ssz, txlist};
-use crate::untrusted::{Streams, Untrusted, prune};
+use crate::untrusted::{Streams, Untrusted, iwant, prune};
 
 #[tokio::test]
 async fn both_topics_reach_a_third_node_through_one_that_accepts() {
@@ -306,6 +306,28 @@ async fn a_burst_of_a_thousand_blocks_is_taken_in_order_as_fast_as_peers_read() 
     // Far from the time of the duplicate cache.
     assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
     assert_eq!(metrics.count("p2p_gossip_publish_total", "duplicate"), 0);
+}
+
+#[tokio::test]
+async fn a_large_list_is_not_copied_for_each_time_that_a_peer_asks_for_it() {
+    let metrics = Metrics::install();
+    let (mut author, mut node) = (Node::local(), Node::local());
+    author.meet(&mut node).await;
+    let untrusted = Untrusted::join(&node, Streams::Read).await;
+    let list = txlist(MAX_TXLIST_BYTES);
+    let bytes = list.to_ssz();
+    let id = gossip_id(&bytes);
+    let sent = soon(author.handle.publish(Topic::RawTxLists, bytes.into())).await;
+    assert_eq!(sent, Ok(Published::Sent { peers: 1 }));
+    assert_eq!(node.judge(Verdict::Accept).await, GossipMessage::TxList(list));
+    for _ in 0..32 {
+        untrusted.send(iwant(&id, 700)).await;
+    }
+    // All of them have been read when this has.
+    untrusted.publish(&COMMITMENTS.on_chain(CHAIN), 1, &ssz(1)).await;
+    assert_eq!(node.judge(Verdict::Accept).await, GossipMessage::Commitment(ssz(1)));
+    assert_eq!(metrics.count("p2p_queue_dropped_total", "gossip_iwant"), 32);
+    assert_eq!(metrics.count("p2p_offences_total", ""), 0);
 }
 
 /// A pause of which the end cannot be represented has ended other nodes, at once or with the next heartbeat.

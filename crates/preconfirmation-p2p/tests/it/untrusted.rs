@@ -171,6 +171,15 @@ pub(crate) fn prune(topic: &str, seconds: usize) -> Vec<u8> {
     framed(&rpc)
 }
 
+/// Asks for a message, so many times.
+pub(crate) fn iwant(id: &[u8], times: usize) -> Vec<u8> {
+    let (mut rpc, mut control, mut iwant) = (Vec::new(), Vec::new(), Vec::new());
+    (0..times).for_each(|_| field(&mut iwant, 1, id));
+    field(&mut control, 2, &iwant);
+    field(&mut rpc, 3, &control);
+    framed(&rpc)
+}
+
 /// A message as this key would publish it.
 pub(crate) fn publish(key: &Keypair, topic: &str, sequence: u64, data: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
