@@ -35,7 +35,7 @@ pub struct ScoreConfig {
     pub ban_for: Duration,
     /// Most bans remembered; the one that would end first makes room.
     pub max_bans: NonZeroUsize,
-    /// Most application scores remembered; the one closest to zero makes room.
+    /// Most application scores of disconnected peers remembered; the one closest to zero makes room.
     pub max_scores: NonZeroUsize,
     /// How long gossipsub remembers what it counted of a peer that has gone, unless it is positive. A kilobyte or two
     /// for each, and a hundred untrusted peers a second shake hands with a node: 60 * 100 * 2 KiB = 12 MiB. By then half of

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | connections | `connections` | the connection limits refuse more |
 //! | addresses | `peers.known`, and of each address and subnet | who was never reached makes room, then who was not seen for longest |
-//! | score | `score.max_scores` | the one closest to zero makes room |
+//! | score | the connections, and `score.max_scores` of disconnected peers | of these the one closest to zero makes room |
 //! | ban | `score.max_bans` | the one that would end first makes room |
 //! | relayed commitments | [`MAX_COUNTED`] | one more is not counted |
 //! | sent requests | the connections, the peers with a named rate limit, and 8,192 disconnected ones | who disconnected first is forgotten |
@@ -31,10 +31,7 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
-use preconfirmation_types::{
-    Offence,
-    rate_limit::{RateLimit, RateLimitPolicy},
-};
+use preconfirmation_types::rate_limit::{RateLimit, RateLimitPolicy};
 use schnellru::{LruMap, UnlimitedCompact};
 
 use crate::{
@@ -51,7 +48,7 @@ pub(crate) use static_peers::StaticPeerId;
 
 use peer::{MinuteCount, Peer, Slow};
 use prune::Candidate;
-use score::Score;
+use score::DisconnectedScores;
 use static_peers::{OutageEnd, StaticPeers};
 
 /// Most peers whose unelected commitments are counted. Fewer are ever connected.
@@ -74,6 +71,7 @@ pub(crate) struct PeerManager {
     /// The rate limits that the operator names.
     named: HashMap<PeerId, RateLimit>,
     peers: HashMap<PeerId, Peer>,
+    disconnected_scores: DisconnectedScores,
     trusted: HashSet<PeerId>,
     /// Disconnected peers whose sent requests still count, in the order in which they disconnected.
     departed: LruMap<PeerId, Instant, UnlimitedCompact>,
@@ -122,6 +120,7 @@ impl PeerManager {
             policy: config.pacing.policy(start == Start::Restart, now),
             named: config.rate_limits.clone(),
             peers: HashMap::new(),
+            disconnected_scores: DisconnectedScores::new(now),
             departed: LruMap::new(UnlimitedCompact),
             trusted: config.trusted_peers.iter().copied().collect(),
             static_peers: StaticPeers::new(&others, config.redial, seed, now),
@@ -151,6 +150,9 @@ impl PeerManager {
     pub(crate) fn on_connected(&mut self, peer: PeerId, connection: Connection, now: Instant) {
         let record = self.peers.entry(peer).or_default();
         record.connected.get_or_insert_with(|| Box::new(Connected::new(now))).open(connection);
+        if let Some(score) = &mut record.score {
+            self.disconnected_scores.remove(peer, score);
+        }
         self.static_peers.on_connected(&peer, now);
     }
 
@@ -167,9 +169,7 @@ impl PeerManager {
             return None;
         }
         record.connected = None;
-        if let Some(score) = &mut record.score {
-            score.on_disconnected();
-        }
+        self.on_score_disconnected(*peer);
         self.close_outbound(peer, now);
         self.on_lost(peer, unix, now);
         self.drop_if_empty(peer);
@@ -266,86 +266,6 @@ impl PeerManager {
         let excess = self.config.peers.prune_candidates(&candidates, now);
         peers.extend(excess.into_iter().filter(|peer| !peers.contains(peer)).collect::<Vec<_>>());
         peers
-    }
-
-    // Scores.
-
-    /// Charges a peer with an offence (§7.1), as far as the cap of the window leaves room. Returns its score.
-    pub(crate) fn charge(&mut self, peer: PeerId, offence: Offence, now: Instant) -> f64 {
-        let config = self.config.score;
-        self.score_mut(peer, now).charge(offence, &config, now)
-    }
-
-    /// Charges the author of a message with what only it could know to be wrong. gossipsub cannot be told: it would
-    /// count an invalid delivery against whoever else has brought the message, too. So that count is kept here, and is
-    /// part of what gossipsub is told as the [application score](Self::score_for_gossipsub). Returns the score.
-    pub(crate) fn charge_author(&mut self, peer: PeerId, offence: Offence, now: Instant) -> f64 {
-        self.invalid_delivery(peer, now);
-        self.charge(peer, offence, now)
-    }
-
-    /// Counts an invalid delivery as gossipsub would, and no offence.
-    pub(crate) fn invalid_delivery(&mut self, peer: PeerId, now: Instant) {
-        let config = self.config.score;
-        self.score_mut(peer, now).invalid_delivery(&config, now);
-    }
-
-    /// Credits a peer with an accepted message.
-    pub(crate) fn credit(&mut self, peer: PeerId, now: Instant) {
-        let config = self.config.score;
-        self.score_mut(peer, now).credit(&config, now);
-    }
-
-    /// The application score of a peer; zero if nothing is known of it.
-    pub(crate) fn application_score(&self, peer: &PeerId, now: Instant) -> f64 {
-        self.score(peer).map_or(0.0, |score| score.value(&self.config.score, now))
-    }
-
-    /// What gossipsub is told as the application score of a peer: the score, and what gossipsub itself would have
-    /// counted for messages that only their author could know to be wrong.
-    pub(crate) fn score_for_gossipsub(&self, peer: &PeerId, now: Instant) -> f64 {
-        self.score(peer).map_or(0.0, |score| score.for_gossipsub(&self.config.score, now))
-    }
-
-    /// Takes note of the application score of a connected peer, and says whether it has been too low for too long.
-    pub(crate) fn observe_score(&mut self, peer: PeerId, score: f64, now: Instant) -> ScoreState {
-        let config = self.config.score;
-        match self.peers.get_mut(&peer).and_then(|peer| peer.score.as_deref_mut()) {
-            Some(of) => of.observe(score, &config, now),
-            None if score >= config.ban_threshold => ScoreState::Tolerated,
-            None => self.score_mut(peer, now).observe(score, &config, now),
-        }
-    }
-
-    fn score(&self, peer: &PeerId) -> Option<&Score> {
-        self.peers.get(peer)?.score.as_deref()
-    }
-
-    /// The score of a peer, made if there is none. When there are too many, the one closest to zero makes room.
-    fn score_mut(&mut self, peer: PeerId, now: Instant) -> &mut Score {
-        let config = self.config.score;
-        if self.score(&peer).is_none() && self.scores() >= config.max_scores.get() {
-            self.prune(now);
-            if self.scores() >= config.max_scores.get() {
-                let scores = self.peers.iter().filter_map(|(id, peer)| Some((*id, peer.score.as_ref()?)));
-                let least = scores.map(|(id, score)| (id, score.value(&config, now).abs()));
-                if let Some((least, _)) = least.min_by(|(_, one), (_, other)| one.total_cmp(other)) {
-                    self.forgive(&least);
-                }
-            }
-        }
-        self.peers.entry(peer).or_default().score.get_or_insert_with(|| Box::new(Score::new(now)))
-    }
-
-    fn scores(&self) -> usize {
-        self.count(|peer| peer.score.is_some())
-    }
-
-    fn forgive(&mut self, peer: &PeerId) {
-        if let Some(record) = self.peers.get_mut(peer) {
-            record.score = None;
-        }
-        self.drop_if_empty(peer);
     }
 
     // Bans.
@@ -462,8 +382,10 @@ impl PeerManager {
     pub(crate) fn prune(&mut self, now: Instant) {
         self.prune_departed(now);
         let config = self.config.score;
-        self.peers.retain(|_, peer| {
-            peer.score.take_if(|score| score.is_negligible(&config, now));
+        self.peers.retain(|id, peer| {
+            if let Some(mut score) = peer.score.take_if(|score| score.is_negligible(&config, now)) {
+                self.disconnected_scores.remove(*id, &mut score);
+            }
             for count in [&mut peer.relayed, &mut peer.forgiven] {
                 count.take_if(|count| count.is_over(now));
             }
@@ -496,6 +418,7 @@ fn backoff(min: Duration, max: Duration, seed: u64) -> ExponentialBackoff {
 #[cfg(test)]
 mod tests {
     use libp2p::identity::Keypair;
+    use preconfirmation_types::Offence;
 
     use super::*;
 

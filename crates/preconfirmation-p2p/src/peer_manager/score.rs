@@ -1,12 +1,15 @@
 //! The application's score of a peer (§7.1). No clock: every call is given the time.
 
 use std::{
-    collections::VecDeque,
+    cmp::Ordering,
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
+use libp2p::PeerId;
 use preconfirmation_types::Offence;
 
+use super::PeerManager;
 use crate::config::ScoreConfig;
 
 /// The one table of what an offence costs, in points. They cost the same: the protocol knows failed
@@ -49,6 +52,8 @@ pub(super) struct Score {
     /// What was charged within the last window, oldest first. At most `offence_cap / smallest cost` long.
     charges: VecDeque<(Instant, f64)>,
     below: Option<Below>,
+    /// Its place among the [`DisconnectedScores`].
+    place: Option<Magnitude>,
 }
 
 /// Time below the ban threshold.
@@ -63,7 +68,7 @@ struct Below {
 
 impl Score {
     pub(super) const fn new(now: Instant) -> Self {
-        Self { value: 0.0, at: now, invalid: 0.0, charges: VecDeque::new(), below: None }
+        Self { value: 0.0, at: now, invalid: 0.0, charges: VecDeque::new(), below: None, place: None }
     }
 
     /// Charges an offence, as far as the cap of the window leaves room. Returns the score.
@@ -149,22 +154,173 @@ impl Score {
         !charged && !below && !scored
     }
 
+    /// How far it is from zero.
+    fn magnitude(&self, config: &ScoreConfig, reference: Instant) -> Magnitude {
+        let intervals =
+            self.at.saturating_duration_since(reference).as_secs_f64() / config.decay_interval.as_secs_f64();
+        Magnitude(self.value.abs().log2() - intervals * config.decay.log2())
+    }
+
     fn decay(&mut self, config: &ScoreConfig, now: Instant) {
         (self.value, self.invalid) = (self.value(config, now), self.invalid(config, now));
         self.at = self.at.max(now);
     }
 }
 
+/// How far a score is from zero: the logarithm of what it would have been at a reference time. As all scores decay alike, the
+/// order is the same at any time.
+#[derive(Debug, Clone, Copy)]
+struct Magnitude(f64);
+
+impl Ord for Magnitude {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Magnitude {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Magnitude {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Magnitude {}
+
+/// The scores of disconnected peers, the one closest to zero first. Those of connected peers are bounded by the connections.
+#[derive(Debug)]
+pub(super) struct DisconnectedScores {
+    reference: Instant,
+    order: BTreeSet<(Magnitude, PeerId)>,
+}
+
+impl DisconnectedScores {
+    pub(super) const fn new(reference: Instant) -> Self {
+        Self { reference, order: BTreeSet::new() }
+    }
+
+    fn insert(&mut self, peer: PeerId, score: &mut Score, config: &ScoreConfig) {
+        self.remove(peer, score);
+        let magnitude = score.magnitude(config, self.reference);
+        score.place = Some(magnitude);
+        self.order.insert((magnitude, peer));
+    }
+
+    /// The score is of a connected peer, or forgotten.
+    pub(super) fn remove(&mut self, peer: PeerId, score: &mut Score) {
+        if let Some(place) = score.place.take() {
+            self.order.remove(&(place, peer));
+        }
+    }
+}
+
+impl PeerManager {
+    /// Charges a peer with an offence (§7.1), as far as the cap of the window leaves room. Returns its score.
+    pub(crate) fn charge(&mut self, peer: PeerId, offence: Offence, now: Instant) -> f64 {
+        self.change_score(peer, now, |score, config| score.charge(offence, config, now))
+    }
+
+    /// Charges the author of a message with what only it could know to be wrong. gossipsub cannot be told: it would
+    /// count an invalid delivery against whoever else has brought the message, too. So that count is kept here, and is
+    /// part of what gossipsub is told as the [application score](Self::score_for_gossipsub). Returns the score.
+    pub(crate) fn charge_author(&mut self, peer: PeerId, offence: Offence, now: Instant) -> f64 {
+        self.change_score(peer, now, |score, config| {
+            score.invalid_delivery(config, now);
+            score.charge(offence, config, now)
+        })
+    }
+
+    /// Counts an invalid delivery as gossipsub would, and no offence.
+    pub(crate) fn invalid_delivery(&mut self, peer: PeerId, now: Instant) {
+        self.change_score(peer, now, |score, config| score.invalid_delivery(config, now));
+    }
+
+    /// Credits a peer with an accepted message.
+    pub(crate) fn credit(&mut self, peer: PeerId, now: Instant) {
+        self.change_score(peer, now, |score, config| score.credit(config, now));
+    }
+
+    /// The application score of a peer; zero if nothing is known of it.
+    pub(crate) fn application_score(&self, peer: &PeerId, now: Instant) -> f64 {
+        self.score(peer).map_or(0.0, |score| score.value(&self.config.score, now))
+    }
+
+    /// What gossipsub is told as the application score of a peer: the score, and what gossipsub itself would have
+    /// counted for messages that only their author could know to be wrong.
+    pub(crate) fn score_for_gossipsub(&self, peer: &PeerId, now: Instant) -> f64 {
+        self.score(peer).map_or(0.0, |score| score.for_gossipsub(&self.config.score, now))
+    }
+
+    /// Takes note of the application score of a connected peer, and says whether it has been too low for too long.
+    pub(crate) fn observe_score(&mut self, peer: PeerId, score: f64, now: Instant) -> ScoreState {
+        if self.score(&peer).is_none() && score >= self.config.score.ban_threshold {
+            return ScoreState::Tolerated;
+        }
+        self.change_score(peer, now, |of, config| of.observe(score, config, now))
+    }
+
+    fn score(&self, peer: &PeerId) -> Option<&Score> {
+        self.peers.get(peer)?.score.as_deref()
+    }
+
+    /// Changes the score of a peer, made if there is none.
+    fn change_score<T>(
+        &mut self,
+        peer: PeerId,
+        now: Instant,
+        change: impl FnOnce(&mut Score, &ScoreConfig) -> T,
+    ) -> T {
+        let record = self.peers.entry(peer).or_default();
+        let score = record.score.get_or_insert_with(|| Box::new(Score::new(now)));
+        let changed = change(score, &self.config.score);
+        if record.connected.is_none() {
+            self.disconnected_scores.insert(peer, score, &self.config.score);
+            self.forget_excess_scores();
+        }
+        changed
+    }
+
+    /// The score of a peer is that of a disconnected one from now on.
+    pub(super) fn on_score_disconnected(&mut self, peer: PeerId) {
+        if let Some(score) = self.peers.get_mut(&peer).and_then(|record| record.score.as_deref_mut()) {
+            score.on_disconnected();
+            self.disconnected_scores.insert(peer, score, &self.config.score);
+            self.forget_excess_scores();
+        }
+    }
+
+    fn forget_excess_scores(&mut self) {
+        while self.disconnected_scores.order.len() > self.config.score.max_scores.get()
+            && let Some((_, least)) = self.disconnected_scores.order.first().copied()
+        {
+            self.forgive(&least);
+        }
+    }
+
+    pub(super) fn forgive(&mut self, peer: &PeerId) {
+        if let Some(mut score) = self.peers.get_mut(peer).and_then(|record| record.score.take()) {
+            self.disconnected_scores.remove(*peer, &mut score);
+        }
+        self.drop_if_empty(peer);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{num::NonZeroUsize, time::Duration};
+    use std::{iter::repeat_with, num::NonZeroUsize, time::Duration};
 
-    use libp2p::{Multiaddr, PeerId, identity::Keypair, swarm::ConnectionId};
+    use libp2p::{Multiaddr, identity::Keypair, swarm::ConnectionId};
 
     use super::*;
     use crate::{
         NetworkConfig,
-        peer_manager::{Connection, PeerManager, Start},
+        bounds::assert_as_cheap,
+        peer_manager::{Connection, Start},
     };
 
     const EXACT: f64 = 1e-12;
@@ -195,10 +351,18 @@ mod tests {
             self.peers.charge(self.peer, Offence::BadSignature, now)
         }
 
-        fn disconnect(&mut self) {
+        fn connect(&mut self, peer: PeerId) {
             let connection =
                 Connection { id: ConnectionId::new_unchecked(1), address: Multiaddr::empty(), inbound: true };
-            self.peers.on_connected(self.peer, connection, self.start);
+            self.peers.on_connected(peer, connection, self.start);
+        }
+
+        fn scores(&self) -> usize {
+            self.peers.count(|peer| peer.score.is_some())
+        }
+
+        fn disconnect(&mut self) {
+            self.connect(self.peer);
             let gone = self.peers.on_disconnected(&self.peer, ConnectionId::new_unchecked(1), 0, self.start);
             assert!(gone.is_some());
         }
@@ -403,9 +567,9 @@ mod tests {
         assert_eq!(rig.peers.observe_score(rig.peer, -6.0, rig.at(0)), ScoreState::Tolerated);
         rig.disconnect();
         rig.peers.prune(rig.at(3_599_999));
-        assert_eq!(rig.peers.scores(), 1);
+        assert_eq!(rig.scores(), 1);
         rig.peers.prune(rig.at(3_600_000));
-        assert_eq!(rig.peers.scores(), 0);
+        assert_eq!(rig.scores(), 0);
     }
 
     #[test]
@@ -430,10 +594,10 @@ mod tests {
         let mut rig = Rig::new();
         rig.offence(0);
         rig.peers.prune(rig.at(60_000));
-        assert_eq!(rig.peers.scores(), 1);
+        assert_eq!(rig.scores(), 1);
         // 0.9^44 = 0.0097
         rig.peers.prune(rig.at(440_000));
-        assert_eq!(rig.peers.scores(), 0);
+        assert_eq!(rig.scores(), 0);
     }
 
     #[test]
@@ -445,8 +609,79 @@ mod tests {
         for _ in 0..100 {
             rig.peers.charge(PeerId::random(), Offence::Malformed, rig.at(1));
         }
-        assert_eq!(rig.peers.scores(), 3);
+        assert_eq!(rig.scores(), 3);
         assert!(rig.peers.application_score(&rig.peer, rig.at(1)) < -1.9);
+    }
+
+    #[test]
+    fn in_a_full_map_a_connected_peer_that_goes_on_offending_gets_its_score() {
+        let mut rig = Rig::with(ScoreConfig { max_scores: NonZeroUsize::MIN, ..ScoreConfig::default() });
+        for _ in 0..4 {
+            rig.offence(0);
+        }
+        let connected = [(); 2].map(|()| PeerId::random());
+        for peer in connected {
+            rig.connect(peer);
+        }
+        for points in [1.0, 2.0, 3.0] {
+            for peer in connected {
+                assert_eq!(rig.peers.charge(peer, Offence::Malformed, rig.at(0)), -points);
+            }
+        }
+        // When they have gone, the one closest to zero makes room.
+        for peer in connected {
+            let id = ConnectionId::new_unchecked(1);
+            assert!(rig.peers.on_disconnected(&peer, id, 0, rig.start).is_some());
+        }
+        rig.expect(0, -4.0);
+        assert_eq!(rig.scores(), 1);
+    }
+
+    #[test]
+    fn the_first_to_be_forgotten_is_the_closest_to_zero_now() {
+        let mut rig =
+            Rig::with(ScoreConfig { max_scores: NonZeroUsize::new(3).unwrap(), ..ScoreConfig::default() });
+        let charge = |rig: &mut Rig, millis| {
+            let peer = PeerId::random();
+            rig.peers.charge(peer, Offence::Malformed, rig.at(millis));
+            peer
+        };
+        let old = charge(&mut rig, 0);
+        let older_but_worse = charge(&mut rig, 0);
+        rig.peers.charge(older_but_worse, Offence::Malformed, rig.at(0));
+        let young = charge(&mut rig, 30_000);
+        charge(&mut rig, 30_000);
+        let has_score = |peer| rig.peers.score(peer).is_some();
+        assert_eq!([&old, &older_but_worse, &young].map(has_score), [false, true, true]);
+        // What returns is not forgotten, whatever comes.
+        rig.connect(young);
+        for _ in 0..9 {
+            charge(&mut rig, 40_000);
+        }
+        assert!(rig.peers.score(&young).is_some());
+        rig.peers.forgive(&older_but_worse);
+        assert_eq!((rig.scores(), rig.peers.disconnected_scores.order.len()), (3, 2));
+        rig.peers.prune(rig.at(3_600_000));
+        assert_eq!((rig.scores(), rig.peers.disconnected_scores.order.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_new_score_costs_no_more_where_the_map_is_full() {
+        let cost = |disconnected: usize| {
+            let mut rig = Rig::new();
+            for peer in repeat_with(PeerId::random).take(disconnected) {
+                for _ in 0..4 {
+                    rig.peers.charge(peer, Offence::Malformed, rig.at(0));
+                }
+            }
+            let newcomers: Vec<_> = repeat_with(PeerId::random).take(128).collect();
+            let begun = Instant::now();
+            for peer in newcomers {
+                rig.peers.charge(peer, Offence::Malformed, rig.at(1));
+            }
+            begun.elapsed()
+        };
+        assert_as_cheap(|| cost(ScoreConfig::default().max_scores.get()), || cost(0));
     }
 
     #[test]
