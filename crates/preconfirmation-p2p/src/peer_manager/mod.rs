@@ -11,7 +11,7 @@
 //! | addresses | `peers.known`, and of each address and subnet | who was never reached makes room, then who was not seen for longest |
 //! | score | the connections, and `score.max_scores` of disconnected peers | of these the one closest to zero makes room |
 //! | ban | `score.max_bans` | the one that would end first makes room |
-//! | relayed commitments | [`MAX_COUNTED`] | one more is not counted |
+//! | commitments of unelected signers | [`MAX_COUNTED`] | who brought none for longest is forgotten |
 //! | sent requests | the connections, the peers with a named rate limit, and 8,192 disconnected ones | who disconnected first is forgotten |
 
 mod file;
@@ -32,7 +32,7 @@ use std::{
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 use preconfirmation_types::rate_limit::{RateLimit, RateLimitPolicy};
-use schnellru::{LruMap, UnlimitedCompact};
+use schnellru::{ByLength, LruMap, UnlimitedCompact};
 
 use crate::{
     config::{ConnectionConfig, NetworkConfig, PacingConfig, PeersConfig, ScoreConfig, after},
@@ -52,7 +52,7 @@ use score::DisconnectedScores;
 use static_peers::{OutageEnd, StaticPeers};
 
 /// Most peers whose unelected commitments are counted. Fewer are ever connected.
-const MAX_COUNTED: usize = 4096;
+const MAX_COUNTED: u32 = 4096;
 
 /// The settings that concern peers.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +72,10 @@ pub(crate) struct PeerManager {
     named: HashMap<PeerId, RateLimit>,
     peers: HashMap<PeerId, Peer>,
     disconnected_scores: DisconnectedScores,
+    /// Commitments of unelected signers that peers have relayed.
+    relayed: LruMap<PeerId, MinuteCount, ByLength>,
+    /// Commitments of unelected signers that peers have published themselves and were not charged for.
+    forgiven: LruMap<PeerId, MinuteCount, ByLength>,
     trusted: HashSet<PeerId>,
     /// Disconnected peers whose sent requests still count, in the order in which they disconnected.
     departed: LruMap<PeerId, Instant, UnlimitedCompact>,
@@ -121,6 +125,8 @@ impl PeerManager {
             named: config.rate_limits.clone(),
             peers: HashMap::new(),
             disconnected_scores: DisconnectedScores::new(now),
+            relayed: LruMap::new(ByLength::new(MAX_COUNTED)),
+            forgiven: LruMap::new(ByLength::new(MAX_COUNTED)),
             departed: LruMap::new(UnlimitedCompact),
             trusted: config.trusted_peers.iter().copied().collect(),
             static_peers: StaticPeers::new(&others, config.redial, seed, now),
@@ -341,38 +347,26 @@ impl PeerManager {
 
     /// A peer has relayed a commitment whose signer nobody has elected.
     pub(crate) fn on_relayed_unelected(&mut self, peer: PeerId, now: Instant) {
-        self.count_unelected(peer, |peer| &mut peer.relayed, now);
+        count(&mut self.relayed, peer, now);
     }
 
     /// A peer has published a commitment whose signer nobody has elected, and was not charged for it.
     pub(crate) fn on_forgiven(&mut self, peer: PeerId, now: Instant) {
-        self.count_unelected(peer, |peer| &mut peer.forgiven, now);
-    }
-
-    fn count_unelected(
-        &mut self,
-        peer: PeerId,
-        counts: impl Fn(&mut Peer) -> &mut Option<MinuteCount>,
-        now: Instant,
-    ) {
-        let is_counted = self.peers.get_mut(&peer).is_some_and(|peer| counts(peer).is_some());
-        if is_counted || self.peers.values_mut().filter_map(|peer| *counts(peer)).count() < MAX_COUNTED {
-            counts(self.peers.entry(peer).or_default()).get_or_insert(MinuteCount::new(now)).add(now);
-        }
+        count(&mut self.forgiven, peer, now);
     }
 
     /// Whether a peer has relayed more of these within a minute than it may.
     pub(crate) fn is_over_relay_budget(&self, peer: &PeerId, now: Instant) -> bool {
-        self.is_over_budget(self.peers.get(peer).and_then(|peer| peer.relayed), now)
+        self.is_over_budget(self.relayed.peek(peer), now)
     }
 
     /// Whether a peer was forgiven so many within a minute that what it publishes cannot be the commitments of a preconfer,
     /// however wrong our schedule is.
     pub(crate) fn is_forgiven_enough(&self, peer: &PeerId, now: Instant) -> bool {
-        self.is_over_budget(self.peers.get(peer).and_then(|peer| peer.forgiven), now)
+        self.is_over_budget(self.forgiven.peek(peer), now)
     }
 
-    fn is_over_budget(&self, count: Option<MinuteCount>, now: Instant) -> bool {
+    fn is_over_budget(&self, count: Option<&MinuteCount>, now: Instant) -> bool {
         count.is_some_and(|count| count.exceeds(self.config.unelected_per_minute, now))
     }
 
@@ -386,11 +380,13 @@ impl PeerManager {
             if let Some(mut score) = peer.score.take_if(|score| score.is_negligible(&config, now)) {
                 self.disconnected_scores.remove(*id, &mut score);
             }
-            for count in [&mut peer.relayed, &mut peer.forgiven] {
-                count.take_if(|count| count.is_over(now));
-            }
             !peer.is_empty()
         });
+        for counts in [&mut self.relayed, &mut self.forgiven] {
+            while counts.peek_oldest().is_some_and(|(_, count)| count.is_over(now)) {
+                counts.pop_oldest();
+            }
+        }
     }
 
     fn count(&self, part: impl Fn(&Peer) -> bool) -> usize {
@@ -401,6 +397,12 @@ impl PeerManager {
         if self.peers.get(peer).is_some_and(Peer::is_empty) {
             self.peers.remove(peer);
         }
+    }
+}
+
+fn count(counts: &mut LruMap<PeerId, MinuteCount, ByLength>, peer: PeerId, now: Instant) {
+    if let Some(count) = counts.get_or_insert(peer, || MinuteCount::new(now)) {
+        count.add(now);
     }
 }
 
@@ -421,6 +423,7 @@ mod tests {
     use preconfirmation_types::Offence;
 
     use super::*;
+    use crate::bounds::assert_as_cheap;
 
     fn manager(change: impl FnOnce(&mut NetworkConfig)) -> (PeerManager, Instant) {
         let (mut config, now) = (NetworkConfig::new(1, Keypair::generate_ed25519()), Instant::now());
@@ -541,16 +544,35 @@ mod tests {
         relays.on_relayed_unelected(one, at(60));
         assert!(!relays.is_over_relay_budget(&one, at(60)));
         relays.prune(at(120));
-        assert!(relays.peers.is_empty());
+        assert!(relays.relayed.is_empty());
     }
 
     #[test]
-    fn relays_without_number_are_not_remembered() {
-        let (mut relays, start) = manager(|_| ());
-        for _ in 0..2 * MAX_COUNTED {
+    fn of_relays_without_number_those_that_go_on_are_counted() {
+        let (mut relays, start) = manager(|config| config.gossip.unelected_per_minute = 2);
+        let peer = PeerId::random();
+        for n in 0..2 * MAX_COUNTED {
             relays.on_relayed_unelected(PeerId::random(), start);
+            relays.on_forgiven(PeerId::random(), start);
+            if n % (MAX_COUNTED / 2) == 0 {
+                relays.on_relayed_unelected(peer, start);
+            }
         }
-        assert_eq!(relays.peers.len(), MAX_COUNTED);
+        assert!(relays.is_over_relay_budget(&peer, start));
+        assert_eq!([relays.relayed.len(), relays.forgiven.len()], [MAX_COUNTED as usize; 2]);
+    }
+
+    #[test]
+    fn a_count_costs_no_more_where_as_many_are_counted_as_may_be() {
+        let cost = |counted: u32| {
+            let (mut relays, start) = manager(|_| ());
+            (0..counted).for_each(|_| relays.on_relayed_unelected(PeerId::random(), start));
+            let newcomers: Vec<_> = std::iter::repeat_with(PeerId::random).take(128).collect();
+            let begun = Instant::now();
+            newcomers.into_iter().for_each(|peer| relays.on_relayed_unelected(peer, start));
+            begun.elapsed()
+        };
+        assert_as_cheap(|| cost(MAX_COUNTED), || cost(0));
     }
 
     #[test]

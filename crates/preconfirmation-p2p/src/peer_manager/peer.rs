@@ -51,10 +51,6 @@ pub(super) struct Peer {
     pub(super) known: Option<Box<Known>>,
     pub(super) score: Option<Box<Score>>,
     pub(super) ban: Option<Box<Ban>>,
-    /// Commitments of unelected signers that it has relayed.
-    pub(super) relayed: Option<MinuteCount>,
-    /// Commitments of unelected signers that it has published itself and was not charged for.
-    pub(super) forgiven: Option<MinuteCount>,
     /// What was sent to it; remembered for a while after it has disconnected.
     pub(super) outbound: Option<Box<Outbound>>,
 }
@@ -65,8 +61,6 @@ impl Peer {
             && self.known.is_none()
             && self.score.is_none()
             && self.ban.is_none()
-            && self.relayed.is_none()
-            && self.forgiven.is_none()
             && self.outbound.is_none()
     }
 }
