@@ -9,7 +9,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     hash::Hash,
     time::{Duration, Instant},
 };
@@ -93,11 +93,18 @@ struct Slots<K> {
     turns: VecDeque<PeerId>,
     waiting: HashMap<PeerId, VecDeque<K>>,
     active: Vec<K>,
+    held: Held,
 }
 
 impl<K> Slots<K> {
     fn new(all: usize) -> Self {
-        Self { all: all.max(1), turns: VecDeque::new(), waiting: HashMap::new(), active: Vec::new() }
+        Self {
+            all: all.max(1),
+            turns: VecDeque::new(),
+            waiting: HashMap::new(),
+            active: Vec::new(),
+            held: Held::default(),
+        }
     }
 }
 
@@ -173,12 +180,16 @@ impl<K: Copy + Eq + Hash> InboundRequests<K> {
         if slots.turns.is_empty() {
             return None;
         }
-        let held = self.held(kind);
+        let yielding = self.yielding(kind, now);
+        if slots.active.len() >= slots.all && yielding.is_empty() {
+            return None;
+        }
         for _ in 0..self.slots(kind).turns.len() {
             let peer = self.slots_mut(kind).turns.pop_front()?;
             let oldest = self.slots(kind).waiting.get(&peer).and_then(|queue| queue.front().copied());
-            let Some(serve) = oldest else { continue };
-            let instead_of = match self.slot_for(serve, kind, &held, now) {
+            let request = oldest.and_then(|key| Some((key, self.requests.get(&key)?.asker)));
+            let Some((serve, asker)) = request else { continue };
+            let instead_of = match self.slot_for(&asker, kind, &yielding) {
                 Slot::Free => None,
                 Slot::Of(other) => Some(other),
                 Slot::None => {
@@ -196,6 +207,7 @@ impl<K: Copy + Eq + Hash> InboundRequests<K> {
                 }
             }
             slots.active.push(serve);
+            slots.held.add(&asker);
             self.waiting -= 1;
             self.set(serve, InboundState::WithApplication);
             if let Some(other) = instead_of {
@@ -207,9 +219,9 @@ impl<K: Copy + Eq + Hash> InboundRequests<K> {
     }
 
     /// Whether there is a slot for a waiting request.
-    fn slot_for(&self, key: K, kind: Kind, held: &Held, now: Instant) -> Slot<K> {
-        let Some(asker) = self.requests.get(&key).map(|request| request.asker) else { return Slot::None };
-        let (slots, mine) = (self.slots(kind), held.of(&asker));
+    fn slot_for(&self, asker: &Asker, kind: Kind, yielding: &Yielding<K>) -> Slot<K> {
+        let slots = self.slots(kind);
+        let mine = slots.held.of(asker);
         if mine.peer >= self.per_peer {
             return Slot::None;
         }
@@ -218,38 +230,31 @@ impl<K: Copy + Eq + Hash> InboundRequests<K> {
         if slots.active.len() < slots.all && !host_is_full {
             return Slot::Free;
         }
+        let at_host = yielding.of_host.get(&asker.host).filter(|of| mine.peer < of.holds.peer);
+        let elsewhere = yielding.elsewhere(asker.host);
+        let elsewhere = elsewhere.filter(|of| !host_is_full && mine.host < of.holds.host);
+        let most = at_host.into_iter().chain(elsewhere).min_by_key(|of| of.rank());
+        most.map_or(Slot::None, |of| Slot::Of(of.key))
+    }
+
+    /// Which requests may give way.
+    fn yielding(&self, kind: Kind, now: Instant) -> Yielding<K> {
+        let slots = self.slots(kind);
         let can = |state: InboundState| match state {
             InboundState::Unpaid => true,
             InboundState::Writing { since } => now.saturating_duration_since(since) >= STALLED_AFTER,
             // The application is what is slow, and it goes on with it in any case.
             InboundState::Waiting | InboundState::WithApplication => false,
         };
-        let holds_more = |other: &Asker| {
-            let theirs = held.of(other);
-            if other.host == asker.host {
-                mine.peer < theirs.peer
-            } else {
-                !host_is_full && mine.host < theirs.host
-            }
-        };
-        let candidates = slots.active.iter().filter_map(|key| {
-            let request = self.requests.get(key)?;
-            (can(request.state) && holds_more(&request.asker)).then_some((*key, request))
-        });
-        let most = candidates.min_by_key(|(_, request)| {
-            let theirs = held.of(&request.asker);
-            (Reverse(theirs.host), Reverse(theirs.peer), request.came)
-        });
-        most.map_or(Slot::None, |(key, _)| Slot::Of(key))
-    }
-
-    fn held(&self, kind: Kind) -> Held {
-        let mut held = Held::default();
-        for request in self.slots(kind).active.iter().filter_map(|key| self.requests.get(key)) {
-            *held.peers.entry(request.asker.peer).or_default() += 1;
-            *held.hosts.entry(request.asker.host).or_default() += 1;
-        }
-        held
+        let requests = slots.active.iter().filter_map(|key| Some((*key, self.requests.get(key)?)));
+        let candidates = requests.filter(|(_, request)| can(request.state)).enumerate();
+        Yielding::of(candidates.map(|(place, (key, Request { asker, came, .. }))| Candidate {
+            key,
+            host: asker.host,
+            holds: slots.held.of(asker),
+            came: *came,
+            place,
+        }))
     }
 
     /// The answer is there and waits until it is paid for.
@@ -274,6 +279,7 @@ impl<K: Copy + Eq + Hash> InboundRequests<K> {
         let slots = self.slots_mut(request.kind);
         if request.state != InboundState::Waiting {
             slots.active.retain(|of| *of != key);
+            slots.held.remove(&request.asker);
             return;
         }
         if let Some(queue) = slots.waiting.get_mut(&request.asker.peer) {
@@ -331,11 +337,81 @@ impl Held {
         let peer = self.peers.get(&asker.peer).copied().unwrap_or_default();
         Holds { peer, host: self.hosts.get(&asker.host).copied().unwrap_or_default() }
     }
+
+    fn add(&mut self, asker: &Asker) {
+        *self.peers.entry(asker.peer).or_default() += 1;
+        *self.hosts.entry(asker.host).or_default() += 1;
+    }
+
+    fn remove(&mut self, asker: &Asker) {
+        decrement(self.peers.entry(asker.peer));
+        decrement(self.hosts.entry(asker.host));
+    }
+}
+
+fn decrement<T>(entry: Entry<'_, T, usize>) {
+    if let Entry::Occupied(mut held) = entry {
+        *held.get_mut() -= 1;
+        if *held.get() == 0 {
+            held.remove();
+        }
+    }
+}
+
+/// A request that may give way to another.
+#[derive(Debug, Clone, Copy)]
+struct Candidate<K> {
+    key: K,
+    host: Host,
+    holds: Holds,
+    came: Instant,
+    place: usize,
+}
+
+impl<K> Candidate<K> {
+    /// The least gives way: of whoever holds most its oldest.
+    const fn rank(&self) -> (Reverse<usize>, Reverse<usize>, Instant, usize) {
+        (Reverse(self.holds.host), Reverse(self.holds.peer), self.came, self.place)
+    }
+}
+
+/// Which requests may give way: of each host only the first, as one for whom that one does not give way has no other there.
+#[derive(Debug)]
+struct Yielding<K> {
+    of_host: HashMap<Host, Candidate<K>>,
+    /// The first of all, and the first of another host.
+    first: [Option<Candidate<K>>; 2],
+}
+
+impl<K: Copy> Yielding<K> {
+    fn of(candidates: impl Iterator<Item = Candidate<K>>) -> Self {
+        let mut of_host = HashMap::<_, Candidate<K>>::new();
+        for candidate in candidates {
+            let first = of_host.entry(candidate.host).or_insert(candidate);
+            if candidate.rank() < first.rank() {
+                *first = candidate;
+            }
+        }
+        let first = of_host.values().min_by_key(|of| of.rank()).copied();
+        let others = of_host.values().filter(|of| first.is_some_and(|first| of.host != first.host));
+        let first = [first, others.min_by_key(|of| of.rank()).copied()];
+        Self { of_host, first }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.of_host.is_empty()
+    }
+
+    /// The first of another host.
+    fn elsewhere(&self, host: Host) -> Option<&Candidate<K>> {
+        self.first.iter().flatten().find(|of| of.host != host)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounds::assert_as_cheap;
 
     fn asker(host: u8) -> Asker {
         let address = format!("/ip4/10.0.0.{host}/tcp/1").parse().unwrap();
@@ -497,5 +573,96 @@ mod tests {
         assert_eq!(requests.push(keys.next().unwrap(), modest, Kind::Small, now), Some(0));
         assert_eq!(requests.push(keys.next().unwrap(), greedy, Kind::List, now), Some(1));
         assert_eq!(requests.waiting(), MAX_WAITING);
+    }
+
+    /// The next request, looked for among all that wait and all that have a slot.
+    fn expected(requests: &InboundRequests<u32>, kind: Kind, now: Instant) -> Option<Next<u32>> {
+        let slots = requests.slots(kind);
+        let active: Vec<_> = slots.active.iter().map(|key| (*key, requests.requests[key])).collect();
+        let of_peer = |asker: Asker| active.iter().filter(|(_, of)| of.asker.peer == asker.peer).count();
+        let of_host = |asker: Asker| active.iter().filter(|(_, of)| of.asker.host == asker.host).count();
+        slots.turns.iter().find_map(|peer| {
+            let serve = slots.waiting[peer][0];
+            let asker = requests.requests[&serve].asker;
+            let host_is_full = of_host(asker) >= slots.all - slots.all / 4;
+            if of_peer(asker) >= requests.per_peer {
+                return None;
+            }
+            if active.len() < slots.all && !host_is_full {
+                return Some(Next { serve, instead_of: None });
+            }
+            let may_go = active.iter().filter(|(_, of)| match of.state {
+                InboundState::Unpaid => true,
+                InboundState::Writing { since } => now - since >= STALLED_AFTER,
+                _ => false,
+            });
+            let holds_more = may_go.filter(|(_, of)| {
+                if of.asker.host == asker.host {
+                    of_peer(asker) < of_peer(of.asker)
+                } else {
+                    !host_is_full && of_host(asker) < of_host(of.asker)
+                }
+            });
+            let most = holds_more
+                .min_by_key(|(_, of)| (Reverse(of_host(of.asker)), Reverse(of_peer(of.asker)), of.came))?;
+            Some(Next { serve, instead_of: Some(most.0) })
+        })
+    }
+
+    #[test]
+    fn whoever_is_next_is_the_one_that_a_search_finds() {
+        let mut given_way = 0;
+        for seed in 0..64 {
+            let (mut rng, mut requests, mut now) =
+                (fastrand::Rng::with_seed(seed), requests(), Instant::now());
+            let askers: Vec<_> = (0..8).map(|n| asker(n / 2 % 3)).collect();
+            for key in 0..512 {
+                let kind = if rng.bool() { Kind::List } else { Kind::Small };
+                let _full = requests.push(key, askers[rng.usize(..askers.len())], kind, now);
+                let next = expected(&requests, Kind::Small, now).or(expected(&requests, Kind::List, now));
+                assert_eq!(requests.next(now), next, "seed {seed}, request {key}");
+                given_way += u32::from(next.is_some_and(|next| next.instead_of.is_some()));
+                let slots = [&requests.small.active[..], &requests.lists.active].concat();
+                match (rng.choice(slots), rng.u8(..4)) {
+                    (Some(key), 0) => requests.unpaid(key),
+                    (Some(key), 1) => requests.writing(key, now),
+                    (Some(key), 2) => requests.remove(key),
+                    _ => now += STALLED_AFTER / 4,
+                }
+            }
+            let open: Vec<_> = requests.requests.keys().copied().collect();
+            open.into_iter().for_each(|key| requests.remove(key));
+            assert!(requests.small.held.peers.is_empty() && requests.lists.held.hosts.is_empty());
+        }
+        assert!(given_way > 1000, "{given_way}");
+    }
+
+    #[test]
+    fn a_request_costs_little_more_where_all_slots_are_taken_and_everybody_waits() {
+        let cost = |peers: u16| {
+            let config = ServingConfig { in_flight: 64.try_into().unwrap(), ..ServingConfig::default() };
+            let (mut requests, now) = (InboundRequests::new(&config), Instant::now());
+            let asker = |n: u16| {
+                let [high, low] = n.to_be_bytes();
+                let address = format!("/ip4/10.0.{high}.{low}/tcp/1").parse().unwrap();
+                Asker { peer: PeerId::random(), host: Host::or_unknown(Some(&address)) }
+            };
+            for n in 0..peers {
+                let asker = asker(n);
+                for key in 0..2 {
+                    assert_eq!(requests.push(u32::from(n) * 2 + key, asker, Kind::List, now), None);
+                }
+            }
+            start(&mut requests, now);
+            let asker = asker(u16::MAX);
+            let begun = Instant::now();
+            for key in 1_000_000..1_000_256 {
+                assert_eq!(requests.push(key, asker, Kind::List, now), None);
+                let _next = requests.next(now + STALLED_AFTER);
+                requests.remove(key);
+            }
+            begun.elapsed()
+        };
+        assert_as_cheap(|| cost(160), || cost(0));
     }
 }
