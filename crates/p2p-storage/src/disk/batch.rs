@@ -130,7 +130,7 @@ impl Writer<'_> {
     pub(super) fn shrink(&mut self) -> Result<usize, StorageError> {
         let mut gone = 0;
         while gone < STEP && self.state.commitments > self.limits.commitments {
-            match self.prune_lowest(BlockNumber::MAX)? {
+            match self.prune_lowest(BlockNumber::MAX, STEP - gone)? {
                 0 => break,
                 pruned => gone += pruned,
             }

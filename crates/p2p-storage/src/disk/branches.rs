@@ -108,7 +108,7 @@ impl Writer<'_> {
 
     /// Makes these blocks the canonical chain above the base.
     fn adopt(&mut self, chain: &[B256]) -> Result<ChainUpdate, StorageError> {
-        *self.fork = None;
+        self.derived.fork = None;
         // The common prefix of both chains stays.
         let mut from = self.state.lowest();
         let mut stays = 0;
@@ -219,7 +219,7 @@ impl Writer<'_> {
         self.erase(gone.iter().map(|(key, row)| (*key, &row.stored)))?;
         let hashes: Vec<B256> = gone.iter().map(|(_, row)| row.stored.hash()).collect();
         let lowest = self.state.lowest();
-        if let Some(fork) = self.fork {
+        if let Some(fork) = &mut self.derived.fork {
             fork.settle(lowest, &hashes);
         }
         Ok(())

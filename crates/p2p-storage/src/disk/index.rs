@@ -2,14 +2,19 @@
 //!
 //! Hashes are random, so an index sorted by hash alone would dirty a page of its own with each insert. This one is
 //! sorted by epoch of heights first, so inserts and pruning touch few pages; a lookup asks each epoch, newest first.
+//!
+//! It leads to a height. Which of the rows there has the hash, [`Arrivals`] says.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashMap;
 use p2p_types::{B256, BlockNumber, SigningDomain};
 use redb::ReadableTable;
 
 use super::{
     fault::fault,
     rows::Row,
-    tables::{CANONICAL, RowKey},
+    tables::{CANONICAL, RowKey, WITHDRAWN},
 };
 use crate::StorageError;
 
@@ -25,6 +30,44 @@ pub(super) const fn entry(hash: &B256, block: BlockNumber) -> (u64, u64) {
 const fn prefix(hash: &B256) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = hash.0;
     u64::from_be_bytes([a, b, c, d, e, f, g, h]) & !(EPOCH - 1)
+}
+
+/// The arrival numbers of rows that were not canonical when they were written or read last, by hash: a preconfer may sign as
+/// many siblings of a height as it likes, and none of them may make the others slow to find.
+///
+/// A cache in memory. Each lookup compares what it finds with the hash, so an entry that is missing or wrong costs a scan of
+/// one height, which restores the entries of all its rows.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    known: Mutex<HashMap<B256, u64>>,
+    limit: usize,
+}
+
+impl Arrivals {
+    /// Remembers at most `limit`, the commitments that there may be.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { known: Mutex::default(), limit }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<B256, u64>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, hash: &B256) -> Option<u64> {
+        self.lock().get(hash).copied()
+    }
+
+    pub(super) fn insert(&self, hash: B256, arrival: u64) {
+        let mut known = self.lock();
+        if known.len() >= self.limit && !known.contains_key(&hash) {
+            known.clear();
+        }
+        known.insert(hash, arrival);
+    }
+
+    pub(super) fn remove(&self, hash: &B256) {
+        self.lock().remove(hash);
+    }
 }
 
 /// The row at a key.
@@ -43,6 +86,7 @@ pub(super) fn row(
 pub(super) fn find(
     commitments: &impl ReadableTable<RowKey, &'static [u8]>,
     heights: &impl ReadableTable<(u64, u64), ()>,
+    arrivals: &Arrivals,
     hash: &B256,
     domain: &SigningDomain,
 ) -> Result<Option<(RowKey, Row)>, StorageError> {
@@ -58,7 +102,7 @@ pub(super) fn find(
                 break;
             }
             let block = epoch.saturating_mul(EPOCH).saturating_add(found.1 % EPOCH);
-            if let Some(found) = find_at(commitments, block, hash, domain)? {
+            if let Some(found) = find_at(commitments, arrivals, block, hash, domain)? {
                 return Ok(Some(found));
             }
         }
@@ -70,20 +114,30 @@ pub(super) fn find(
 /// The row with this hash at a height that the index has an entry for.
 pub(super) fn find_at(
     commitments: &impl ReadableTable<RowKey, &'static [u8]>,
+    arrivals: &Arrivals,
     block: BlockNumber,
     hash: &B256,
     domain: &SigningDomain,
 ) -> Result<Option<(RowKey, Row)>, StorageError> {
-    let mut stands = false;
-    for (key, row) in rows_at(commitments, block, domain)? {
-        let theirs = row.stored.hash();
-        if theirs == *hash {
+    let beside = arrivals.get(hash).into_iter().flat_map(|arrival| [arrival, arrival | WITHDRAWN]);
+    for key in beside.chain([CANONICAL]).map(|seq| (block, seq)) {
+        if let Some(row) = row(commitments, key, domain)?.filter(|row| row.stored.hash() == *hash) {
             return Ok(Some((key, row)));
         }
+    }
+    let (mut found, mut stands) = (None, false);
+    for (key, row) in rows_at(commitments, block, domain)? {
+        let theirs = row.stored.hash();
+        if key.1 != CANONICAL {
+            arrivals.insert(theirs, row.arrival);
+        }
         stands |= prefix(&theirs) == prefix(hash);
+        if theirs == *hash {
+            found = Some((key, row));
+        }
     }
     // Another hash with the same prefix explains the entry; an entry without one is damage.
-    if stands { Ok(None) } else { Err(StorageError::Corrupt { what: "the index of commitments" }) }
+    if stands { Ok(found) } else { Err(StorageError::Corrupt { what: "the index of commitments" }) }
 }
 
 /// All rows at a height, canonical or not, in order of arrival.
@@ -152,8 +206,12 @@ mod tests {
         let read = database.begin_read().unwrap();
         let commitments = read.open_table(COMMITMENTS).unwrap();
         let heights = read.open_table(HEIGHTS).unwrap();
-        let find = |hash: &B256| find(&commitments, &heights, hash, &DOMAIN);
-        for row in &rows {
+        let arrivals = Arrivals::new(2);
+        let find = |hash: &B256| find(&commitments, &heights, &arrivals, hash, &DOMAIN);
+        // Once by a scan and once without; and with an entry of another row.
+        let again = rows.iter().flat_map(|row| [(row, None), (row, None), (row, Some(row.arrival + 1))]);
+        for (row, wrong) in again {
+            wrong.into_iter().for_each(|arrival| arrivals.insert(row.stored.hash(), arrival));
             let (key, found) = find(&row.stored.hash()).unwrap().unwrap();
             assert_eq!((key, found.stored), ((row.stored.block, row.arrival), row.stored.clone()));
             let mut other = row.stored.hash();

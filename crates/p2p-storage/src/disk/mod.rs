@@ -38,14 +38,15 @@ use std::{
 use p2p_types::SigningDomain;
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
-use crate::{StorageError, StorageLimits, TxListStore, fork::ForkChoice};
+use crate::{StorageError, StorageLimits, TxListStore};
 use fault::{TRIES, fault, is_fatal, is_previous_failure};
 use files::{Files, Folder};
 use group_commit::{GroupCommit, Priority, Transactions, WriteRequest, lock};
+use index::Arrivals;
 use open::{Source, is_prepared, prepare};
 use snapshot::ReadOnlyFolder;
 use state::State;
-use writer::Writer;
+use writer::{Derived, Writer};
 
 pub use verify::{Problem, VerifyReport};
 
@@ -118,6 +119,7 @@ pub struct DiskStorage {
     opened: RwLock<Option<Opened>>,
     commits: GroupCommit,
     files: Files,
+    arrivals: Arrivals,
     source: Box<dyn Source>,
     config: DiskConfig,
 }
@@ -127,8 +129,8 @@ struct Opened {
     database: Database,
     /// As of the last transaction; loaded on demand.
     state: Mutex<Option<State>>,
-    /// As of the last transaction; none until there is a fork.
-    fork: Mutex<Option<ForkChoice>>,
+    /// As of the last transaction.
+    derived: Mutex<Derived>,
 }
 
 impl Opened {
@@ -173,6 +175,7 @@ impl DiskStorage {
             opened: RwLock::new(None),
             commits: GroupCommit::default(),
             files: Files::default(),
+            arrivals: Arrivals::new(config.limits.commitments),
             source,
             config,
         };
@@ -245,7 +248,7 @@ impl DiskStorage {
             prepare(&database, &self.config.domain)?;
             Ok(database)
         })?;
-        *opened = Some(Opened { database, state: Mutex::default(), fork: Mutex::default() });
+        *opened = Some(Opened { database, state: Mutex::default(), derived: Mutex::default() });
         Ok(())
     }
 
@@ -328,8 +331,9 @@ impl DiskStorage {
                 })
                 .map_err(fault)?;
             // A failed transaction leaves none: it is rebuilt from the database.
-            let mut fork = lock(&opened.fork).take();
-            let mut writer = Writer::new(&transaction, opened.state(&domain)?, &mut fork, limits, domain)?;
+            let mut derived = std::mem::take(&mut *lock(&opened.derived));
+            let (state, arrivals) = (opened.state(&domain)?, &self.arrivals);
+            let mut writer = Writer::new(&transaction, state, arrivals, &mut derived, limits, domain)?;
             for (index, request) in requests.iter().enumerate() {
                 request.run(&mut writer).inspect_err(|_| failed = Some(index))?;
             }
@@ -342,7 +346,7 @@ impl DiskStorage {
                     files
                 }
             };
-            *lock(&opened.fork) = fork;
+            *lock(&opened.derived) = derived;
             Ok(files)
         });
         done.map(|gone| self.files.defer_removal(gone)).map_err(|error| (failed, error))

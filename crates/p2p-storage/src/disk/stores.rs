@@ -49,7 +49,8 @@ impl CommitmentStore for DiskStorage {
         self.read(|file| {
             let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
             let heights = file.open_table(HEIGHTS).map_err(fault)?;
-            Ok(find(&commitments, &heights, hash, &self.config.domain)?.map(|(_, row)| row.stored))
+            Ok(find(&commitments, &heights, &self.arrivals, hash, &self.config.domain)?
+                .map(|(_, row)| row.stored))
         })
     }
 

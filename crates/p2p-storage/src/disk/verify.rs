@@ -128,7 +128,7 @@ fn commitments(
     let domain = &store.config.domain;
     let mut below = None;
     // Index entries that lead to a row: hashes of one height with the same prefix share one.
-    let (mut entries, mut here) = (0, BTreeSet::new());
+    let (mut entries, mut here, mut height) = (0, BTreeSet::new(), 0);
     for row in rows.iter().map_err(fault)? {
         let (key, bytes) = row.map_err(fault)?;
         let key @ (block, seq) = key.value();
@@ -146,7 +146,9 @@ fn commitments(
         if heights.get(entry).map_err(fault)?.is_none() {
             report.problems.push(Problem::Index(hash));
         }
-        here.retain(|(_, height)| *height == block);
+        if std::mem::replace(&mut height, block) != block {
+            here.clear();
+        }
         entries += u64::from(here.insert(entry));
         if seq == CANONICAL {
             let linked = match below {

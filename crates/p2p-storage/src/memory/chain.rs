@@ -1,6 +1,6 @@
 //! The commitments of the store in memory, and the canonical chain among them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::{HashMap, HashSet};
 use p2p_types::{Address, B256, Base, BlockNumber};
@@ -118,9 +118,7 @@ impl Chain {
             })
             .copied()
             .collect();
-        for hash in &handovers {
-            self.remove(hash);
-        }
+        self.remove_all(&handovers);
         if gone.is_empty() {
             return ChainUpdate::default();
         }
@@ -141,9 +139,7 @@ impl Chain {
         let above = self.heights.range(lowest..).flat_map(|(_, hashes)| hashes);
         let fallen: Vec<B256> =
             above.filter(|hash| self.by_hash.get(*hash).is_some_and(falls)).copied().collect();
-        for hash in &fallen {
-            self.remove(hash);
-        }
+        self.remove_all(&fallen);
     }
 
     /// Makes the settled block at the base's height and its ancestors canonical, if it is one. Returns the blocks that they
@@ -168,18 +164,27 @@ impl Chain {
     }
 
     fn remove(&mut self, hash: &B256) {
-        let Some(gone) = self.by_hash.remove(hash) else {
-            return;
-        };
-        self.withdrawn.remove(hash);
-        if let Some(here) = self.heights.get_mut(&gone.block) {
-            here.retain(|other| other != hash);
-            if here.is_empty() {
-                self.heights.remove(&gone.block);
+        self.remove_all(std::slice::from_ref(hash));
+    }
+
+    /// Looks at each height once, however many go there.
+    fn remove_all(&mut self, hashes: &[B256]) {
+        let mut at = BTreeSet::new();
+        for hash in hashes {
+            let Some(gone) = self.by_hash.remove(hash) else { continue };
+            at.insert(gone.block);
+            self.withdrawn.remove(hash);
+            if self.canonical.get(&gone.block) == Some(hash) {
+                self.canonical.remove(&gone.block);
             }
         }
-        if self.canonical.get(&gone.block) == Some(hash) {
-            self.canonical.remove(&gone.block);
+        for block in at {
+            if let Some(here) = self.heights.get_mut(&block) {
+                here.retain(|hash| self.by_hash.contains_key(hash));
+                if here.is_empty() {
+                    self.heights.remove(&block);
+                }
+            }
         }
     }
 
@@ -193,9 +198,7 @@ impl Chain {
             return 0;
         }
         let hashes = hashes.clone();
-        for hash in &hashes {
-            self.remove(hash);
-        }
+        self.remove_all(&hashes);
         hashes.len()
     }
 
@@ -233,9 +236,7 @@ impl Chain {
             gone.extend(next.iter().copied());
             fallen = next;
         }
-        for hash in &gone {
-            self.remove(hash);
-        }
+        self.remove_all(&gone);
         let lowest = self.lowest();
         if let Some(fork) = &mut self.fork {
             fork.settle(lowest, &gone);
@@ -311,9 +312,8 @@ impl Chain {
             dropped = self.settle(base.number, settled);
             if self.canonical.get(&base.number).is_some_and(|hash| *hash != settled) {
                 dropped.extend(self.stored(self.canonical.get(&base.number)));
-                for hash in self.heights.get(&base.number).cloned().unwrap_or_default() {
-                    self.remove(&hash);
-                }
+                let gone = self.heights.get(&base.number).cloned().unwrap_or_default();
+                self.remove_all(&gone);
             }
         }
         let nodes: Vec<Node> = self.nodes().collect();

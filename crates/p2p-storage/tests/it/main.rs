@@ -3,6 +3,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[cfg(feature = "disk")]
+mod bounds;
 mod conformance;
 #[cfg(feature = "disk")]
 mod disk;
