@@ -15,6 +15,7 @@
 //! | sent requests | the connections, the peers with a named rate limit, and 8,192 disconnected ones | who disconnected first is forgotten |
 
 mod file;
+mod index;
 mod outbound;
 mod peer;
 mod prune;
@@ -24,7 +25,7 @@ mod store;
 mod trusted;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     num::NonZeroUsize,
     time::{Duration, Instant},
 };
@@ -46,6 +47,7 @@ pub(crate) use peer::{AddressSource, Ban, Connected, Connection, DialCandidate};
 pub(crate) use score::ScoreState;
 pub(crate) use static_peers::StaticPeerId;
 
+use index::KnownIndex;
 use peer::{MinuteCount, Peer, Slow};
 use prune::Candidate;
 use score::DisconnectedScores;
@@ -71,6 +73,10 @@ pub(crate) struct PeerManager {
     /// The rate limits that the operator names.
     named: HashMap<PeerId, RateLimit>,
     peers: HashMap<PeerId, Peer>,
+    /// Those of `peers` that are connected.
+    connected: BTreeSet<PeerId>,
+    /// Those of `peers` of which addresses are known.
+    known: KnownIndex,
     disconnected_scores: DisconnectedScores,
     /// Commitments of unelected signers that peers have relayed.
     relayed: LruMap<PeerId, MinuteCount, ByLength>,
@@ -124,6 +130,8 @@ impl PeerManager {
             policy: config.pacing.policy(start == Start::Restart, now),
             named: config.rate_limits.clone(),
             peers: HashMap::new(),
+            connected: BTreeSet::new(),
+            known: KnownIndex::default(),
             disconnected_scores: DisconnectedScores::new(now),
             relayed: LruMap::new(ByLength::new(MAX_COUNTED)),
             forgiven: LruMap::new(ByLength::new(MAX_COUNTED)),
@@ -156,6 +164,7 @@ impl PeerManager {
     pub(crate) fn on_connected(&mut self, peer: PeerId, connection: Connection, now: Instant) {
         let record = self.peers.entry(peer).or_default();
         record.connected.get_or_insert_with(|| Box::new(Connected::new(now))).open(connection);
+        self.connected.insert(peer);
         if let Some(score) = &mut record.score {
             self.disconnected_scores.remove(peer, score);
         }
@@ -175,6 +184,7 @@ impl PeerManager {
             return None;
         }
         record.connected = None;
+        self.connected.remove(peer);
         self.on_score_disconnected(*peer);
         self.close_outbound(peer, now);
         self.on_lost(peer, unix, now);
@@ -219,7 +229,7 @@ impl PeerManager {
 
     /// The connected peers.
     pub(crate) fn connected(&self) -> impl Iterator<Item = (&PeerId, &Connected)> {
-        self.peers.iter().filter_map(|(id, peer)| Some((id, peer.connected.as_deref()?)))
+        self.connected.iter().filter_map(|id| Some((id, self.connection(id)?)))
     }
 
     /// A peer, if it is connected.
@@ -387,10 +397,6 @@ impl PeerManager {
                 counts.pop_oldest();
             }
         }
-    }
-
-    fn count(&self, part: impl Fn(&Peer) -> bool) -> usize {
-        self.peers.values().filter(|peer| part(peer)).count()
     }
 
     fn drop_if_empty(&mut self, peer: &PeerId) {

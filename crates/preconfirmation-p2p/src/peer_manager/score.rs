@@ -358,7 +358,7 @@ mod tests {
         }
 
         fn scores(&self) -> usize {
-            self.peers.count(|peer| peer.score.is_some())
+            self.peers.peers.values().filter(|peer| peer.score.is_some()).count()
         }
 
         fn disconnect(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::Instant,
 };
 
@@ -10,7 +10,8 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::{
     KnownPeer, PeerManager, backoff,
-    peer::{AddressSource, DialCandidate, Known, Peer},
+    index::KnownIndex,
+    peer::{AddressSource, DialCandidate, Known},
 };
 use crate::{
     config::{ConnectionConfig, PeersConfig, after},
@@ -63,7 +64,7 @@ impl PeerManager {
             if !addresses.is_empty() {
                 let mut known = Known::new(addresses, enr, AddressSource::Store, now);
                 known.seen = Some(last_seen);
-                self.peers.entry(peer).or_default().known = Some(Box::new(known));
+                self.set_known(peer, known);
             }
         }
     }
@@ -92,18 +93,19 @@ impl PeerManager {
         if addresses.is_empty() {
             return false;
         }
-        if let Some(known) = self.known_mut(&peer) {
+        if let Some(known) = self.peers.get_mut(&peer).and_then(|peer| peer.known.as_deref_mut()) {
+            self.known.remove(&peer, &known.addresses);
             for address in addresses {
                 known.addresses.truncate(MAX_ADDRESSES - 1);
                 known.addresses.push(address);
             }
+            self.known.insert(peer, &known.addresses);
             return true;
         }
         if !self.make_room(false) {
             return false;
         }
-        let known = Known::new(addresses, enr, source, now);
-        self.peers.entry(peer).or_default().known = Some(Box::new(known));
+        self.set_known(peer, Known::new(addresses, enr, source, now));
         true
     }
 
@@ -124,9 +126,11 @@ impl PeerManager {
         let known = record
             .known
             .get_or_insert_with(|| Box::new(Known::new(Vec::new(), None, AddressSource::Store, now)));
+        self.known.remove(&peer, &known.addresses);
         known.addresses.retain(|known| *known != address);
         known.addresses.insert(0, address);
         known.addresses.truncate(MAX_ADDRESSES);
+        self.known.insert(peer, &known.addresses);
         known.source = AddressSource::Store;
         known.seen = Some(unix);
         (known.failures, known.backoff) = (0, None);
@@ -166,6 +170,7 @@ impl PeerManager {
     /// A peer is not to be dialled: banned, or not of this chain.
     pub(crate) fn forget_addresses(&mut self, peer: &PeerId) {
         if let Some(known) = self.peers.get_mut(peer).and_then(|peer| peer.known.take()) {
+            self.known.remove(peer, &known.addresses);
             self.changed |= known.seen.is_some();
         }
         self.drop_if_empty(peer);
@@ -189,18 +194,18 @@ impl PeerManager {
         now: Instant,
     ) -> Vec<DialCandidate> {
         let mut subnets = SubnetCounts::new(&self.config.peers, self.config.connections);
-        let outbound = self.peers.values().filter_map(|peer| peer.connected.as_deref());
-        let outbound = outbound.filter(|peer| peer.is_outbound()).filter_map(|peer| peer.addresses().next());
+        let outbound = self.connected().filter(|(_, peer)| peer.is_outbound());
+        let outbound = outbound.filter_map(|(_, peer)| peer.addresses().next());
         outbound.for_each(|address| subnets.add(address));
         dialled.for_each(|address| subnets.add(address));
-        let candidates = self.peers.iter().filter_map(|(id, peer)| {
+        let candidates = self.known.all().iter().filter_map(|id| {
+            let peer = self.peers.get(id)?;
             let known = peer.known.as_deref()?;
             let may = peer.connected.is_none() && peer.ban.is_none() && known.not_before <= now && !skip(id);
             may.then_some((*id, known))
         });
+        // In the order of their ids, so that the same seed chooses the same from the same store.
         let mut candidates: Vec<_> = candidates.collect();
-        // Sorted first, so that the same seed chooses the same from the same store.
-        candidates.sort_by_key(|(peer, _)| *peer);
         self.rng.shuffle(&mut candidates);
         candidates.sort_by_key(|(_, known)| (known.failures, Reverse(known.seen)));
         let mut sources: Vec<(AddressSource, VecDeque<_>)> = Vec::new();
@@ -235,7 +240,7 @@ impl PeerManager {
 
     /// The node records (ENR) of the peers that have one.
     pub(crate) fn enrs(&self) -> impl Iterator<Item = &str> {
-        self.peers.values().filter_map(|peer| peer.known.as_ref()?.enr.as_deref())
+        self.known.all().iter().filter_map(|id| self.peers.get(id)?.known.as_ref()?.enr.as_deref())
     }
 
     /// Whether there is something new to write to disk since the last call.
@@ -245,7 +250,8 @@ impl PeerManager {
 
     /// What the next run should know, the peers seen last first. Connected peers are seen as of now.
     pub(crate) fn known_peers(&self, unix: u64) -> Vec<KnownPeer> {
-        let known = self.peers.iter().filter_map(|(id, peer)| {
+        let known = self.known.all().iter().filter_map(|id| {
+            let peer = self.peers.get(id)?;
             let known = peer.known.as_ref()?;
             let seen = known.seen?;
             let last_seen = if peer.connected.is_some() { unix } else { seen };
@@ -261,10 +267,15 @@ impl PeerManager {
         self.peers.get_mut(peer)?.known.as_deref_mut()
     }
 
+    fn set_known(&mut self, peer: PeerId, known: Known) {
+        self.known.insert(peer, &known.addresses);
+        self.peers.entry(peer).or_default().known = Some(Box::new(known));
+    }
+
     /// Makes room for one more. Only a peer that was reached displaces one that was reached.
     fn make_room(&mut self, reached: bool) -> bool {
-        self.count(|peer| peer.known.is_some()) < self.config.peers.known.get()
-            || self.forget_least(|known| reached || known.seen.is_none())
+        let may_go = |known: &Known| reached || known.seen.is_none();
+        self.make_room_among(self.config.peers.known.get(), None, |known| Some(known.all()), may_go)
     }
 
     /// Makes room for a peer at an address, among those of the same address and of the same subnet. There hearsay
@@ -275,23 +286,32 @@ impl PeerManager {
             return true;
         };
         let (subnet, config) = (Subnet::at(address), self.config.peers);
-        let at_host = |known: &Known| known.addresses.iter().any(|at| Host::at(at) == Some(host));
-        let in_subnet = |known: &Known| known.addresses.iter().any(|at| Subnet::at(at) == subnet);
         let may_go = |known: &Known| reached || known.seen.is_none() && known.failures > 0;
-        (self.others(peer, at_host) < config.known_per_ip.get()
-            || self.forget_least(|known| at_host(known) && may_go(known)))
-            && (self.others(peer, in_subnet) < config.known_per_subnet.get()
-                || self.forget_least(|known| in_subnet(known) && may_go(known)))
+        self.make_room_among(config.known_per_ip.get(), Some(peer), |known| known.at_host(host), may_go)
+            && self.make_room_among(
+                config.known_per_subnet.get(),
+                Some(peer),
+                |known| known.in_subnet(subnet?),
+                may_go,
+            )
     }
 
-    fn others(&self, peer: &PeerId, wanted: impl Fn(&Known) -> bool) -> usize {
-        let others = self.peers.iter().filter(|(id, _)| *id != peer);
-        others.filter(|(_, peer)| peer.known.as_deref().is_some_and(&wanted)).count()
-    }
-
-    /// Forgets the addresses of the least of those that may go, if there is one. No connected peer may.
-    fn forget_least(&mut self, may_go: impl Fn(&Known) -> bool) -> bool {
-        let candidates = self.peers.iter().filter_map(|(id, peer): (&PeerId, &Peer)| {
+    /// Whether fewer than so many others are known in a place, if need be because the least of those that may go is
+    /// forgotten. No connected peer may.
+    fn make_room_among(
+        &mut self,
+        most: usize,
+        peer: Option<&PeerId>,
+        place: impl Fn(&KnownIndex) -> Option<&BTreeSet<PeerId>>,
+        may_go: impl Fn(&Known) -> bool,
+    ) -> bool {
+        let Some(known) = place(&self.known) else { return true };
+        let others = known.len() - usize::from(peer.is_some_and(|peer| known.contains(peer)));
+        if others < most {
+            return true;
+        }
+        let candidates = known.iter().filter_map(|id| {
+            let peer = self.peers.get(id)?;
             let known = peer.known.as_deref().filter(|known| peer.connected.is_none() && may_go(known))?;
             Some((*id, (known.seen, Reverse(known.failures), *id)))
         });
@@ -306,10 +326,13 @@ mod tests {
     use std::{num::NonZeroUsize, time::Duration};
 
     use libp2p::{identity::Keypair, swarm::ConnectionId};
+    use preconfirmation_types::Offence;
 
     use super::*;
     use crate::{
         NetworkConfig,
+        bounds::assert_as_cheap,
+        config::ScoreConfig,
         peer_manager::{Connection, Start},
     };
 
@@ -377,7 +400,9 @@ mod tests {
         }
 
         fn count(&self) -> usize {
-            self.store.count(|peer| peer.known.is_some())
+            let known = self.store.peers.values().filter(|peer| peer.known.is_some()).count();
+            assert_eq!(known, self.store.known.all().len());
+            known
         }
 
         fn due(&mut self, seconds: u64) -> Vec<PeerId> {
@@ -650,5 +675,31 @@ mod tests {
         let dials = rig.store.dial_candidates(9, dialled.iter(), |_| false, now);
         assert_eq!(dials.iter().map(|candidate| candidate.peer).collect::<Vec<_>>(), [other]);
         assert!(rig.due(0).contains(&one));
+    }
+
+    #[test]
+    fn a_new_address_and_a_connection_cost_no_more_where_many_peers_are_remembered() {
+        let cost = |known: u8, scores: usize| {
+            let mut rig = Rig::new(512);
+            for subnet in 0..known {
+                rig.reached_at(global(subnet, 1, 1), 100);
+                rig.reached_at(global(subnet, 2, 1), 100);
+            }
+            for _ in 0..scores {
+                rig.store.charge(PeerId::random(), Offence::Malformed, rig.start);
+            }
+            let peer = rig.reached_at("/ip4/8.8.8.8/tcp/1".parse().unwrap(), 100);
+            rig.connect(peer);
+            let addresses: Vec<Multiaddr> =
+                (2..130).map(|port| format!("/ip4/8.8.8.8/tcp/{port}").parse().unwrap()).collect();
+            let begun = Instant::now();
+            for address in addresses {
+                assert!(rig.store.on_discovered(peer, [address], None, AddressSource::Inbound, rig.start));
+                assert_eq!(rig.store.connected().count(), 1);
+            }
+            begun.elapsed()
+        };
+        let scores = ScoreConfig::default().max_scores.get();
+        assert_as_cheap(|| cost(250, scores), || cost(0, 0));
     }
 }
