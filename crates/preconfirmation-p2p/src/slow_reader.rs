@@ -62,14 +62,21 @@ impl SlowReaderMonitor {
 
     /// Cuts the connections whose other ends do not read, and returns whose they were, and why.
     pub(crate) fn cut(&self, queue: &OutboundQueue, now: Instant) -> Vec<(PeerId, CutReason)> {
+        self.cut_those(|io| io.blocked().and_then(|blocked| queue.judge(blocked, now)))
+    }
+
+    /// Cuts the connections on which a frame was begun and not ended in time. Looks at each of their streams: not for each
+    /// message.
+    pub(crate) fn cut_half_frames(&self, queue: &OutboundQueue, now: Instant) -> Vec<(PeerId, CutReason)> {
+        self.cut_those(|io| io.begun().and_then(|begun| queue.judge_frame(begun, now)))
+    }
+
+    fn cut_those(&self, judge: impl Fn(&ConnectionIo) -> Option<CutReason>) -> Vec<(PeerId, CutReason)> {
         let mut cut = Vec::new();
         for (peer, io) in locked(&self.connections).iter() {
             if let Some(io) = io.upgrade()
                 && !io.is_cut()
-                && let Some(reason) = io
-                    .blocked()
-                    .and_then(|blocked| queue.judge(blocked, now))
-                    .or_else(|| io.begun().and_then(|begun| queue.judge_frame(begun, now)))
+                && let Some(reason) = judge(&io)
             {
                 io.cut();
                 cut.push((*peer, reason));
@@ -130,12 +137,15 @@ impl CutReason {
 #[derive(Debug)]
 pub(crate) struct OutboundQueue {
     config: GossipConfig,
-    enqueued: VecDeque<(Instant, usize)>,
+    /// The messages, oldest first, each with the bytes of all that were enqueued before it.
+    enqueued: VecDeque<(Instant, u64)>,
+    /// The bytes of all that were ever enqueued.
+    total: u64,
 }
 
 impl OutboundQueue {
     pub(crate) const fn new(config: GossipConfig) -> Self {
-        Self { config, enqueued: VecDeque::new() }
+        Self { config, enqueued: VecDeque::new(), total: 0 }
     }
 
     /// Gossip has enqueued a message of this length.
@@ -146,19 +156,22 @@ impl OutboundQueue {
         {
             self.enqueued.pop_front();
         }
-        self.enqueued.push_back((now, bytes));
+        self.enqueued.push_back((now, self.total));
+        self.total = self.total.saturating_add(bytes as u64);
+    }
+
+    /// How many messages were enqueued since then, and their bytes.
+    fn since(&self, since: Option<Instant>) -> (usize, usize) {
+        let first = since.map_or(0, |since| self.enqueued.partition_point(|(at, _)| *at < since));
+        let before = self.enqueued.get(first).map_or(self.total, |(_, before)| *before);
+        let bytes = usize::try_from(self.total - before).unwrap_or(usize::MAX);
+        (self.enqueued.len() - first, bytes)
     }
 
     /// Whether another message of this length leaves half of a peer's queue free, if the peer has taken what was
     /// enqueued before `flushed`.
     fn has_room(&self, last_flushed: Option<Instant>, bytes: usize) -> bool {
-        let waiting = self
-            .enqueued
-            .iter()
-            .rev()
-            .take_while(|(at, _)| last_flushed.is_none_or(|last_flushed| *at >= last_flushed));
-        let (messages, waiting) = waiting
-            .fold((0, 0_usize), |(messages, sum), (_, bytes)| (messages + 1, sum.saturating_add(*bytes)));
+        let (messages, waiting) = self.since(last_flushed);
         // What waits alone may be of any length.
         let fits = waiting.saturating_add(bytes) <= self.config.send_queue_bytes.get() / 2;
         messages < self.config.send_queue.get().div_ceil(2) && (messages == 0 || fits)
@@ -173,8 +186,7 @@ impl OutboundQueue {
             return Some(CutReason::Stalled);
         }
         let from = since.checked_sub(self.config.queue_time).max(last_flushed);
-        let behind = self.enqueued.iter().rev().take_while(|(at, _)| from.is_none_or(|from| *at >= from));
-        let bytes: usize = behind.map(|(_, bytes)| bytes).sum();
+        let (_, bytes) = self.since(from);
         (bytes > self.config.send_queue_bytes.get()).then_some(CutReason::TooMuch)
     }
 }
@@ -184,6 +196,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::bounds::assert_as_cheap;
 
     const MIB: usize = 1024 * 1024;
 
@@ -271,5 +284,22 @@ mod tests {
             queue.enqueued(1, start + Duration::from_secs(second));
         }
         assert_eq!(queue.enqueued.len(), 11);
+    }
+
+    #[test]
+    fn what_was_enqueued_costs_a_peer_that_does_not_read_no_sum() {
+        let cost = |messages: u32| {
+            let (mut queue, start) = (queue(), Instant::now());
+            for n in 0..messages {
+                queue.enqueued(1, start + Duration::from_micros(n.into()));
+            }
+            let begun = Instant::now();
+            for _ in 0..256 {
+                assert_eq!(queue.judge(blocked(start), start + Duration::from_secs(1)), None);
+                assert_eq!(queue.has_room(Some(start), 1), messages < 20);
+            }
+            begun.elapsed()
+        };
+        assert_as_cheap(|| cost(100_000), || cost(1));
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     handle::Published,
     metrics,
     publish_queue::{Attempt, PublishQueue, PublishState, Waiting},
+    slow_reader::CutReason,
     validation::{Action, ScoreChange},
     verdicts::Received,
 };
@@ -293,11 +294,13 @@ impl NetworkService {
     }
 
     /// Cuts the connections whose other ends do not read.
-    pub(super) fn cut_slow_readers(&mut self, now: Instant) {
-        for (peer, reason) in self.slow_readers.cut(&self.outbound_queue, now) {
-            metrics::dropped(reason.label());
-            tracing::debug!(%peer, reason = reason.label(), "peer does not read what it is sent, disconnected");
-        }
+    pub(super) fn cut_slow_readers(&self, now: Instant) {
+        report_cut(self.slow_readers.cut(&self.outbound_queue, now));
+    }
+
+    /// Cuts the connections whose other ends do not end what they began.
+    pub(super) fn cut_half_frames(&self, now: Instant) {
+        report_cut(self.slow_readers.cut_half_frames(&self.outbound_queue, now));
     }
 
     /// Takes note of a send queue that was full or where messages grew old. A peer of which that is told for
@@ -398,6 +401,13 @@ impl NetworkService {
                 Attempt::Waits
             }
         }
+    }
+}
+
+fn report_cut(cut: Vec<(PeerId, CutReason)>) {
+    for (peer, reason) in cut {
+        metrics::dropped(reason.label());
+        tracing::debug!(%peer, reason = reason.label(), "peer does not read what it is sent, or does not end what it sends: disconnected");
     }
 }
 

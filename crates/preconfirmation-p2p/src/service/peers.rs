@@ -204,6 +204,7 @@ impl NetworkService {
         self.peers.prune(now);
         self.tick_requests(now);
         self.cut_slow_readers(now);
+        self.cut_half_frames(now);
         self.retry(&Topic::ALL, now);
         if let Some(sign) = self.duplicates.settle(now) {
             self.on_duplicate_identity(sign, now);
