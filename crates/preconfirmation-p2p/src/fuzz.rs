@@ -230,7 +230,8 @@ impl PeerBook {
         self.connections += 1;
         let id = ConnectionId::new_unchecked(self.connections);
         self.manager.on_connected(peer, Connection { id, address: at, inbound }, self.now);
-        let identity = Identity { ready, agent: String::new(), protocols: Vec::new(), listen };
+        let identity =
+            Identity { ready, rate_limit: None, agent: String::new(), protocols: Vec::new(), listen };
         let _ready = self.manager.on_identified(peer, id, identity, 1, self.now);
         let _gone = self.manager.on_disconnected(&peer, id, 2, self.now);
     }

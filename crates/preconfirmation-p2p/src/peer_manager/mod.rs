@@ -56,6 +56,10 @@ use static_peers::{OutageEnd, StaticPeers};
 /// Most peers whose unelected commitments are counted. Fewer are ever connected.
 const MAX_COUNTED: u32 = 4096;
 
+/// How often in a minute a peer may say who it is. It does so once on each connection, and when it listens elsewhere; whoever does
+/// it more often has only the last of it taken in, after that minute.
+const MOST_IDENTITIES: u32 = 8;
+
 /// The settings that concern peers.
 #[derive(Debug, Clone, Copy)]
 struct Config {
@@ -105,6 +109,7 @@ pub(crate) struct Disconnected {
 pub(crate) struct Identity {
     /// Whether it speaks the request protocols of this chain.
     pub(crate) ready: bool,
+    pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) agent: String,
     pub(crate) protocols: Vec<String>,
     pub(crate) listen: Vec<Multiaddr>,
@@ -201,8 +206,16 @@ impl PeerManager {
         unix: u64,
         now: Instant,
     ) -> Option<bool> {
-        let Identity { ready, agent, protocols, listen } = identity;
-        let connection = self.connection(&peer)?.connection(id).cloned();
+        let connected = self.connection_mut(&peer)?;
+        connected.identified.add(now);
+        if connected.identified.exceeds(MOST_IDENTITIES, now) {
+            connected.postponed = Some(Box::new((id, identity)));
+            return None;
+        }
+        connected.postponed = None;
+        let connection = connected.connection(id).cloned();
+        let Identity { ready, rate_limit, agent, protocols, listen } = identity;
+        self.on_advertised(peer, rate_limit);
         if let Some(Connection { address, inbound, .. }) = connection {
             if let Some(OutageEnd { after, attempts }) = self.static_peers.on_identified(&peer, now) {
                 tracing::info!(%peer, ?after, attempts, "static peer is connected again");
@@ -225,6 +238,17 @@ impl PeerManager {
         let changed = std::mem::replace(&mut connected.ready, ready) != ready;
         (connected.agent, connected.protocols) = (Some(agent), protocols);
         changed.then_some(ready)
+    }
+
+    /// What peers have said of themselves too often, and what may be taken in now.
+    pub(crate) fn take_postponed(&mut self, now: Instant) -> Vec<(PeerId, ConnectionId, Identity)> {
+        let due = |connected: &Connected| connected.postponed.is_some() && connected.identified.is_over(now);
+        let due: Vec<_> = self.connected().filter(|(_, of)| due(of)).map(|(peer, _)| *peer).collect();
+        let postponed = due.into_iter().filter_map(|peer| {
+            let (id, identity) = *self.connection_mut(&peer)?.postponed.take()?;
+            Some((peer, id, identity))
+        });
+        postponed.collect()
     }
 
     /// The connected peers.
@@ -507,6 +531,39 @@ mod tests {
         assert!(peers.unban(&peer));
         assert_eq!(peers.application_score(&peer, now), 0.0);
         assert!(peers.peers.is_empty(), "nothing is left of it");
+    }
+
+    #[test]
+    fn who_says_without_end_who_it_is_is_heard_a_few_times_a_minute() {
+        let (mut peers, start) = manager(|_| ());
+        let (peer, id) = (PeerId::random(), ConnectionId::new_unchecked(1));
+        let address = "/ip4/1.1.1.1/tcp/1".parse().unwrap();
+        peers.on_connected(peer, Connection { id, address, inbound: true }, start);
+        let identity = |n: usize| Identity {
+            ready: n.is_multiple_of(2),
+            rate_limit: None,
+            agent: n.to_string(),
+            protocols: Vec::new(),
+            listen: vec![format!("/ip4/1.1.1.1/tcp/{}", n + 1).parse().unwrap()],
+        };
+        let most = MOST_IDENTITIES as usize;
+        for n in 0..1000 {
+            let changed = peers.on_identified(peer, id, identity(n), 1, start);
+            assert_eq!(changed, (n < most).then_some(n.is_multiple_of(2)), "{n}");
+        }
+        let later = start + Duration::from_secs(60);
+        assert!(peers.take_postponed(later - Duration::from_nanos(1)).is_empty());
+        let postponed = peers.take_postponed(later);
+        let agents: Vec<_> = postponed.iter().map(|(peer, id, of)| (*peer, *id, of.agent.as_str())).collect();
+        assert_eq!(agents, [(peer, id, "999")]);
+        assert!(peers.take_postponed(later).is_empty());
+        // What comes in time is newer than what was postponed.
+        for n in 0..=most {
+            assert_eq!(peers.on_identified(peer, id, identity(n), 1, later).is_some(), n < most);
+        }
+        let now = later + Duration::from_secs(60);
+        assert_eq!(peers.on_identified(peer, id, identity(0), 1, now), Some(true));
+        assert!(peers.take_postponed(now + Duration::from_secs(60)).is_empty());
     }
 
     #[test]

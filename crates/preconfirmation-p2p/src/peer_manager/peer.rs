@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use backon::ExponentialBackoff;
 use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 
-use super::{outbound::Outbound, score::Score};
+use super::{Identity, outbound::Outbound, score::Score};
 use crate::config::after;
 
 /// How long a connection must have been without a request before it may be closed: an answer may be followed at once by
@@ -83,6 +83,10 @@ pub(crate) struct Connected {
     pub(crate) in_flight: InFlight,
     /// Since gossipsub reports its send queue as full or stale.
     pub(super) slow: Option<Slow>,
+    /// How often it has said who it is.
+    pub(super) identified: MinuteCount,
+    /// What it has said last, where that was too often: it is taken in when the minute is over.
+    pub(super) postponed: Option<Box<(ConnectionId, Identity)>>,
 }
 
 /// One connection to a peer.
@@ -105,6 +109,8 @@ impl Connected {
             used: false,
             in_flight: InFlight { requests: 0, last: None, asked: None, burst: None, interval: None },
             slow: None,
+            identified: MinuteCount::new(now),
+            postponed: None,
         }
     }
 

@@ -106,15 +106,18 @@ impl NetworkService {
         if !self.peers.is_connected(&peer) {
             return;
         }
-        let limit = RateLimit::from_agent(&info.agent_version, &self.config.pacing.bounds());
-        self.peers.on_advertised(peer, limit);
         let identity = Identity {
             ready: self.protocols.iter().all(|protocol| info.protocols.contains(protocol)),
+            rate_limit: RateLimit::from_agent(&info.agent_version, &self.config.pacing.bounds()),
             agent: info.agent_version,
             protocols: info.protocols.iter().map(ToString::to_string).collect(),
             listen: info.listen_addrs,
         };
-        let changed = self.peers.on_identified(peer, connection_id, identity, unix_now(), Instant::now());
+        self.identified(peer, connection_id, identity, Instant::now());
+    }
+
+    fn identified(&mut self, peer: PeerId, id: ConnectionId, identity: Identity, now: Instant) {
+        let changed = self.peers.on_identified(peer, id, identity, unix_now(), now);
         let Some(ready) = changed else { return };
         tracing::debug!(%peer, ready, "identified");
         if ready {
@@ -202,6 +205,9 @@ impl NetworkService {
         metrics::waiting("open_verdicts", self.validation.len());
         self.expire_bans(now);
         self.peers.prune(now);
+        for (peer, id, identity) in self.peers.take_postponed(now) {
+            self.identified(peer, id, identity, now);
+        }
         self.tick_requests(now);
         self.cut_slow_readers(now);
         self.cut_half_frames(now);
