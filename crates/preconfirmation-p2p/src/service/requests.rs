@@ -219,13 +219,15 @@ impl NetworkService {
         if let Some(error) = malformed {
             tracing::debug!(%peer, protocol = R::NAME, %error, "malformed request");
             self.charge(peer, offence(&error));
-            return self.fall_back::<R>(id, "malformed");
         }
         if self.requests.closing {
             return self.fall_back::<R>(id, "closing");
         }
         if !self.requests.throttle.may_ask(&asker, R::NAME) {
             return self.requests.excess.push((R::NAME, id));
+        }
+        if malformed.is_some() {
+            return self.fall_back::<R>(id, "malformed");
         }
         if let Some(too_many) = self.requests.inbound.push((R::NAME, id), asker, R::KIND, now) {
             metrics::dropped("inbound_requests");

@@ -1,6 +1,6 @@
 //! Peers that break the rules: a bare swarm that writes whatever bytes it is told to.
 
-use std::io;
+use std::{io, time::Duration};
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::{
@@ -261,6 +261,24 @@ async fn a_malformed_request_is_charged_and_reaches_nobody() {
     // Nothing but its leaving is told.
     assert_eq!(node.peer_disconnected().await, adversary.id);
     assert!(soon(node.events.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn malformed_requests_are_limited_as_others_are() {
+    let metrics = Metrics::install();
+    let mut strict = config();
+    strict.serving.requests = 2.try_into().unwrap();
+    strict.serving.requests_per = Duration::from_secs(3600);
+    let mut node = Node::start(strict);
+    let adversary = Adversary::attack(&mut node, None, Vec::new()).await;
+    for _ in 0..3 {
+        let (reply, answer) = oneshot::channel();
+        adversary.orders.send(Order::Ask(vec![4, 9, 9, 9, 9], reply)).await.unwrap();
+        assert_eq!(soon(answer).await.unwrap(), [&[64], &[0; 64][..]].concat());
+    }
+    metrics.reaches("p2p_reqresp_requests_total", "inbound rate_limited", 1).await;
+    assert_eq!(metrics.count("p2p_reqresp_requests_total", "inbound malformed"), 2);
+    assert_eq!(metrics.count("p2p_offences_total", "malformed"), 3);
 }
 
 #[tokio::test]
