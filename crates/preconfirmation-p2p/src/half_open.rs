@@ -131,8 +131,11 @@ impl HalfOpen {
         let entry = Entry { address: address.clone(), host, source, has_sent: false, _place: place };
         state.open.insert(id, entry);
         *state.of_host.entry(host).or_default() += 1;
-        if state.untrusted().count() > self.limits.max_pending as usize
-            && let Some(worst) = state.worst(id, now)
+        let places = state.places(host, &self.limits);
+        let is_full = || state.sharing(places, &self.limits).count() > self.limits.max_pending as usize;
+        if places != Places::OfHost
+            && is_full()
+            && let Some(worst) = state.worst(id, places, &self.limits, now)
         {
             state.evict(worst, now);
         }
@@ -149,19 +152,38 @@ fn is_quic(address: &Multiaddr) -> bool {
     address.iter().any(|part| matches!(part, Protocol::QuicV1))
 }
 
+/// Which places a negotiation takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Places {
+    Untrusted,
+    /// Those of one host of static and trusted peers.
+    OfHost,
+    /// Those of the hosts of static and trusted peers where anybody else may be, too: behind a proxy, say.
+    OfSharedHosts,
+}
+
 impl State {
-    fn untrusted(&self) -> impl Iterator<Item = (&u64, &Entry)> {
-        self.open.iter().filter(|(_, entry)| entry.host.is_none_or(|host| !self.reserved.contains(&host)))
+    fn places(&self, host: Option<Host>, limits: &ConnectionConfig) -> Places {
+        match host.filter(|host| self.reserved.contains(host)) {
+            None => Places::Untrusted,
+            Some(host) if limits.tells_apart(host) => Places::OfHost,
+            Some(_) => Places::OfSharedHosts,
+        }
+    }
+
+    /// The negotiations that take such places.
+    fn sharing(&self, places: Places, limits: &ConnectionConfig) -> impl Iterator<Item = (&u64, &Entry)> {
+        self.open.iter().filter(move |(_, entry)| self.places(entry.host, limits) == places)
     }
 
     /// The negotiation that ends because one too many are open. The newest had no time yet to send anything.
-    fn worst(&self, newest: u64, now: Instant) -> Option<u64> {
+    fn worst(&self, newest: u64, places: Places, limits: &ConnectionConfig, now: Instant) -> Option<u64> {
         let rank = |(id, entry): &(&u64, &Entry)| {
             let open = self.of_host.get(&entry.host).copied().unwrap_or_default();
             let is_silent = !entry.has_sent && **id != newest;
             (open.saturating_add(self.failures(entry.source, now)), is_silent, Reverse(**id))
         };
-        self.untrusted().max_by_key(rank).map(|(id, _)| *id)
+        self.sharing(places, limits).max_by_key(rank).map(|(id, _)| *id)
     }
 
     /// How many negotiations of a source have failed recently.
@@ -434,6 +456,23 @@ mod tests {
             half_open.enter(&format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap(), Instant::now()).unwrap()
         });
         assert_eq!(places.each_mut().map(is_evicted), [true, false, false, false]);
+    }
+
+    #[test]
+    fn a_static_peer_behind_a_proxy_does_not_open_the_door_to_all_behind_it() {
+        let (mut rig, proxy) =
+            (Rig::new(3, 1), |port: u16| format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap());
+        rig.half_open.reserve(HashSet::from([Host::at(&proxy(1)).unwrap()]));
+        let mut honest = rig.half_open.enter(&proxy(1), rig.now).unwrap();
+        rig.half_open.has_sent(&proxy(1));
+        let mut silent: Vec<_> =
+            (2..10).map(|port| rig.half_open.enter(&proxy(port), rig.now).unwrap()).collect();
+        let evicted: Vec<_> = silent.iter_mut().map(is_evicted).collect();
+        assert_eq!(evicted, [true, true, true, true, true, true, false, false]);
+        // Others have as many places as ever.
+        let mut untrusted = [1, 2, 3, 4].map(|host| rig.enter(host));
+        assert_eq!(untrusted.each_mut().map(is_evicted), [true, false, false, false]);
+        assert!(!is_evicted(&mut honest) && !is_evicted(&mut silent[7]));
     }
 
     #[test]
