@@ -53,7 +53,8 @@ fn sockets(
     let noise = noise::Config::new(identity).map_err(|error| NetworkError::Stack(error.into()))?;
     let (over_tcp, over_memory) = (slow_readers.clone(), slow_readers.clone());
     let memory_noise = noise.clone();
-    let inbound = Inbound::new(&config.connections, half_open.clone());
+    let turns = Turns::new(config.connections.handshake_interval);
+    let inbound = Inbound::new(&config.connections, half_open.clone(), turns.clone());
     let own_over_tcp = own_key.clone();
     let large_sends = config.gossip.large_sends;
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
@@ -80,7 +81,8 @@ fn sockets(
         .timeout(HANDSHAKE)
         .map(move |(peer, muxer), _| (peer, over_tcp.watch(peer, muxer)));
     #[cfg(feature = "quic")]
-    let tcp = quic(identity, slow_readers, own_key).or_transport(tcp).map(|either, _| either.into_inner());
+    let tcp =
+        quic(identity, slow_readers, own_key, turns).or_transport(tcp).map(|either, _| either.into_inner());
     // Others are dialled by such an address only by a node that has one.
     if !config.listen.iter().any(|address| matches!(address.iter().next(), Some(Protocol::Memory(_)))) {
         return Ok(tcp.boxed());
@@ -94,7 +96,12 @@ fn sockets(
 }
 
 #[cfg(feature = "quic")]
-fn quic(identity: &libp2p::identity::Keypair, slow_readers: &SlowReaderMonitor, own_key: &OwnKey) -> Sockets {
+fn quic(
+    identity: &libp2p::identity::Keypair,
+    slow_readers: &SlowReaderMonitor,
+    own_key: &OwnKey,
+    turns: Turns,
+) -> Sockets {
     use libp2p::{
         core::muxing::StreamMuxerExt as _,
         quic::{Config, tokio::Transport},
@@ -106,7 +113,13 @@ fn quic(identity: &libp2p::identity::Keypair, slow_readers: &SlowReaderMonitor, 
     Transport::new(config)
         .and_then(move |(peer, mut muxer), endpoint| {
             let waits = own_key.authenticated(peer, &endpoint) && endpoint.is_dialer();
+            // libp2p begins a handshake when its first packet is read. So its turn comes when it is over: as many peers become
+            // known in a second as over TCP.
+            let turns = endpoint.is_listener().then(|| turns.clone());
             async move {
+                if let Some(turns) = turns {
+                    turns.take().await;
+                }
                 if waits {
                     // The swarm closes it, and then what its listener has to learn our key from is not sent again if it was lost.
                     drop(
@@ -128,8 +141,8 @@ struct Inbound {
 }
 
 impl Inbound {
-    fn new(config: &ConnectionConfig, half_open: HalfOpen) -> Self {
-        Self { first_bytes: config.first_bytes, turns: Turns::new(config.handshake_interval), half_open }
+    const fn new(config: &ConnectionConfig, half_open: HalfOpen, turns: Turns) -> Self {
+        Self { first_bytes: config.first_bytes, turns, half_open }
     }
 
     /// Waits for the peer's first bytes, then for its turn. Who dials speaks first; who says nothing takes no turn.
@@ -197,7 +210,8 @@ mod tests {
             handshake_interval: Duration::from_millis(20),
             ..ConnectionConfig::default()
         };
-        let (inbound, start) = (Inbound::new(&config, HalfOpen::new(config)), Instant::now());
+        let turns = Turns::new(config.handshake_interval);
+        let (inbound, start) = (Inbound::new(&config, HalfOpen::new(config), turns), Instant::now());
         let from = "/ip4/1.1.1.1/tcp/1".parse().unwrap();
         let silent = inbound.begin(pending(), &from).await.unwrap_err();
         assert_eq!((silent.kind(), start.elapsed()), (io::ErrorKind::TimedOut, config.first_bytes));

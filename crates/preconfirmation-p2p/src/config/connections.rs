@@ -37,7 +37,8 @@ pub struct ConnectionConfig {
     /// So many banned peers of one address ban the address, until the first of these bans is over.
     pub bans_per_ip: NonZeroUsize,
     /// Least time from the beginning of one inbound TCP handshake to that of the next: a flood of connections
-    /// costs so many handshakes and no more. They wait for at most `max_pending` times as long, and 10 s.
+    /// costs so many handshakes and no more. They wait for at most `max_pending` times as long, and 10 s. A QUIC handshake
+    /// begins at once and takes its turn among them when it is over.
     pub handshake_interval: Duration,
     /// A connection that nothing uses is closed after this: a peer that never opens gossipsub.
     pub idle_timeout: Duration,

@@ -107,6 +107,21 @@ async fn inbound_handshakes_take_turns() {
 }
 
 #[tokio::test]
+async fn inbound_quic_connections_take_turns() {
+    let mut patient = config();
+    patient.connections.handshake_interval = Duration::from_millis(300);
+    patient.listen = vec![QUIC.parse().unwrap()];
+    let server = Node::start(patient);
+    let address = soon(server.handle.listen_addrs()).await.unwrap().remove(0);
+    let dialling = [Node::local(), Node::local(), Node::local()];
+    let start = Instant::now();
+    let dials = dialling.iter().map(|node| node.handle.dial(address.clone()));
+    soon(join_all(dials)).await.into_iter().for_each(|dialled| dialled.unwrap());
+    eventually(|| async { (server.handle.peers().await.unwrap().len() == 3).then_some(()) }).await;
+    assert!(start.elapsed() >= 2 * Duration::from_millis(300), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn a_process_over_its_memory_limit_takes_no_connections() {
     let mut full = config();
     full.connections.max_process_bytes = NonZeroUsize::new(1);
