@@ -84,6 +84,10 @@ impl<S: TxListStore> TxListStore for Audited<S> {
         self.store.put(block, txlist)
     }
 
+    fn renew(&self, lists: &[(BlockNumber, B256)]) -> Vec<Result<bool, StorageError>> {
+        self.store.renew(lists)
+    }
+
     fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {
         self.store.get(hash)
     }

@@ -101,6 +101,7 @@ cases! {
     txlists:
         txlists_are_bounded_by_bytes_and_settled_ones_go_first,
         a_list_that_a_later_block_shares_stays_for_it,
+        a_renewed_list_stays_for_the_later_block,
         txlists_are_bounded_by_count,
         a_discarded_list_is_missing_and_can_be_put_again,
         many_lists_at_once_are_put_in_order_and_each_is_answered,

@@ -153,6 +153,15 @@ impl TxListStore for MemoryStorage {
         self.state()?.put(&self.limits, block, txlist)
     }
 
+    fn renew(&self, lists: &[(BlockNumber, B256)]) -> Vec<Result<bool, StorageError>> {
+        match self.state() {
+            Ok(mut state) => {
+                lists.iter().map(|(block, hash)| Ok(state.txlists.renew(*block, hash))).collect()
+            }
+            Err(error) => vec![Err(error); lists.len()],
+        }
+    }
+
     fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {
         Ok(self.state()?.txlists.lists.get(hash).map(|(txlist, _)| txlist.clone()))
     }

@@ -117,6 +117,14 @@ pub trait TxListStore: Send + Sync {
     /// [`StorageError::Full`] if the limit is reached and only lists of unsettled blocks are left.
     fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError>;
 
+    /// Keeps stored lists for the blocks of these heights as well, without their bytes, in one write. Answers for each, in order:
+    /// whether it is stored.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] of a list whose bytes are missing or of another length, as far as that shows without reading
+    /// them; [`StorageError`] if the store cannot be read or written.
+    fn renew(&self, lists: &[(BlockNumber, B256)]) -> Vec<Result<bool, StorageError>>;
+
     /// The list with this hash.
     ///
     /// # Errors

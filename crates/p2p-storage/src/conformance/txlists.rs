@@ -39,6 +39,31 @@ pub(super) fn a_list_that_a_later_block_shares_stays_for_it(make: Make<'_>) {
     assert!(!store.contains(&list(2).hash()).unwrap());
 }
 
+pub(super) fn a_renewed_list_stays_for_the_later_block(make: Make<'_>) {
+    let limits = StorageLimits { txlist_bytes: 900_000, ..StorageLimits::default() };
+    let store = make(limits);
+    store.set_base(Base::at(0)).unwrap();
+    // A large one and a small one, for stores that keep them apart.
+    let lists = [txlist(1, 300_000), txlist(2, 10), txlist(3, 500_000), txlist(4, 300_000)];
+    let [large, small, other, absent] = lists.each_ref().map(TxList::hash);
+    for (block, list) in [(1, &lists[0]), (1, &lists[1]), (2, &lists[2])] {
+        assert!(store.put(block, list.clone()).unwrap());
+    }
+    assert_eq!(store.renew(&[]), []);
+    let renewed = store.renew(&[(3, large), (3, absent), (3, small), (0, other), (4, small)]);
+    assert_eq!(renewed, [Ok(true), Ok(false), Ok(true), Ok(true), Ok(true)]);
+    assert_eq!(store.stats().unwrap().txlists, 3);
+    // What is settled goes first: of these the one that was not kept for a later block.
+    store.set_base(Base::at(2)).unwrap();
+    assert!(store.put(5, lists[3].clone()).unwrap());
+    let left = [large, small, other, absent].map(|hash| store.contains(&hash).unwrap());
+    assert_eq!(left, [true, true, false, true]);
+    store.set_base(Base::at(3)).unwrap();
+    assert!(store.put(6, lists[2].clone()).unwrap());
+    let left = [large, small, other, absent].map(|hash| store.contains(&hash).unwrap());
+    assert_eq!(left, [false, true, true, true]);
+}
+
 pub(super) fn txlists_are_bounded_by_count(make: Make<'_>) {
     let store =
         make(StorageLimits { commitments: 100, txlists: 2, txlist_bytes: 100, ..StorageLimits::default() });

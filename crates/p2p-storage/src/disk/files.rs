@@ -35,6 +35,8 @@ pub(super) trait FileSystem: Send + Sync {
     fn sync_folder(&self, path: &str) -> io::Result<()>;
     /// Reads a file, at most `limit` bytes of it.
     fn read(&self, path: &str, limit: u64) -> io::Result<Vec<u8>>;
+    /// Bytes of a file.
+    fn file_len(&self, path: &str) -> io::Result<u64>;
     fn remove(&self, path: &str) -> io::Result<()>;
     /// The names in a folder.
     fn list(&self, path: &str) -> io::Result<Vec<String>>;
@@ -87,6 +89,11 @@ impl FileSystem for Folder {
         let mut bytes = Vec::with_capacity(usize::try_from(limit).unwrap_or(0));
         fs::File::open(self.path(path))?.take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn file_len(&self, path: &str) -> io::Result<u64> {
+        let file = fs::metadata(self.path(path))?;
+        if file.is_file() { Ok(file.len()) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
@@ -221,6 +228,15 @@ impl Files {
         match retried(|| system.read(&path(hash), (len as u64).saturating_add(1))) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if is_no_file(&error) => Ok(None),
+            Err(error) => Err(io_fault(&error)),
+        }
+    }
+
+    /// Whether the file of a list is there and has its length.
+    pub(super) fn is_whole(system: &dyn FileSystem, hash: &B256, len: usize) -> Result<bool, StorageError> {
+        match retried(|| system.file_len(&path(hash))) {
+            Ok(bytes) => Ok(bytes == len as u64),
+            Err(error) if is_no_file(&error) => Ok(false),
             Err(error) => Err(io_fault(&error)),
         }
     }

@@ -52,6 +52,28 @@ impl DiskStorage {
         txlist.bytes().len() < self.config.file_bytes
     }
 
+    /// Whether a list is stored, as far as that shows without its bytes: small ones are in the database, whose pages are
+    /// compared with their checksums when it is opened; of a file, the length is.
+    fn is_whole(&self, hash: &B256) -> Result<bool, StorageError> {
+        let found = self.read(|file| {
+            let blocks = file.open_table(TXLIST_BLOCKS).map_err(fault)?;
+            Ok(blocks.get(&hash.0).map_err(fault)?.map(|info| info.value().1))
+        })?;
+        let Some(len) = found else { return Ok(false) };
+        const WHAT: StorageError = StorageError::Corrupt { what: "a transaction list" };
+        let len = usize::try_from(len).map_err(|_| WHAT)?;
+        if len < self.config.file_bytes || Files::is_whole(&*self.source, hash, len)? {
+            return Ok(true);
+        }
+        // It was stored while fewer lists had files.
+        let in_database = self.read(|file| {
+            let bytes = file.open_table(TXLISTS).map_err(fault)?;
+            Ok(bytes.get(&hash.0).map_err(fault)?.is_some())
+        })?;
+        // One that was evicted a moment ago is not damaged.
+        if in_database || !self.contains(hash)? { Ok(in_database) } else { Err(WHAT) }
+    }
+
     /// The bytes of a list that is in a file. None if it was evicted a moment ago.
     pub(super) fn read_file(&self, hash: &B256, len: usize) -> Result<Option<Vec<u8>>, StorageError> {
         match Files::read(&*self.source, hash, len)? {
@@ -206,6 +228,27 @@ impl TxListStore for DiskStorage {
     fn put(&self, block: BlockNumber, txlist: TxList) -> Result<bool, StorageError> {
         let applied = self.apply_batch(&vec![(block, txlist)].into())?;
         applied.txlists.into_iter().next().unwrap_or(Err(StorageError::Poisoned))
+    }
+
+    fn renew(&self, lists: &[(BlockNumber, B256)]) -> Vec<Result<bool, StorageError>> {
+        let mut answers: Vec<_> = lists.iter().map(|(_, hash)| self.is_whole(hash)).collect();
+        let whole = lists.iter().zip(&answers).filter(|(_, answer)| **answer == Ok(true));
+        let whole: Vec<(BlockNumber, B256)> = whole.map(|(list, _)| *list).collect();
+        if whole.is_empty() {
+            return answers;
+        }
+        let renewed = self.write(move |writer| {
+            let mut lists = Lists::open(writer.transaction)?;
+            whole.iter().map(|(block, hash)| writer.renew(&mut lists, *block, hash)).collect()
+        });
+        let mut renewed = renewed.map(Vec::into_iter);
+        for answer in answers.iter_mut().filter(|answer| **answer == Ok(true)) {
+            *answer = match &mut renewed {
+                Ok(renewed) => renewed.next().ok_or(StorageError::Poisoned),
+                Err(error) => Err(error.clone()),
+            };
+        }
+        answers
     }
 
     fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {

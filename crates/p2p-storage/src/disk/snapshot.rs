@@ -189,6 +189,10 @@ impl FileSystem for ReadOnlyFolder {
         self.0.read(path, limit)
     }
 
+    fn file_len(&self, path: &str) -> io::Result<u64> {
+        self.0.file_len(path)
+    }
+
     fn remove(&self, _: &str) -> io::Result<()> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }

@@ -26,13 +26,7 @@ impl TxLists {
         txlist: TxList,
     ) -> Result<bool, StorageError> {
         let hash = txlist.hash();
-        if let Some((_, lowest)) = self.lists.get_mut(&hash) {
-            // The same list serves several blocks (empty blocks do): it goes when the last of them does.
-            if block > *lowest {
-                let before = std::mem::replace(lowest, block);
-                self.by_block.remove(&(before, hash));
-                self.by_block.insert((block, hash), ());
-            }
+        if self.renew(block, &hash) {
             return Ok(false);
         }
         let bytes = txlist.bytes().len();
@@ -45,6 +39,18 @@ impl TxLists {
         self.by_block.insert((block, hash), ());
         self.lists.insert(hash, (txlist, block));
         Ok(true)
+    }
+
+    /// As [`TxListStore::renew`](crate::TxListStore::renew), for one list.
+    pub(super) fn renew(&mut self, block: BlockNumber, hash: &B256) -> bool {
+        let Some((_, lowest)) = self.lists.get_mut(hash) else { return false };
+        // The same list serves several blocks (empty blocks do): it goes when the last of them does.
+        if block > *lowest {
+            let before = std::mem::replace(lowest, block);
+            self.by_block.remove(&(before, *hash));
+            self.by_block.insert((block, *hash), ());
+        }
+        true
     }
 
     /// As [`TxListStore::discard`](crate::TxListStore::discard).

@@ -95,6 +95,10 @@ impl TxListStore for Forgetful {
         self.inner.put(block, txlist)
     }
 
+    fn renew(&self, lists: &[(BlockNumber, B256)]) -> Vec<Result<bool, StorageError>> {
+        self.inner.renew(lists)
+    }
+
     fn get(&self, hash: &B256) -> Result<Option<TxList>, StorageError> {
         self.inner.get(hash)
     }

@@ -19,6 +19,16 @@ pub(super) struct Applied {
     pub(super) span: Span,
 }
 
+/// Where the list of a block is that has become part of the chain.
+#[derive(Debug, Clone, Copy)]
+enum ListState {
+    /// In the store.
+    Stored,
+    /// Among those that are being stored.
+    Attached(usize),
+    Missing,
+}
+
 /// A list to be stored for blocks that share it.
 struct Attachment {
     /// The highest of these.
@@ -53,48 +63,42 @@ impl Ledger {
     ) -> Result<(), StorageError> {
         let applied = std::mem::take(&mut self.applied);
         let mut attachments: Vec<Attachment> = Vec::new();
-        let mut places: HashMap<B256, Option<usize>> = HashMap::new();
-        let is_news = true;
+        let mut places: HashMap<B256, ListState> = HashMap::new();
         let mut answers = Vec::new();
         for (block, txlist, answer) in staged {
-            places.insert(txlist.hash(), Some(attachments.len()));
+            places.insert(txlist.hash(), ListState::Attached(attachments.len()));
             attachments.push(Attachment { block, txlist, is_news: answer != Ok(false) });
             answers.push(answer);
         }
         let beside = attachments.len();
-        for Applied { stored, .. } in &applied {
-            let (block, hash) = (stored.block, stored.txlist_hash());
-            let place = match places.get(&hash) {
-                Some(place) => *place,
-                None => {
-                    let kept = match self.readable(&hash, out) {
-                        // Fetched like one that is missing: the block is stored, and waits for nothing else.
-                        Err(error) if error.is_retryable() => {
-                            self.store_failed(&error, out);
-                            None
-                        }
-                        read => read?.map(|txlist| (txlist, false)),
-                    };
-                    let found = kept.or_else(|| Some((self.orphans.take(&hash)?, is_news)));
-                    let place = found.is_some().then_some(attachments.len());
-                    let attach = |(txlist, is_news)| Attachment { block, txlist, is_news };
-                    attachments.extend(found.map(attach));
-                    places.insert(hash, place);
-                    place
-                }
+        // A list that is in the store already stays as long as its newest block.
+        let mut named = highest_by_list(&applied);
+        named.retain(|(_, hash)| !places.contains_key(hash));
+        for ((block, hash), answer) in named.iter().copied().zip(self.store.renew(&named)) {
+            let place = if self.is_kept(&hash, answer, out)? {
+                ListState::Stored
+            } else if let Some(txlist) = self.orphans.take(&hash) {
+                attachments.push(Attachment { block, txlist, is_news: true });
+                ListState::Attached(attachments.len() - 1)
+            } else {
+                ListState::Missing
             };
-            if let Some(attachment) = place.and_then(|place| attachments.get_mut(place)) {
-                attachment.block = attachment.block.max(block);
-            }
+            places.insert(hash, place);
         }
-        // A list that is in the store already is put again, so that it stays as long as its newest block.
         let puts = attachments.iter().skip(beside).map(|list| (list.block, list.txlist.clone())).collect();
         answers.append(&mut self.put_all(applied.iter().map(|applied| &applied.span), puts));
         let mut attached: Vec<_> = attachments.into_iter().zip(answers).collect();
         for Applied { stored, origin, span } in applied {
             let (_entered, hash) = (span.entered(), stored.txlist_hash());
-            let place = places.get(&hash).copied().flatten();
-            match place.and_then(|place| attached.get_mut(place)) {
+            let place = match places.get(&hash) {
+                Some(ListState::Stored) => {
+                    out.block_ready(stored.block, stored.hash(), hash);
+                    continue;
+                }
+                Some(ListState::Attached(place)) => attached.get_mut(*place),
+                Some(ListState::Missing) | None => None,
+            };
+            match place {
                 None => self.report_missing(&stored, !matches!(origin, Origin::Sync(_)), out),
                 Some((attachment, Ok(_))) => {
                     if std::mem::take(&mut attachment.is_news) {
@@ -120,6 +124,27 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// Whether the store has a list that it was to keep for another block. One that is damaged is given up.
+    fn is_kept(
+        &mut self,
+        hash: &B256,
+        answer: Result<bool, StorageError>,
+        out: &mut Effects,
+    ) -> Result<bool, StorageError> {
+        let answer = match answer {
+            Err(StorageError::Corrupt { what }) => self.give_up(hash, what, out).map(|()| false),
+            answer => answer,
+        };
+        match answer {
+            // Fetched like one that is missing: the block is stored, and waits for nothing else.
+            Err(error) if error.is_retryable() => {
+                self.store_failed(&error, out);
+                Ok(false)
+            }
+            answer => answer,
+        }
     }
 
     /// Stores the list of a block of the application that is stored already.
@@ -261,16 +286,10 @@ impl Ledger {
         Ok(())
     }
 
-    /// A list in the store. One that cannot be read any more is given up, so that it is fetched again.
-    fn readable(&self, hash: &B256, out: &Effects) -> Result<Option<TxList>, StorageError> {
-        match self.store.get(hash) {
-            Err(StorageError::Corrupt { what }) => {
-                out.txlist_unreadable(hash, what);
-                self.store.discard(hash)?;
-                Ok(None)
-            }
-            answer => answer,
-        }
+    /// A list cannot be read: it is removed, so that it is fetched again.
+    fn give_up(&self, hash: &B256, what: &'static str, out: &Effects) -> Result<(), StorageError> {
+        out.txlist_unreadable(hash, what);
+        self.store.discard(hash).map(drop)
     }
 
     /// A reader has found that the list of a block cannot be read.
@@ -280,7 +299,11 @@ impl Ledger {
         hash: B256,
         out: &mut Effects,
     ) -> Result<(), StorageError> {
-        if self.readable(&hash, out)?.is_none()
+        let is_there = match self.store.get(&hash) {
+            Err(StorageError::Corrupt { what }) => self.give_up(&hash, what, out).map(|()| false)?,
+            answer => answer?.is_some(),
+        };
+        if !is_there
             && let Some(stored) = self.store.by_block(block)?
             && stored.txlist_hash() == hash
         {
@@ -298,6 +321,21 @@ impl Ledger {
     pub(in crate::chain) fn txlist_counts(&self) -> (usize, usize) {
         (self.missing.len(), self.orphans.bytes())
     }
+}
+
+/// The lists that blocks name, in their order, each with the highest of its blocks.
+fn highest_by_list(applied: &[Applied]) -> Vec<(BlockNumber, B256)> {
+    let mut lists: Vec<(BlockNumber, B256)> = Vec::new();
+    let mut places = HashMap::new();
+    for Applied { stored, .. } in applied {
+        let (block, hash) = (stored.block, stored.txlist_hash());
+        let place = *places.entry(hash).or_insert(lists.len());
+        match lists.get_mut(place) {
+            Some((highest, _)) => *highest = block.max(*highest),
+            None => lists.push((block, hash)),
+        }
+    }
+    lists
 }
 
 fn highest(blocks: &[Block]) -> BlockNumber {

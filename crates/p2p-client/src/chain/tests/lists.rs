@@ -106,6 +106,30 @@ fn a_replaced_block_is_told_and_its_list_wanted_no_more() {
 }
 
 #[test]
+fn a_reorg_reads_no_list_that_is_stored_and_keeps_each_for_its_blocks() {
+    let mut rig = Rig::without_base(StorageLimits { txlists: 3, ..StorageLimits::default() });
+    rig.set_base(Base::at(BASE));
+    let first = block(BASE + 1, B256::ZERO, 1);
+    let [one, two] = [2, 3].map(|fill| block(BASE + 2, first.hash(), fill));
+    let above = block(BASE + 3, one.hash(), 1);
+    for (next, fill) in [(&first, 1), (&one, 2), (&two, 3)] {
+        rig.gossip(next);
+        assert_eq!(ready(&rig.txlist(fill)), [next.block_number.to::<u64>()]);
+    }
+    let calls = rig.intercepted();
+    // Back to the first branch, whose lists are here: those of two blocks that come and of one that has come before.
+    let effects = rig.gossip(&above);
+    assert_eq!((shown(&effects), ready(&effects)), (vec![12, 13], vec![12, 13]));
+    let made = |call| calls.lock().unwrap().count(call);
+    assert_eq!([Call::Renew, Call::Get, Call::Put, Call::ApplyTxLists].map(made), [1, 0, 0, 0]);
+    // The list of the first block stays for the third one.
+    rig.set_base(Base { number: BASE + 2, hash: Some(one.hash()) });
+    assert!([list(4), list(5)].iter().all(|list| rig.store.put(BASE + 4, list.clone()).unwrap()));
+    let left = [1, 2, 3].map(|fill| rig.store.contains(&list(fill).hash()).unwrap());
+    assert_eq!(left, [true, false, false]);
+}
+
+#[test]
 fn a_restart_names_the_lists_that_are_still_missing() {
     let mut rig = Rig::new();
     let blocks = chain(3);

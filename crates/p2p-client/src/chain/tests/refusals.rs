@@ -55,7 +55,7 @@ type Job = fn(&Rig) -> Command;
 fn jobs() -> Vec<(Job, Vec<Call>)> {
     let publish_beside: Job = |rig| rig.publication(&sign_by(&key(1), &beside()), Some(list(1)), None).0;
     vec![
-        (|_| gossip(&chain(3)[2..]), vec![Call::Base, Call::ByHash, Call::Head, Call::Apply, Call::Get]),
+        (|_| gossip(&chain(3)[2..]), vec![Call::Base, Call::ByHash, Call::Head, Call::Apply, Call::Renew]),
         (|_| gossip(&[chain(3).remove(2), block(BASE + 3, B256::ZERO, 9)]), vec![Call::PutEvidence]),
         (
             |rig| rig.publication(&sign_by(&key(1), &chain(3)[2]), Some(list(3)), None).0,

@@ -376,6 +376,12 @@ impl FileSystem for Medium {
         Ok(bytes[..bytes.len().min(at(limit))].to_vec())
     }
 
+    fn file_len(&self, path: &str) -> io::Result<u64> {
+        let mut inner = lock(&self.0);
+        inner.ask(Call::Read)?;
+        Ok(inner.tree.get(path).ok_or(io::ErrorKind::NotFound)?.len() as u64)
+    }
+
     fn remove(&self, path: &str) -> io::Result<()> {
         let mut inner = lock(&self.0);
         inner.ask(Call::Remove)?;

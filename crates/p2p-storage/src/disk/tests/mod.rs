@@ -370,6 +370,11 @@ fn a_list_whose_file_is_bad_or_missing_is_never_served_and_is_found() {
             assert!(
                 matches!(report.problems[..], [Problem::TxList(hash)] if path.ends_with(&format!("{hash:x}")))
             );
+            // What keeps it for another block looks at its length alone.
+            let Problem::TxList(hash) = report.problems[0] else { unreachable!() };
+            let seen =
+                if harm < 4 { Err(StorageError::Corrupt { what: "a transaction list" }) } else { Ok(true) };
+            assert_eq!(store.renew(&[(99, hash)]), [seen], "{harm}");
         }
     }
 }

@@ -90,6 +90,10 @@ impl FileSystem for Unlocked {
         self.0.read(path, limit)
     }
 
+    fn file_len(&self, path: &str) -> std::io::Result<u64> {
+        self.0.file_len(path)
+    }
+
     fn remove(&self, path: &str) -> std::io::Result<()> {
         self.0.remove(path)
     }
