@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
+    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
@@ -264,12 +265,13 @@ impl<T> PendingPool<T> {
 
     /// Removes and returns what waits for a schedule that `is_known` now, window by window, in order of arrival.
     pub fn take_scheduled(&mut self, mut is_known: impl FnMut(UnixSeconds) -> bool) -> Vec<T> {
-        self.take_missing(|missing| matches!(missing, Missing::Schedule(end) if is_known(*end)))
+        let all = Missing::Schedule(UnixSeconds::new(0))..=Missing::Schedule(UnixSeconds::new(u64::MAX));
+        self.take_missing(all, |missing| matches!(missing, Missing::Schedule(end) if is_known(*end)))
     }
 
     /// Removes and returns what is due.
     pub fn take_due(&mut self, now: UnixSeconds) -> Vec<T> {
-        self.take_missing(|missing| matches!(missing, Missing::Time(due) if *due <= now))
+        self.take_missing(Missing::Time(UnixSeconds::new(0))..=Missing::Time(now), |_| true)
     }
 
     /// Removes and returns what waits for a parent and shows heights up to this one, lowest first.
@@ -278,8 +280,13 @@ impl<T> PendingPool<T> {
         found.into_iter().filter_map(|seq| self.remove(seq)).collect()
     }
 
-    fn take_missing(&mut self, which: impl FnMut(&&Missing) -> bool) -> Vec<T> {
-        let found: Vec<Missing> = self.by_missing.keys().filter(which).copied().collect();
+    fn take_missing(
+        &mut self,
+        range: RangeInclusive<Missing>,
+        which: impl FnMut(&&Missing) -> bool,
+    ) -> Vec<T> {
+        let found: Vec<Missing> =
+            self.by_missing.range(range).map(|(missing, _)| missing).filter(which).copied().collect();
         found.iter().flat_map(|missing| self.take(missing)).collect()
     }
 

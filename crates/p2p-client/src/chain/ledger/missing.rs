@@ -1,66 +1,74 @@
 //! Blocks of the chain that lack their transaction list.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use p2p_types::{B256, BlockNumber};
 
 /// A block that lacks its list: its height and hash.
 pub(super) type Block = (BlockNumber, B256);
 
-/// By the hash of the list, because blocks can share one (empty blocks do). Bounded by what catch-up lets in.
+/// Bounded by what catch-up lets in. What an elected preconfer withholds makes neither a reorg nor a base that moves dear: both
+/// cost what leaves.
 #[derive(Debug, Default)]
 pub(super) struct MissingTxLists {
+    /// By the hash of the list, because blocks can share one (empty blocks do).
     lists: HashMap<B256, BTreeSet<Block>>,
-    /// Blocks of all lists together: asked for after each batch.
-    blocks: usize,
+    /// The list that each block lacks.
+    blocks: BTreeMap<Block, B256>,
+    heights: HashMap<B256, BlockNumber>,
 }
 
 impl MissingTxLists {
     /// Notes a block that lacks a list; returns whether it is new.
     pub(super) fn insert(&mut self, txlist: B256, block: Block) -> bool {
-        let new = self.lists.entry(txlist).or_default().insert(block);
-        self.blocks += usize::from(new);
+        let new = self.blocks.insert(block, txlist).is_none();
+        self.lists.entry(txlist).or_default().insert(block);
+        self.heights.insert(block.1, block.0);
         new
     }
 
     /// Takes out the blocks that lack a list, lowest first.
     pub(super) fn take(&mut self, txlist: &B256) -> Vec<Block> {
         let blocks: Vec<_> = self.lists.remove(txlist).unwrap_or_default().into_iter().collect();
-        self.blocks -= blocks.len();
+        for block in &blocks {
+            self.blocks.remove(block);
+            self.heights.remove(&block.1);
+        }
         blocks
     }
 
     /// Notes that blocks are no longer in the chain. Returns those that need their list no more, each with the hash of that
     /// list.
     pub(super) fn forget(&mut self, dropped: &[B256]) -> Vec<Block> {
-        let dropped: HashSet<_> = dropped.iter().collect();
-        self.retain(|(_, hash)| !dropped.contains(hash))
+        let lacking = dropped.iter().filter_map(|hash| Some((*self.heights.get(hash)?, *hash))).collect();
+        self.remove(lacking)
     }
 
     /// Notes what is settled. Returns the blocks that need their list no more, each with the hash of that list.
     pub(super) fn settle(&mut self, base: BlockNumber) -> Vec<Block> {
-        self.retain(|(block, _)| *block > base)
+        let settled = self.blocks.keys().take_while(|(block, _)| *block <= base).copied().collect();
+        self.remove(settled)
     }
 
     /// How many blocks lack their list.
-    pub(super) const fn len(&self) -> usize {
-        self.blocks
+    pub(super) fn len(&self) -> usize {
+        self.blocks.len()
     }
 
-    fn retain(&mut self, mut keep: impl FnMut(&Block) -> bool) -> Vec<Block> {
+    fn remove(&mut self, blocks: Vec<Block>) -> Vec<Block> {
         let mut gone = Vec::new();
-        self.lists.retain(|txlist, blocks| {
-            blocks.retain(|block| {
-                let kept = keep(block);
-                if !kept {
-                    gone.push((block.0, *txlist));
+        for block in blocks {
+            let Some(txlist) = self.blocks.remove(&block) else { continue };
+            self.heights.remove(&block.1);
+            if let Some(lacking) = self.lists.get_mut(&txlist) {
+                lacking.remove(&block);
+                if lacking.is_empty() {
+                    self.lists.remove(&txlist);
                 }
-                kept
-            });
-            !blocks.is_empty()
-        });
-        self.blocks -= gone.len();
+            }
+            gone.push((block.0, txlist));
+        }
         gone.sort_unstable();
         gone
     }
@@ -84,6 +92,6 @@ mod tests {
         assert_eq!(missing.forget(&[two]), [(12, shared)]);
         assert_eq!((missing.len(), missing.lists.len()), (1, 1), "nothing is kept of what nobody needs");
         assert_eq!(missing.take(&other), [(12, three)]);
-        assert_eq!(missing.len(), 0);
+        assert_eq!((missing.len(), missing.lists.len(), missing.heights.len()), (0, 0, 0));
     }
 }

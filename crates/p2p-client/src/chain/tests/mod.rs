@@ -1,5 +1,6 @@
 //! The chain processor, without a network and without a clock.
 
+mod bounds;
 mod branches;
 mod catching_up;
 mod guard;
