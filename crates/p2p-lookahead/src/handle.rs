@@ -182,11 +182,20 @@ impl Lookahead for L1Lookahead {
     ) -> Result<Admission, LookaheadError> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let Some(schedule) = known.as_ref() else { return Ok(Admission::NotKnown) };
-        let admission = schedule.admissible(timestamp, window_end);
-        if admission == Admission::NotKnown {
+        Ok(schedule.admissible(timestamp, window_end))
+    }
+
+    /// Learns the epoch of a timestamp, if a window that ends there can have been open then.
+    fn request(&self, timestamp: UnixSeconds, window_end: UnixSeconds) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(schedule) = known.as_ref() else { return };
+        let epochs = [timestamp, window_end].map(|moment| schedule.time.epoch_at(moment));
+        // A window begins in the epoch of its end or in the one before: whoever names others can have any epoch learned.
+        if let [Some(first), Some(last)] = epochs
+            && last <= first.saturating_add(1)
+        {
             self.want(schedule, timestamp);
         }
-        Ok(admission)
     }
 
     fn may_be_elected(&self, signer: Address, timestamp: UnixSeconds) -> bool {
@@ -203,7 +212,7 @@ impl fmt::Debug for L1Lookahead {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
+    use std::{num::NonZeroU64, time::Duration};
 
     use p2p_validation::L1Time;
 
@@ -228,8 +237,21 @@ mod tests {
     }
 
     fn ask(lookahead: &L1Lookahead, epoch: u64) -> Admission {
-        let start = GENESIS + 384 * epoch;
-        lookahead.admissible(UnixSeconds::new(start), UnixSeconds::new(start + 372)).unwrap()
+        let start = UnixSeconds::new(GENESIS + 384 * epoch);
+        let end = start.saturating_add(Duration::from_secs(372));
+        lookahead.request(start, end);
+        lookahead.admissible(start, end).unwrap()
+    }
+
+    #[test]
+    fn an_epoch_that_no_window_begins_in_is_not_wanted() {
+        let lookahead = lookahead();
+        let start = |epoch: u64| UnixSeconds::new(GENESIS + 384 * epoch);
+        assert_eq!(lookahead.admissible(start(99), start(99)), Ok(Admission::NotKnown));
+        lookahead.request(start(98), start(100));
+        assert_eq!(lookahead.next_wanted(), None, "nobody waits for it");
+        lookahead.request(start(99), start(100));
+        assert_eq!(lookahead.next_wanted(), Some(99));
     }
 
     #[test]

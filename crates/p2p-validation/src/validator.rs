@@ -269,12 +269,12 @@ impl Validator {
         };
         let (window, signers) = match admission {
             Ok(Some(open)) => open,
-            Ok(None) => return self.awaiting_schedule(claimed, arrival, untimely),
+            Ok(None) => return self.awaiting_schedule(claim.numbers, arrival, untimely),
             Err(rejection) => return rejection.into(),
         };
         if !signers.contains(signer) && !self.lookahead.elects_anyone() {
             if self.lookahead.may_be_elected(signer, timestamp) {
-                return self.awaiting_schedule(claimed, arrival, untimely);
+                return self.awaiting_schedule(claim.numbers, arrival, untimely);
             }
             return Rejection::WrongSigner { elected: signers.first(), signer }.into();
         }
@@ -306,7 +306,7 @@ impl Validator {
 
     fn awaiting_schedule(
         &self,
-        window_end: UnixSeconds,
+        Numbers { timestamp, window_end, .. }: Numbers,
         arrival: Arrival,
         untimely: Option<IgnoreReason>,
     ) -> ValidationOutcome<Window> {
@@ -317,6 +317,7 @@ impl Validator {
         if window_end > horizon {
             return ValidationOutcome::Ignore(IgnoreReason::BeyondHorizon { window_end, horizon });
         }
+        self.lookahead.request(timestamp, window_end);
         ValidationOutcome::Defer(Missing::Schedule(window_end))
     }
 

@@ -291,6 +291,7 @@ impl Follower {
 
     /// Asks until it is known.
     pub(crate) async fn comes_to_know(&self, timestamp: u64, end: u64) -> Vec<Address> {
+        self.lookahead.request(UnixSeconds::new(timestamp), UnixSeconds::new(end));
         self.until(|follower| follower.ask(timestamp, end) != Admission::NotKnown).await;
         self.who(timestamp, end)
     }

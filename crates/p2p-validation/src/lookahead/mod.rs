@@ -89,6 +89,12 @@ pub trait Lookahead: Send + Sync + 'static {
         Ok(Admission::of_turn(self.turn(window_end)?, timestamp, window_end))
     }
 
+    /// Asks for what [`admissible`](Self::admissible) does not know yet, as a commitment waits for it that may count. Of all
+    /// that anybody can sign, most does not: it is too late, too early or beyond the horizon, and is not worth what learning costs.
+    fn request(&self, timestamp: UnixSeconds, window_end: UnixSeconds) {
+        let _ = (timestamp, window_end);
+    }
+
     /// Whether a signer that may not sign at `timestamp`, as far as this schedule has learned, may sign by what it could
     /// not have learned yet. Such a commitment waits instead of being rejected. Called only about signers that
     /// [`admissible`](Self::admissible) does not name.

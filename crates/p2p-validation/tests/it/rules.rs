@@ -1,6 +1,10 @@
 //! The rules one by one, with the facts that go with them.
 
-use std::{num::NonZeroU64, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU64,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use p2p_types::{
     Address, B256, Base, Offence, PreconfCommitment, Preconfirmation, SignedCommitment, SigningDomain, U256,
@@ -206,6 +210,42 @@ fn an_unknown_schedule_defers_and_a_failing_one_ignores() {
     assert!(matches!(beyond, ValidationOutcome::Ignore(IgnoreReason::BeyondHorizon { .. })), "{beyond:?}");
     let error = LookaheadError::Unavailable;
     assert_eq!(elect(Err(error)), ValidationOutcome::Ignore(IgnoreReason::Lookahead(error)));
+}
+
+#[test]
+fn a_schedule_is_requested_for_what_may_count_and_for_nothing_else() {
+    #[derive(Default)]
+    struct Unknown(Mutex<Vec<(UnixSeconds, UnixSeconds)>>);
+    impl Lookahead for Unknown {
+        fn turn(&self, _: UnixSeconds) -> Result<Option<Slot>, LookaheadError> {
+            Ok(None)
+        }
+        fn request(&self, timestamp: UnixSeconds, window_end: UnixSeconds) {
+            self.0.lock().unwrap().push((timestamp, window_end));
+        }
+    }
+    let lookahead = Arc::new(Unknown::default());
+    let validator = Validator::new(config(), lookahead.clone());
+    let requested = |end: u64, arrival: Arrival| {
+        let end = UnixSeconds::new(end);
+        let commitment = Preconfirmation {
+            submission_window_end: U256::from(end.get()),
+            timestamp: U256::from(GENESIS - 100),
+            ..preconf()
+        };
+        // Anybody can sign this, and whatever is done before the signer is known is done for everybody.
+        let authenticated = validator.authenticate_signed(sign(commitment)).unwrap();
+        assert_eq!(*lookahead.0.lock().unwrap(), [], "before it is known to be worth it");
+        drop(validator.elect(authenticated, arrival));
+        std::mem::take(&mut *lookahead.0.lock().unwrap()) == [(UnixSeconds::new(GENESIS - 100), end)]
+    };
+    let now = LIVE.now();
+    let (grace, horizon) = (config().executor_slot_grace, config().horizon);
+    let late = now.get() - grace.as_secs() - 1;
+    assert!(requested(now.get(), LIVE) && requested(now.saturating_add(horizon).get(), LIVE));
+    assert!(!requested(late, LIVE), "it came too late");
+    assert!(requested(late, Arrival::History(now)), "catch-up has asked for it");
+    assert!(!requested(now.saturating_add(horizon).get() + 1, LIVE), "beyond the horizon");
 }
 
 fn link(
