@@ -33,6 +33,28 @@ pub(crate) fn control(kind: u8, topic: &str, times: usize) -> Vec<u8> {
     frame(&rpc)
 }
 
+/// Says that it has messages of a topic (IHAVE).
+pub(crate) fn ihave(topic: &str, ids: &[[u8; 20]]) -> Vec<u8> {
+    let mut ihave = Vec::new();
+    field(&mut ihave, 1, topic.as_bytes());
+    ids.iter().for_each(|id| field(&mut ihave, 2, id));
+    control_frame(1, &ihave)
+}
+
+/// Asks for messages (IWANT).
+pub(crate) fn iwant(ids: &[[u8; 20]]) -> Vec<u8> {
+    let mut iwant = Vec::new();
+    ids.iter().for_each(|id| field(&mut iwant, 1, id));
+    control_frame(2, &iwant)
+}
+
+fn control_frame(kind: u8, message: &[u8]) -> Vec<u8> {
+    let (mut rpc, mut control) = (Vec::new(), Vec::new());
+    field(&mut control, kind, message);
+    field(&mut rpc, 3, &control);
+    frame(&rpc)
+}
+
 /// Who a message says to come from, and who signs it.
 pub(crate) enum Author<'a> {
     /// As it should be.

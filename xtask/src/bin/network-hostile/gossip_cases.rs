@@ -2,7 +2,8 @@
 //! control messages and of stream resets.
 
 use libp2p::identity::Keypair;
-use preconfirmation_types::{Container as _, SigningKey, Topic};
+use preconfirmation_p2p::gossip_id;
+use preconfirmation_types::{B256, Container as _, MAX_TXLIST_BYTES, RawTxListGossip, SigningKey, Topic};
 
 use crate::{
     cases::{Case, Expected, FLOOD, join},
@@ -17,10 +18,13 @@ const MIB: usize = 1024 * 1024;
 const GRAFT: u8 = 3;
 const PRUNE: u8 = 4;
 
+/// Frames of control messages in a second, of 15 KiB each.
+const STORM: u32 = 50;
+
 /// Genuine messages of which one adversary sends copies. After some it is not read any more.
 const COPIES: u64 = 8;
 
-pub(crate) static ALL: [Case; 6] = [
+pub(crate) static ALL: [Case; 8] = [
     Case::new("CrossTopic", Expected::Charged, |key, _| copies(key, &Topic::RawTxLists.on_chain(CHAIN)))
         .by(20),
     Case::new("UnknownTopic", Expected::Charged, |key, _| copies(key, "any other topic")).by(20),
@@ -51,6 +55,37 @@ pub(crate) static ALL: [Case; 6] = [
         let storm = (0..seconds * 400).map(|_| grafts.clone());
         Ok(script(std::iter::once(frames::control(PRUNE, &topic, 1)).chain(storm), 400))
     }),
+    Case::new("IwantStorm", Expected::Untouched, |key, seconds| {
+        // A list of 2 MiB every four seconds, as gossipsub forgets one after six, and each asked for again and again.
+        let topic = Topic::RawTxLists.on_chain(CHAIN);
+        let frames = (0..seconds.div_ceil(4)).flat_map(|number| {
+            let raw_tx_list_hash = B256::repeat_byte(number as u8);
+            let list =
+                RawTxListGossip { raw_tx_list_hash, txlist: vec![7; MAX_TXLIST_BYTES].into() }.to_ssz();
+            let again = frames::iwant(&[gossip_id(&list); 700]);
+            let list = frames::publish(&Author::Honest(key), &topic, number.into(), &list);
+            std::iter::once(list).chain(std::iter::repeat_n(again, 4 * STORM as usize))
+        });
+        Ok(script(frames, STORM))
+    })
+    .beside_lists(),
+    Case::new("IhaveStorm", Expected::Untouched, |_, seconds| {
+        let topic = Topic::Commitments.on_chain(CHAIN);
+        let frames = (0..seconds * STORM).map(|frame| {
+            let ids: Vec<_> = (0..700_u32)
+                .map(|place| {
+                    let mut id = [0xad; 20];
+                    id.iter_mut()
+                        .zip(frame.to_le_bytes().into_iter().chain(place.to_le_bytes()))
+                        .for_each(|(to, from)| *to = from);
+                    id
+                })
+                .collect();
+            frames::ihave(&topic, &ids)
+        });
+        Ok(script(frames, STORM))
+    })
+    .by(20),
     Case::new("ResetStreams", Expected::Disconnected, |_, _| {
         Ok(Plan { resets: true, ..script(std::iter::empty(), 0) })
     })
