@@ -2,8 +2,12 @@
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+use hashbrown::HashMap;
 use p2p_storage::{SdkStorage, StorageError, StoredCommitment};
-use p2p_types::{B256, Base, BlockNumber, L2Tip, L2View, PromiseOutcome, Promised, SdkEvent, SettledBlock};
+use p2p_types::{
+    B256, Base, BlockNumber, L2Tip, L2View, PromiseOutcome, Promised, Recovered, SdkEvent, SettledBlock,
+    TxList,
+};
 use tokio::time::sleep;
 
 use super::{ChainApi, Inner, PAUSE, retried};
@@ -85,11 +89,15 @@ impl Inner {
     }
 }
 
+/// Blocks beside the chain of one height that are compared with what was settled down to their transactions: whoever is elected
+/// may have signed thousands that differ in nothing else.
+const COMPARED: usize = 64;
+
 /// What was promised for a height.
 struct Height {
     block: BlockNumber,
-    /// The canonical block first.
-    promised: Vec<Promised>,
+    /// The canonical block first, then those of one list together.
+    promised: Vec<StoredCommitment>,
     /// Whether the first one is canonical.
     has_canonical: bool,
 }
@@ -97,7 +105,7 @@ struct Height {
 /// How a height was judged.
 struct Judgement {
     /// The promise that counts: the canonical block, or what was settled in its place.
-    promise: Option<Promised>,
+    promise: Option<Arc<Recovered>>,
     outcome: PromiseOutcome,
     /// The preconfirmation hash of what was settled.
     hash: Option<B256>,
@@ -167,9 +175,9 @@ impl Settler {
                 };
             };
             let settled = Arc::new(settled);
-            let promised: Vec<B256> =
-                height.promised.iter().map(|promised| promised.commitment.hash()).collect();
-            let judgement = judge(view, &settled, height).await;
+            let promised: Vec<B256> = height.promised.iter().map(StoredCommitment::hash).collect();
+            let mut comparison = Comparison::new(&self.client, &*view, &settled);
+            let judgement = comparison.judge(height).await?;
             let (base, contradicts) = (Base { number: block, hash: judgement.hash }, judgement.contradicts);
             run.judged(&settled, judgement, tip);
             let last = block == tip.number;
@@ -256,34 +264,85 @@ fn promised_at(store: &dyn SdkStorage, block: BlockNumber) -> Result<Option<Heig
         return Ok(None);
     }
     let canonical = store.by_block(block)?.map(|stored| stored.hash());
-    here.sort_by_key(|stored| Some(stored.hash()) != canonical);
-    let promised = |stored: StoredCommitment| {
-        let txlist = readable(store, &stored.txlist_hash())?;
-        Ok(Promised { commitment: stored.recovered, txlist })
-    };
-    let promised = here.into_iter().map(promised).collect::<Result<_, StorageError>>()?;
-    Ok(Some(Height { block, promised, has_canonical: canonical.is_some() }))
+    // Each list is read once then.
+    let mut lists = HashMap::new();
+    for stored in &here {
+        let next = lists.len();
+        lists.entry(stored.txlist_hash()).or_insert(next);
+    }
+    let list = |stored: &StoredCommitment| lists.get(&stored.txlist_hash()).copied();
+    here.sort_by_key(|stored| (Some(stored.hash()) != canonical, list(stored)));
+    Ok(Some(Height { block, promised: here, has_canonical: canonical.is_some() }))
 }
 
 /// Compares a settled block with all that was promised for its height, until one is it.
-async fn judge(view: &impl L2View, settled: &SettledBlock, height: Height) -> Judgement {
-    let Height { promised, has_canonical, .. } = height;
-    let mut canonical = None;
-    let mut all_broken = true;
-    for (index, promise) in promised.into_iter().enumerate() {
-        let outcome = view.compare(settled, promise.clone()).await;
-        let hash = Some(promise.commitment.hash());
-        if index == 0 && has_canonical {
-            if outcome == PromiseOutcome::Kept {
-                return Judgement { promise: Some(promise), outcome, hash, contradicts: false };
-            }
-            canonical = Some((promise, outcome));
-        } else if outcome == PromiseOutcome::Kept {
-            let (promise, outcome) = canonical.unwrap_or((promise, outcome));
-            return Judgement { promise: Some(promise), outcome, hash, contradicts: true };
-        }
-        all_broken &= matches!(outcome, PromiseOutcome::Broken(_));
+struct Comparison<'a, V> {
+    client: &'a Inner,
+    view: &'a V,
+    settled: &'a SettledBlock,
+    /// The list that was read last: one at a time.
+    txlist: Option<(B256, Option<TxList>)>,
+    /// How many more blocks beside the chain may be compared down to their transactions.
+    left: usize,
+}
+
+impl<'a, V: L2View> Comparison<'a, V> {
+    const fn new(client: &'a Inner, view: &'a V, settled: &'a SettledBlock) -> Self {
+        Self { client, view, settled, txlist: None, left: COMPARED }
     }
+
+    async fn judge(&mut self, height: Height) -> Result<Judgement, P2pClientError> {
+        let Height { promised, has_canonical, .. } = height;
+        let mut canonical = None;
+        let mut all_broken = true;
+        for (index, stored) in promised.into_iter().enumerate() {
+            let is_canonical = index == 0 && has_canonical;
+            let outcome = if is_canonical {
+                self.compare(&stored).await?
+            } else {
+                self.compare_beside(&stored).await?
+            };
+            let hash = Some(stored.hash());
+            let promise = stored.recovered;
+            if is_canonical {
+                if outcome == PromiseOutcome::Kept {
+                    return Ok(Judgement { promise: Some(promise), outcome, hash, contradicts: false });
+                }
+                canonical = Some((promise, outcome));
+            } else if outcome == PromiseOutcome::Kept {
+                let (promise, outcome) = canonical.unwrap_or((promise, outcome));
+                return Ok(Judgement { promise: Some(promise), outcome, hash, contradicts: true });
+            }
+            all_broken &= matches!(outcome, PromiseOutcome::Broken(_));
+        }
+        Ok(none_kept(canonical, all_broken))
+    }
+
+    /// Compares a block beside the chain: its list is read only where all else is as it was settled.
+    async fn compare_beside(&mut self, stored: &StoredCommitment) -> Result<PromiseOutcome, P2pClientError> {
+        let promised = Promised { commitment: Arc::clone(&stored.recovered), txlist: None };
+        let outcome = self.view.compare(self.settled, promised).await;
+        if outcome != PromiseOutcome::Unproven || self.left == 0 {
+            return Ok(outcome);
+        }
+        self.left -= 1;
+        self.compare(stored).await
+    }
+
+    async fn compare(&mut self, stored: &StoredCommitment) -> Result<PromiseOutcome, P2pClientError> {
+        let hash = stored.txlist_hash();
+        let txlist = match self.txlist.take() {
+            Some((known, txlist)) if known == hash => txlist,
+            _ => self.client.with_store(move |store| readable(store, &hash)).await?,
+        };
+        self.txlist = Some((hash, txlist.clone()));
+        let promised = Promised { commitment: Arc::clone(&stored.recovered), txlist };
+        Ok(self.view.compare(self.settled, promised).await)
+    }
+}
+
+/// The judgement of a height where no promise was kept.
+fn none_kept(canonical: Option<(Arc<Recovered>, PromiseOutcome)>, all_broken: bool) -> Judgement {
     match canonical {
         Some((promise, outcome @ PromiseOutcome::Broken(_))) => {
             Judgement { promise: Some(promise), outcome, hash: None, contradicts: true }
@@ -310,17 +369,17 @@ impl Run {
     fn judged(&mut self, settled: &Arc<SettledBlock>, judgement: Judgement, tip: L2Tip) {
         let Judgement { promise, outcome, hash, .. } = judgement;
         let late = match (&promise, tip.lower_at) {
-            (Some(promise), Some(lower_at)) => is_overdue(&promise.commitment, lower_at),
+            (Some(promise), Some(lower_at)) => is_overdue(promise, lower_at),
             _ => false,
         };
-        let sides = promise.map(|promise| (promise.commitment, Arc::clone(settled)));
+        let sides = promise.map(|promise| (promise, Arc::clone(settled)));
         self.push(settled.number, sides, outcome, hash, late);
     }
 
     fn push(
         &mut self,
         block: BlockNumber,
-        sides: Option<(Arc<p2p_types::Recovered>, Arc<SettledBlock>)>,
+        sides: Option<(Arc<Recovered>, Arc<SettledBlock>)>,
         outcome: PromiseOutcome,
         hash: Option<B256>,
         late: bool,

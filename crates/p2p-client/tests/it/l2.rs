@@ -4,18 +4,18 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use p2p_client::{
-    Address, B256, Breach, Difference, HeadSyncStatus, L2Tip, L2View, P2pClientError, PromiseOutcome,
+    Address, B256, Base, Breach, Difference, HeadSyncStatus, L2Tip, L2View, P2pClientError, PromiseOutcome,
     Promised, SdkEvent, SettledBlock, UnixSeconds,
 };
 use p2p_storage::{
-    MemoryStorage, StorageError,
-    fixtures::{Call, Intercepted},
+    CommitmentStore as _, MemoryStorage, StorageError,
+    fixtures::{self, Call, Intercepted, Judge},
 };
 use preconfirmation_p2p::sim::SimNetwork;
 use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
@@ -317,6 +317,64 @@ async fn a_tip_far_above_the_chain_costs_no_endless_search() {
     rig.tip(14).await;
     assert_eq!(rig.settled(14).await.len(), 1);
     assert_eq!(rig.node.client.chain().promises().await.unwrap().unwrap().total.kept, 4);
+}
+
+/// Where a list is not here, nothing is proven.
+struct ListView(View);
+
+impl L2View for ListView {
+    fn resume(&mut self, settled: u64) {
+        self.0.resume(settled);
+    }
+
+    async fn next_tip(&mut self) -> Option<L2Tip> {
+        self.0.next_tip().await
+    }
+
+    async fn block(&mut self, number: u64) -> Option<SettledBlock> {
+        self.0.block(number).await
+    }
+
+    async fn compare(&self, block: &SettledBlock, promised: Promised) -> PromiseOutcome {
+        let without_list = promised.txlist.is_none();
+        match self.0.compare(block, promised).await {
+            PromiseOutcome::Kept if without_list => PromiseOutcome::Unproven,
+            outcome => outcome,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_siblings_only_some_are_compared_down_to_their_lists() {
+    let (world, reads) = (SimNetwork::new(1), Arc::new(AtomicUsize::new(0)));
+    let filled = MemoryStorage::default();
+    filled.set_base(Base::at(10)).unwrap();
+    // The blocks of 100 lists as L2 has settled one, and of 50 as it has not.
+    for (timestamp, salts) in [(11, 1..=100), (12, 101..=150)] {
+        for salt in salts {
+            let sibling = fixtures::block(11, timestamp, B256::ZERO, salt);
+            assert!(Judge::default().insert(&filled, sibling).is_ok());
+        }
+    }
+    let seen = Arc::clone(&reads);
+    let store = Intercepted::new(Arc::new(filled), move |call| {
+        seen.fetch_add(usize::from(call == Call::Get), Ordering::Relaxed);
+        Ok(())
+    });
+    let mut node = Node::with_storage(&world, 1, Arc::new(store), |_| ()).await;
+    let (l2, (tips, receiver)) = (L2::default(), mpsc::channel(1));
+    l2.settle(11, 11);
+    let (view, chain) = (ListView(View { l2, tips: receiver }), node.client.chain());
+    let following = tokio::spawn(async move { chain.follow_l2(view).await });
+    reads.store(0, Ordering::Relaxed);
+    tips.send(L2Tip { number: 11, hash: hash(11), synced: true, lower_at: None }).await.unwrap();
+    let told = |event: &SdkEvent| match event {
+        SdkEvent::Settled { block: 11, promise, .. } => Some(promise.label()),
+        _ => None,
+    };
+    assert_eq!(node.until(told).await, "broken", "what stands is the later one");
+    assert_eq!(reads.load(Ordering::Relaxed), 1 + 64);
+    following.abort();
 }
 
 /// A client that has begun to follow L2 with a store of which one call fails, and the switch that heals it.
