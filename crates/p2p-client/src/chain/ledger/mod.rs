@@ -11,6 +11,7 @@ mod txlists;
 
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use p2p_storage::{
     Batch, ChainUpdate, HeldLimits, HeldTxLists, Inserted, Promise, SdkStorage, StorageError,
     StoredCommitment, StoredEvidence,
@@ -363,7 +364,8 @@ impl Ledger {
 
     /// Blocks that have left the chain need no lists.
     fn forget_dropped(&mut self, dropped: &[B256], out: &mut Effects) {
-        self.applied.retain(|applied| !dropped.contains(&applied.stored.hash()));
+        let gone: HashSet<&B256> = dropped.iter().collect();
+        self.applied.retain(|applied| !gone.contains(&applied.stored.hash()));
         out.txlists_unneeded(self.missing.forget(dropped));
     }
 
