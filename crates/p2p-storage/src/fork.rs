@@ -68,7 +68,16 @@ impl Entry {
     fn rank(&self) -> Option<Rank> {
         self.reach.map(|reach| Rank::new(&self.node, self.turn, reach))
     }
+
+    /// As a leaf.
+    fn leaf(&self) -> Leaf {
+        let own = own_reach(&self.node, self.turn);
+        (own.map(|reach| Rank::new(&self.node, self.turn, reach)), self.node.hash)
+    }
 }
+
+/// The rank and the hash of a block without children.
+type Leaf = (Option<Rank>, B256);
 
 /// The index of non-canonical blocks. Built from the store with the first block that does not extend the head; from then on
 /// it must be told of every change.
@@ -80,7 +89,9 @@ pub(crate) struct ForkChoice {
     first_turn: u64,
     entries: HashMap<B256, Entry>,
     /// Non-canonical blocks by their parent.
-    children: HashMap<B256, Vec<B256>>,
+    children: HashMap<B256, BTreeSet<B256>>,
+    /// The non-canonical blocks without children, by signer, in the order of eviction.
+    leaves: HashMap<Address, BTreeSet<Leaf>>,
     /// The roots of non-canonical branches, whose parent is canonical or the base, by height.
     roots: BTreeSet<(BlockNumber, B256)>,
     /// How many non-canonical blocks each signer has.
@@ -183,19 +194,43 @@ impl ForkChoice {
     fn put(&mut self, entry: Entry) {
         let Node { hash, parent, signer, .. } = entry.node;
         if self.entries.insert(hash, entry).is_none() {
-            self.children.entry(parent).or_default().push(hash);
+            self.remove_leaf(&parent);
+            self.children.entry(parent).or_default().insert(hash);
+            self.insert_leaf(&hash);
             *self.by_signer.entry(signer).or_default() += 1;
         }
     }
 
+    /// Notes a block, unless it has children.
+    fn insert_leaf(&mut self, hash: &B256) {
+        if let Some(entry) = self.entries.get(hash)
+            && !self.children.contains_key(hash)
+        {
+            self.leaves.entry(entry.node.signer).or_default().insert(entry.leaf());
+        }
+    }
+
+    fn remove_leaf(&mut self, hash: &B256) {
+        if let Some(entry) = self.entries.get(hash)
+            && let Some(leaves) = self.leaves.get_mut(&entry.node.signer)
+        {
+            leaves.remove(&entry.leaf());
+            if leaves.is_empty() {
+                self.leaves.remove(&entry.node.signer);
+            }
+        }
+    }
+
     fn take(&mut self, hash: &B256) -> Option<Entry> {
+        self.remove_leaf(hash);
         let entry = self.entries.remove(hash)?;
         let Node { parent, block, signer, .. } = entry.node;
         self.roots.remove(&(block, *hash));
         if let Some(siblings) = self.children.get_mut(&parent) {
-            siblings.retain(|other| other != hash);
+            siblings.remove(hash);
             if siblings.is_empty() {
                 self.children.remove(&parent);
+                self.insert_leaf(&parent);
             }
         }
         if let Some(count) = self.by_signer.get_mut(&signer) {
@@ -228,7 +263,7 @@ impl ForkChoice {
         };
         // Only the fork at the root can change: at forks below it, the canonical child's reach has grown as well.
         if let (Some(rival), Some(head)) = (store.canonical_node(from)?, store.head())
-            && self.canonical_rank(&rival, head) > Some(rank)
+            && self.outranks(&rival, head, rank)
         {
             return Ok(Choice::NonCanonical);
         }
@@ -237,14 +272,20 @@ impl ForkChoice {
         Ok(Choice::Switch { from, adopted })
     }
 
-    /// The rank of a canonical block among its siblings, where the chain ends at `head`.
-    fn canonical_rank(&self, node: &Node, head: BlockNumber) -> Option<Rank> {
-        let ((turn, _), (last_turn, _)) = (self.turn_at(node.block)?, self.turn_at(head)?);
+    /// Whether a canonical block, where the chain ends at `head`, has a higher rank than a sibling.
+    fn outranks(&self, node: &Node, head: BlockNumber, sibling: Rank) -> bool {
+        let (Some((turn, _)), Some((last_turn, _))) = (self.turn_at(node.block), self.turn_at(head)) else {
+            return false;
+        };
         let mut reach = Reach { turn: last_turn, block: head };
-        for (_, root) in self.roots.range((node.block.saturating_add(1), B256::ZERO)..) {
-            reach = reach.max(self.entries.get(root).and_then(|entry| entry.reach));
+        // Most siblings lose against the chain itself; branches that leave it above can only raise its rank.
+        if Rank::new(node, turn, reach) > sibling {
+            return true;
         }
-        Some(Rank::new(node, turn, reach))
+        self.roots.range((node.block.saturating_add(1), B256::ZERO)..).any(|(_, root)| {
+            reach = reach.max(self.entries.get(root).and_then(|entry| entry.reach));
+            Rank::new(node, turn, reach) > sibling
+        })
     }
 
     /// The best path from the root of a non-canonical branch to a leaf.
@@ -298,12 +339,28 @@ impl ForkChoice {
         Ok(())
     }
 
-    /// Recomputes the reach of a block from its children. Returns whether it has changed.
-    fn update_reach(&mut self, hash: B256) -> bool {
-        let Some(entry) = self.entries.get(&hash) else { return false };
+    /// Recomputes the reach of a block from its children.
+    fn update_reach(&mut self, hash: B256) {
+        let Some(entry) = self.entries.get(&hash) else { return };
         let children = self.children_of(&hash).filter_map(|child| self.entries.get(child));
         let reach = children
             .fold(own_reach(&entry.node, entry.turn), |reach, child| Reach::union(reach, child.reach));
+        if let Some(entry) = self.entries.get_mut(&hash) {
+            entry.reach = reach;
+        }
+    }
+
+    /// Recomputes the reach of a block that has lost a child. Returns whether it has changed. It cannot have grown, so no
+    /// more children are looked at than reach as far together.
+    fn lower_reach(&mut self, hash: B256) -> bool {
+        let Some(entry) = self.entries.get(&hash) else { return false };
+        let mut reach = own_reach(&entry.node, entry.turn);
+        for child in self.children_of(&hash).filter_map(|child| self.entries.get(child)) {
+            if reach == entry.reach {
+                return false;
+            }
+            reach = Reach::union(reach, child.reach);
+        }
         let changed = entry.reach != reach;
         if let Some(entry) = self.entries.get_mut(&hash) {
             entry.reach = reach;
@@ -335,17 +392,12 @@ impl ForkChoice {
     /// `keep`, which is about to get a child. Returns its height and hash.
     pub(crate) fn evict(&mut self, keep: &B256) -> Option<(BlockNumber, B256)> {
         let (worst, _) = self.by_signer.iter().max_by_key(|(signer, count)| (**count, **signer))?;
-        let leaves = || {
-            self.entries
-                .values()
-                .filter(|entry| entry.node.hash != *keep && !self.children.contains_key(&entry.node.hash))
-        };
-        let least = |entry: &&Entry| (entry.rank(), entry.node.hash);
-        let gone = leaves().filter(|entry| entry.node.signer == *worst).min_by_key(least);
-        let gone = gone.or_else(|| leaves().min_by_key(least))?.node;
-        self.take(&gone.hash);
+        let least = |leaves: &BTreeSet<Leaf>| leaves.iter().find(|(_, hash)| hash != keep).copied();
+        let gone = self.leaves.get(worst).and_then(least);
+        let (_, hash) = gone.or_else(|| self.leaves.values().filter_map(least).min())?;
+        let gone = self.take(&hash)?.node;
         let mut at = gone.parent;
-        while self.update_reach(at)
+        while self.lower_reach(at)
             && let Some(entry) = self.entries.get(&at)
         {
             at = entry.node.parent;

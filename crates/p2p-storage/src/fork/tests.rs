@@ -283,7 +283,19 @@ fn said(fork: &ForkChoice) -> impl PartialEq + std::fmt::Debug + use<> {
         fork.children.iter().map(|(parent, all)| (*parent, all.iter().copied().collect())).collect();
     let by_signer: BTreeMap<Address, usize> =
         fork.by_signer.iter().map(|(signer, count)| (*signer, *count)).collect();
-    (entries, children, by_signer, fork.roots.clone())
+    let leaves: BTreeMap<Address, BTreeSet<Leaf>> =
+        fork.leaves.iter().map(|(signer, leaves)| (*signer, leaves.clone())).collect();
+    (entries, children, by_signer, leaves, fork.roots.clone())
+}
+
+/// Which leaf is evicted, by a search through all blocks.
+fn searched(fork: &ForkChoice, keep: &B256) -> Option<(BlockNumber, B256)> {
+    let (worst, _) = fork.by_signer.iter().max_by_key(|(signer, count)| (**count, **signer))?;
+    let is_leaf = |entry: &&Entry| entry.node.hash != *keep && !fork.children.contains_key(&entry.node.hash);
+    let of_others = |entry: &Entry| entry.node.signer != *worst;
+    let leaves = fork.entries.values().filter(is_leaf);
+    let gone = leaves.min_by_key(|entry| (of_others(entry), entry.rank(), entry.node.hash))?;
+    Some((gone.node.block, gone.node.hash))
 }
 
 impl TestChain {
@@ -312,9 +324,11 @@ fn an_index_that_was_kept_says_what_one_built_anew_says() {
         while let Some(next) = waiting.iter().position(|node| store.insert(*node)) {
             let keep = waiting.remove(next).parent;
             let Some(mut fork) = store.fork.take() else { continue };
+            let least = searched(&fork, &keep);
             if rng.u8(..) < 60
                 && let Some((block, gone)) = fork.evict(&keep)
             {
+                assert_eq!(Some((block, gone)), least);
                 assert_ne!(gone, keep);
                 store.nodes.remove(&(block, gone)).unwrap();
                 assert!(store.nodes.values().all(|node| node.parent != gone), "only a leaf goes");
@@ -383,4 +397,41 @@ fn a_long_chain_makes_a_fork_no_dearer() {
     assert!(store.insert(node(5_000, 500, 501)));
     let fork = store.fork.as_ref().unwrap();
     assert_eq!((fork.len(), fork.turns.len(), fork.roots.len()), (1, 1, 1));
+}
+
+/// A signer that fills the index must not make each further block search through it: its siblings at one height, or the
+/// children of one block beside the chain.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a search takes many times as long as is allowed")]
+fn what_stands_beside_the_chain_makes_no_eviction_dear() {
+    let node = |id: u64, parent: u64, block| Node {
+        hash: hash(id),
+        parent: hash(parent),
+        block,
+        signer: Address::ZERO,
+        window: 1,
+        timestamp: 1_000_000 - id,
+        anchor: 0,
+        withdrawn: false,
+    };
+    let cost = |beside: u64, parent: u64, block| {
+        let mut store = TestChain::default();
+        store.insert_all(vec![node(1, 0, 1), node(2, 1, 2), node(3, 2, 3), node(4, 1, 2)]);
+        assert!((10..10 + beside).all(|id| store.insert(node(id, parent, block))));
+        let more: Vec<Node> = (10 + beside..).take(256).map(|id| node(id, parent, block)).collect();
+        let begun = std::time::Instant::now();
+        for new in more {
+            assert!(store.insert(new));
+            assert!(store.fork.as_mut().unwrap().evict(&new.hash).is_some());
+        }
+        begun.elapsed()
+    };
+    for (parent, block) in [(2, 3), (4, 3)] {
+        let (mut full, mut idle) = (std::time::Duration::MAX, std::time::Duration::MAX);
+        let is_cheap = (0..8).any(|_| {
+            (full, idle) = (full.min(cost(4_096, parent, block)), idle.min(cost(64, parent, block)));
+            full < idle * 8
+        });
+        assert!(is_cheap, "{full:?} beside many, {idle:?} beside few: on {parent}");
+    }
 }
