@@ -46,6 +46,8 @@ pub struct HeldTxLists {
     next: u64,
     bytes: usize,
     by_peer: HashMap<PeerId, Share>,
+    /// The peers by what is held in their budgets. Ties go to the higher id, so that no choice depends on hashing.
+    by_bytes: BTreeSet<(usize, PeerId)>,
 }
 
 /// What is held in the budget of a peer.
@@ -76,6 +78,7 @@ impl HeldTxLists {
             next: 0,
             bytes: 0,
             by_peer: HashMap::new(),
+            by_bytes: BTreeSet::new(),
         }
     }
 
@@ -97,9 +100,7 @@ impl HeldTxLists {
             return (Held::OverBudget, gone);
         }
         while self.bytes.saturating_add(cost) > self.limits.bytes {
-            // Ties go to the higher id, so that the choice does not depend on hashing.
-            let fullest = self.by_peer.iter().max_by_key(|(peer, share)| (share.bytes, **peer));
-            let fullest = fullest.map(|(_, share)| share);
+            let fullest = self.by_bytes.last().and_then(|(_, peer)| self.by_peer.get(peer));
             let make_room = fullest.filter(|share| peer.is_none() || share.bytes > own.saturating_add(cost));
             let oldest = match make_room {
                 Some(share) => share.order.first(),
@@ -118,8 +119,10 @@ impl HeldTxLists {
         self.order.insert(seq, hash);
         if let Some(peer) = peer {
             let share = self.by_peer.entry(peer).or_default();
+            self.by_bytes.remove(&(share.bytes, peer));
             share.bytes += cost;
             share.order.insert(seq);
+            self.by_bytes.insert((share.bytes, peer));
         }
         self.lists.insert(hash, Entry { txlist, seq, since: now, peer });
         (Held::New, gone)
@@ -134,10 +137,13 @@ impl HeldTxLists {
         if let Some(peer) = peer
             && let Some(share) = self.by_peer.get_mut(&peer)
         {
+            self.by_bytes.remove(&(share.bytes, peer));
             share.bytes -= cost;
             share.order.remove(&seq);
             if share.order.is_empty() {
                 self.by_peer.remove(&peer);
+            } else {
+                self.by_bytes.insert((share.bytes, peer));
             }
         }
         Some(txlist)
@@ -188,6 +194,7 @@ mod tests {
         assert_eq!(held.take(&one.hash()), Some(one.clone()));
         assert_eq!(held.take(&one.hash()), None);
         assert!(held.bytes() == 0 && held.by_peer.is_empty() && held.order.is_empty());
+        assert!(held.by_bytes.is_empty());
     }
 
     #[test]
