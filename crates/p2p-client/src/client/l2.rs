@@ -35,7 +35,8 @@ impl ChainApi {
     /// Each settled block is compared with what was promised for its height. If it is as promised, the base has the
     /// preconfirmation hash, and so has it if another commitment for that height is what was settled; then that branch is the
     /// chain. If it is none of them, what stands on them falls. [`SdkEvent::Settled`] tells the outcome of each block, with both
-    /// sides, and [`promises`](Self::promises) counts them. If L2 takes settled blocks back, the base goes back with it.
+    /// sides, and [`promises`](Self::promises) counts them. Blocks beside the chain are compared without their lists first, and
+    /// with them only where nothing else differs, 64 of a height at most. If L2 takes settled blocks back, the base goes back with it.
     ///
     /// May be cancelled, and called again. One view at a time is to be followed.
     ///
