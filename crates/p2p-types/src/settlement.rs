@@ -178,7 +178,8 @@ pub trait L2View: Send + Sync {
     /// [`next_tip`](Self::next_tip) returns again.
     fn block(&mut self, number: BlockNumber) -> impl Future<Output = Option<SettledBlock>> + Send;
 
-    /// Compares a settled block with a promise for its height. Never [`PromiseOutcome::None`].
+    /// Compares a settled block with a promise for its height. Never [`PromiseOutcome::None`]. A promise beside the chain is compared
+    /// without its list first, and with it where that is [`PromiseOutcome::Unproven`].
     fn compare(
         &self,
         block: &SettledBlock,
