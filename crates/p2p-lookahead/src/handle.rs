@@ -21,10 +21,10 @@ use crate::{EndpointStatus, Generation, L1Config, L1Event, L1Head, metrics, rpc:
 /// Events that a slow subscriber may be behind.
 const EVENTS: usize = 256;
 
-/// The schedule, as L1 has told it so far: answers from memory, and has past epochs learned that it is asked about.
+/// The schedule, as L1 has told it so far: answers from memory, and has past epochs learned that are requested.
 pub struct L1Lookahead {
     known: RwLock<Option<Schedule>>,
-    /// Past epochs that somebody has asked about.
+    /// Past epochs that were requested.
     wanted: Mutex<BTreeSet<u64>>,
     waiting: NonZeroUsize,
     history: u64,
@@ -139,7 +139,7 @@ impl L1Lookahead {
         changed
     }
 
-    /// The lowest epoch that somebody has asked about.
+    /// The lowest epoch that was requested.
     pub(crate) fn next_wanted(&self) -> Option<u64> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).pop_first()
     }

@@ -157,7 +157,7 @@ impl L1Service {
         Ok(Learner::new(self.config.clone(), adapter, ledger))
     }
 
-    /// Learns one of the past epochs that somebody has asked about.
+    /// Learns one of the past epochs that were requested.
     async fn past(&mut self, learner: Option<&mut Learner>) {
         let Some(learner) = learner else { return };
         let Some(epoch) = self.lookahead.next_wanted() else { return };

@@ -376,19 +376,24 @@ fn a_block_that_joins_the_chain_no_longer_counts_against_its_signer() {
     assert_eq!(evicted, Some((3, hash(3))), "of who has most beside the chain now");
 }
 
-#[test]
-fn a_long_chain_makes_a_fork_no_dearer() {
-    // Only what stands beside the chain is remembered block by block.
-    let node = |id: u64, parent: u64, block| Node {
+/// A block of one signer in its only window.
+fn of_one_window(id: u64, parent: u64, block: BlockNumber, timestamp: u64) -> Node {
+    Node {
         hash: hash(id),
         parent: hash(parent),
         block,
         signer: Address::ZERO,
         window: 1,
-        timestamp: id,
+        timestamp,
         anchor: 0,
         withdrawn: false,
-    };
+    }
+}
+
+#[test]
+fn a_long_chain_makes_a_fork_no_dearer() {
+    // Only what stands beside the chain is remembered block by block.
+    let node = |id, parent, block| of_one_window(id, parent, block, id);
     let mut store = TestChain::default();
     for id in 1..=1_000 {
         assert!(store.insert(node(id, id - 1, id)));
@@ -404,16 +409,7 @@ fn a_long_chain_makes_a_fork_no_dearer() {
 #[test]
 #[allow(clippy::disallowed_methods, reason = "a search takes many times as long as is allowed")]
 fn what_stands_beside_the_chain_makes_no_eviction_dear() {
-    let node = |id: u64, parent: u64, block| Node {
-        hash: hash(id),
-        parent: hash(parent),
-        block,
-        signer: Address::ZERO,
-        window: 1,
-        timestamp: 1_000_000 - id,
-        anchor: 0,
-        withdrawn: false,
-    };
+    let node = |id, parent, block| of_one_window(id, parent, block, 1_000_000 - id);
     let cost = |beside: u64, parent: u64, block| {
         let mut store = TestChain::default();
         store.insert_all(vec![node(1, 0, 1), node(2, 1, 2), node(3, 2, 3), node(4, 1, 2)]);
