@@ -95,9 +95,15 @@ async fn start(config: P2pClientConfig, storage: &Arc<MemoryStorage>) -> P2pClie
     client
 }
 
+/// Publishes a block as soon as the client is live: a peer that comes in between has its head asked first.
 async fn publish(client: &P2pClient, block: &Block) -> Result<PublishOutcome, P2pClientError> {
-    client.publisher().ready().await?;
-    client.publisher().publish_block(block.signed.clone(), block.txlist.clone()).await
+    loop {
+        client.publisher().ready().await?;
+        match client.publisher().publish_block(block.signed.clone(), block.txlist.clone()).await {
+            Err(P2pClientError::NotLive(_)) => {}
+            answer => return answer,
+        }
+    }
 }
 
 /// Waits for what must come by itself.
