@@ -14,11 +14,13 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "fixtures of tests: constants that fit")]
 
 mod anvil;
+mod bounds;
 pub mod node;
 #[cfg(all(unix, feature = "postgres"))]
 pub mod postgres;
 
 pub use anvil::{Anvil, CONTRACTS, anvil, calls};
+pub use bounds::assert_as_cheap;
 
 use std::{num::NonZeroU64, sync::Arc};
 

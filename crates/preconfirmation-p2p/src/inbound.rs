@@ -410,8 +410,9 @@ impl<K: Copy> Yielding<K> {
 
 #[cfg(test)]
 mod tests {
+    use p2p_fixtures::assert_as_cheap;
+
     use super::*;
-    use crate::bounds::assert_as_cheap;
 
     fn asker(host: u8) -> Asker {
         let address = format!("/ip4/10.0.0.{host}/tcp/1").parse().unwrap();
@@ -663,6 +664,6 @@ mod tests {
             }
             begun.elapsed()
         };
-        assert_as_cheap(|| cost(160), || cost(0));
+        assert_as_cheap("a request", 10, || cost(160), || cost(0));
     }
 }

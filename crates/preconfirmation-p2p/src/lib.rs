@@ -125,8 +125,6 @@
 mod admission;
 mod behaviour;
 mod bootnode;
-#[cfg(test)]
-mod bounds;
 mod codec;
 mod config;
 #[cfg(any(test, feature = "test-utils"))]

@@ -195,8 +195,9 @@ impl OutboundQueue {
 mod tests {
     use std::time::Duration;
 
+    use p2p_fixtures::assert_as_cheap;
+
     use super::*;
-    use crate::bounds::assert_as_cheap;
 
     const MIB: usize = 1024 * 1024;
 
@@ -300,6 +301,6 @@ mod tests {
             }
             begun.elapsed()
         };
-        assert_as_cheap(|| cost(100_000), || cost(1));
+        assert_as_cheap("a message to a slow reader", 10, || cost(100_000), || cost(1));
     }
 }

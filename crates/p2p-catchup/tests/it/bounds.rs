@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use p2p_catchup::{CatchUp, CatchUpConfig, Input, Output, Reply, Request};
+use p2p_fixtures::assert_as_cheap;
 use p2p_types::{Address, B256, BlockNumber, Head, PeerId};
 use preconfirmation_types::rate_limit::RateLimit;
 
@@ -173,14 +174,12 @@ fn nothing_that_others_can_fill_makes_an_input_dear() {
     for (peers, load) in LOADS.into_iter().flat_map(|load| [(Peers::Silent, load), (Peers::Empty, load)]) {
         for (name, change) in CHANGES {
             let limit = if name == NEWCOMER { LIMIT_OF_NEWCOMER } else { LIMIT };
-            // Other work can disturb any run, but not the least of several.
-            let (mut full, mut idle) = (Duration::MAX, Duration::MAX);
-            let is_cheap = (0..8).any(|_| {
-                (full, idle) =
-                    (full.min(cost(peers, Some(load), change)), idle.min(cost(peers, None, change)));
-                full < idle * limit
-            });
-            assert!(is_cheap, "{name}: {full:?} with {load:?}, {idle:?} without ({peers:?})");
+            assert_as_cheap(
+                &format!("{name}, {load:?}, {peers:?}"),
+                limit,
+                || cost(peers, Some(load), change),
+                || cost(peers, None, change),
+            );
         }
     }
 }

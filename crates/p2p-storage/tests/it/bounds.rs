@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use p2p_fixtures::assert_as_cheap;
 use p2p_storage::{
     CommitmentStore, DiskConfig, DiskStorage, Durability, Inserted, SdkStorage, StorageLimits,
     fixtures::{DOMAIN, Judge, block, successor},
@@ -70,15 +71,9 @@ impl Rig {
     }
 }
 
-/// The time that something takes on a full store and on one with few siblings; the least of several runs, as other work can
-/// disturb any one.
+/// Compares a full store with one with few siblings.
 fn compare(name: &str, limit: u32, cost: impl Fn(u64) -> Duration) {
-    let (mut full, mut idle) = (Duration::MAX, Duration::MAX);
-    let is_cheap = (0..5).any(|_| {
-        (full, idle) = (full.min(cost(BESIDE)), idle.min(cost(CALLS)));
-        full < idle * limit
-    });
-    assert!(is_cheap, "{name}: {full:?} beside many, {idle:?} beside few");
+    assert_as_cheap(name, limit, || cost(BESIDE), || cost(CALLS));
 }
 
 fn timed(work: impl FnOnce()) -> Duration {

@@ -450,10 +450,10 @@ fn backoff(min: Duration, max: Duration, seed: u64) -> ExponentialBackoff {
 #[cfg(test)]
 mod tests {
     use libp2p::identity::Keypair;
+    use p2p_fixtures::assert_as_cheap;
     use preconfirmation_types::Offence;
 
     use super::*;
-    use crate::bounds::assert_as_cheap;
 
     fn manager(change: impl FnOnce(&mut NetworkConfig)) -> (PeerManager, Instant) {
         let (mut config, now) = (NetworkConfig::new(1, Keypair::generate_ed25519()), Instant::now());
@@ -635,7 +635,7 @@ mod tests {
             newcomers.into_iter().for_each(|peer| relays.on_relayed_unelected(peer, start));
             begun.elapsed()
         };
-        assert_as_cheap(|| cost(MAX_COUNTED), || cost(0));
+        assert_as_cheap("a count", 10, || cost(MAX_COUNTED), || cost(0));
     }
 
     #[test]

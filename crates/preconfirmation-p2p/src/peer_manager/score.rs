@@ -315,11 +315,11 @@ mod tests {
     use std::{iter::repeat_with, num::NonZeroUsize, time::Duration};
 
     use libp2p::{Multiaddr, identity::Keypair, swarm::ConnectionId};
+    use p2p_fixtures::assert_as_cheap;
 
     use super::*;
     use crate::{
         NetworkConfig,
-        bounds::assert_as_cheap,
         peer_manager::{Connection, Start},
     };
 
@@ -681,7 +681,7 @@ mod tests {
             }
             begun.elapsed()
         };
-        assert_as_cheap(|| cost(ScoreConfig::default().max_scores.get()), || cost(0));
+        assert_as_cheap("a new score", 10, || cost(ScoreConfig::default().max_scores.get()), || cost(0));
     }
 
     #[test]

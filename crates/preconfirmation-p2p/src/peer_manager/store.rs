@@ -326,12 +326,12 @@ mod tests {
     use std::{num::NonZeroUsize, time::Duration};
 
     use libp2p::{identity::Keypair, swarm::ConnectionId};
+    use p2p_fixtures::assert_as_cheap;
     use preconfirmation_types::Offence;
 
     use super::*;
     use crate::{
         NetworkConfig,
-        bounds::assert_as_cheap,
         config::ScoreConfig,
         peer_manager::{Connection, Start},
     };
@@ -700,6 +700,6 @@ mod tests {
             begun.elapsed()
         };
         let scores = ScoreConfig::default().max_scores.get();
-        assert_as_cheap(|| cost(250, scores), || cost(0, 0));
+        assert_as_cheap("an address and a connection", 10, || cost(250, scores), || cost(0, 0));
     }
 }
