@@ -96,7 +96,7 @@ impl<S: TxListStore> TxListStore for Audited<S> {
         self.store.contains(hash)
     }
 
-    fn discard(&self, hash: &B256) -> Result<bool, StorageError> {
+    fn discard(&self, hash: &B256) -> Result<Option<BlockNumber>, StorageError> {
         self.store.discard(hash)
     }
 }

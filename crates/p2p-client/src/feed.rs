@@ -125,11 +125,11 @@ impl BlockFeed {
     /// The next update that has been read, if there is one.
     fn take(&self) -> Option<BlockUpdate> {
         let mut cursor = lock(&self.cursor);
-        if let Some((block, hash)) = cursor.unreadable.take()
+        if let Some(hash) = cursor.unreadable.take()
             && let Some(commands) = self.commands.upgrade()
         {
             // Where the queue is full, the next look at it says so again.
-            drop(commands.try_send(ServiceCommand::Chain(Command::Unreadable { block, hash })));
+            drop(commands.try_send(ServiceCommand::Chain(Command::Unreadable { hash })));
         }
         cursor.ready.pop_front()
     }
@@ -150,8 +150,8 @@ struct Cursor {
     ready: VecDeque<BlockUpdate>,
     /// The block whose lack of a list has been told.
     waiting: Option<B256>,
-    /// A block whose list is in the store and cannot be read.
-    unreadable: Option<(BlockNumber, B256)>,
+    /// A list that is in the store and cannot be read.
+    unreadable: Option<B256>,
 }
 
 impl Cursor {
@@ -239,7 +239,7 @@ impl Cursor {
                 Some(_) => break,
             }
             let (block, hash, raw_tx_list_hash) = (stored.block, stored.hash(), stored.txlist_hash());
-            match self.txlist(store, block, &raw_tx_list_hash)? {
+            match self.txlist(store, &raw_tx_list_hash)? {
                 Some(txlist) => {
                     bytes += txlist.bytes().len();
                     self.shown.push_back(stored.head());
@@ -265,15 +265,10 @@ impl Cursor {
     }
 
     /// A list of the store. One that is damaged is missing: whoever owns the store fetches it again.
-    fn txlist(
-        &mut self,
-        store: &dyn SdkStorage,
-        block: BlockNumber,
-        hash: &B256,
-    ) -> Result<Option<TxList>, StorageError> {
+    fn txlist(&mut self, store: &dyn SdkStorage, hash: &B256) -> Result<Option<TxList>, StorageError> {
         match store.get(hash) {
             Err(StorageError::Corrupt { .. }) => {
-                self.unreadable = Some((block, *hash));
+                self.unreadable = Some(*hash);
                 Ok(None)
             }
             answer => answer,

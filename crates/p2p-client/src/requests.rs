@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use p2p_catchup::{Failure, Reply, Request};
 use p2p_storage::{SdkStorage, StorageError, StoredCommitment};
 use p2p_types::{B256, BlockNumber, PeerId, TxList};
@@ -135,8 +136,10 @@ pub(crate) const fn offence(error: &P2pClientError) -> Option<Offence> {
     }
 }
 
-/// Serves peers from the store (§11); blocks. Every request gets a response: where the store fails, an empty one.
-pub(crate) fn serve(store: &dyn SdkStorage, requests: Vec<(PeerId, InboundRequest)>) {
+/// Serves peers from the store (§11); blocks. Every request gets a response: where the store fails, an empty one. Returns the
+/// lists that are damaged.
+pub(crate) fn serve(store: &dyn SdkStorage, requests: Vec<(PeerId, InboundRequest)>) -> HashSet<B256> {
+    let mut damaged = HashSet::new();
     for (peer, request) in requests {
         match request {
             InboundRequest::Head(responder) => responder.send(found(peer, head(store))),
@@ -145,12 +148,19 @@ pub(crate) fn serve(store: &dyn SdkStorage, requests: Vec<(PeerId, InboundReques
             }
             InboundRequest::TxList(request, responder) => {
                 let hash = request.raw_tx_list_hash;
-                let list = found(peer, readable(store, &hash));
+                let list = match store.get(&hash) {
+                    Err(StorageError::Corrupt { .. }) => {
+                        damaged.insert(hash);
+                        None
+                    }
+                    answer => found(peer, answer),
+                };
                 responder.send(list.map_or_else(|| GetRawTxListResponse::not_found(hash), Into::into));
             }
             _ => tracing::debug!("a request of a kind that this version does not serve"),
         }
     }
+    damaged
 }
 
 /// What the store has, or nothing where it fails.
@@ -188,12 +198,4 @@ fn page(
 fn head_of(stored: &StoredCommitment) -> PreconfHead {
     let preconf = stored.recovered.signed().preconf();
     PreconfHead { block_number: preconf.block_number, submission_window_end: preconf.submission_window_end }
-}
-
-/// A list of the store. One that is damaged is as good as not there.
-pub(crate) fn readable(store: &dyn SdkStorage, hash: &B256) -> Result<Option<TxList>, StorageError> {
-    match store.get(hash) {
-        Err(StorageError::Corrupt { .. }) => Ok(None),
-        answer => answer,
-    }
 }

@@ -170,7 +170,7 @@ impl TxListStore for MemoryStorage {
         Ok(self.state()?.txlists.lists.contains_key(hash))
     }
 
-    fn discard(&self, hash: &B256) -> Result<bool, StorageError> {
+    fn discard(&self, hash: &B256) -> Result<Option<BlockNumber>, StorageError> {
         Ok(self.state()?.txlists.discard(hash))
     }
 }

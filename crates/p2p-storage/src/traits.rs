@@ -137,12 +137,13 @@ pub trait TxListStore: Send + Sync {
     /// [`StorageError`] if the store cannot be read.
     fn contains(&self, hash: &B256) -> Result<bool, StorageError>;
 
-    /// Removes a list, whatever block names it. Returns whether it was stored. Meant for one that [`get`](Self::get) finds
-    /// [`Corrupt`](StorageError::Corrupt), so that it counts as missing and is fetched again.
+    /// Removes a list, whatever block names it. Returns the highest block that it was kept for, none if it was not stored. Meant
+    /// for one that [`get`](Self::get) finds [`Corrupt`](StorageError::Corrupt), so that it counts as missing and is fetched
+    /// again.
     ///
     /// # Errors
     /// [`StorageError`] if the store cannot be written.
-    fn discard(&self, hash: &B256) -> Result<bool, StorageError>;
+    fn discard(&self, hash: &B256) -> Result<Option<BlockNumber>, StorageError>;
 }
 
 /// Proofs of misbehaviour. Pruning, a newer base and reorgs do not remove them.

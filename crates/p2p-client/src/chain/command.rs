@@ -158,8 +158,8 @@ pub(crate) enum Command {
         from: BlockNumber,
         reply: oneshot::Sender<Result<Rejudged, StorageError>>,
     },
-    /// The transaction list of a block in the store cannot be read: it is fetched again.
-    Unreadable { block: BlockNumber, hash: B256 },
+    /// A transaction list in the store cannot be read: it is fetched again.
+    Unreadable { hash: B256 },
     /// Asks which preconfer to expect at a moment.
     Expected { moment: UnixSeconds, reply: oneshot::Sender<Result<Option<Slot>, LookaheadError>> },
     /// Where catch-up stands. Emitted after everything that was handed in before it.

@@ -214,7 +214,7 @@ impl ChainProcessor {
                 out.responses.push(Response::Rejudged(reply, rejudged.clone()));
                 rejudged?;
             }
-            Command::Unreadable { block, hash } => self.ledger.unreadable(block, hash, out)?,
+            Command::Unreadable { hash } => self.ledger.unreadable(hash, out)?,
             Command::Expected { moment, reply } => {
                 let expected = self.judge.handovers.expected(self.judge.validator.lookahead(), moment);
                 // Whoever asked may have gone.

@@ -7,9 +7,7 @@ use p2p_types::{B256, Base, BlockNumber, Head, TxList, UnixSeconds};
 use p2p_validation::Slot;
 
 use super::Inner;
-use crate::{
-    L1Reorg, P2pClientError, ScheduleReorg, chain::Command, command::ServiceCommand, requests::readable,
-};
+use crate::{L1Reorg, P2pClientError, ScheduleReorg, chain::Command, command::ServiceCommand};
 
 /// The preconfirmed chain: its blocks, and what the application declares about L1 and L2. See
 /// [`P2pClient::chain`](crate::P2pClient::chain). A clone is another handle of the same client.
@@ -66,12 +64,12 @@ impl ChainApi {
         self.client.with_store(move |store| store.by_hash(&hash)).await
     }
 
-    /// A transaction list, from the store. One that is damaged there counts as missing.
+    /// A transaction list, from the store. One that is damaged there counts as missing, and is fetched again.
     ///
     /// # Errors
     /// [`P2pClientError::Storage`].
     pub async fn txlist(&self, hash: B256) -> Result<Option<TxList>, P2pClientError> {
-        self.client.with_store(move |store| readable(store, &hash)).await
+        self.client.txlist(hash).await
     }
 
     /// Proofs of misbehaviour that the store holds, by signer and height.

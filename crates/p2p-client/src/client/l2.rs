@@ -15,7 +15,6 @@ use crate::{
     P2pClientError, PromiseStats,
     chain::{Command, Refuted, Settlement},
     promises::{HeightOutcome, PromiseBook, is_overdue},
-    requests::readable,
 };
 
 /// Of a longer run of settled heights above the chain only the last ones are searched for promises that L1 has taken out of it.
@@ -334,7 +333,7 @@ impl<'a, V: L2View> Comparison<'a, V> {
         let hash = stored.txlist_hash();
         let txlist = match self.txlist.take() {
             Some((known, txlist)) if known == hash => txlist,
-            _ => self.client.with_store(move |store| readable(store, &hash)).await?,
+            _ => self.client.txlist(hash).await?,
         };
         self.txlist = Some((hash, txlist.clone()));
         let promised = Promised { commitment: Arc::clone(&stored.recovered), txlist };

@@ -17,7 +17,7 @@ use std::{
 };
 
 use p2p_storage::{SdkStorage, StorageError};
-use p2p_types::{Clock, HeadSyncStatus, SdkCommand, SdkEvent, StorageTrouble, UnixSeconds};
+use p2p_types::{B256, Clock, HeadSyncStatus, SdkCommand, SdkEvent, StorageTrouble, TxList, UnixSeconds};
 use p2p_validation::{Leniency, Validator};
 use preconfirmation_p2p::NetworkHandle;
 use tokio::{
@@ -221,6 +221,18 @@ impl Inner {
         let store = self.storage.upgrade().ok_or(P2pClientError::Closed)?;
         let done = spawn_blocking(move || work(store.as_ref())).await;
         Ok(done.map_err(|_| P2pClientError::Panicked(Component::Storage))??)
+    }
+
+    /// A list of the store. One that is damaged is missing: the chain processor is told, and it is fetched again.
+    async fn txlist(&self, hash: B256) -> Result<Option<TxList>, P2pClientError> {
+        match self.with_store(move |store| store.get(&hash)).await {
+            Err(P2pClientError::Storage(error)) if matches!(*error, StorageError::Corrupt { .. }) => {
+                // Where the queue is full, the next reader says so again.
+                drop(self.commands.try_send(ServiceCommand::Chain(Command::Unreadable { hash })));
+                Ok(None)
+            }
+            answer => answer,
+        }
     }
 
     pub(crate) async fn command(&self, command: ServiceCommand) -> Result<(), P2pClientError> {

@@ -1,8 +1,9 @@
 //! Ingestion: what the network brings becomes commands for the chain worker. Transaction lists are hashed on the blocking
 //! pool first, in bounded numbers.
 
+use hashbrown::HashSet;
 use p2p_catchup::Input;
-use p2p_types::{Bytes, MessageId, Origin, PeerId, SdkEvent, Topic};
+use p2p_types::{B256, Bytes, MessageId, Origin, PeerId, SdkEvent, Topic};
 use p2p_validation::Arrival;
 use preconfirmation_p2p::{GossipMessage, InboundRequest, NetworkEvent, Verdict, VerdictToken};
 use preconfirmation_types::{Offence, RawTxListGossip, TxListError};
@@ -11,7 +12,7 @@ use tracing::{Span, field::Empty};
 use super::{Service, now};
 use crate::{
     blocking::{spawn_blocking, spawn_tracked},
-    chain::{GossipCommitment, VerifiedTxList, soft},
+    chain::{Command, GossipCommitment, VerifiedTxList, soft},
     requests::{MAX_SERVING, serve},
 };
 
@@ -45,7 +46,8 @@ impl Service {
     /// What a store has at hand is looked up at once, but for pages, which are copied.
     fn request(&mut self, from: PeerId, request: InboundRequest) {
         if self.store.is_immediate() && !matches!(request, InboundRequest::Commitments(..)) {
-            serve(self.store.as_ref(), vec![(from, request)]);
+            let damaged = serve(self.store.as_ref(), vec![(from, request)]);
+            self.served(damaged);
         } else {
             self.inbound_requests.push((from, request));
         }
@@ -56,6 +58,13 @@ impl Service {
         if !self.inbound_requests.is_empty() && self.serving.len() < MAX_SERVING {
             let (store, requests) = (self.store.clone(), std::mem::take(&mut self.inbound_requests));
             self.serving.push(spawn_tracked(&self.tasks, move || serve(store.as_ref(), requests)));
+        }
+    }
+
+    /// Requests were served, and these lists met that are damaged: they are fetched again.
+    pub(super) fn served(&mut self, damaged: HashSet<B256>) {
+        for hash in damaged {
+            self.worker.inbox.push_from_application(Command::Unreadable { hash });
         }
     }
 

@@ -18,9 +18,10 @@ use futures::{
     future::BoxFuture,
     stream::{FuturesOrdered, FuturesUnordered},
 };
+use hashbrown::HashSet;
 use p2p_catchup::{CatchUp, Reply, RequestId};
 use p2p_storage::{SdkStorage, SeenCache};
-use p2p_types::{BlockNumber, HeadSyncStatus, PeerId, SdkEvent, UnixSeconds};
+use p2p_types::{B256, BlockNumber, HeadSyncStatus, PeerId, SdkEvent, UnixSeconds};
 use preconfirmation_p2p::{InboundRequest, NetworkError, NetworkEvent, NetworkEvents};
 use tokio::{
     sync::{broadcast, mpsc, watch},
@@ -90,7 +91,7 @@ pub(crate) struct Service {
     requests: FuturesUnordered<BoxFuture<'static, (RequestId, PeerId, Reply)>>,
     /// Requests of peers that wait for a thread to serve them. Bounded by the network's `serving.in_flight`.
     inbound_requests: Vec<(PeerId, InboundRequest)>,
-    serving: FuturesUnordered<JoinHandle<()>>,
+    serving: FuturesUnordered<JoinHandle<HashSet<B256>>>,
 }
 
 impl Service {
@@ -227,11 +228,10 @@ impl Service {
                         self.replied(id, from, reply);
                     }
                 }
-                Some(served) = self.serving.next() => {
-                    if let Err(error) = served {
-                        tracing::error!(%error, "serving died");
-                    }
-                }
+                Some(served) = self.serving.next() => match served {
+                    Ok(damaged) => self.served(damaged),
+                    Err(error) => tracing::error!(%error, "serving died"),
+                },
                 event = network_event(&mut self.network, reads) => match event {
                     Some(event) => self.network_event(event),
                     // The network's own end, above, says why.

@@ -12,14 +12,14 @@ use std::{
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use p2p_storage::{
-    MemoryStorage,
+    DiskConfig, DiskStorage, MemoryStorage,
     fixtures::{Call, Intercepted},
 };
-use p2p_types::{PeerId, U256};
+use p2p_types::{PeerId, SigningDomain, U256};
 use preconfirmation_p2p::{Network, NetworkConfig, NetworkEvent, NetworkHandle, RequestError};
 use preconfirmation_types::{
     Container as _, GetCommitmentsByNumber, GetCommitmentsByNumberRequest, GetCommitmentsByNumberResponse,
-    MAX_COMMITMENTS_PER_RESPONSE,
+    GetRawTxList, GetRawTxListRequest, MAX_COMMITMENTS_PER_RESPONSE, keccak256,
 };
 use tokio::time::timeout;
 
@@ -205,6 +205,48 @@ async fn while_the_store_takes_its_time_gossip_and_the_network_go_on() {
     assert!(page.as_mut().now_or_never().is_none(), "the gate is closed");
     gate.close(false);
     assert_eq!(page.await.unwrap().into_commitments().len(), 7);
+    author.stop().await;
+    node.stop().await;
+}
+
+/// A list that a node has, and whose file the disk changes without changing its length.
+#[tokio::test]
+async fn a_damaged_list_is_not_served_and_is_fetched_again_for_whoever_meets_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = DiskConfig { file_bytes: 1, ..DiskConfig::recommended(SigningDomain::PLACEHOLDER) };
+    let store = Arc::new(DiskStorage::open(folder.path(), disk).unwrap());
+    let mut node = Node::with_storage(&Tcp, 1, store, |_| ()).await;
+    let author = Node::start(&Tcp, 4).await;
+    node.dial(&author).await;
+    let chain = Block::chain(2);
+    for block in &chain {
+        author.publish(block).await;
+    }
+    node.has(&chain).await;
+    let (hash, list) = (keccak256(&chain[0].txlist), &chain[0].txlist);
+    let name = format!("{hash:x}");
+    let path = folder.path().join("txlists").join(&name[..1]).join(&name);
+    let damage = || std::fs::write(&path, vec![0; list.len()]).unwrap();
+    let asker = asker(2, &node).await;
+    let ask = async || {
+        let asked = GetRawTxListRequest { raw_tx_list_hash: hash };
+        let answer = timeout(DEADLINE, asker.request::<GetRawTxList>(node.id(), asked)).await.unwrap();
+        answer.unwrap().txlist
+    };
+    let chain = node.client.chain();
+    let read = async || chain.txlist(hash).await.unwrap().map(|list| list.bytes().clone());
+    assert_eq!((ask().await, read().await), (list.clone(), Some(list.clone())));
+    // A peer meets it.
+    damage();
+    assert!(ask().await.is_empty());
+    let again = async { while ask().await != *list {} };
+    timeout(DEADLINE, again).await.unwrap();
+    // The application does.
+    damage();
+    assert_eq!(read().await, None);
+    let again = async { while read().await.is_none() {} };
+    timeout(DEADLINE, again).await.unwrap();
+    assert_eq!((ask().await, read().await), (list.clone(), Some(list.clone())));
     author.stop().await;
     node.stop().await;
 }

@@ -84,15 +84,16 @@ pub(super) fn a_discarded_list_is_missing_and_can_be_put_again(make: Make<'_>) {
     // A small one and a large one, for stores that keep them apart.
     for list in [txlist(1, 100), txlist(2, 600_000)] {
         let hash = list.hash();
-        assert!(!store.discard(&hash).unwrap(), "not there");
+        assert_eq!(store.discard(&hash), Ok(None), "not there");
         assert!(store.put(5, list.clone()).unwrap());
-        assert!(store.discard(&hash).unwrap());
+        assert!(!store.put(6, list.clone()).unwrap() && !store.put(4, list.clone()).unwrap());
+        assert_eq!(store.discard(&hash), Ok(Some(6)), "the highest of its blocks");
         assert!(!store.contains(&hash).unwrap());
         assert_eq!((store.get(&hash), store.stats().unwrap().txlist_bytes), (Ok(None), 0));
-        assert!(!store.discard(&hash).unwrap());
+        assert_eq!(store.discard(&hash), Ok(None));
         assert!(store.put(7, list.clone()).unwrap(), "it is new again");
         assert_eq!(store.get(&hash).unwrap(), Some(list));
-        assert!(store.discard(&hash).unwrap());
+        assert_eq!(store.discard(&hash), Ok(Some(7)));
     }
     // What was discarded takes no room and no place in the order of eviction.
     for fill in 3..5 {
@@ -183,7 +184,7 @@ pub(super) fn a_list_without_room_is_refused_and_its_block_is_not(make: Make<'_>
         assert!(matches!(applied.txlist, Some(Err(StorageError::Full { .. }))));
         assert_eq!(head(&*store), Some((1, next.hash())));
         // It comes again with its block, when there is room.
-        assert!(store.discard(&txlist(1, 100).hash()).unwrap());
+        assert_eq!(store.discard(&txlist(1, 100).hash()), Ok(Some(1)));
         let again = vec![NewCommitment { linked, txlist: Some(list.clone()) }];
         let applied = store.apply(Batch { commitments: again, txlists: Vec::new() });
         let [applied] = &applied.commitments[..] else { panic!() };

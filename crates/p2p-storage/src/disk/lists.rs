@@ -28,7 +28,7 @@ impl DiskStorage {
         }
     }
 
-    fn discard_txlist(&self, hash: &B256) -> Result<bool, StorageError> {
+    fn discard_txlist(&self, hash: &B256) -> Result<Option<BlockNumber>, StorageError> {
         let hash = *hash;
         self.write(move |writer| writer.discard_txlist(&hash))
     }
@@ -195,13 +195,13 @@ impl Writer<'_> {
     }
 
     /// As [`TxListStore::discard`].
-    fn discard_txlist(&mut self, hash: &B256) -> Result<bool, StorageError> {
+    fn discard_txlist(&mut self, hash: &B256) -> Result<Option<BlockNumber>, StorageError> {
         let mut lists = Lists::open(self.transaction)?;
         let Some((block, _)) = lists.blocks.get(&hash.0).map_err(fault)?.map(|info| info.value()) else {
-            return Ok(false);
+            return Ok(None);
         };
         self.forget(&mut lists, block, &hash.0)?;
-        Ok(true)
+        Ok(Some(block))
     }
 
     /// Removes a list whose newest block is this one.
@@ -278,7 +278,7 @@ impl TxListStore for DiskStorage {
         })
     }
 
-    fn discard(&self, hash: &B256) -> Result<bool, StorageError> {
+    fn discard(&self, hash: &B256) -> Result<Option<BlockNumber>, StorageError> {
         self.discard_txlist(hash)
     }
 }

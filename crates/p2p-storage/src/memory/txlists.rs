@@ -54,11 +54,11 @@ impl TxLists {
     }
 
     /// As [`TxListStore::discard`](crate::TxListStore::discard).
-    pub(super) fn discard(&mut self, hash: &B256) -> bool {
-        let Some((gone, block)) = self.lists.remove(hash) else { return false };
+    pub(super) fn discard(&mut self, hash: &B256) -> Option<BlockNumber> {
+        let (gone, block) = self.lists.remove(hash)?;
         self.bytes -= gone.bytes().len();
         self.by_block.remove(&(block, *hash));
-        true
+        Some(block)
     }
 
     /// Removes the list of the lowest block if that is settled. Returns whether it did.

@@ -107,7 +107,7 @@ impl TxListStore for Forgetful {
         self.inner.contains(hash)
     }
 
-    fn discard(&self, hash: &B256) -> Result<bool, StorageError> {
+    fn discard(&self, hash: &B256) -> Result<Option<BlockNumber>, StorageError> {
         self.inner.discard(hash)
     }
 }

@@ -134,7 +134,7 @@ impl Ledger {
         out: &mut Effects,
     ) -> Result<bool, StorageError> {
         let answer = match answer {
-            Err(StorageError::Corrupt { what }) => self.give_up(hash, what, out).map(|()| false),
+            Err(StorageError::Corrupt { what }) => self.give_up(hash, what, out).map(|_| false),
             answer => answer,
         };
         match answer {
@@ -286,28 +286,32 @@ impl Ledger {
         Ok(())
     }
 
-    /// A list cannot be read: it is removed, so that it is fetched again.
-    fn give_up(&self, hash: &B256, what: &'static str, out: &Effects) -> Result<(), StorageError> {
+    /// A list cannot be read: it is removed, so that it is fetched again. Returns the highest block that it was kept for.
+    fn give_up(
+        &self,
+        hash: &B256,
+        what: &'static str,
+        out: &Effects,
+    ) -> Result<Option<BlockNumber>, StorageError> {
         out.txlist_unreadable(hash, what);
-        self.store.discard(hash).map(drop)
+        self.store.discard(hash)
     }
 
-    /// A reader has found that the list of a block cannot be read.
-    pub(in crate::chain) fn unreadable(
-        &mut self,
-        block: BlockNumber,
-        hash: B256,
-        out: &mut Effects,
-    ) -> Result<(), StorageError> {
-        let is_there = match self.store.get(&hash) {
-            Err(StorageError::Corrupt { what }) => self.give_up(&hash, what, out).map(|()| false)?,
-            answer => answer?.is_some(),
+    /// A reader has found that a list cannot be read. It is fetched for one block: stored, it is there for all that name it.
+    pub(in crate::chain) fn unreadable(&mut self, hash: B256, out: &mut Effects) -> Result<(), StorageError> {
+        let highest = match self.store.get(&hash) {
+            Err(StorageError::Corrupt { what }) => self.give_up(&hash, what, out)?,
+            // Given up before, or fetched again.
+            answer => answer.map(|_| None)?,
         };
-        if !is_there
-            && let Some(stored) = self.store.by_block(block)?
-            && stored.txlist_hash() == hash
-        {
-            self.report_missing(&stored, false, out);
+        let Some(highest) = highest else { return Ok(()) };
+        match self.store.by_block(highest)? {
+            Some(stored) if stored.txlist_hash() == hash => self.report_missing(&stored, false, out),
+            // It was kept for a block beside the chain; a lower one may name it as well.
+            _ => {
+                let lowest = self.store.base()?.map_or(0, |base| base.number.saturating_add(1));
+                self.report_missing_in(lowest, highest, out)?;
+            }
         }
         Ok(())
     }

@@ -448,10 +448,20 @@ fn a_damaged_list_is_fetched_again_and_ends_nothing() {
     std::fs::write(&path, vec![0; good.len()]).unwrap();
     let next = block(BASE + 3, next.hash(), 1);
     assert_eq!(ready(&rig.gossip(&next)), [13]);
-    let effects = rig.process(vec![Command::Unreadable { block: BASE + 1, hash }]);
+    let effects = rig.process(vec![Command::Unreadable { hash }, Command::Unreadable { hash }]);
     assert!(effects.fatal.is_none());
-    assert_eq!(effects.inputs, [Input::TxListMissing { block: BASE + 1, hash, live: false }]);
-    assert_eq!(ready(&rig.txlist(1)), [11]);
+    assert_eq!(effects.inputs, [Input::TxListMissing { block: BASE + 3, hash, live: false }]);
+    assert_eq!(ready(&rig.txlist(1)), [13]);
+    // Kept for a higher block, in whose place another one stands.
+    let first = next.hash();
+    assert_eq!(ready(&rig.gossip(&block(BASE + 4, first, 1))), [14]);
+    let rival = block(BASE + 4, first, 4);
+    rig.gossip(&rival);
+    rig.gossip(&block(BASE + 5, rival.hash(), 5));
+    std::fs::write(&path, vec![0; good.len()]).unwrap();
+    let effects = rig.process(vec![Command::Unreadable { hash }]);
+    let missing = |block| Input::TxListMissing { block, hash, live: false };
+    assert_eq!(effects.inputs, [missing(BASE + 1), missing(BASE + 2), missing(BASE + 3)]);
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn what_is_given_up_or_damaged_is_counted() {
         let calls = rig.intercepted();
         rig.chain.metrics = Arc::new(Metrics::new(true));
         calls.lock().unwrap().refused = Some((Call::Get, StorageError::Corrupt { what: "a list" }));
-        rig.process(vec![Command::Unreadable { block: BASE + 1, hash: list(1).hash() }]);
+        rig.process(vec![Command::Unreadable { hash: list(1).hash() }]);
         assert_eq!(calls.lock().unwrap().count(Call::Discard), 1);
     });
     assert!(damaged.contains(&("p2p_storage_unreadable_total".to_owned(), 1.0)), "{damaged:?}");

@@ -75,7 +75,7 @@ fn jobs() -> Vec<(Job, Vec<Call>)> {
         ),
         (|_| Command::L1Reorg { anchor: 0, reply: oneshot::channel().0 }, vec![Call::Withdraw]),
         (|_| Command::L1Restored { anchor: 0, reply: oneshot::channel().0 }, vec![Call::Reinstate]),
-        (|_| Command::Unreadable { block: BASE + 1, hash: list(1).hash() }, vec![Call::Get, Call::ByBlock]),
+        (|_| Command::Unreadable { hash: list(1).hash() }, vec![Call::Get]),
         (|_| Command::Tick, vec![Call::PrunePromises]),
         (|_| Command::WarmUp, vec![Call::At, Call::Evidence]),
     ]

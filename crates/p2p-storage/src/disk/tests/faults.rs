@@ -35,7 +35,7 @@ fn what_fails_once_is_tried_again_and_not_told() {
         assert_eq!(judge.insert(&store, made), Ok(Inserted::New), "{call:?} {code}");
         assert_eq!(store.put(number, list(number * 8)), Ok(true), "{call:?} {code}");
         assert_eq!(store.get(&list(number * 8).hash()), Ok(Some(list(number * 8))), "{call:?} {code}");
-        assert_eq!(store.discard(&list(number * 8).hash()), Ok(true), "{call:?} {code}");
+        assert_eq!(store.discard(&list(number * 8).hash()), Ok(Some(number)), "{call:?} {code}");
     }
     assert_eq!(names(&medium), [""; 0]);
     assert!(store.verify().unwrap().is_sound());
@@ -178,7 +178,7 @@ fn a_file_that_cannot_be_removed_costs_nobody_and_goes_later() {
             store.sync().unwrap();
         }
         // Those that went for others, and one that was forgotten.
-        assert_eq!(store.discard(&list(32).hash()), Ok(true));
+        assert_eq!(store.discard(&list(32).hash()), Ok(Some(4)));
         store.sync().unwrap();
         assert_eq!((store.unremoved_files(), names(&medium).len()), (3, 4));
         // One of them comes again: its file is not removed any more.
@@ -221,7 +221,7 @@ fn a_corrupt_list_is_replaced_when_it_is_put_again_or_discarded() {
     let again = store.apply(vec![(3, txlist(1, 50)), (3, large.clone())].into());
     assert_eq!(again.txlists, [Ok(true), Ok(true)]);
     rot();
-    assert_eq!(store.discard(&large.hash()), Ok(true));
+    assert_eq!(store.discard(&large.hash()), Ok(Some(3)));
     assert_eq!((store.get(&large.hash()), names(&medium).len()), (Ok(None), 0));
     assert_eq!(store.put(4, large.clone()), Ok(true));
     let stats = store.stats().unwrap();
