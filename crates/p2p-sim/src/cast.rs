@@ -25,6 +25,8 @@ pub enum Role {
     HandoverFlooder,
     NonceFlooder,
     OrphanMaker,
+    SiblingFlooder,
+    Balancer,
     ListWithholder,
     AfterEop,
     HalfTeller,
@@ -45,7 +47,7 @@ impl Role {
     ];
 
     /// Those of preconfers.
-    pub const ELECTED: [Self; 14] = [
+    pub const ELECTED: [Self; 16] = [
         Self::Rewriter,
         Self::Splitter,
         Self::HastySplitter,
@@ -54,6 +56,8 @@ impl Role {
         Self::HandoverFlooder,
         Self::NonceFlooder,
         Self::OrphanMaker,
+        Self::SiblingFlooder,
+        Self::Balancer,
         Self::ListWithholder,
         Self::AfterEop,
         Self::HalfTeller,
@@ -83,6 +87,8 @@ impl Role {
             Self::HandoverFlooder => Box::new(elected::HandoverFlooder::new(seat, rng)),
             Self::NonceFlooder => Box::new(elected::NonceFlooder::new(seat, rng)),
             Self::OrphanMaker => Box::new(elected::OrphanMaker::new(seat, rng)),
+            Self::SiblingFlooder => Box::new(elected::SiblingFlooder::new(seat, rng)),
+            Self::Balancer => Box::new(elected::Balancer::new(seat, rng)),
             Self::ListWithholder => Box::new(hidden::ListWithholder::new(seat, rng)),
             Self::AfterEop => Box::new(hidden::AfterEop::new(seat, rng)),
             Self::HalfTeller => Box::new(hidden::HalfTeller::new(seat, rng)),

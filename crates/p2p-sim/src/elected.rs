@@ -265,3 +265,69 @@ impl Adversary for OrphanMaker {
         }
     }
 }
+
+/// Signs siblings of recent blocks without number, each of which names the same parent.
+pub struct SiblingFlooder {
+    seat: Seat,
+    rate: u64,
+    /// How far below the head it begins.
+    depth: u64,
+}
+
+impl SiblingFlooder {
+    /// In this seat, as the seed has it.
+    pub fn new(seat: Seat, rng: &mut fastrand::Rng) -> Self {
+        Self { seat, rate: rng.u64(85..100), depth: rng.u64(1..6) }
+    }
+}
+
+#[async_trait(?Send)]
+impl Adversary for SiblingFlooder {
+    async fn act(&mut self, scene: &Scene<'_>) {
+        let Some(end) = self.seat.turn(scene) else { return };
+        let (now, tip) = (scene.clock.now(), scene.tip());
+        for _ in 0..self.seat.share(self.rate) {
+            let number = tip.number.saturating_sub(scene.draw(0..self.depth));
+            let parent = scene.at(number).unwrap_or(tip);
+            let block = Block::on(parent, now, end, scene.draw(1..), &self.seat.signer);
+            self.seat.actor().serve(&block);
+            self.seat.actor().tell(&block).await;
+        }
+    }
+}
+
+/// Extends whichever of its two branches does not stand until it does, in the sight of all: each second a reorganisation, each deeper
+/// than the one before.
+pub struct Balancer {
+    seat: Seat,
+    /// The last blocks of both branches of the turn that ends then.
+    branches: Option<(u64, [Parent; 2])>,
+}
+
+impl Balancer {
+    /// In this seat, as the seed has it.
+    pub fn new(seat: Seat, _: &mut fastrand::Rng) -> Self {
+        Self { seat, branches: None }
+    }
+}
+
+#[async_trait(?Send)]
+impl Adversary for Balancer {
+    async fn act(&mut self, scene: &Scene<'_>) {
+        let Some(end) = self.seat.turn(scene) else { return };
+        let now = scene.clock.now();
+        let mut branches = match self.branches {
+            Some((turn, branches)) if turn == end => branches,
+            _ => [scene.tip(); 2],
+        };
+        branches.sort_by_key(|last| last.number);
+        let [lower, higher] = &mut branches;
+        while lower.number <= higher.number {
+            let block = Block::on(*lower, now, end, scene.draw(1..), &self.seat.signer);
+            *lower = block.parent();
+            self.seat.actor().serve(&block);
+            self.seat.actor().tell(&block).await;
+        }
+        self.branches = Some((end, branches));
+    }
+}

@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use p2p_sim::{Fault, Kind, Outcome, Scenario, simulate};
+use p2p_sim::{Fault, Kind, Outcome, Role, Scenario, simulate};
+
+/// These faults of a seed that failed, with the adversaries that it had then: there are more kinds of them now.
+fn failed(seed: u64, cast: [Role; 3], faults: &[usize]) -> Scenario {
+    Scenario { cast: cast.into(), ..Scenario::draw(seed, 7) }.only(faults)
+}
 
 #[track_caller]
 fn holds(seed: u64, nodes: usize) -> Outcome {
@@ -55,7 +60,7 @@ fn an_election_in_the_last_second_of_a_window_takes_what_is_built_on_that() {
 /// what it could not carry.
 #[test]
 fn a_node_behind_a_narrow_line_catches_up_once_it_is_wide() {
-    let scenario = Scenario::draw(418, 7).only(&[1, 2]);
+    let scenario = failed(418, [Role::Undoer, Role::JunkLists, Role::LastSecond], &[1, 2]);
     assert!(matches!(scenario.faults[1].kind, Kind::Narrow { .. }));
     simulate(&scenario).unwrap();
 }
@@ -64,20 +69,27 @@ fn a_node_behind_a_narrow_line_catches_up_once_it_is_wide() {
 /// failed, came when the round was over: found by seed 9956, in which a node was not live for a minute.
 #[test]
 fn who_has_not_answered_for_a_while_confirms_the_head_where_others_do_not() {
-    simulate(&Scenario::draw(9956, 7).only(&[0, 1, 6])).unwrap();
+    let cast = [Role::HandoverFlooder, Role::LateReleaser, Role::InventedParents];
+    let scenario = failed(9956, cast, &[0, 1, 6]);
+    assert!(matches!(scenario.faults[2].kind, Kind::Partition { .. }));
+    simulate(&scenario).unwrap();
 }
 
 /// Two elections, of which a node may hear in either order: found by seed 14172, whose expectation was wrong.
 #[test]
 fn of_each_election_a_node_hears_at_a_moment_of_its_own() {
-    simulate(&Scenario::draw(14_172, 7).only(&[6, 7])).unwrap();
+    let scenario = failed(14_172, [Role::OrphanMaker, Role::UnknownWindows, Role::Mirror], &[6, 7]);
+    assert!(scenario.faults.iter().all(|fault| matches!(fault.kind, Kind::Reelection { .. })));
+    simulate(&scenario).unwrap();
 }
 
 /// A preconfer whose clock was ahead signed for its next turn, and nobody else took what came early: found by seed 18194, in which no block
 /// followed that would have decided.
 #[test]
 fn what_was_signed_by_a_clock_that_is_ahead_is_decided_by_the_turn_that_follows() {
-    simulate(&Scenario::draw(18_194, 7).only(&[3, 4])).unwrap();
+    let scenario = failed(18_194, [Role::LateReleaser, Role::LateReleaser, Role::Mirror], &[3, 4]);
+    assert!(matches!(scenario.faults[1].kind, Kind::Skew { seconds: 20, .. }));
+    simulate(&scenario).unwrap();
 }
 
 #[test]

@@ -129,4 +129,10 @@ scenarios! {
     orphan_maker: elected::OrphanMaker::new, PLAIN, [
         alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
     ];
+    sibling_flooder: elected::SiblingFlooder::new, PLAIN, [
+        alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
+    ];
+    balancer: elected::Balancer::new, PLAIN, [
+        alone(ALONE) thirty_percent(THIRTY_PERCENT) unelected(UNELECTED)
+    ];
 }
