@@ -15,7 +15,7 @@ use futures::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, StreamExt as _, future::pending,
 };
 use libp2p::{
-    Multiaddr, StreamProtocol, Swarm, SwarmBuilder, Transport as _,
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, Transport as _,
     core::upgrade::Version,
     identify,
     identity::Keypair,
@@ -100,6 +100,8 @@ pub(crate) struct Plan {
     pub(crate) leaves: Option<Duration>,
     /// Whether it listens where it comes from, and says so.
     pub(crate) listens: bool,
+    /// Whether it says again and again where it listens, each time somewhere else.
+    pub(crate) moves: bool,
     /// Whether it says nothing at all on its connection, and makes another when that is closed.
     pub(crate) idle: bool,
     /// From where it comes; the system chooses if it is unspecified.
@@ -124,6 +126,7 @@ impl Default for Plan {
             returns: false,
             leaves: None,
             listens: false,
+            moves: false,
             idle: false,
             host: Ipv4Addr::UNSPECIFIED,
             agent: None,
@@ -260,7 +263,7 @@ pub(crate) async fn run(
     let mut tick = tokio::time::interval(STEP);
     // Streams of requests to be opened, and how many may be.
     let (mut wanted, mut may) = (0, 0.0);
-    let mut peer = None;
+    let (mut peer, mut moved) = (None, 0_u16);
     let (mut goes_at, mut returns_at) = (None, None);
     loop {
         let event = tokio::select! {
@@ -281,7 +284,11 @@ pub(crate) async fn run(
                 continue;
             }
             event = swarm.select_next_some() => event,
-            _ = tick.tick(), if wanted > 0 => {
+            _ = tick.tick(), if wanted > 0 || plan.moves => {
+                if let Some(peer) = peer.filter(|_| plan.moves) {
+                    moved = moved.wrapping_add(1);
+                    say_moved(&mut swarm, peer, moved);
+                }
                 may += plan.requests_per_second.map_or(f64::INFINITY, f64::from) * STEP.as_secs_f64();
                 if let (Some((script, _)), Some(peer)) = (&plan.requests, &peer) {
                     while wanted > 0 && may >= 1.0 {
@@ -339,6 +346,16 @@ pub(crate) async fn run(
             _ => {}
         }
     }
+}
+
+/// Says to a peer that it listens somewhere else, by the number of times that it has done so.
+fn say_moved(swarm: &mut Swarm<Behaviour>, peer: PeerId, moved: u16) {
+    let before: Vec<_> = swarm.external_addresses().cloned().collect();
+    before.iter().for_each(|address| swarm.remove_external_address(address));
+    let [high, low] = moved.to_be_bytes();
+    swarm.add_external_address(Multiaddr::from(Ipv4Addr::new(9, high, low, 1)).with(Protocol::Tcp(9)));
+    swarm.behaviour_mut().identify.push([peer]);
+    WRITTEN.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Sleeps until an instant; indefinitely if there is none.

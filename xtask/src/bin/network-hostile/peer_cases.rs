@@ -9,7 +9,7 @@ use crate::{
     peer::Plan,
 };
 
-pub(crate) static ALL: [Case; 5] = [
+pub(crate) static ALL: [Case; 6] = [
     // Connections on which nothing is said, each from another host, again when they are closed: more than there are places
     // in negotiation.
     Case {
@@ -46,6 +46,9 @@ pub(crate) static ALL: [Case; 5] = [
             Ok(Plan { returns: true, listens: true, leaves, host: spread(key, 4), ..Plan::default() })
         })
     },
+    // Peers that say a hundred times a second that they listen somewhere else (Identify).
+    Case::new("IdentifyPushes", Expected::Untouched, |_, _| Ok(Plan { moves: true, ..Plan::default() }))
+        .by(20),
     // Keys of one host that want all places and come back.
     Case {
         crowd: 200,

@@ -3,7 +3,8 @@
 use preconfirmation_types::{B256, GetRawTxListRequest, frame};
 
 use crate::{
-    cases::{Case, Expected},
+    cases::{Case, Expected, FLOOD},
+    frames,
     peer::{Plan, Script},
     rig::LARGE_LIST,
 };
@@ -14,12 +15,21 @@ const UNREAD: usize = 32;
 /// All streams that a connection has for one protocol, but for some.
 const HALF: usize = 200;
 
-pub(crate) static ALL: [Case; 2] = [
+pub(crate) static ALL: [Case; 3] = [
     Case::new("NonReader", Expected::Untouched, |_, _| {
         let request = frame::write(&GetRawTxListRequest { raw_tx_list_hash: LARGE_LIST });
         Ok(asks(request, UNREAD))
     })
     .by(4),
+    Case::new("MalformedRequests", Expected::Charged, |_, _| {
+        let requests = Some((Script::new(vec![frames::frame(&[7; 32])], 0), HALF));
+        Ok(Plan {
+            requests,
+            requests_per_second: Some(FLOOD),
+            asks_for: Some("get_commitments_by_number"),
+            ..Plan::default()
+        })
+    }),
     Case::new("HalfFrames", Expected::Untouched, |_, _| {
         let mut request = frame::write(&GetRawTxListRequest { raw_tx_list_hash: B256::ZERO });
         request.truncate(7);
