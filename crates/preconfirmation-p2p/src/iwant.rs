@@ -24,15 +24,19 @@ pub(crate) const MAX_IDS: usize = 256;
 /// Most ids of one peer in a window: as many as it is offered at a time.
 const PER_PEER: usize = MAX_IDS;
 
-/// Most ids in a window.
-const TOTAL: usize = 4 * PER_PEER;
+/// Of these, the first ones, which others cannot use up.
+const RESERVED: usize = 16;
+
+/// Most ids of all peers in a window beyond those.
+const SHARED: usize = 4 * PER_PEER;
 
 /// Counts what peers ask for.
 #[derive(Debug, Default)]
 pub(crate) struct IwantLimit {
     since: Option<Instant>,
     by_peer: HashMap<PeerId, usize>,
-    total: usize,
+    /// Ids of all peers beyond those that each has for itself.
+    shared: usize,
 }
 
 impl IwantLimit {
@@ -43,13 +47,14 @@ impl IwantLimit {
         }
         controls.retain(|control| {
             let asked = self.by_peer.get(&peer).copied().unwrap_or_default();
-            let room = (PER_PEER - asked).min(TOTAL - self.total);
+            let reserved = RESERVED.saturating_sub(asked);
+            let room = (PER_PEER - asked).min(reserved + SHARED - self.shared);
             let Some(ids) = iwant_ids(control, room) else {
                 metrics::dropped("gossip_iwant");
                 return false;
             };
             if ids > 0 {
-                self.total += ids;
+                self.shared += ids.saturating_sub(reserved);
                 self.by_peer.insert(peer, asked + ids);
             }
             true
@@ -138,7 +143,9 @@ mod tests {
         assert_eq!(left(&mut limit, now, *greedy, frame), 3, "two of its own are too many");
         let served = others.iter().filter(|peer| left(&mut limit, now, **peer, vec![iwant(PER_PEER)]) == 1);
         assert_eq!(served.count(), 3);
-        assert_eq!(left(&mut limit, now, others[4], vec![Control::Graft, iwant(1)]), 1);
+        let rest = vec![Control::Graft, iwant(SHARED - 4 * (PER_PEER - RESERVED)), iwant(RESERVED), iwant(1)];
+        assert_eq!(left(&mut limit, now, others[3], rest), 3);
+        assert_eq!(left(&mut limit, now, others[4], vec![iwant(RESERVED + 1), iwant(RESERVED), iwant(1)]), 1);
         let later = now + WINDOW;
         assert_eq!(left(&mut limit, later, *greedy, vec![iwant(PER_PEER + 1), iwant(PER_PEER)]), 1);
     }
