@@ -37,6 +37,15 @@ impl Default for StorageLimits {
 }
 
 impl StorageLimits {
+    /// No limits: for tools that open a store of whatever limits and evict nothing.
+    pub const UNLIMITED: Self = Self {
+        commitments: usize::MAX,
+        non_canonical: usize::MAX,
+        txlists: usize::MAX,
+        txlist_bytes: usize::MAX,
+        evidence: usize::MAX,
+    };
+
     /// These limits with as many commitments as have so many bytes on the wire.
     #[must_use]
     pub const fn with_commitment_bytes(self, bytes: usize) -> Self {

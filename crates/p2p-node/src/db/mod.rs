@@ -74,15 +74,7 @@ fn is_there(store: &Store) -> Result<(), DbError> {
 
 /// Without the limits that a node has: a tool evicts nothing.
 fn config(store: &Store) -> DiskConfig {
-    let all = usize::MAX;
-    let limits = StorageLimits {
-        commitments: all,
-        non_canonical: all,
-        txlists: all,
-        txlist_bytes: all,
-        evidence: all,
-    };
-    DiskConfig { limits, ..DiskConfig::recommended(store.domain.0) }
+    DiskConfig { limits: StorageLimits::UNLIMITED, ..DiskConfig::recommended(store.domain.0) }
 }
 
 fn stats(args: &Store) -> Result<bool, DbError> {

@@ -68,15 +68,7 @@ pub(crate) fn verify(folder: &Path) -> Result<(), Failure> {
     if !DiskStorage::exists(folder) {
         return Err("there is no store".into());
     }
-    let all = usize::MAX;
-    let limits = StorageLimits {
-        commitments: all,
-        non_canonical: all,
-        txlists: all,
-        txlist_bytes: all,
-        evidence: all,
-    };
-    let config = DiskConfig { limits, ..DiskConfig::recommended(DOMAIN) };
+    let config = DiskConfig { limits: StorageLimits::UNLIMITED, ..DiskConfig::recommended(DOMAIN) };
     let report = DiskStorage::open_read_only(folder, config)?.verify()?;
     match report.problems.first() {
         None => Ok(()),
