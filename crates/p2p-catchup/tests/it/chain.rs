@@ -79,6 +79,14 @@ pub(crate) fn blocks(from: BlockNumber, to: BlockNumber) -> Vec<Authenticated> {
     chain[from as usize - 1..to as usize].to_vec()
 }
 
+/// A chain that leaves that one after `fork`, up to `to`, with that one's blocks below.
+pub(crate) fn branch(fork: BlockNumber, to: BlockNumber) -> Vec<Authenticated> {
+    let mut chain = if fork > 0 { blocks(1, fork) } else { Vec::new() };
+    let parent = chain.last().map(Authenticated::hash).unwrap_or_default();
+    chain.extend(Signer::new(7).chain(fork + 1, to, parent, 1));
+    chain
+}
+
 /// The block at a height of that chain, as a head.
 pub(crate) fn head(number: BlockNumber) -> Option<Head> {
     (number > 0).then(|| head_of(&blocks(number, number)[0]))

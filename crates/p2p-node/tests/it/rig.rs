@@ -9,15 +9,13 @@ use std::{
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
+pub(crate) use p2p_fixtures::node::{DEADLINE, now, within};
 use serde_json::Value;
 
 pub(crate) const NODE: &str = env!("CARGO_BIN_EXE_p2p-node");
-
-/// For what takes milliseconds on a machine that is not busy.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) const ZERO: &str = "0x0000000000000000000000000000000000000000";
 
@@ -152,18 +150,6 @@ impl Drop for Node {
     }
 }
 
-/// Asks again and again until there is an answer.
-pub(crate) fn within<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(Instant::now() < end, "{what} did not come");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Exit code and stderr of a node that cannot start.
 fn refused(program: &str, options: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(program);
@@ -213,10 +199,6 @@ pub(crate) fn get(address: &Value, path: &str) -> Option<(u16, String)> {
 pub(crate) fn get_json(address: &Value, path: &str) -> (u16, Value) {
     let (code, body) = get(address, path).unwrap();
     (code, serde_json::from_str(&body).unwrap())
-}
-
-pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// A new FIFO with these rights.

@@ -6,9 +6,8 @@ use preconfirmation_p2p::{GossipMessage, PublishError, Published, Verdict, gossi
 use preconfirmation_types::{Bytes, Container as _, MAX_TXLIST_BYTES, Offence, Topic};
 
 use crate::hostile::Adversary;
-use crate::raw::{Raw, idontwant};
 use crate::rig::{CHAIN, COMMITMENTS, Metrics, Node, config, eventually, soon, ssz, txlist};
-use crate::untrusted::{Streams, Untrusted, iwant, prune};
+use crate::untrusted::{Streams, Untrusted, idontwant, iwant, prune};
 
 #[tokio::test]
 async fn both_topics_reach_a_third_node_through_one_that_accepts() {
@@ -44,22 +43,22 @@ async fn both_topics_reach_a_third_node_through_one_that_accepts() {
 async fn a_list_that_came_is_announced_as_unwanted_to_who_might_send_it_too() {
     let (mut author, mut node) = (Node::local(), Node::local());
     author.meet(&mut node).await;
-    let mut peer = Raw::join(&node).await;
+    let (_peer, mut heard) = Untrusted::join_and_listen(&node).await;
     let commitment = ssz(1);
     let sent = soon(author.handle.publish(COMMITMENTS, commitment.clone())).await;
     assert_eq!(sent, Ok(Published::Sent { peers: 1 }));
     assert_eq!(node.judge(Verdict::Accept).await, GossipMessage::Commitment(commitment.clone()));
-    peer.hears(&commitment).await;
+    heard.wait_for(&commitment).await;
     let list = txlist(128 * 1024);
     let bytes = list.to_ssz();
     let unwanted = idontwant(&gossip_id(&bytes));
     let sent = soon(author.handle.publish(Topic::RawTxLists, bytes.into())).await;
     assert_eq!(sent, Ok(Published::Sent { peers: 1 }));
     // Before the list is judged, and so before it is forwarded.
-    peer.hears(&unwanted).await;
+    heard.wait_for(&unwanted).await;
     assert_eq!(node.judge(Verdict::Accept).await, GossipMessage::TxList(list));
     // For a commitment the announcement would cost more than it saves.
-    assert!(!peer.has_heard(&idontwant(&gossip_id(&commitment))));
+    assert!(!heard.has(&idontwant(&gossip_id(&commitment))));
 }
 
 #[tokio::test]

@@ -13,7 +13,6 @@ mod gossip;
 mod hostile;
 mod limits;
 mod lives;
-mod raw;
 mod requests;
 mod rig;
 #[cfg(feature = "test-utils")]

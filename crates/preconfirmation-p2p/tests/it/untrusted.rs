@@ -16,10 +16,12 @@ use crate::rig::{CHAIN, Node, soon};
 
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// Whether it reads what is written to it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What it does with the streams that are opened to it.
+#[derive(Clone)]
 pub(crate) enum Streams {
     Read,
+    /// Tells of what it reads.
+    Heard(mpsc::Sender<Vec<u8>>),
     /// Resets each stream as soon as it is used.
     Reset,
 }
@@ -36,9 +38,21 @@ impl request_response::Codec for Codec {
     where
         T: futures::AsyncRead + Unpin + Send,
     {
+        let ended = Err(io::ErrorKind::UnexpectedEof.into());
+        if matches!(self.0, Streams::Reset) {
+            return ended;
+        }
         let mut bytes = vec![0; 64 * 1024];
-        while self.0 == Streams::Read && io.read(&mut bytes).await? > 0 {}
-        Err(io::ErrorKind::UnexpectedEof.into())
+        loop {
+            let read = io.read(&mut bytes).await?;
+            if read == 0 {
+                return ended;
+            }
+            if let Streams::Heard(tells) = &self.0 {
+                // A test that listens no more needs no more.
+                drop(tells.send(bytes[..read].to_vec()).await);
+            }
+        }
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, _: &mut T) -> io::Result<()>
@@ -114,6 +128,12 @@ impl Untrusted {
         untrusted
     }
 
+    /// The same, and what is written to it.
+    pub(crate) async fn join_and_listen(node: &Node) -> (Self, Heard) {
+        let (tells, hears) = mpsc::channel(64);
+        (Self::join(node, Streams::Heard(tells)).await, Heard { hears, bytes: Vec::new() })
+    }
+
     pub(crate) async fn send(&self, frame: Vec<u8>) {
         soon(self.frames.send(frame)).await.unwrap();
     }
@@ -121,6 +141,26 @@ impl Untrusted {
     /// Publishes a message of its own.
     pub(crate) async fn publish(&self, topic: &str, sequence: u64, data: &[u8]) {
         self.send(publish(&self.key, topic, sequence, data)).await;
+    }
+}
+
+/// What a node has written to one that listens.
+pub(crate) struct Heard {
+    hears: mpsc::Receiver<Vec<u8>>,
+    bytes: Vec<u8>,
+}
+
+impl Heard {
+    /// Waits until these bytes have come.
+    pub(crate) async fn wait_for(&mut self, bytes: &[u8]) {
+        while !self.has(bytes) {
+            let more = soon(self.hears.recv()).await.unwrap();
+            self.bytes.extend(more);
+        }
+    }
+
+    pub(crate) fn has(&self, bytes: &[u8]) -> bool {
+        self.bytes.windows(bytes.len()).any(|heard| heard == bytes)
     }
 }
 
@@ -178,6 +218,15 @@ pub(crate) fn iwant(id: &[u8], times: usize) -> Vec<u8> {
     field(&mut control, 2, &iwant);
     field(&mut rpc, 3, &control);
     framed(&rpc)
+}
+
+/// What a frame has that says that a message is not wanted any more.
+pub(crate) fn idontwant(id: &[u8; 20]) -> Vec<u8> {
+    let (mut rpc, mut control, mut idontwant) = (Vec::new(), Vec::new(), Vec::new());
+    field(&mut idontwant, 1, id);
+    field(&mut control, 5, &idontwant);
+    field(&mut rpc, 3, &control);
+    rpc
 }
 
 /// A message as this key would publish it.

@@ -1,32 +1,15 @@
 //! Chains that part below the head, and commitments that wait for a parent.
 
-use p2p_catchup::{ImportVerdict, Reply};
+use p2p_catchup::ImportVerdict;
 use p2p_types::{HeadSyncStatus, Stall};
 use p2p_validation::Authenticated;
 
 use super::rig::{Ask, Rig};
-use crate::chain::{SECOND, Signer, blocks, head, head_of, peer};
-
-/// A chain that leaves ours after `fork`, up to `to`, with ours below.
-fn branch(fork: u64, to: u64) -> Vec<Authenticated> {
-    let below = blocks(1, fork.max(1));
-    let parent = if fork == 0 { Default::default() } else { below[fork as usize - 1].hash() };
-    let mut chain = if fork == 0 { Vec::new() } else { below };
-    chain.extend(Signer::new(7).chain(fork + 1, to, parent, 1));
-    chain
-}
-
-fn deliver(rig: &mut Rig, chain: &[Authenticated], ask: Ask) {
-    let (from, to) = ask.range();
-    let page = chain.iter().filter(|block| (from..=to).contains(&block.block())).cloned().collect();
-    rig.reply(ask, Reply::Page(page));
-}
+use crate::chain::{SECOND, blocks, branch, head, head_of, peer};
 
 /// Delivers a page of a walk that does not link, and says so.
 fn does_not_link(rig: &mut Rig, chain: &[Authenticated], ask: Ask, applied: u64) {
-    deliver(rig, chain, ask);
-    let (id, ..) = rig.expect_import();
-    rig.imported(id, head(applied), ImportVerdict::Unlinked { index: 0 });
+    rig.import_from(chain, ask, head(applied), ImportVerdict::Unlinked { index: 0 });
 }
 
 #[test]
@@ -43,23 +26,21 @@ fn an_unlinked_page_leads_to_the_fork_in_doubling_steps() {
     does_not_link(&mut rig, &other, ask, 12);
     // The base is at 0: never at or below it.
     let ask = rig.expect_page(1..);
-    deliver(&mut rig, &other, ask);
+    rig.deliver_from(&other, ask);
     let (id, _, page) = rig.expect_import();
     assert_eq!(page.len(), 4);
     rig.imported(id, Some(head_of(&other[3])), ImportVerdict::Linked);
     // The head fell to the fork's side and goes up again.
     assert!(matches!(rig.status(), HeadSyncStatus::Syncing { applied: 4, .. }));
     let (a, b) = (rig.expect_page(5..), rig.expect_page(9..));
-    deliver(&mut rig, &other, a);
-    deliver(&mut rig, &other, b);
+    rig.deliver_from(&other, a);
+    rig.deliver_from(&other, b);
     for last in [8, 12] {
         let (id, ..) = rig.expect_import();
         rig.imported(id, Some(head_of(&other[last - 1])), ImportVerdict::Linked);
     }
     let rest = rig.expect_page(13..);
-    deliver(&mut rig, &other, rest);
-    let (id, ..) = rig.expect_import();
-    rig.imported(id, Some(head_of(&other[13])), ImportVerdict::Linked);
+    rig.import_from(&other, rest, Some(head_of(&other[13])), ImportVerdict::Linked);
     rig.advance(SECOND);
     rig.all_claim(14);
     assert_eq!(rig.status(), HeadSyncStatus::Live { head: Some(head_of(&other[13])) });
@@ -81,9 +62,7 @@ fn a_search_that_links_steps_forward_to_the_fork() {
             break;
         }
     }
-    deliver(&mut rig, &other, ask);
-    let (id, ..) = rig.expect_import();
-    rig.imported(id, Some(head_of(&other[11])), ImportVerdict::Linked);
+    rig.import_from(&other, ask, Some(head_of(&other[11])), ImportVerdict::Linked);
     rig.expect_page(13..);
     rig.expect_no_reports();
 }
@@ -161,9 +140,7 @@ fn a_missing_sibling_is_fetched_from_who_has_it() {
     rig.deliver(ask, 5);
     let second = rig.expect_page(5..);
     assert_ne!(second.to, ask.to);
-    deliver(&mut rig, &other, second);
-    let (id, ..) = rig.expect_import();
-    rig.imported(id, Some(head_of(&other[5])), ImportVerdict::Linked);
+    rig.import_from(&other, second, Some(head_of(&other[5])), ImportVerdict::Linked);
     rig.advance(SECOND);
     rig.all_claim(6);
     assert_eq!(rig.status(), HeadSyncStatus::Live { head: Some(head_of(&other[5])) });

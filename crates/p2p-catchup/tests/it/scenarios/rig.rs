@@ -291,6 +291,26 @@ impl Rig {
         self.reply(ask, Reply::Page(page));
     }
 
+    /// Answers it with the blocks of another chain.
+    pub(crate) fn deliver_from(&mut self, chain: &[Authenticated], ask: Ask) {
+        let (from, to) = ask.range();
+        let page = chain.iter().filter(|block| (from..=to).contains(&block.block())).cloned().collect();
+        self.reply(ask, Reply::Page(page));
+    }
+
+    /// The same, and ends the import that follows.
+    pub(crate) fn import_from(
+        &mut self,
+        chain: &[Authenticated],
+        ask: Ask,
+        head: Option<Head>,
+        verdict: ImportVerdict,
+    ) {
+        self.deliver_from(chain, ask);
+        let (id, ..) = self.expect_import();
+        self.imported(id, head, verdict);
+    }
+
     pub(crate) fn fail(&mut self, ask: Ask) {
         self.reply(ask, Reply::Failed(Failure::NotAnswered));
     }

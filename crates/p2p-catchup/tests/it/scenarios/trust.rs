@@ -5,20 +5,7 @@ use p2p_types::{HeadSyncStatus, Stall};
 use p2p_validation::Authenticated;
 
 use super::rig::{Ask, Rig};
-use crate::chain::{SECOND, Signer, blocks, head, head_of, peer, txlist};
-
-/// A chain that leaves ours after `fork`, up to `to`, with ours below.
-fn branch(fork: u64, to: u64) -> Vec<Authenticated> {
-    let mut chain = blocks(1, fork);
-    chain.extend(Signer::new(7).chain(fork + 1, to, chain[fork as usize - 1].hash(), 1));
-    chain
-}
-
-fn deliver(rig: &mut Rig, chain: &[Authenticated], ask: Ask) {
-    let (from, to) = ask.range();
-    let page = chain.iter().filter(|block| (from..=to).contains(&block.block())).cloned().collect();
-    rig.reply(ask, Reply::Page(page));
-}
+use crate::chain::{SECOND, Signer, blocks, branch, head, head_of, peer, txlist};
 
 fn page_asks(rig: &Rig) -> Vec<Ask> {
     rig.asks().into_iter().filter(|ask| matches!(ask.request, Request::Page { .. })).collect()
@@ -61,11 +48,9 @@ fn a_peer_that_delivers_the_winning_fork_stays_trusted() {
     rig.advance(13 * SECOND);
     rig.all_claim(20);
     let ask = rig.expect_page(13..);
-    deliver(&mut rig, &other, ask);
-    let (id, ..) = rig.expect_import();
-    rig.imported(id, head(12), ImportVerdict::Unlinked { index: 0 });
+    rig.import_from(&other, ask, head(12), ImportVerdict::Unlinked { index: 0 });
     let ask = rig.expect_page(12..);
-    deliver(&mut rig, &other, ask);
+    rig.deliver_from(&other, ask);
     let (id, _, page) = rig.expect_import();
     rig.imported(id, Some(head_of(page.last().unwrap())), ImportVerdict::Linked);
     assert_eq!(rig.target(), 20);
@@ -82,20 +67,14 @@ fn a_fork_that_wins_with_its_last_page_is_followed_to_its_end() {
     rig.all_claim(16);
     let mut ask = rig.expect_page(13..);
     for from in [12, 11] {
-        deliver(&mut rig, &other, ask);
-        let (id, ..) = rig.expect_import();
-        rig.imported(id, head(12), ImportVerdict::Unlinked { index: 0 });
+        rig.import_from(&other, ask, head(12), ImportVerdict::Unlinked { index: 0 });
         ask = rig.expect_page(from..);
     }
     // It links beside the chain, and does not win yet.
-    deliver(&mut rig, &other, ask);
-    let (id, ..) = rig.expect_import();
-    rig.imported(id, head(12), ImportVerdict::Linked);
+    rig.import_from(&other, ask, head(12), ImportVerdict::Linked);
     assert_eq!(rig.target(), 16);
     let ask = rig.expect_page(15..);
-    deliver(&mut rig, &other, ask);
-    let (id, ..) = rig.expect_import();
-    rig.imported(id, Some(head_of(&other[15])), ImportVerdict::Linked);
+    rig.import_from(&other, ask, Some(head_of(&other[15])), ImportVerdict::Linked);
     rig.advance(SECOND);
     rig.all_claim(16);
     assert_eq!(rig.status(), HeadSyncStatus::Live { head: Some(head_of(&other[15])) });
@@ -120,7 +99,7 @@ fn a_page_beside_the_chain_is_followed_to_the_end_of_its_branch() {
                 asked += 1;
                 assert_eq!(ask.to, claimer);
                 let ask = rig.expect_page(ask.range().0..);
-                deliver(&mut rig, &other, ask);
+                rig.deliver_from(&other, ask);
                 while let Some((id, page)) = rig.import_out() {
                     imported.extend(page.iter().map(Authenticated::block));
                     rig.imported(id, head(12), ImportVerdict::Linked);
@@ -286,13 +265,9 @@ fn a_search_whose_page_is_deferred_costs_its_peer_nothing() {
     rig.all_claim(16);
     for _ in 0..8 {
         let ask = rig.wait_page(13.., 16);
-        deliver(&mut rig, &other, ask);
-        let (id, ..) = rig.expect_import();
-        rig.imported(id, head(12), ImportVerdict::Unlinked { index: 0 });
+        rig.import_from(&other, ask, head(12), ImportVerdict::Unlinked { index: 0 });
         let ask = rig.expect_page(12..);
-        deliver(&mut rig, &other, ask);
-        let (id, ..) = rig.expect_import();
-        rig.imported(id, head(12), ImportVerdict::Deferred);
+        rig.import_from(&other, ask, head(12), ImportVerdict::Deferred);
         assert_eq!(rig.target(), 16);
     }
     rig.expect_no_reports();
@@ -307,9 +282,7 @@ fn unusable_blocks_start_no_ancestor_search() {
     rig.all_claim(16);
     for _ in 0..3 {
         let ask = rig.wait_page(13.., 16);
-        deliver(&mut rig, &forged, ask);
-        let (id, ..) = rig.expect_import();
-        rig.imported(id, head(12), ImportVerdict::Unusable { index: 0 });
+        rig.import_from(&forged, ask, head(12), ImportVerdict::Unusable { index: 0 });
         rig.expect_no_page();
     }
     assert_eq!(rig.target(), 12, "its word counts no more");
@@ -348,18 +321,14 @@ fn waiting_for_another_search_costs_a_peer_nothing() {
     rig.advance(13 * SECOND);
     rig.all_claim(16);
     let first = rig.expect_page(13..);
-    deliver(&mut rig, &other, first);
-    let (id, ..) = rig.expect_import();
-    rig.imported(id, head(12), ImportVerdict::Unlinked { index: 0 });
+    rig.import_from(&other, first, head(12), ImportVerdict::Unlinked { index: 0 });
     // The first one's walk takes its time; the second one is on the same fork.
     let walk = rig.expect_page(12..);
     assert_eq!(walk.to, first.to);
     for _ in 0..10 {
         let second = rig.wait_page(13.., 16);
         assert_ne!(second.to, first.to);
-        deliver(&mut rig, &other, second);
-        let (id, ..) = rig.expect_import();
-        rig.imported(id, head(12), ImportVerdict::Unlinked { index: 0 });
+        rig.import_from(&other, second, head(12), ImportVerdict::Unlinked { index: 0 });
         if page_asks(&rig).iter().any(|ask| ask.range().0 == 12) {
             break;
         }
@@ -544,7 +513,7 @@ fn a_search_that_gets_its_pages_does_not_yield() {
                 assert_eq!(*walker.get_or_insert(ask.to), ask.to);
                 descended.push(from);
             }
-            deliver(&mut rig, &other, ask);
+            rig.deliver_from(&other, ask);
             while let Some((id, page)) = rig.import_out() {
                 let links = page[0].block() <= 2;
                 let (to, verdict) = if links {
@@ -620,9 +589,7 @@ fn a_search_steps_over_an_unusable_height() {
     rig.advance(13 * SECOND);
     rig.all_claim(16);
     let ask = rig.expect_page(13..);
-    deliver(&mut rig, &other, ask);
-    let (id, ..) = rig.expect_import();
-    rig.imported(id, head(12), ImportVerdict::Unlinked { index: 0 });
+    rig.import_from(&other, ask, head(12), ImportVerdict::Unlinked { index: 0 });
     let ask = rig.expect_page(12..);
     rig.reply(ask, Reply::Page(vec![Signer::new(7).handover(12, blocks(11, 11)[0].hash())]));
     let ask = rig.expect_page(11..);
@@ -640,13 +607,9 @@ fn a_branch_that_breaks_off_starts_no_search_below() {
     rig.all_claim(18);
     let first = rig.expect_page(13..);
     let rest = rig.expect_page(17..);
-    deliver(&mut rig, &other, first);
-    let (id, ..) = rig.expect_import();
-    rig.imported(id, head(12), ImportVerdict::Linked);
+    rig.import_from(&other, first, head(12), ImportVerdict::Linked);
     rig.fail(rest);
     let ask = rig.wait_page(17.., 18);
-    deliver(&mut rig, &other, ask);
-    let (id, ..) = rig.expect_import();
-    rig.imported(id, head(12), ImportVerdict::Unlinked { index: 0 });
+    rig.import_from(&other, ask, head(12), ImportVerdict::Unlinked { index: 0 });
     rig.expect_no_page();
 }
