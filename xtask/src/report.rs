@@ -44,38 +44,38 @@ pub(crate) enum Size {
 pub(crate) fn run(report: &Report) -> Result<(), Error> {
     let mut failed = Vec::new();
     for test in TESTS.iter().filter(|test| test.name.contains(&report.only)) {
-        let args = test.args(report.size);
+        let command = test.command(report.size);
         let begun = Instant::now();
-        match measure(test, args) {
-            Ok(row) => write(test, &row, args, begun.elapsed().as_secs())?,
+        match measure(test, command) {
+            Ok(row) => write(test, &row, command, begun.elapsed().as_secs())?,
             Err(error) => failed.push(format!("{}: {error}", test.name)),
         }
     }
     Error::unless_empty(failed)
 }
 
-fn measure(test: &Test, args: &[&str]) -> Result<Row, Error> {
-    eprintln!("$ cargo {}", args.join(" "));
-    let said = cargo(args.iter().copied()).read()?;
+fn measure(test: &Test, command: &str) -> Result<Row, Error> {
+    eprintln!("$ cargo {command}");
+    let said = cargo(command.split(' ')).read()?;
     let lines = said.lines().filter_map(|line| serde_json::from_str(line).ok());
     let answers: Vec<Value> = lines.filter(Value::is_object).collect();
     if answers.is_empty() {
         // Where a test cannot run it says why, and prints nothing.
-        let command = format!("cargo {}", args.join(" "));
+        let command = format!("cargo {command}");
         return Err(Error::Answer { command, problem: "it was skipped".into() });
     }
     Ok((test.row)(&answers))
 }
 
 /// Writes a row in the place of the test's last one.
-fn write(test: &Test, row: &Row, args: &[&str], seconds: u64) -> Result<(), Error> {
+fn write(test: &Test, row: &Row, command: &str, seconds: u64) -> Result<(), Error> {
     let path = root().join(FILE);
     let before = fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
     let Row { load, faults, bad_inputs, lost, banned, memory } = row;
     let line = format!(
         "| {} | {load} | {faults} | {bad_inputs} | {lost} | {banned} | {memory} | `cargo {}` | {}, {}, {} |\n",
         test.name,
-        args.join(" ").replace(" --json", ""),
+        command.replace(" --json", ""),
         today(),
         processor(),
         length(seconds),

@@ -22,14 +22,15 @@ pub(super) struct Row {
 
 pub(super) struct Test {
     pub(super) name: &'static str,
-    small: &'static [&'static str],
-    large: &'static [&'static str],
+    /// What cargo is told to do, word by word.
+    small: &'static str,
+    large: &'static str,
     /// From the lines of JSON that it prints.
     pub(super) row: fn(&[Value]) -> Row,
 }
 
 impl Test {
-    pub(super) const fn args(&self, size: Size) -> &'static [&'static str] {
+    pub(super) const fn command(&self, size: Size) -> &'static str {
         match size {
             Size::Small => self.small,
             Size::Large => self.large,
@@ -40,8 +41,8 @@ impl Test {
 pub(super) const TESTS: [Test; 11] = [
     Test {
         name: "Store killed",
-        small: &["xtask", "crash", "--cycles", "20", "--json"],
-        large: &["xtask", "crash", "--cycles", "1000", "--json"],
+        small: "xtask crash --cycles 20 --json",
+        large: "xtask crash --cycles 1000 --json",
         row: |of| Row {
             load: format!("{} acknowledged writes", of[0]["acknowledged"]),
             faults: format!("{} × kill −9", of[0]["cycles"]),
@@ -51,8 +52,8 @@ pub(super) const TESTS: [Test; 11] = [
     },
     Test {
         name: "Node killed",
-        small: &["xtask", "crash", "--node", "--cycles", "10", "--json"],
-        large: &["xtask", "crash", "--node", "--cycles", "1000", "--json"],
+        small: "xtask crash --node --cycles 10 --json",
+        large: "xtask crash --node --cycles 1000 --json",
         row: |of| Row {
             load: format!("{} acknowledged blocks over JSON-RPC", of[0]["acknowledged"]),
             faults: format!("{} × kill −9 and SIGTERM", of[0]["cycles"]),
@@ -62,19 +63,8 @@ pub(super) const TESTS: [Test; 11] = [
     },
     Test {
         name: "Two nodes with one key",
-        small: &[
-            "xtask",
-            "crash",
-            "--shared-key",
-            "--cycles",
-            "5",
-            "--outages",
-            "1",
-            "--heights",
-            "100",
-            "--json",
-        ],
-        large: &["xtask", "crash", "--shared-key", "--cycles", "200", "--heights", "10000", "--json"],
+        small: "xtask crash --shared-key --cycles 5 --outages 1 --heights 100 --json",
+        large: "xtask crash --shared-key --cycles 200 --heights 10000 --json",
         row: |of| Row {
             load: format!("{} heights, {} acknowledged", of[0]["heights"], of[0]["acknowledged"]),
             faults: format!(
@@ -88,8 +78,8 @@ pub(super) const TESTS: [Test; 11] = [
     },
     Test {
         name: "Damaged files",
-        small: &["xtask", "damage", "--copies", "50", "--json"],
-        large: &["xtask", "damage", "--copies", "1000", "--json"],
+        small: "xtask damage --copies 50 --json",
+        large: "xtask damage --copies 1000 --json",
         row: |of| Row {
             bad_inputs: format!(
                 "{} damaged stores: {} refused, {} sound, {} wrongly called sound",
@@ -100,14 +90,14 @@ pub(super) const TESTS: [Test; 11] = [
     },
     Test {
         name: "Hostile peers",
-        small: &["xtask", "hostile", "--quick", "--json"],
-        large: &["xtask", "hostile", "--json"],
+        small: "xtask hostile --quick --json",
+        large: "xtask hostile --json",
         row: hostile,
     },
     Test {
         name: "Simulator",
-        small: &["xtask", "sim", "--seeds", "0..200", "--json"],
-        large: &["xtask", "sim", "--seeds", "0..20000", "--json"],
+        small: "xtask sim --seeds 0..200 --json",
+        large: "xtask sim --seeds 0..20000 --json",
         row: |of| Row {
             load: format!(
                 "{} runs of {} nodes and 30 % adversaries, {} s of virtual time, {} blocks",
@@ -121,8 +111,8 @@ pub(super) const TESTS: [Test; 11] = [
     },
     Test {
         name: "Fuzzing",
-        small: &["xtask", "fuzz", "--runs", "20000", "--json"],
-        large: &["xtask", "fuzz", "--runs", "10000000", "--json"],
+        small: "xtask fuzz --runs 20000 --json",
+        large: "xtask fuzz --runs 10000000 --json",
         row: |of| Row {
             bad_inputs: format!(
                 "{} inputs to {} targets, {} crashes",
@@ -136,50 +126,10 @@ pub(super) const TESTS: [Test; 11] = [
     },
     Test {
         name: "Many nodes",
-        small: &[
-            "run",
-            "--quiet",
-            "--release",
-            "--package",
-            "p2p-node",
-            "--",
-            "devnet",
-            "--json",
-            "--transport",
-            "memory",
-            "--window",
-            "12",
-            "--nodes",
-            "50",
-            "--hostile",
-            "12",
-            "--sybils",
-            "16",
-            "--blocks",
-            "20",
-        ],
-        large: &[
-            "run",
-            "--quiet",
-            "--release",
-            "--package",
-            "p2p-node",
-            "--",
-            "devnet",
-            "--json",
-            "--transport",
-            "memory",
-            "--window",
-            "12",
-            "--nodes",
-            "200",
-            "--hostile",
-            "50",
-            "--sybils",
-            "16",
-            "--blocks",
-            "60",
-        ],
+        small: "run --quiet --release --package p2p-node -- devnet --json --transport memory \
+                --window 12 --nodes 50 --hostile 12 --sybils 16 --blocks 20",
+        large: "run --quiet --release --package p2p-node -- devnet --json --transport memory \
+                --window 12 --nodes 200 --hostile 50 --sybils 16 --blocks 60",
         row: |of| Row {
             load: format!(
                 "{} nodes in memory, {} blocks; p50 {} ms, p99 {} ms",
@@ -197,8 +147,8 @@ pub(super) const TESTS: [Test; 11] = [
     },
     Test {
         name: "Hosts",
-        small: &["xtask", "netns", "faults", "--partition", "10", "--json"],
-        large: &["xtask", "netns", "faults", "--json"],
+        small: "xtask netns faults --partition 10 --json",
+        large: "xtask netns faults --json",
         row: |of| Row {
             load: format!("{} nodes in namespaces, {} blocks", of[0]["hosts"], of[0]["blocks"]),
             faults: format!(
@@ -214,8 +164,8 @@ pub(super) const TESTS: [Test; 11] = [
     },
     Test {
         name: "Soak",
-        small: &["xtask", "soak", "--minutes", "2", "--json"],
-        large: &["xtask", "soak", "--minutes", "60", "--json"],
+        small: "xtask soak --minutes 2 --json",
+        large: "xtask soak --minutes 60 --json",
         row: |of| Row {
             load: format!("{} blocks in {} min", of[0]["blocks"], of[0]["minutes"]),
             faults: format!(
@@ -234,8 +184,8 @@ pub(super) const TESTS: [Test; 11] = [
     },
     Test {
         name: "Coverage",
-        small: &["xtask", "coverage", "--json"],
-        large: &["xtask", "coverage", "--json"],
+        small: "xtask coverage --json",
+        large: "xtask coverage --json",
         row: |of| Row { load: coverage(&of[0]), ..none() },
     },
 ];
