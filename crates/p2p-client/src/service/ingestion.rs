@@ -61,7 +61,8 @@ impl Service {
         }
     }
 
-    /// Requests were served, and these lists met that are damaged: they are fetched again.
+    /// Requests were served, and these lists met that are damaged: they are fetched again. Beside what the application asks, as
+    /// no event comes of it: it need not wait while ingestion is paused. At most one for each request that was served.
     pub(super) fn served(&mut self, damaged: HashSet<B256>) {
         for hash in damaged {
             self.worker.inbox.push_from_application(Command::Unreadable { hash });
