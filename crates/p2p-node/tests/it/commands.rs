@@ -115,15 +115,26 @@ fn a_sync_that_is_stopped_says_where_it_stood() {
     node.logs(&["stopped before it had caught up"]);
 }
 
+/// Whether no thread of a process runs, as far as the system tells: a signal to halt is sent before it is obeyed.
+fn is_halted(process: &str) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return true };
+    threads.map_while(Result::ok).all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+    })
+}
+
 /// Both signals wait for a process that is halted, so that the second one is there when the first is answered.
 #[test]
 fn a_second_signal_ends_the_shutdown() {
     let mut node = Node::run(&[]);
     node.started();
     let process = node.child.id().to_string();
-    for signal in ["-STOP", "-TERM", "-INT", "-CONT"] {
-        assert!(Command::new("kill").args([signal, &process]).status().unwrap().success());
-    }
+    let kill =
+        |signal: &str| assert!(Command::new("kill").args([signal, &process]).status().unwrap().success());
+    kill("-STOP");
+    within("a halted process", || is_halted(&process).then_some(()));
+    ["-TERM", "-INT", "-CONT"].into_iter().for_each(kill);
     assert_eq!(node.ended().code(), Some(1));
     node.logs(&["stopped by a second signal"]);
 }
