@@ -6,10 +6,9 @@ use p2p_client::{
     MemoryStorage, StoredCommitment,
     storage::{CommitmentStore as _, SdkStorage as _, fuzz::is_withdrawn},
 };
-use p2p_fixtures::key;
 use p2p_types::{Address, B256, U256};
 
-use super::universe::{Universe, WINDOW, elected};
+use super::universe::{Universe, WINDOW, elected_address};
 
 /// The canonical blocks above the base: each on the one below, down to the base.
 pub(super) fn canonical(store: &MemoryStorage) -> Vec<StoredCommitment> {
@@ -45,7 +44,7 @@ fn on_renewed(store: &MemoryStorage, block: &StoredCommitment, chain: &[StoredCo
 /// Whether it was its signer's turn, in the schedule to begin with.
 pub(super) fn is_elected(block: &StoredCommitment) -> bool {
     let end: u64 = block.recovered.signed().preconf().submission_window_end.to();
-    block.recovered.signer() == key(elected(end / WINDOW)).address()
+    block.recovered.signer() == elected_address(end / WINDOW)
 }
 
 /// All that is stored, by height.
