@@ -16,6 +16,9 @@ use p2p_validation::{
 
 pub use intercepted::{Call, Intercepted};
 
+#[cfg(feature = "disk")]
+pub use crate::disk::sim_disk::SimDisk;
+
 use crate::{CommitmentStore, Inserted, StorageError};
 
 /// The slasher that all blocks name.

@@ -5,7 +5,9 @@ use p2p_types::B256;
 use crate::{MemoryStorage, StorageError};
 
 #[cfg(feature = "disk")]
-pub use crate::disk::fuzz::{commitment, evidence, packed, promise, published, state, written_promise};
+pub use crate::disk::fuzz::{
+    commitment, evidence, is_withdrawn_on_disk, packed, promise, published, state, written_promise,
+};
 
 /// Whether L1 has replaced the anchor of a block, as far as a store was told.
 ///

@@ -313,6 +313,7 @@ impl Writer<'_> {
     }
 }
 
-const fn is_withdrawn((_, seq): RowKey) -> bool {
+/// Whether a row has the flag of a withdrawn block.
+pub(super) const fn is_withdrawn((_, seq): RowKey) -> bool {
     seq & WITHDRAWN != 0
 }

@@ -1,12 +1,17 @@
 //! The records of the database, for fuzzing. Bytes are sealed with the checksum that they need, as no mutation hits on one.
 
-use p2p_types::{Promise, SigningDomain};
+use p2p_types::{B256, Promise, SigningDomain};
 
 use super::{
+    DiskStorage,
+    branches::is_withdrawn,
     evidence::{decode_evidence, seal_evidence},
+    fault::fault,
+    index::find,
     promises, published,
     rows::{self, Row, seal},
     state::State,
+    tables::{COMMITMENTS, HEIGHTS},
 };
 use crate::{StorageError, StoredCommitment, StoredEvidence};
 
@@ -47,6 +52,19 @@ pub fn commitment(
     let read = Row::decode(key, &again, domain).map(|row| (row.arrival, row.stored));
     assert_eq!(read, Ok((row.arrival, row.stored.clone())), "what is written is read again");
     Ok(row.stored)
+}
+
+/// As [`is_withdrawn`](crate::fuzz::is_withdrawn).
+///
+/// # Errors
+/// [`StorageError`] if the store cannot be read.
+pub fn is_withdrawn_on_disk(store: &DiskStorage, hash: &B256) -> Result<bool, StorageError> {
+    store.read(|file| {
+        let commitments = file.open_table(COMMITMENTS).map_err(fault)?;
+        let heights = file.open_table(HEIGHTS).map_err(fault)?;
+        let found = find(&commitments, &heights, &store.arrivals, hash, &store.config.domain)?;
+        Ok(found.is_some_and(|(key, _)| is_withdrawn(key)))
+    })
 }
 
 /// The record of a promise.

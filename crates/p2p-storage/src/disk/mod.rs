@@ -19,6 +19,8 @@ mod owner;
 mod promises;
 mod published;
 mod rows;
+#[cfg(feature = "test-utils")]
+pub(crate) mod sim_disk;
 mod snapshot;
 mod state;
 mod stores;

@@ -3,30 +3,32 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 mod faults;
-mod medium;
 mod opening;
 
 use std::collections::HashMap;
 
 use p2p_types::{B256, Base, Preconfirmation, TxList};
 
-use self::medium::{Event, Files, Medium, apply};
-use super::{DiskConfig, DiskStorage, Durability, Problem, STEP, files::FileSystem};
+use super::{
+    DiskConfig, DiskStorage, Durability, Problem, STEP,
+    files::FileSystem,
+    sim_disk::{Event, OnDisk, SimDisk, apply},
+};
 use crate::{
     Batch, CommitmentStore, EvidenceStore, Inserted, NewCommitment, PublishLog, SdkStorage, StorageError,
     StorageLimits, StoredCommitment, StoredEvidence, TxListStore,
     fixtures::{DOMAIN, Judge, block, chain, equivocation, txlist},
 };
 
-fn open(medium: &Medium) -> Result<DiskStorage, StorageError> {
-    open_with(medium, Durability::Immediate)
+fn open(disk: &SimDisk) -> Result<DiskStorage, StorageError> {
+    open_with(disk, Durability::Immediate)
 }
 
-fn open_with(medium: &Medium, durability: Durability) -> Result<DiskStorage, StorageError> {
-    // A small cache, so that pages are read from the medium; small files.
+fn open_with(disk: &SimDisk, durability: Durability) -> Result<DiskStorage, StorageError> {
+    // A small cache, so that pages are read from the disk; small files.
     let (cache_bytes, file_bytes) = (64 * 1024, 10_000);
     let config = DiskConfig { durability, cache_bytes, file_bytes, ..DiskConfig::recommended(DOMAIN) };
-    DiskStorage::open_source(Box::new(medium.clone()), config)
+    DiskStorage::open_source(Box::new(disk.clone()), config)
 }
 
 /// A list that its number names.
@@ -60,11 +62,11 @@ fn a_relaxed_store_loses_what_it_has_not_synced() {
 /// Fills a store, and looks at what is left if the power goes at each sync, in some variants. Returns how many
 /// crash points there were, how much was acknowledged, and how much of it was lost or corrupt, all added up.
 fn lose_power(durability: Durability, blocks: u64, variants: usize) -> (usize, usize, usize) {
-    let medium = Medium::recording();
-    let store = open_with(&medium, durability).unwrap();
+    let disk = SimDisk::recording();
+    let store = open_with(&disk, durability).unwrap();
     let (judge, mut said) = (Judge::default(), Vec::new());
     store.set_base(Base::at(0)).unwrap();
-    let opened = medium.happened();
+    let opened = disk.happened();
     let mut parent = B256::ZERO;
     for number in 1..=blocks {
         let made = block(number, number, parent, 1);
@@ -72,7 +74,7 @@ fn lose_power(durability: Durability, blocks: u64, variants: usize) -> (usize, u
         if number.is_multiple_of(7) {
             // Superseded at once: history must outlive the power too.
             assert_eq!(judge.insert(&store, rival.clone()).unwrap(), Inserted::New);
-            said.push((medium.happened(), Acknowledged::Block { height: number, hash: rival.hash() }));
+            said.push((disk.happened(), Acknowledged::Block { height: number, hash: rival.hash() }));
         }
         // Some come with their lists, some before them.
         let together = number.is_multiple_of(2) && !number.is_multiple_of(7);
@@ -83,31 +85,31 @@ fn lose_power(durability: Durability, blocks: u64, variants: usize) -> (usize, u
         let new = NewCommitment { linked: judge.linked(&store, made), txlist };
         let applied = store.apply(Batch { commitments: vec![new], ..Batch::default() });
         assert!(applied.commitments[0].inserted.is_ok());
-        said.push((medium.happened(), Acknowledged::Block { height: number, hash: parent }));
+        said.push((disk.happened(), Acknowledged::Block { height: number, hash: parent }));
         assert_eq!(store.put(number, list(number)), Ok(!together));
-        said.push((medium.happened(), Acknowledged::List(hash)));
+        said.push((disk.happened(), Acknowledged::List(hash)));
         if number.is_multiple_of(20) {
             store.set_base(Base::at(number - 10)).unwrap();
-            said.push((medium.happened(), Acknowledged::Base(number - 10)));
+            said.push((disk.happened(), Acknowledged::Base(number - 10)));
             store.prune_below(number - 15).unwrap();
         }
     }
     drop(store);
-    let events = medium.events();
+    let events = disk.events();
     let mut rng = fastrand::Rng::with_seed(5);
-    let (mut durable, mut unsynced, mut files) = (Vec::new(), Vec::new(), Files::default());
+    let mut on_disk = OnDisk::default();
     let (mut points, mut lost) = (0_usize, 0);
     for (index, event) in events.iter().enumerate() {
         if !event.is_sync() {
-            unsynced.push(event);
-            files.happen(event);
+            on_disk.happen(event);
             continue;
         }
         if index >= opened {
             for variant in 0..variants {
                 // The power goes before this sync ends: at most a part of what was written is there.
+                let OnDisk { bytes, unsynced, files } = &on_disk;
                 let until = if variant < 3 { unsynced.len() } else { rng.usize(0..=unsynced.len()) };
-                let mut image = durable.clone();
+                let mut image = bytes.clone();
                 for event in &unsynced[..until] {
                     match variant {
                         0 => apply(&mut image, event, || true),
@@ -126,23 +128,18 @@ fn lose_power(durability: Durability, blocks: u64, variants: usize) -> (usize, u
                     _ => files.survive(|| rng.bool()),
                 };
                 points += 1;
-                lost += missing(&Medium::of(image, tree), &said, index, points.is_multiple_of(8));
+                lost += missing(&SimDisk::of(image, tree), &said, index, points.is_multiple_of(8));
             }
         }
-        files.happen(event);
-        if matches!(event, Event::Sync) {
-            for event in unsynced.drain(..) {
-                apply(&mut durable, event, || true);
-            }
-        }
+        on_disk.happen(event);
     }
     (points, said.len(), lost)
 }
 
 /// How much of what was acknowledged before an event is not there or not as it was, and how much else `verify`
 /// finds where it is asked.
-fn missing(medium: &Medium, said: &[(usize, Acknowledged)], event: usize, verify: bool) -> usize {
-    let store = match open(medium) {
+fn missing(disk: &SimDisk, said: &[(usize, Acknowledged)], event: usize, verify: bool) -> usize {
+    let store = match open(disk) {
         Ok(store) => store,
         Err(error) => {
             eprintln!("event {event}: {error}");
@@ -181,11 +178,11 @@ fn missing(medium: &Medium, said: &[(usize, Acknowledged)], event: usize, verify
 
 #[test]
 fn a_full_disk_is_an_error_reading_goes_on_and_writing_when_there_is_space() {
-    let medium = Medium::default();
-    let store = open(&medium).unwrap();
+    let disk = SimDisk::default();
+    let store = open(&disk).unwrap();
     store.set_base(Base::at(0)).unwrap();
     let blocks = chain(&store, 20);
-    medium.set_room(medium.used() + 256 * 1024);
+    disk.set_room(disk.used() + 256 * 1024);
     let mut stored = Vec::new();
     let full = (1..200).find_map(|number| match store.put(number, list(number * 8)) {
         Ok(_) => {
@@ -212,7 +209,7 @@ fn a_full_disk_is_an_error_reading_goes_on_and_writing_when_there_is_space() {
     let full = (1..5_000).find_map(|number| store.put(number, list(number * 8 + 1)).err());
     assert_eq!(full, Some(StorageError::NoSpace));
     all_there();
-    medium.set_room(usize::MAX);
+    disk.set_room(usize::MAX);
     assert!(store.put(400, list(3_200)).unwrap());
     all_there();
     assert!(store.verify().unwrap().is_sound());
@@ -279,14 +276,14 @@ impl Contents {
 
 #[test]
 fn the_publish_log_outlives_a_restart() {
-    let medium = Medium::default();
+    let disk = SimDisk::default();
     let hash = |byte| B256::repeat_byte(byte);
-    let store = open(&medium).unwrap();
+    let store = open(&disk).unwrap();
     assert!(!store.is_published(&hash(1)).unwrap());
     store.record_published(&[hash(1), hash(2)]).unwrap();
     store.record_published(&[hash(3)]).unwrap();
     drop(store);
-    let store = open(&medium).unwrap();
+    let store = open(&disk).unwrap();
     for byte in 1..=4 {
         assert_eq!(store.is_published(&hash(byte)).unwrap(), byte < 4);
     }
@@ -295,20 +292,20 @@ fn the_publish_log_outlives_a_restart() {
 
 #[test]
 fn a_flipped_bit_is_never_served_and_is_found() {
-    let medium = Medium::default();
-    let store = open(&medium).unwrap();
+    let disk = SimDisk::default();
+    let store = open(&disk).unwrap();
     let contents = Contents::fill(&store);
     assert!(contents.read(&store) && store.verify().unwrap().is_sound());
     drop(store);
-    let (good, tree) = (medium.bytes(), medium.tree());
+    let (good, tree) = (disk.bytes(), disk.tree());
     let mut rng = fastrand::Rng::with_seed(3);
     let (mut harmed, mut refused, mut found) = (0, 0, 0);
     let used: Vec<usize> = (0..good.len()).filter(|at| good[*at] != 0).collect();
-    let mut flip = |medium: &Medium| medium.flip(used[rng.usize(0..used.len())], rng.u8(0..8));
+    let mut flip = |disk: &SimDisk| disk.flip(used[rng.usize(0..used.len())], rng.u8(0..8));
     for _ in 0..200 {
-        let medium = Medium::of(good.clone(), tree.clone());
-        flip(&medium);
-        match open(&medium) {
+        let disk = SimDisk::of(good.clone(), tree.clone());
+        flip(&disk);
+        match open(&disk) {
             Ok(store) => {
                 assert!(contents.read(&store) && store.verify().unwrap().is_sound(), "was not in use")
             }
@@ -320,9 +317,9 @@ fn a_flipped_bit_is_never_served_and_is_found() {
     }
     // Under a store that is open already.
     for _ in 0..300 {
-        let medium = Medium::of(good.clone(), tree.clone());
-        let store = open(&medium).unwrap();
-        flip(&medium);
+        let disk = SimDisk::of(good.clone(), tree.clone());
+        let store = open(&disk).unwrap();
+        flip(&disk);
         let sound = store.verify().is_ok_and(|report| report.is_sound());
         found += usize::from(!sound);
         if !contents.read(&store) {
@@ -338,11 +335,11 @@ fn a_flipped_bit_is_never_served_and_is_found() {
 
 #[test]
 fn a_list_whose_file_is_bad_or_missing_is_never_served_and_is_found() {
-    let medium = Medium::default();
-    let store = open(&medium).unwrap();
+    let disk = SimDisk::default();
+    let store = open(&disk).unwrap();
     let contents = Contents::fill(&store);
     drop(store);
-    let (bytes, good) = (medium.bytes(), medium.tree());
+    let (bytes, good) = (disk.bytes(), disk.tree());
     assert_eq!(good.len(), 2, "those of 20,000 bytes");
     let mut rng = fastrand::Rng::with_seed(4);
     for (path, list) in &good {
@@ -364,7 +361,7 @@ fn a_list_whose_file_is_bad_or_missing_is_never_served_and_is_found() {
                     tree.insert(path.clone(), bad);
                 }
             }
-            let store = open(&Medium::of(bytes.clone(), tree)).unwrap();
+            let store = open(&SimDisk::of(bytes.clone(), tree)).unwrap();
             assert!(!contents.read(&store), "{path}");
             let report = store.verify().unwrap();
             assert!(
@@ -380,8 +377,8 @@ fn a_list_whose_file_is_bad_or_missing_is_never_served_and_is_found() {
 }
 
 /// Hashes of the files that are there.
-fn names(medium: &Medium) -> Vec<String> {
-    medium.tree().into_keys().map(|path| path.rsplit_once('/').unwrap().1.to_owned()).collect()
+fn names(disk: &SimDisk) -> Vec<String> {
+    disk.tree().into_keys().map(|path| path.rsplit_once('/').unwrap().1.to_owned()).collect()
 }
 
 fn name(list: &TxList) -> String {
@@ -390,18 +387,18 @@ fn name(list: &TxList) -> String {
 
 #[test]
 fn a_file_goes_with_its_list_and_leftovers_go_with_the_next_ones() {
-    let medium = Medium::default();
+    let disk = SimDisk::default();
     let limits = StorageLimits { txlist_bytes: 45_000, ..StorageLimits::default() };
     let config = DiskConfig { limits, file_bytes: 10_000, ..DiskConfig::recommended(DOMAIN) };
-    let open = || DiskStorage::open_source(Box::new(medium.clone()), config).unwrap();
+    let open = || DiskStorage::open_source(Box::new(disk.clone()), config).unwrap();
     let store = open();
     store.set_base(Base::at(0)).unwrap();
     assert!(store.put(1, list(8)).unwrap() && store.put(2, list(16)).unwrap());
     assert!(matches!(store.put(3, list(24)), Err(StorageError::Full { .. })));
-    assert_eq!(names(&medium).len(), 2, "one that has no room is not written");
+    assert_eq!(names(&disk).len(), 2, "one that has no room is not written");
     store.set_base(Base::at(1)).unwrap();
     assert!(store.put(3, list(24)).unwrap());
-    let (mut found, mut expected) = (names(&medium), vec![name(&list(16)), name(&list(24))]);
+    let (mut found, mut expected) = (names(&disk), vec![name(&list(16)), name(&list(24))]);
     found.sort();
     expected.sort();
     assert_eq!(found, expected, "the evicted one is gone");
@@ -410,57 +407,57 @@ fn a_file_goes_with_its_list_and_leftovers_go_with_the_next_ones() {
     for digit in "0123456789abcdef".chars() {
         for other in ["0", "1"] {
             let orphan = format!("txlists/{digit}/{digit}{}", other.repeat(63));
-            FileSystem::write(&medium, &orphan, b"").unwrap();
+            FileSystem::write(&disk, &orphan, b"").unwrap();
         }
     }
     let store = open();
     store.set_base(Base::at(u64::MAX)).unwrap();
     for number in 4..20 {
-        let before = names(&medium).len();
+        let before = names(&disk).len();
         assert!(store.put(number, list(number * 8)).unwrap());
-        assert!(names(&medium).len() < before, "one folder with each");
+        assert!(names(&disk).len() < before, "one folder with each");
     }
-    assert_eq!(names(&medium).len(), 2);
-    FileSystem::write(&medium, &format!("txlists/a/{}", "a".repeat(64)), b"a").unwrap();
+    assert_eq!(names(&disk).len(), 2);
+    FileSystem::write(&disk, &format!("txlists/a/{}", "a".repeat(64)), b"a").unwrap();
     store.compact().unwrap();
-    assert_eq!(names(&medium).len(), 2);
+    assert_eq!(names(&disk).len(), 2);
     assert!(store.verify().unwrap().is_sound());
 }
 
 #[test]
 fn a_relaxed_store_removes_files_only_after_a_sync() {
-    let medium = Medium::default();
+    let disk = SimDisk::default();
     let limits = StorageLimits { txlist_bytes: 25_000, ..StorageLimits::default() };
     let (durability, file_bytes) = (Durability::Relaxed, 10_000);
     let config = DiskConfig { limits, durability, file_bytes, ..DiskConfig::recommended(DOMAIN) };
-    let store = DiskStorage::open_source(Box::new(medium.clone()), config).unwrap();
+    let store = DiskStorage::open_source(Box::new(disk.clone()), config).unwrap();
     store.set_base(Base::at(9)).unwrap();
     assert!(store.put(1, list(8)).unwrap());
     store.sync().unwrap();
     assert!(store.put(2, list(16)).unwrap());
     assert!(!store.contains(&list(8).hash()).unwrap());
-    assert!(names(&medium).contains(&name(&list(8))), "a crash could bring it back");
+    assert!(names(&disk).contains(&name(&list(8))), "a crash could bring it back");
     store.sync().unwrap();
-    assert_eq!(names(&medium), [name(&list(16))]);
+    assert_eq!(names(&disk), [name(&list(16))]);
 }
 
 #[test]
 fn only_the_first_opening_waits_for_folders() {
-    let medium = Medium::recording();
-    let synced = || medium.events().iter().filter(|event| matches!(event, Event::SyncFolder(_))).count();
-    drop(open(&medium).unwrap());
+    let disk = SimDisk::recording();
+    let synced = || disk.events().iter().filter(|event| matches!(event, Event::SyncFolder(_))).count();
+    drop(open(&disk).unwrap());
     assert_eq!(synced(), 2);
-    drop(open(&medium).unwrap());
+    drop(open(&disk).unwrap());
     assert_eq!(synced(), 2);
 }
 
 #[test]
 fn no_step_removes_more_than_its_share() {
-    let (medium, large) = (Medium::recording(), StorageLimits::default());
+    let (disk, large) = (SimDisk::recording(), StorageLimits::default());
     let small = StorageLimits { commitments: 10, txlists: 1, ..large };
     let config = DiskConfig { limits: large, ..DiskConfig::recommended(DOMAIN) };
     let open =
-        |limits| DiskStorage::open_source(Box::new(medium.clone()), DiskConfig { limits, ..config }).unwrap();
+        |limits| DiskStorage::open_source(Box::new(disk.clone()), DiskConfig { limits, ..config }).unwrap();
     let store = open(large);
     store.set_base(Base::at(0)).unwrap();
     let (blocks, steps) = (5 * STEP as u64, 3);
@@ -469,7 +466,7 @@ fn no_step_removes_more_than_its_share() {
         assert!(store.put(number, list(number * 8 + 1)).unwrap());
     }
     store.set_base(Base::at(blocks)).unwrap();
-    let syncs = || medium.events().iter().filter(|event| matches!(event, Event::Sync)).count();
+    let syncs = || disk.events().iter().filter(|event| matches!(event, Event::Sync)).count();
     let before = syncs();
     assert_eq!(store.prune_below(2 * STEP as u64 + 1).unwrap(), 2 * STEP);
     assert!(syncs() - before >= 2);

@@ -1,5 +1,7 @@
 //! A disk in memory that fails in the ways that disks fail.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a fixture of tests")]
+
 use std::{
     collections::{BTreeMap, HashSet},
     io,
@@ -10,7 +12,8 @@ use std::{
 
 use redb::{BackendError, Database, StorageBackend};
 
-use super::super::{
+use super::{
+    DiskConfig, DiskStorage,
     backend::{DatabaseFile, Unsynced},
     fault::fault,
     files::FileSystem,
@@ -45,6 +48,7 @@ pub(super) enum Event {
 
 impl Event {
     /// Whether it makes something durable.
+    #[cfg(test)]
     pub(super) const fn is_sync(&self) -> bool {
         matches!(self, Self::Sync | Self::SyncFile(_) | Self::SyncFolder(_))
     }
@@ -67,11 +71,18 @@ type Fails = Box<dyn FnMut(Call) -> Option<i32> + Send>;
 /// Files by name.
 pub(super) type Tree = BTreeMap<String, Vec<u8>>;
 
+/// What was there at first, and all that has happened since.
+#[derive(Default)]
+struct Log {
+    start: OnDisk,
+    events: Vec<Event>,
+}
+
 #[derive(Default)]
 struct Inner {
     bytes: Vec<u8>,
     tree: Tree,
-    log: Option<Vec<Event>>,
+    log: Option<Log>,
     /// Pages that have room on the disk: a file that is made longer has none until it is written.
     allocated: HashSet<usize>,
     room: Option<usize>,
@@ -79,48 +90,97 @@ struct Inner {
     unsynced: Arc<Mutex<Unsynced>>,
 }
 
-/// Shared with whoever looks at it from outside.
+/// A disk in memory with one store. What was written to it and not synced is lost, in part, when the power goes.
+///
+/// Its clones are the same disk.
 #[derive(Clone, Default)]
-pub(super) struct Medium(Arc<Mutex<Inner>>);
+pub struct SimDisk(Arc<Mutex<Inner>>);
 
-impl std::fmt::Debug for Medium {
+impl std::fmt::Debug for SimDisk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Medium")
+        f.write_str("SimDisk")
     }
 }
 
-impl Medium {
+impl SimDisk {
+    /// An empty disk whose power can go.
+    #[must_use]
+    pub fn recording() -> Self {
+        Self::holding(OnDisk::default())
+    }
+
+    fn holding(start: OnDisk) -> Self {
+        let (bytes, tree) = (start.bytes.clone(), start.files.survive(|| false));
+        let log = Some(Log { start, events: Vec::new() });
+        Self(Arc::new(Mutex::new(Inner { bytes, tree, log, ..Inner::default() })))
+    }
+
+    /// Opens the store on it, which is created if there is none.
+    ///
+    /// # Errors
+    /// As [`DiskStorage::open`].
+    pub fn open(&self, config: DiskConfig) -> Result<DiskStorage, StorageError> {
+        DiskStorage::open_source(Box::new(self.clone()), config)
+    }
+
+    /// From now on each call that reads or changes something asks first whether the power is gone, and fails if it is. It is told
+    /// whether the call changes something.
+    pub fn set_power(&self, mut is_gone: impl FnMut(bool) -> bool + Send + 'static) {
+        const EIO: i32 = 5;
+        self.set_fails(move |call| is_gone(call != Call::Read).then_some(EIO));
+    }
+
+    /// The disk as it is found when the power is back: what was synced, and of the rest what `keep` says, sector by sector, in no
+    /// order. This one is not changed.
+    ///
+    /// # Panics
+    /// If the disk is not one that is [`recording`](Self::recording).
+    #[must_use]
+    pub fn after_power_loss(&self, mut keep: impl FnMut() -> bool) -> Self {
+        let on_disk = lock(&self.0).log.as_ref().unwrap().on_disk();
+        let mut bytes = on_disk.bytes;
+        for event in &on_disk.unsynced {
+            let is_whole = keep();
+            apply(&mut bytes, event, || is_whole || keep());
+        }
+        let files = Files::of(on_disk.files.survive(keep));
+        Self::holding(OnDisk { bytes, files, unsynced: Vec::new() })
+    }
+
+    /// What is on it, bit by bit.
+    #[cfg(test)]
     pub(super) fn of(bytes: Vec<u8>, tree: Tree) -> Self {
         Self(Arc::new(Mutex::new(Inner { bytes, tree, ..Inner::default() })))
     }
 
-    /// Notes all that happens.
-    pub(super) fn recording() -> Self {
-        Self(Arc::new(Mutex::new(Inner { log: Some(Vec::new()), ..Inner::default() })))
-    }
-
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> Vec<u8> {
         lock(&self.0).bytes.clone()
     }
 
+    #[cfg(test)]
     pub(super) fn tree(&self) -> Tree {
         lock(&self.0).tree.clone()
     }
 
+    #[cfg(test)]
     pub(super) fn events(&self) -> Vec<Event> {
-        lock(&self.0).log.clone().unwrap_or_default()
+        lock(&self.0).log.as_ref().map(|log| log.events.clone()).unwrap_or_default()
     }
 
+    #[cfg(test)]
     pub(super) fn happened(&self) -> usize {
-        lock(&self.0).log.as_ref().map_or(0, Vec::len)
+        lock(&self.0).log.as_ref().map_or(0, |log| log.events.len())
     }
 
     /// How many bytes have been written to at least once.
+    #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         lock(&self.0).used()
     }
 
     /// A bit of the database changes by itself.
+    #[cfg(test)]
     pub(super) fn flip(&self, at: usize, bit: u8) {
         lock(&self.0).bytes[at] ^= 1 << bit;
     }
@@ -131,6 +191,7 @@ impl Medium {
     }
 
     /// Lets the next so many calls of a kind fail.
+    #[cfg(test)]
     pub(super) fn fail(&self, call: Call, mut times: usize, code: i32) {
         self.set_fails(move |asked| {
             let fails = asked == call && times > 0;
@@ -140,22 +201,45 @@ impl Medium {
     }
 
     /// What would be there had the power gone now: whatever a sync that succeeded made certain.
+    #[cfg(test)]
     pub(super) fn certain(&self) -> Vec<u8> {
-        let (mut bytes, mut unsynced) = (Vec::new(), Vec::new());
-        for event in self.events() {
-            match event {
-                Event::Write { .. } | Event::SetLen(_) => unsynced.push(event),
-                Event::FailedSync => unsynced.clear(),
-                Event::Sync => unsynced.drain(..).for_each(|event| apply(&mut bytes, &event, || true)),
-                _ => {}
-            }
-        }
-        bytes
+        lock(&self.0).log.as_ref().map(|log| log.on_disk().bytes).unwrap_or_default()
     }
 
     /// The size of the disk.
+    #[cfg(test)]
     pub(super) fn set_room(&self, bytes: usize) {
         lock(&self.0).room = Some(bytes);
+    }
+}
+
+impl Log {
+    /// What is certain by now, and what is on its way.
+    fn on_disk(&self) -> OnDisk {
+        let mut on_disk = self.start.clone();
+        self.events.iter().for_each(|event| on_disk.happen(event));
+        on_disk
+    }
+}
+
+/// What is on a disk for certain, and what is on its way.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OnDisk {
+    /// Of the database.
+    pub(super) bytes: Vec<u8>,
+    /// Writes to the database since the last sync.
+    pub(super) unsynced: Vec<Event>,
+    pub(super) files: Files,
+}
+
+impl OnDisk {
+    pub(super) fn happen(&mut self, event: &Event) {
+        match event {
+            Event::Write { .. } | Event::SetLen(_) => self.unsynced.push(event.clone()),
+            Event::FailedSync => self.unsynced.clear(),
+            Event::Sync => self.unsynced.drain(..).for_each(|event| apply(&mut self.bytes, &event, || true)),
+            _ => self.files.happen(event),
+        }
     }
 }
 
@@ -181,7 +265,7 @@ pub(super) fn apply(bytes: &mut Vec<u8>, event: &Event, mut keep: impl FnMut() -
 
 /// Files as a disk has them: what is certain, and what is on its way. Bytes belong to files, names to folders, and
 /// each is synced by itself.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Files {
     /// All files that ever were: their bytes, and whether those are synced.
     bytes: Vec<(Vec<u8>, bool)>,
@@ -204,7 +288,14 @@ fn change(names: &mut BTreeMap<String, usize>, (name, file): &Change) {
 }
 
 impl Files {
-    pub(super) fn happen(&mut self, event: &Event) {
+    /// Files that are certain.
+    fn of(tree: Tree) -> Self {
+        let names: BTreeMap<_, _> = tree.keys().cloned().zip(0..).collect();
+        let bytes = tree.into_values().map(|bytes| (bytes, true)).collect();
+        Self { bytes, durable: names.clone(), seen: names, changes: Vec::new() }
+    }
+
+    fn happen(&mut self, event: &Event) {
         let next = match event {
             Event::Create { path, data } => {
                 self.bytes.push((data.clone(), false));
@@ -275,12 +366,12 @@ impl Inner {
     fn note(&mut self, event: Event) {
         apply(&mut self.bytes, &event, || true);
         if let Some(log) = &mut self.log {
-            log.push(event);
+            log.events.push(event);
         }
     }
 }
 
-impl StorageBackend for Medium {
+impl StorageBackend for SimDisk {
     fn len(&self) -> io::Result<u64> {
         Ok(lock(&self.0).bytes.len() as u64)
     }
@@ -331,7 +422,7 @@ impl StorageBackend for Medium {
     }
 }
 
-impl Source for Medium {
+impl Source for SimDisk {
     fn open(&self, builder: &redb::Builder) -> Result<Database, StorageError> {
         let owner = Arc::new(Owner::new(Path::new("")));
         let unsynced = lock(&self.0).unsynced.clone();
@@ -343,7 +434,7 @@ impl Source for Medium {
     }
 }
 
-impl FileSystem for Medium {
+impl FileSystem for SimDisk {
     fn create_folder(&self, _: &str) -> io::Result<bool> {
         Ok(false)
     }
