@@ -67,6 +67,11 @@ impl Replaced {
         (self.anchor < anchor).then_some(self)
     }
 
+    /// The clock shows this: if that is earlier, it was ahead when we heard, and nothing that is still to be signed is concerned.
+    pub(super) fn not_after(self, now: UnixSeconds) -> Self {
+        Self { at: self.at.min(now), ..self }
+    }
+
     /// Whether a commitment is anchored to what was replaced and was signed before we heard of that.
     pub(super) fn withdraws(&self, commitment: &Authenticated) -> bool {
         commitment.timestamp() <= self.at
@@ -87,5 +92,7 @@ mod tests {
         assert_eq!(lower.restored(5).map(|left| left.anchor), Some(3));
         let higher = Replaced::from(9, UnixSeconds::new(2), Some(lower));
         assert_eq!((higher.anchor, higher.at), (3, UnixSeconds::new(2)));
+        assert_eq!(higher.not_after(UnixSeconds::new(1)).at, UnixSeconds::new(1), "the clock was ahead");
+        assert_eq!(higher.not_after(UnixSeconds::new(9)).at, UnixSeconds::new(2));
     }
 }

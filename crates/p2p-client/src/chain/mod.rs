@@ -113,6 +113,7 @@ impl ChainProcessor {
     /// Processes a batch of commands, in order.
     pub(crate) fn process(&mut self, at: Moment, batch: Vec<Command>) -> Effects {
         let mut out = Effects::new(self.metrics.clone());
+        self.judge.replaced = self.judge.replaced.map(|replaced| replaced.not_after(at.unix));
         let silent = batch.iter().all(Command::is_silent);
         for command in batch {
             let done = self.command(at, command, &mut out);

@@ -96,6 +96,20 @@ fn a_block_signed_after_an_l1_reorg_brings_back_what_it_stands_on() {
     assert_eq!(shown(&rig.gossip(&after)), [11, 12, 13]);
 }
 
+/// Found by a seed of the simulator: a node whose clock had been 54 s ahead refused for as long what was signed after the reorg.
+#[test]
+fn an_l1_reorg_heard_of_by_a_clock_that_was_ahead_takes_nothing_signed_since() {
+    let mut rig = Rig::new();
+    let blocks = chain(2);
+    rig.gossip(&blocks[0]);
+    let (reply, _done) = oneshot::channel();
+    rig.process_at(UnixSeconds::new(NOW.get() + 3_600), vec![Command::L1Reorg { anchor: 0, reply }]);
+    assert_eq!(rig.head(), None);
+    assert_eq!(shown(&rig.gossip(&blocks[1])), [0; 0], "signed before");
+    let since = Preconfirmation { timestamp: U256::from(NOW.get() + 1), ..blocks[1].clone() };
+    assert_eq!(shown(&rig.gossip(&since)), [11, 12]);
+}
+
 #[test]
 fn what_l1_gives_back_stands_as_before() {
     let mut rig = Rig::new();
