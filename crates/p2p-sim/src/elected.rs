@@ -5,7 +5,7 @@ use p2p_types::{B256, Preconfirmation, U256};
 
 use crate::{
     actor::{Adversary, Scene, Seat},
-    stage::{Block, Parent, WINDOW},
+    stage::{Block, Parent, WINDOW, anchor},
 };
 
 /// Builds on a block deep below the head, or on what another one has built there, so that the turns before its own would be
@@ -191,6 +191,7 @@ impl Adversary for HandoverFlooder {
                 block_number: U256::from(parent.number + 1),
                 timestamp: U256::from(now),
                 submission_window_end: U256::from(end),
+                anchor_block_number: U256::from(anchor(now)),
                 parent_preconfirmation_hash: parent.hash,
                 proposal_id: U256::from(scene.draw(..)) >> 20,
                 ..Default::default()

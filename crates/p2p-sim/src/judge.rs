@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures::FutureExt as _;
-use p2p_storage::{CommitmentStore as _, StoredCommitment};
+use p2p_storage::StoredCommitment;
 use p2p_types::{Address, B256, Base, PeerId, Recovered};
 use preconfirmation_types::FixedBytes;
 
 use crate::{
-    node::Node,
+    node::{Node, anchor_of},
     rules::{self, Promised},
     settings::{COMMITMENTS, EVIDENCE, HELD_BYTES, PENDING, PENDING_BYTES, TXLISTS, UNTIMED},
     stage::{Owner, key},
@@ -109,7 +109,8 @@ impl Judge {
             self.promise(node.index, &block.recovered)?;
         }
         linked(node, &blocks)?;
-        let expected = rules::fork_choice(&node.base, &blocks);
+        withdrawn(node, &blocks)?;
+        let expected = rules::fork_choice(&node.base, &blocks, |hash| node.store.is_withdrawn(hash));
         let shown: Vec<B256> = chain.iter().map(StoredCommitment::hash).collect();
         holds(shown == expected, node.index, Invariant::ForkChoice, || {
             let differs = shown.iter().zip(&expected).take_while(|(one, other)| one == other).count();
@@ -208,6 +209,9 @@ impl Judge {
 
     /// What was acknowledged is stored, unless another block was settled instead of it or of what it stands on.
     pub(crate) fn acknowledged(&self, node: &Node, settled: &BTreeMap<u64, B256>) -> Result<(), Broken> {
+        if node.life.as_ref().is_some_and(|life| life.power.is_off()) {
+            return Ok(());
+        }
         for acknowledged in self.acknowledged.iter().filter(|acknowledged| acknowledged.node == node.index) {
             let Acknowledged { number, hash, .. } = *acknowledged;
             let is_over = number <= node.base.number || self.is_contradicted(hash, node.base, settled);
@@ -261,6 +265,20 @@ fn linked(node: &Node, blocks: &[StoredCommitment]) -> Result<(), Broken> {
             format!("block {} {} beside the chain stands on nothing", block.block, block.hash())
         })?;
         stored.insert(block.hash());
+    }
+    Ok(())
+}
+
+/// What was withdrawn is anchored to what L1 has replaced, and so is all that was withdrawn with it.
+fn withdrawn(node: &Node, blocks: &[StoredCommitment]) -> Result<(), Broken> {
+    let mut with: HashSet<B256> = HashSet::new();
+    for block in blocks.iter().filter(|block| node.store.is_withdrawn(&block.hash())) {
+        let is_replaced = node.replaced.iter().any(|(anchor, _)| anchor_of(block) >= *anchor);
+        let stands_on = with.contains(&block.parent);
+        holds(is_replaced || stands_on, node.index, Invariant::Withdrawn, || {
+            format!("block {} {} is withdrawn, and L1 has its anchor", block.block, block.hash())
+        })?;
+        with.insert(block.hash());
     }
     Ok(())
 }

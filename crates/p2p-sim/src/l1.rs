@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use p2p_storage::CommitmentStore as _;
 use p2p_types::{Address, B256, Base};
 
 use crate::{

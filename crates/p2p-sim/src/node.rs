@@ -8,18 +8,17 @@ use std::{
     },
 };
 
-use p2p_client::P2pClient;
-use p2p_storage::{MemoryStorage, SdkStorage as _, StoredCommitment};
+use p2p_client::{P2pClient, Publishing};
+use p2p_storage::StoredCommitment;
 use p2p_types::{Base, Clock, PeerId, Recovered, SdkEvent, UnixSeconds};
 use p2p_validation::{CachedSchedule, Slot, Window};
 use preconfirmation_p2p::sim::SimNetwork;
 
-use p2p_storage::CommitmentStore as _;
-
 use crate::{
-    crash::{Power, powered},
-    settings::{PENDING_BYTES, nz, settings, storage_limits},
+    crash::{Power, Store},
+    settings::{PENDING_BYTES, nz, settings},
     stage::{Block, Owner, Parent, WINDOW, WallClock, end_of, key},
+    violation::{Broken, Invariant, holds},
 };
 
 /// Most blocks that events have shown since the last look.
@@ -28,7 +27,7 @@ const SHOWN: usize = 4096;
 pub(crate) struct Node {
     pub(crate) index: usize,
     pub(crate) id: PeerId,
-    pub(crate) store: Arc<MemoryStorage>,
+    pub(crate) store: Store,
     /// By how many seconds its clock is off.
     offset: Arc<AtomicI64>,
     clock: WallClock,
@@ -36,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) told: Vec<Owner>,
     /// What it knows to be settled.
     pub(crate) base: Base,
+    /// The lowest L1 blocks that it was told are replaced, and when, by its clock.
+    pub(crate) replaced: Vec<(u64, u64)>,
     pub(crate) life: Option<Life>,
 }
 
@@ -51,16 +52,17 @@ pub(crate) struct Life {
 }
 
 impl Node {
-    pub(crate) fn new(index: usize, clock: WallClock, owners: &[Owner], base: Base) -> Self {
+    pub(crate) fn new(index: usize, clock: WallClock, owners: &[Owner], base: Base, store: Store) -> Self {
         let byte = u8::try_from(1 + index).unwrap();
         Self {
             index,
             id: crate::stage::identity(byte).public().to_peer_id(),
-            store: Arc::new(MemoryStorage::new(storage_limits())),
+            store,
             offset: Arc::default(),
             clock,
             told: owners.to_vec(),
             base,
+            replaced: Vec::new(),
             life: None,
         }
     }
@@ -73,6 +75,9 @@ impl Node {
             move || UnixSeconds::new(clock.now().saturating_add_signed(offset.load(Ordering::Relaxed)));
         let mut config = settings(byte, Arc::new(skewed) as Arc<dyn Clock>);
         config.metrics = false;
+        if self.store.keeps_promises() {
+            config.publishing = Publishing::Guarded;
+        }
         // One peer may fill it, so that it is the memory that bounds it.
         let pending = &mut config.memory.pending;
         pending.untimed = pending.entries;
@@ -82,7 +87,7 @@ impl Node {
         let power = Power::new(move || net.crash(id));
         let schedule = Arc::new(CachedSchedule::new(nz(1024)));
         let (handle, events, service) = network.join(config.network.clone()).unwrap();
-        let config = config.with_storage(powered(&self.store, &power));
+        let config = config.with_storage(self.store.powered(&power));
         let started = P2pClient::builder(config, schedule.clone()).network(handle, events, service.run());
         let (client, mut events) = started.start_subscribed().await.unwrap();
         let shown = Arc::<Mutex<VecDeque<Arc<Recovered>>>>::default();
@@ -138,6 +143,24 @@ impl Node {
         drop(client.chain().notify_schedule_changed(since).await);
     }
 
+    /// L1 has replaced its blocks from `anchor` on.
+    pub(crate) async fn hear_of_replaced(&mut self, anchor: u64) -> Result<(), Broken> {
+        let Some(life) = self.alive() else { return Ok(()) };
+        let (client, now) = (life.client.clone(), self.now());
+        let told = client.chain().notify_reorg(anchor).await;
+        self.replaced.push((anchor, now));
+        // What is left was signed since, or stands below what was.
+        let chain = if told.is_ok() && self.alive().is_some() { self.chain() } else { Vec::new() };
+        let newest = chain.last().map_or(0, |head| parent(head).timestamp);
+        let stale = chain.iter().find(|block| anchor_of(block) >= anchor && parent(block).timestamp <= now);
+        holds(stale.is_none() || newest > now, self.index, Invariant::Withdrawn, || {
+            format!(
+                "block {:?} is in the chain, anchored to an L1 block from {anchor} on that is replaced",
+                stale
+            )
+        })
+    }
+
     pub(crate) async fn hear_of_base(&mut self, base: Base) {
         self.base = base;
         if let Some(life) = &self.life {
@@ -187,7 +210,6 @@ impl Node {
 
     /// Whether it has the list of a block.
     pub(crate) fn has_list(&self, stored: &StoredCommitment) -> bool {
-        use p2p_storage::TxListStore as _;
         self.store.contains(&stored.txlist_hash()).unwrap()
     }
 
@@ -211,6 +233,11 @@ impl Node {
         let signer = key(Owner::Honest(self.index).key());
         (timestamp <= end).then(|| (window, Block::on(parent, timestamp, end, salt, &signer)))
     }
+}
+
+/// The L1 block that a block is anchored to.
+pub(crate) fn anchor_of(stored: &StoredCommitment) -> u64 {
+    stored.recovered.signed().preconf().anchor_block_number.to()
 }
 
 /// What a block on this one names.

@@ -75,8 +75,12 @@ fn recover(hash: B256, signature: &[u8; 65]) -> Option<Address> {
 type Rank = (u64, u64, u64, U256, Reverse<B256>);
 
 /// The chain above a base, as the protocol has it: at each fork the child stands whose subtree has the most turns, then the later
-/// window, the highest block, the later timestamp, the lower hash.
-pub(crate) fn fork_choice(base: &Base, blocks: &[StoredCommitment]) -> Vec<B256> {
+/// window, the highest block, the later timestamp, the lower hash. What is withdrawn counts only below what is not.
+pub(crate) fn fork_choice(
+    base: &Base,
+    blocks: &[StoredCommitment],
+    is_withdrawn: impl Fn(&B256) -> bool,
+) -> Vec<B256> {
     let mut children: HashMap<B256, Vec<&StoredCommitment>> = HashMap::new();
     let mut roots = Vec::new();
     for block in blocks {
@@ -95,24 +99,25 @@ pub(crate) fn fork_choice(base: &Base, blocks: &[StoredCommitment]) -> Vec<B256>
         });
     let mut reach: HashMap<B256, (u64, u64)> = HashMap::new();
     for block in by_height.into_values().flatten() {
-        let mut own = (1, block.block);
+        let mut own = (!is_withdrawn(&block.hash())).then_some((1, block.block));
         for child in children.get(&block.hash()).into_iter().flatten() {
-            let (turns, highest) = reach[&child.hash()];
+            let Some((turns, highest)) = reach.get(&child.hash()) else { continue };
             let turn = u64::from(child.recovered.signer() != block.recovered.signer());
-            own = (own.0.max(turns + turn), own.1.max(highest));
+            let (most, top) = own.unwrap_or_default();
+            own = Some((most.max(turns + turn), top.max(*highest)));
         }
-        reach.insert(block.hash(), own);
+        own.map(|own| reach.insert(block.hash(), own));
     }
-    let rank = |block: &StoredCommitment| -> Rank {
+    let rank = |block: &StoredCommitment| -> Option<Rank> {
         let preconf = block.recovered.signed().preconf();
-        let (turns, highest) = reach[&block.hash()];
+        let (turns, highest) = reach.get(&block.hash())?;
         let window: u64 = preconf.submission_window_end.to();
-        (turns, window, highest, preconf.timestamp, Reverse(block.hash()))
+        Some((*turns, window, *highest, preconf.timestamp, Reverse(block.hash())))
     };
     let (mut chain, mut siblings) = (Vec::new(), roots);
-    while let Some(best) = siblings.into_iter().max_by_key(|block| rank(block)) {
-        chain.push(best.hash());
-        siblings = children.remove(&best.hash()).unwrap_or_default();
+    while let Some((.., Reverse(best))) = siblings.iter().filter_map(|block| rank(block)).max() {
+        chain.push(best);
+        siblings = children.remove(&best).unwrap_or_default();
     }
     chain
 }

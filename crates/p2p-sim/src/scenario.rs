@@ -60,6 +60,8 @@ pub enum Kind {
     Reelection { node: usize },
     /// L1 reorganises: what was settled last is not settled.
     Unsettled,
+    /// L1 reorganises: so many of its last blocks are replaced, and with them the anchors of blocks.
+    Replaced { blocks: u64 },
     /// Whoever has the turn signs another block for the height of its last one, and asks its client to publish that.
     SecondBlock,
     /// An adversary does what it does.
@@ -84,6 +86,8 @@ pub struct Scenario {
     pub known_ahead: usize,
     /// Seconds between two blocks of an honest preconfer.
     pub pace: u64,
+    /// Honest nodes whose stores are on disks that lose what is not synced; those of others are in memory that survives.
+    pub disks: Vec<usize>,
     /// In order of time.
     pub faults: Vec<Fault>,
 }
@@ -111,10 +115,23 @@ impl Scenario {
             jitter: rng.u64(0..60),
             known_ahead: rng.usize(1..4),
             pace: rng.u64(1..4),
+            disks: Vec::new(),
             faults: Vec::new(),
         };
         scenario.faults = faults(rng, &scenario);
+        scenario.draw_more(&mut Rng::with_seed(!seed));
         scenario
+    }
+
+    /// Disks, and reorgs of L1 that replace anchors. They are drawn apart, so that the seeds that once failed are what they were.
+    fn draw_more(&mut self, rng: &mut Rng) {
+        self.disks = (0..self.honest).filter(|_| rng.u8(0..4) == 0).collect();
+        for _ in 0..[0, 0, 1, 2][rng.usize(..4)] {
+            let at = rng.u64(BEFORE as u64 * WINDOW * 1000..FAULTS_END - 10_000);
+            let kind = Kind::Replaced { blocks: rng.u64(1..=2) };
+            self.faults.push(Fault { id: self.faults.len(), at, lasts: 0, kind });
+        }
+        self.faults.sort_by_key(|fault| fault.at);
     }
 
     /// The same with these faults alone.
@@ -204,8 +221,8 @@ impl fmt::Display for Fault {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, honest, cast, owners, delay, jitter, known_ahead, pace, faults } = self;
-        writeln!(f, "seed {seed}: {honest} honest nodes, adversaries {cast:?}")?;
+        let Self { seed, honest, cast, owners, delay, jitter, known_ahead, pace, disks, faults } = self;
+        writeln!(f, "seed {seed}: {honest} honest nodes, on disks {disks:?}, adversaries {cast:?}")?;
         writeln!(
             f,
             "links of {delay} to {} ms, a block every {pace} s, {known_ahead} windows known ahead",

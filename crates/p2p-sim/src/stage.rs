@@ -88,6 +88,11 @@ pub const fn end_of(window: usize) -> u64 {
     GENESIS + (window as u64 + 1) * WINDOW - 1
 }
 
+/// The L1 block that a block is anchored to, by its timestamp: one for each window.
+pub const fn anchor(timestamp: u64) -> u64 {
+    100 + timestamp.saturating_sub(GENESIS) / WINDOW
+}
+
 /// A block and its list; or a handover, without one.
 #[derive(Debug, Clone)]
 pub struct Block {
@@ -116,6 +121,7 @@ impl Block {
             block_number: U256::from(number),
             timestamp: U256::from(timestamp),
             submission_window_end: U256::from(window_end),
+            anchor_block_number: U256::from(anchor(timestamp)),
             raw_tx_list_hash: keccak256(&txlist),
             parent_preconfirmation_hash: parent.hash,
             ..Default::default()
@@ -157,6 +163,7 @@ impl Block {
             block_number: U256::from(parent.number + 1),
             timestamp: U256::from(timestamp),
             submission_window_end: U256::from(window_end),
+            anchor_block_number: U256::from(anchor(timestamp)),
             parent_preconfirmation_hash: parent.hash,
             ..Default::default()
         };

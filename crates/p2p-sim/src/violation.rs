@@ -14,6 +14,9 @@ pub enum Invariant {
     /// The chain that a node shows is the one that the protocol chooses among the blocks that the node has; what its handle tells
     /// is what its store holds.
     ForkChoice,
+    /// What is anchored to L1 blocks that were replaced has left the chain, unless something signed since stands on it; nothing else
+    /// has.
+    Withdrawn,
     /// What was published and acknowledged is still there, unless a rule of the protocol has replaced it.
     Acknowledged,
     /// No honest signer has made two promises that contradict each other.

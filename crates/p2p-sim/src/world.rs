@@ -9,7 +9,6 @@ use std::{
 
 use fastrand::Rng;
 use p2p_client::P2pClientError;
-use p2p_storage::CommitmentStore as _;
 use p2p_types::{Base, PeerId};
 use preconfirmation_p2p::sim::SimNetwork;
 use tokio::{
@@ -19,12 +18,13 @@ use tokio::{
 
 use crate::{
     actor::Scene,
+    crash::Store,
     judge::{Acknowledged, Judge},
     l1::L1,
     lines::Lines,
-    node::Node,
+    node::{Life, Node},
     scenario::{FAULTS_END, Fault, Kind, Scenario},
-    stage::{BASE, Block, GENESIS, Owner, WINDOW, WallClock, key},
+    stage::{BASE, Block, GENESIS, Owner, WINDOW, WallClock, anchor, key},
     villains::{Villain, cast},
     violation::{Broken, Invariant, Violation, holds},
 };
@@ -68,6 +68,11 @@ enum Event {
         node: usize,
         window: usize,
     },
+    /// A node hears that L1 has replaced its blocks from this one on.
+    HearsOfReplaced {
+        node: usize,
+        anchor: u64,
+    },
 }
 
 pub(crate) struct World<'a> {
@@ -96,6 +101,11 @@ impl<'a> World<'a> {
         let clock = WallClock::start();
         let base = Base::at(BASE);
         let network = SimNetwork::new(scenario.seed);
+        let node = |index| {
+            let is_on_disk = scenario.disks.contains(&index);
+            let store = if is_on_disk { Store::on_disk(index) } else { Store::in_memory() };
+            Node::new(index, clock, &scenario.owners, base, store)
+        };
         let Scenario { honest, owners, .. } = scenario;
         let mut timeline: Vec<_> = (0..scenario.faults.len())
             .flat_map(|index| {
@@ -108,7 +118,7 @@ impl<'a> World<'a> {
             scenario,
             clock,
             rng: Rng::with_seed(scenario.seed ^ 0x5eed),
-            nodes: (0..*honest).map(|index| Node::new(index, clock, owners, base)).collect(),
+            nodes: (0..*honest).map(node).collect(),
             villains: Vec::new(),
             lines: Lines::new(scenario),
             timeline: timeline.into(),
@@ -178,8 +188,14 @@ impl<'a> World<'a> {
             life.power.cut();
         } else {
             life.power.cut();
-            self.ending[index] = Some(tokio::spawn(async move { drop(life.client.shutdown().await) }));
+            self.fell(index, life);
         }
+    }
+
+    /// A client has crashed: it is put away, and its store is what was stored.
+    fn fell(&mut self, index: usize, life: Life) {
+        self.ending[index] = Some(tokio::spawn(async move { drop(life.client.shutdown().await) }));
+        self.nodes[index].store.recover(&mut self.rng);
     }
 
     pub(crate) async fn run(mut self) -> Result<Outcome, Violation> {
@@ -238,6 +254,7 @@ impl<'a> World<'a> {
                 let owners = self.l1.owners.clone();
                 self.nodes[node].hear_of_election(&owners, window).await;
             }
+            Event::HearsOfReplaced { node, anchor } => self.nodes[node].hear_of_replaced(anchor).await?,
         }
         Ok(())
     }
@@ -253,8 +270,9 @@ impl<'a> World<'a> {
             }
             Kind::Crash { node, after_writes: None, .. } => self.stop(*node, false).await,
             Kind::Crash { node, after_writes: Some(writes), last_is_stored } => {
-                if let Some(life) = self.nodes[*node].alive() {
-                    life.power.cut_after(*writes, *last_is_stored);
+                let node = &self.nodes[*node];
+                if let Some(life) = node.alive() {
+                    life.power.cut_after(*writes, *last_is_stored, &node.store);
                 }
             }
             Kind::Leave { node } => self.stop(*node, true).await,
@@ -262,6 +280,10 @@ impl<'a> World<'a> {
             Kind::Skew { node, seconds } => self.nodes[*node].set_offset(*seconds),
             Kind::Reelection { node } => self.reelect(*node, fault.at),
             Kind::Unsettled => self.l1.unsettle(),
+            Kind::Replaced { blocks } => {
+                let first = anchor(GENESIS + fault.at / 1000).saturating_sub(blocks - 1);
+                self.all_hear(fault.at, |node| Event::HearsOfReplaced { node, anchor: first });
+            }
             Kind::SecondBlock => self.sign_twice().await?,
             Kind::Attack { adversary } => self.villains[*adversary].acts = true,
         }
@@ -278,7 +300,7 @@ impl<'a> World<'a> {
             Kind::Crash { node, .. } => {
                 if let Some(life) = self.nodes[*node].alive() {
                     // It had nothing to write.
-                    life.power.cut_after(u64::MAX, false);
+                    life.power.keep_on();
                 }
                 self.bury();
                 self.rise(*node).await;
@@ -290,7 +312,7 @@ impl<'a> World<'a> {
                 villain.acts = false;
                 villain.adversary.relent().await;
             }
-            Kind::Reelection { .. } | Kind::Unsettled | Kind::SecondBlock => {}
+            Kind::Reelection { .. } | Kind::Unsettled | Kind::Replaced { .. } | Kind::SecondBlock => {}
         }
     }
 
@@ -302,9 +324,9 @@ impl<'a> World<'a> {
 
     /// Puts clients away that have crashed by themselves.
     fn bury(&mut self) {
-        for (node, ending) in self.nodes.iter_mut().zip(&mut self.ending) {
-            if let Some(life) = node.life.take_if(|life| life.power.is_off()) {
-                *ending = Some(tokio::spawn(async move { drop(life.client.shutdown().await) }));
+        for index in 0..self.nodes.len() {
+            if let Some(life) = self.nodes[index].life.take_if(|life| life.power.is_off()) {
+                self.fell(index, life);
             }
         }
     }
@@ -314,10 +336,15 @@ impl<'a> World<'a> {
         let window = usize::try_from(at / (WINDOW * 1000)).unwrap();
         self.l1.owners[window] = Owner::Honest(node);
         self.judge.reelected(window, Owner::Honest(node));
+        self.all_hear(at, |node| Event::Hears { node, window });
+    }
+
+    /// Each node hears of what has happened on L1 some time later.
+    fn all_hear(&mut self, at: u64, event: impl Fn(usize) -> Event) {
         for node in 0..self.nodes.len() {
             let hears = at + self.rng.u64(0..2_000);
             let place = self.timeline.partition_point(|(at, _)| *at <= hears);
-            self.timeline.insert(place, (hears, Event::Hears { node, window }));
+            self.timeline.insert(place, (hears, event(node)));
         }
     }
 
@@ -391,10 +418,12 @@ impl<'a> World<'a> {
 
     async fn attack(&mut self) {
         let signers = self.l1.signers();
-        let Some(followed) = self.nodes.iter().find(|node| node.alive().is_some()) else { return };
+        // A disk may lose its power while they act.
+        let is_readable = |node: &&Node| node.alive().is_some() && !node.store.is_on_disk();
+        let Some(followed) = self.nodes.iter().find(is_readable) else { return };
         let rng = RefCell::new(self.rng.fork());
         let (clock, settled) = (self.clock, self.l1.settled());
-        let scene = Scene { clock, signers: &signers, store: followed.store.as_ref(), settled, rng };
+        let scene = Scene { clock, signers: &signers, store: &*followed.store, settled, rng };
         for villain in self.villains.iter_mut().filter(|villain| villain.acts) {
             villain.adversary.act(&scene).await;
         }
@@ -408,7 +437,9 @@ impl<'a> World<'a> {
         }
         let (settled, honest) = (self.l1.settled(), self.nodes.len() as u64);
         for node in &mut self.nodes {
-            if second != (node.index as u64 * WINDOW) / honest || node.base == settled || node.life.is_none()
+            if second != (node.index as u64 * WINDOW) / honest
+                || node.base == settled
+                || node.alive().is_none()
             {
                 continue;
             }
