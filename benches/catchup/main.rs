@@ -7,7 +7,6 @@
 mod chain;
 mod deployed;
 mod raw;
-mod relay;
 mod serve;
 
 use std::{

@@ -8,13 +8,13 @@ use std::{
 };
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
+use p2p_fixtures::relay;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Failed,
     chain::{self, Shape},
     raw,
-    relay::relay,
 };
 
 /// Serving peers.

@@ -26,8 +26,8 @@ pub(crate) enum Netns {
         #[arg(long)]
         json: bool,
     },
-    /// Whole nodes whose network breaks and heals: a partition, a line that flaps, a host that is killed; one host is behind NAT, one has
-    /// IPv6 only. Fails unless all are on one chain again in time, without gaps, and nobody was penalised.
+    /// Whole nodes whose network breaks and heals: a partition, a line that flaps, a host that is killed; one host is far away
+    /// and behind NAT, one has IPv6 only. Fails unless all are on one chain again in time, without gaps, and nobody was penalised.
     Faults {
         /// How long the partition lasts, seconds.
         #[arg(long, default_value_t = 60)]

@@ -15,9 +15,12 @@
 //! # What is simulated, and what is not
 //! - Links have a delay, jitter, loss, bandwidth, duplicates and disorder; partitions cut them. What
 //!   [`preconfirmation_p2p::sim`] leaves out of the network is left out here.
-//! - Each write to a store is whole and durable when it returns, as on a disk with `Durability::Immediate`. At a crash the write that
-//!   was under way is stored or not, and nothing after it; what the client sends after that moment is not heard.
-//! - L1 elects, reorganises and settles; each node hears of it at a moment of its own.
+//! - Three quarters of the stores are in memory that survives: each write is whole and durable when it returns. At a crash the write
+//!   that was under way is stored or not, and nothing after it. The others are stores on disk, on a simulated disk: its power goes in
+//!   the middle of a transaction, and what was written and not synced is there in part. What a client sends after its crash is not
+//!   heard.
+//! - L1 elects, settles and reorganises, which replaces elections, what was settled, or the anchors of blocks; each node hears of it
+//!   at a moment of its own.
 //! - Adversaries send less than they could, so that thousands of runs are affordable. The scenarios of one adversary at its worst are
 //!   the test `byzantine` of this crate.
 

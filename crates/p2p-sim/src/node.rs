@@ -161,6 +161,13 @@ impl Node {
         })
     }
 
+    /// L1 has its blocks from `anchor` on again.
+    pub(crate) async fn hear_of_restored(&mut self, anchor: u64) {
+        if let Some(life) = self.alive() {
+            drop(life.client.chain().notify_anchor_restored(anchor).await);
+        }
+    }
+
     pub(crate) async fn hear_of_base(&mut self, base: Base) {
         self.base = base;
         if let Some(life) = &self.life {

@@ -1,6 +1,6 @@
 //! Windows, clocks, keys and blocks of a simulated chain.
 
-use std::time::Duration;
+use std::{cell::RefCell, collections::HashMap, time::Duration};
 
 use p2p_client::Keypair;
 use p2p_types::{
@@ -22,6 +22,9 @@ pub const GENESIS: u64 = 1_000_000;
 
 /// The block that is settled at the beginning.
 pub const BASE: u64 = 10;
+
+/// No preconfer's key has a number as high.
+const PRECONFERS_END: u64 = 200;
 
 /// Who is elected for a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -45,9 +48,16 @@ pub fn identity(byte: u8) -> Keypair {
     Keypair::ed25519_from_bytes([byte; 32]).unwrap()
 }
 
-/// A key by its number, from 1.
+/// A key by its number, from 1. Those of preconfers are made once: an address costs as much as a signature.
 pub fn key(number: u64) -> SigningKey {
-    SigningKey::from_bytes(U256::from(number).to_be_bytes()).unwrap()
+    thread_local! {
+        static PRECONFERS: RefCell<HashMap<u64, SigningKey>> = RefCell::default();
+    }
+    let make = || SigningKey::from_bytes(U256::from(number).to_be_bytes()).unwrap();
+    if number >= PRECONFERS_END {
+        return make();
+    }
+    PRECONFERS.with_borrow_mut(|keys| keys.entry(number).or_insert_with(make).clone())
 }
 
 /// The wall clock of all, which stands still with Tokio's.

@@ -73,6 +73,11 @@ enum Event {
         node: usize,
         anchor: u64,
     },
+    /// A node hears that they are canonical again.
+    HearsOfRestored {
+        node: usize,
+        anchor: u64,
+    },
 }
 
 pub(crate) struct World<'a> {
@@ -255,6 +260,7 @@ impl<'a> World<'a> {
                 self.nodes[node].hear_of_election(&owners, window).await;
             }
             Event::HearsOfReplaced { node, anchor } => self.nodes[node].hear_of_replaced(anchor).await?,
+            Event::HearsOfRestored { node, anchor } => self.nodes[node].hear_of_restored(anchor).await,
         }
         Ok(())
     }
@@ -280,9 +286,9 @@ impl<'a> World<'a> {
             Kind::Skew { node, seconds } => self.nodes[*node].set_offset(*seconds),
             Kind::Reelection { node } => self.reelect(*node, fault.at),
             Kind::Unsettled => self.l1.unsettle(),
-            Kind::Replaced { blocks } => {
-                let first = anchor(GENESIS + fault.at / 1000).saturating_sub(blocks - 1);
-                self.all_hear(fault.at, |node| Event::HearsOfReplaced { node, anchor: first });
+            Kind::Replaced { blocks, .. } => {
+                let anchor = replaced(fault, *blocks);
+                self.all_hear(fault.at, |node| Event::HearsOfReplaced { node, anchor });
             }
             Kind::SecondBlock => self.sign_twice().await?,
             Kind::Attack { adversary } => self.villains[*adversary].acts = true,
@@ -311,6 +317,10 @@ impl<'a> World<'a> {
                 let villain = &mut self.villains[*adversary];
                 villain.acts = false;
                 villain.adversary.relent().await;
+            }
+            Kind::Replaced { blocks, for_good: false } => {
+                let anchor = replaced(fault, *blocks);
+                self.all_hear(fault.at + fault.lasts, |node| Event::HearsOfRestored { node, anchor });
             }
             Kind::Reelection { .. } | Kind::Unsettled | Kind::Replaced { .. } | Kind::SecondBlock => {}
         }
@@ -488,4 +498,9 @@ impl<'a> World<'a> {
         // Blocks have ended, so that no head is on its way.
         Ok(since.filter(|_| after >= STAYS + 2))
     }
+}
+
+/// The lowest L1 block that is replaced where so many are.
+const fn replaced(fault: &Fault, blocks: u64) -> u64 {
+    anchor(GENESIS + fault.at / 1000) + 1 - blocks
 }

@@ -92,6 +92,16 @@ fn what_was_signed_by_a_clock_that_is_ahead_is_decided_by_the_turn_that_follows(
     simulate(&scenario).unwrap();
 }
 
+/// A node heard of a reorg of L1 by a clock that was ahead, and took what was signed for as long for older than the reorg: found by seed 2,
+/// in which it said that it was live and showed no new block.
+#[test]
+fn what_was_signed_after_a_reorg_stands_for_a_node_whose_clock_was_ahead() {
+    let scenario = failed(2, [Role::LateReleaser, Role::Crowd, Role::Crowd], &[3, 5]);
+    assert!(matches!(scenario.faults[0].kind, Kind::Skew { seconds: 54, .. }));
+    assert!(matches!(scenario.faults[1].kind, Kind::Replaced { .. }));
+    simulate(&scenario).unwrap();
+}
+
 #[test]
 fn a_scenario_without_faults_is_quiet() {
     let quiet = Scenario::draw(3, 7).only(&[]);

@@ -1,9 +1,10 @@
 //! Six whole nodes whose network breaks and heals while a preconfer publishes a block a second: two hosts are cut off, the line of
-//! one flaps, one is killed and started again. All the time one host is behind a router that translates addresses, and one has IPv6
-//! only.
+//! one flaps, one is killed and started again. All the time one host is far away, behind a router that translates addresses, and one has
+//! IPv6 only.
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -23,6 +24,7 @@ use crate::{
     Failure,
     namespaces::{Namespaces, Side, address, address_v6},
     preconfer::Preconfer,
+    relay::LongWay,
 };
 
 const HOSTS: u8 = 6;
@@ -33,7 +35,11 @@ const FLAPPING: u8 = 1;
 const CUT_OFF: [u8; 2] = [2, 3];
 const KILLED: u8 = 3;
 const ONLY_V6: u8 = 4;
+/// Also far away, as nobody can call it and the way is what it dials.
 const BEHIND_NAT: u8 = 5;
+
+/// How long bytes are on their way to that host, and from it: twice as long as across an ocean.
+const FAR: Duration = Duration::from_millis(150);
 
 /// Whom each host dials and stays connected to: such as were started before it.
 const DIALS: [&[u8]; HOSTS as usize] = [&[], &[0], &[0, 1], &[1, 2], &[0, 2], &[0, 1]];
@@ -129,7 +135,7 @@ pub(crate) fn run(faults: &Faults) -> Result<(), Failure> {
 
     play.kill(KILLED);
     play.publish_for(AWAY);
-    play.start(KILLED);
+    play.start(KILLED)?;
     let after_kill_s = play.converge("the kill")?;
 
     let report = Report {
@@ -158,6 +164,7 @@ struct Host {
 struct Play {
     // Dropped first: what runs in a namespace keeps it.
     hosts: Vec<Host>,
+    long_ways: Vec<LongWay>,
     namespaces: Namespaces,
     program: PathBuf,
     folder: tempfile::TempDir,
@@ -172,6 +179,7 @@ impl Play {
         let preconfer = Preconfer::new(10, &folder.path().join("schedule.json"))?;
         let mut play = Self {
             hosts: Vec::new(),
+            long_ways: Vec::new(),
             namespaces,
             program: program.to_owned(),
             folder,
@@ -181,7 +189,7 @@ impl Play {
         };
         for index in 0..HOSTS {
             play.hosts.push(Host::default());
-            play.start(index);
+            play.start(index)?;
         }
         Ok(play)
     }
@@ -191,7 +199,7 @@ impl Play {
     }
 
     /// Starts a host's node.
-    fn start(&mut self, index: u8) {
+    fn start(&mut self, index: u8) -> Result<(), Failure> {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", self.namespaces.host(index)]).arg(&self.program);
         command.args(["run", "--domain", "placeholder", "--slasher", &SLASHER.to_string()]);
@@ -209,10 +217,16 @@ impl Play {
         command.args(ips.iter().flat_map(|ip| ["--p2p.listen.ip", ip]));
         for other in DIALS[usize::from(index)] {
             let peer = &self.hosts[usize::from(*other)].peer;
-            let at = if index == ONLY_V6 {
-                format!("/ip6/{}/tcp/{PORT}/p2p/{peer}", address_v6(*other))
-            } else {
-                format!("/ip4/{}/tcp/{PORT}/p2p/{peer}", address(*other))
+            let to = SocketAddr::from((address(*other), PORT));
+            let at = match index {
+                ONLY_V6 => format!("/ip6/{}/tcp/{PORT}/p2p/{peer}", address_v6(*other)),
+                BEHIND_NAT => {
+                    let way = LongWay::new(self.namespaces.host(index), to, FAR)?;
+                    let at = format!("/ip4/{}/tcp/{}/p2p/{peer}", way.listens.ip(), way.listens.port());
+                    self.long_ways.push(way);
+                    at
+                }
+                _ => format!("/ip4/{}/tcp/{PORT}/p2p/{peer}", to.ip()),
             };
             command.args(["--p2p.static", &at]);
         }
@@ -220,6 +234,7 @@ impl Play {
         let host = &mut self.hosts[usize::from(index)];
         host.peer = node.listen.rsplit('/').next().unwrap_or_default().to_owned();
         host.node = Some(node);
+        Ok(())
     }
 
     /// Kills a host's node, as a machine dies.

@@ -11,6 +11,7 @@ mod host;
 mod lists;
 mod namespaces;
 mod preconfer;
+mod relay;
 mod soak;
 mod trend;
 
@@ -38,6 +39,9 @@ enum Command {
     /// Be one of the hosts, until stdin ends.
     #[command(hide = true)]
     Host(host::Host),
+    /// Be the long way from where this runs to a host, until stdin ends.
+    #[command(hide = true)]
+    Relay(relay::Relay),
     /// Tell the status of a node, from where it is.
     #[command(hide = true)]
     Status { address: String },
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
                     Command::Faults(faults) => faults::run(&faults),
                     Command::Soak(soak) => soak::run(&soak),
                     Command::Host(host) => host::run(&host).await,
+                    Command::Relay(relay) => relay.run().await,
                     Command::Status { address } => {
                         println!("{}", p2p_fixtures::node::status(&address));
                         Ok(())

@@ -13,7 +13,10 @@ use tokio::{
 const UNDER_WAY: usize = 1024;
 
 /// Relays to `to` for ever. Returns where it listens.
-pub(crate) async fn relay(to: SocketAddr, delay: Duration) -> std::io::Result<SocketAddr> {
+///
+/// # Errors
+/// If no port can be had.
+pub async fn relay(to: SocketAddr, delay: Duration) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
