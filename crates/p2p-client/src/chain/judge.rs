@@ -123,8 +123,8 @@ pub(super) struct Judge {
     forwarding: ForwardingMemory,
     /// Signers that have been elected lately.
     signers: LruMap<Address, ()>,
-    /// What L1 has replaced, as the application has declared last.
-    pub(super) replaced: Option<Replaced>,
+    /// What L1 has replaced, as the application has declared.
+    pub(super) replaced: Replaced,
     /// What was promised for the base's height and not settled.
     pub(super) not_settled: NotSettled,
 }
@@ -137,7 +137,7 @@ impl Judge {
             handovers: Handovers::new(HANDOVERS),
             forwarding,
             signers: LruMap::new(ByLength::new(SIGNERS)),
-            replaced: None,
+            replaced: Replaced::default(),
             not_settled: NotSettled::default(),
         }
     }
@@ -293,7 +293,7 @@ impl Judge {
 
     /// Whether a commitment is anchored to what L1 has replaced and was signed before we heard of that.
     pub(super) fn is_withdrawn(&self, commitment: &Authenticated) -> bool {
-        self.replaced.is_some_and(|replaced| replaced.withdraws(commitment))
+        self.replaced.withdraws(commitment)
     }
 
     /// Whether a signer has been elected lately.

@@ -49,33 +49,48 @@ impl ScheduleReorg {
     }
 }
 
-/// L1 has replaced its blocks from `anchor` on, as we heard at this moment.
+/// A reorg of L1 that we heard of.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Replaced {
+struct Reorg {
+    /// The lowest block that was replaced.
     anchor: BlockNumber,
+    /// When we heard of it.
     at: UnixSeconds,
 }
 
+/// Most reorgs that are remembered. The oldest is forgotten first: it concerns blocks that peers have least of.
+const REORGS: usize = 64;
+
+/// The reorgs of L1 that still matter: each later one begins at a higher block, as it says more than an earlier one that begins
+/// there or above.
+#[derive(Debug, Default)]
+pub(super) struct Replaced(Vec<Reorg>);
+
 impl Replaced {
-    /// L1 has replaced its blocks from `anchor` on, beside what it had `before`.
-    pub(super) fn from(anchor: BlockNumber, at: UnixSeconds, before: Option<Self>) -> Self {
-        Self { anchor: before.map_or(anchor, |before| before.anchor.min(anchor)), at }
+    /// L1 has replaced its blocks from `anchor` on.
+    pub(super) fn add(&mut self, anchor: BlockNumber, at: UnixSeconds) {
+        self.restore(anchor);
+        if self.0.len() >= REORGS {
+            self.0.remove(0);
+        }
+        self.0.push(Reorg { anchor, at });
     }
 
-    /// What is left when the L1 blocks from `anchor` on are canonical again.
-    pub(super) fn restored(self, anchor: BlockNumber) -> Option<Self> {
-        (self.anchor < anchor).then_some(self)
+    /// The L1 blocks from `anchor` on are canonical again.
+    pub(super) fn restore(&mut self, anchor: BlockNumber) {
+        self.0.retain(|reorg| reorg.anchor < anchor);
     }
 
-    /// The clock shows this: if that is earlier, it was ahead when we heard, and nothing that is still to be signed is concerned.
-    pub(super) fn not_after(self, now: UnixSeconds) -> Self {
-        Self { at: self.at.min(now), ..self }
+    /// The clock shows this: if that is earlier than when we heard of a reorg, it was ahead then, and nothing that is still to be
+    /// signed is concerned.
+    pub(super) fn set_clock(&mut self, now: UnixSeconds) {
+        self.0.iter_mut().for_each(|reorg| reorg.at = reorg.at.min(now));
     }
 
     /// Whether a commitment is anchored to what was replaced and was signed before we heard of that.
     pub(super) fn withdraws(&self, commitment: &Authenticated) -> bool {
-        commitment.timestamp() <= self.at
-            && commitment.preconf().anchor_block_number >= U256::from(self.anchor)
+        let (signed, anchor) = (commitment.timestamp(), commitment.preconf().anchor_block_number);
+        self.0.iter().any(|reorg| signed <= reorg.at && anchor >= U256::from(reorg.anchor))
     }
 }
 
@@ -83,16 +98,40 @@ impl Replaced {
 mod tests {
     use super::*;
 
+    fn replaced(reorgs: &[(BlockNumber, u64)]) -> Replaced {
+        let mut replaced = Replaced::default();
+        reorgs.iter().for_each(|(anchor, at)| replaced.add(*anchor, UnixSeconds::new(*at)));
+        replaced
+    }
+
+    fn all(replaced: &Replaced) -> Vec<(BlockNumber, u64)> {
+        replaced.0.iter().map(|reorg| (reorg.anchor, reorg.at.get())).collect()
+    }
+
     #[test]
     fn l1_blocks_below_those_that_are_canonical_again_stay_replaced() {
-        let replaced = Replaced::from(5, UnixSeconds::new(1), None);
-        assert_eq!(replaced.restored(6).map(|left| left.anchor), Some(5));
-        assert!(replaced.restored(5).is_none() && replaced.restored(4).is_none());
-        let lower = Replaced::from(3, UnixSeconds::new(2), Some(replaced));
-        assert_eq!(lower.restored(5).map(|left| left.anchor), Some(3));
-        let higher = Replaced::from(9, UnixSeconds::new(2), Some(lower));
-        assert_eq!((higher.anchor, higher.at), (3, UnixSeconds::new(2)));
-        assert_eq!(higher.not_after(UnixSeconds::new(1)).at, UnixSeconds::new(1), "the clock was ahead");
-        assert_eq!(higher.not_after(UnixSeconds::new(9)).at, UnixSeconds::new(2));
+        let mut one = replaced(&[(5, 1)]);
+        one.restore(6);
+        assert_eq!(all(&one), [(5, 1)]);
+        one.restore(5);
+        assert!(all(&one).is_empty());
+        let mut two = replaced(&[(3, 2), (9, 4)]);
+        two.restore(5);
+        assert_eq!(all(&two), [(3, 2)]);
+    }
+
+    #[test]
+    fn a_reorg_takes_the_place_of_those_that_it_covers() {
+        assert_eq!(all(&replaced(&[(5, 1), (9, 2), (5, 3)])), [(5, 3)]);
+        assert_eq!(all(&replaced(&[(5, 1), (9, 2), (7, 3)])), [(5, 1), (7, 3)]);
+        let many: Vec<_> = (0..100).map(|n| (n, n)).collect();
+        assert_eq!(all(&replaced(&many)), &many[100 - REORGS..]);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_is_set_right() {
+        let mut two = replaced(&[(3, 2), (9, 40)]);
+        two.set_clock(UnixSeconds::new(5));
+        assert_eq!(all(&two), [(3, 2), (9, 5)]);
     }
 }

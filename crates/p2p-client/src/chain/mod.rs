@@ -36,7 +36,6 @@ use tracing::Span;
 use crate::{config::MemoryConfig, metrics::Metrics};
 use forwarding::ForwardingMemory;
 use judge::Judge;
-use l1::Replaced;
 use ledger::Ledger;
 use schedule::Reconsidered;
 
@@ -113,7 +112,7 @@ impl ChainProcessor {
     /// Processes a batch of commands, in order.
     pub(crate) fn process(&mut self, at: Moment, batch: Vec<Command>) -> Effects {
         let mut out = Effects::new(self.metrics.clone());
-        self.judge.replaced = self.judge.replaced.map(|replaced| replaced.not_after(at.unix));
+        self.judge.replaced.set_clock(at.unix);
         let silent = batch.iter().all(Command::is_silent);
         for command in batch {
             let done = self.command(at, command, &mut out);
@@ -237,13 +236,13 @@ impl ChainProcessor {
         anchor: BlockNumber,
         out: &mut Effects,
     ) -> Result<L1Reorg, StorageError> {
-        self.judge.replaced = Some(Replaced::from(anchor, at.unix, self.judge.replaced));
+        self.judge.replaced.add(anchor, at.unix);
         self.ledger.withdraw(anchor, out)
     }
 
     /// The L1 blocks from `anchor` on are canonical again: what was taken out for their sake counts as before.
     fn l1_restored(&mut self, anchor: BlockNumber, out: &mut Effects) -> Result<(), StorageError> {
-        self.judge.replaced = self.judge.replaced.and_then(|replaced| replaced.restored(anchor));
+        self.judge.replaced.restore(anchor);
         self.ledger.reinstate(anchor, out)
     }
 

@@ -26,8 +26,10 @@ impl ChainProcessor {
         let _entered = span.enter();
         let mut verdict = ImportVerdict::Linked;
         let parents: Vec<B256> = page.iter().map(Authenticated::parent_hash).collect();
-        // What was signed after L1 had replaced its anchor speaks for what it stands on.
-        let renewed = page.iter().rposition(|commitment| !self.judge.is_withdrawn(commitment));
+        // What was signed after L1 had replaced its anchor speaks for what it stands on, also where it waits for that.
+        let renewed = page
+            .iter()
+            .rposition(|commitment| !self.judge.is_withdrawn(commitment) || self.is_built_on(commitment));
         for (index, commitment) in page.into_iter().enumerate() {
             let hash = commitment.hash();
             let source = Source::Page {

@@ -96,6 +96,40 @@ fn a_block_signed_after_an_l1_reorg_brings_back_what_it_stands_on() {
     assert_eq!(shown(&rig.gossip(&after)), [11, 12, 13]);
 }
 
+/// A page ends below what waits for it. Found by a seed of the simulator, in which old copies in such a page were refused for ever.
+#[test]
+fn a_block_that_waits_for_a_page_speaks_for_all_of_it() {
+    let mut rig = Rig::new();
+    let blocks = chain(4);
+    rig.gossip(&blocks[0]);
+    rig.l1_reorg(0);
+    let after = block(BASE + 5, blocks[3].hash(), 5);
+    let after = Preconfirmation { timestamp: U256::from(NOW.get() + 1), ..after };
+    assert_eq!(shown(&rig.gossip(&after)), [0; 0], "it waits");
+    let page = [&blocks[1], &blocks[2], &blocks[3]].map(|old| sign_by(&key(1), old));
+    let (verdict, effects) = rig.import(&page);
+    assert_eq!((verdict, shown(&effects)), (ImportVerdict::Linked, vec![11, 12, 13, 14, 15]));
+}
+
+/// What is behind by more than a page when L1 reorganises for the second time must not take all since the first for replaced.
+#[test]
+fn between_two_l1_reorgs_only_what_each_has_replaced_is_withdrawn() {
+    let mut rig = Rig::new();
+    let anchored = |next: Preconfirmation, anchor: u64| Preconfirmation {
+        anchor_block_number: U256::from(anchor),
+        ..next
+    };
+    let early = UnixSeconds::new(NOW.get() - 5);
+    let (reply, _done) = oneshot::channel();
+    rig.process_at(early, vec![Command::L1Reorg { anchor: 100, reply }]);
+    let between = anchored(block(BASE + 1, B256::ZERO, 1), 150);
+    let between = Preconfirmation { timestamp: U256::from(NOW.get() - 1), ..between };
+    rig.l1_reorg(200);
+    assert_eq!(shown(&rig.gossip(&between)), [11]);
+    let replaced = anchored(block(BASE + 2, between.hash(), 2), 200);
+    assert_eq!(shown(&rig.gossip(&Preconfirmation { timestamp: between.timestamp, ..replaced })), [0; 0]);
+}
+
 /// Found by a seed of the simulator: a node whose clock had been 54 s ahead refused for as long what was signed after the reorg.
 #[test]
 fn an_l1_reorg_heard_of_by_a_clock_that_was_ahead_takes_nothing_signed_since() {
