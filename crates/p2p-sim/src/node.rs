@@ -231,6 +231,7 @@ impl Node {
 
     /// The block that it would sign now on its head, if it is its turn by its clock and its schedule.
     pub(crate) fn next_block(&self, salt: u64) -> Option<(usize, Block)> {
+        self.alive()?;
         let (now, parent) = (self.now(), self.tip());
         let window = usize::try_from(now.checked_sub(crate::stage::GENESIS)? / WINDOW).unwrap();
         if self.told.get(window) != Some(&Owner::Honest(self.index)) {
