@@ -56,9 +56,9 @@ impl CatchUp {
         let moved = self.chain.moved_since(page.before);
         let linked = match verdict {
             ImportVerdict::Linked => page.hashes.len(),
-            ImportVerdict::Unlinked { index } | ImportVerdict::Unusable { index } => {
-                index.min(page.hashes.len())
-            }
+            ImportVerdict::Unlinked { index }
+            | ImportVerdict::Unusable { index }
+            | ImportVerdict::Withdrawn { index } => index.min(page.hashes.len()),
             ImportVerdict::Deferred => 0,
         };
         if moved != Moved::No {
@@ -83,7 +83,14 @@ impl CatchUp {
         match verdict {
             ImportVerdict::Deferred => self.defer(now, &page),
             _ if page.search => self.ancestors_imported(now, &page, linked, moved),
-            ImportVerdict::Unusable { .. } if linked == 0 => self.unusable(now, &page),
+            // What speaks for this page may be on the one that was requested to follow it: a longer page has both.
+            ImportVerdict::Withdrawn { .. } if self.pages.clear_any() => {
+                let applied = self.chain.applied();
+                self.ctx.not_validated(now, &page.peer, (applied.saturating_add(1), applied));
+            }
+            ImportVerdict::Unusable { .. } | ImportVerdict::Withdrawn { .. } if linked == 0 => {
+                self.unusable(now, &page)
+            }
             _ => self.page_imported(now, &page, linked),
         }
     }

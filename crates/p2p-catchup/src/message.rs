@@ -176,6 +176,12 @@ pub enum ImportVerdict {
         /// Its position in the page that was handed out.
         index: usize,
     },
+    /// L1 has replaced what the one at `index` is anchored to, and nothing on the page from there on was signed since; those before
+    /// it are linked. No offence: what was signed since may follow on the peer's next page.
+    Withdrawn {
+        /// Its position in the page that was handed out.
+        index: usize,
+    },
     /// The schedule is not known for a window that has begun, or our own store or lookahead failed. Costs the peer
     /// nothing, whatever was stored of the page before; it is asked again after a pause. Not for a window that no schedule will ever
     /// know: a peer could keep the node from being live with it.

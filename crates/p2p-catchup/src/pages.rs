@@ -85,6 +85,13 @@ impl Pages {
         self.ranges.clear();
     }
 
+    /// As [`clear`](Self::clear). Whether anything was requested.
+    pub(crate) fn clear_any(&mut self) -> bool {
+        let any = !self.ranges.is_empty();
+        self.clear();
+        any
+    }
+
     /// A page has come for the range at `from`: its usable prefix, and up to where its peer claimed to have this range. Without a
     /// usable prefix the range is free again, unless a second request for it is pending.
     pub(crate) fn received(

@@ -77,6 +77,8 @@ pub(super) enum Fall {
     NotElected(Cause),
     /// It is of no use from its source; why, as a label.
     Useless(&'static str),
+    /// L1 has replaced what it is anchored to, and nothing that was signed since stands on it.
+    Withdrawn,
     /// It contradicts what its signer has promised. Only what the application publishes is screened for that.
     Conflict(Conflict),
     /// At the last step, for what it stands on.
@@ -225,13 +227,14 @@ impl Judge {
             Source::Page { awaited, built_on, renewed } => (awaited || built_on, awaited || renewed),
         };
         let admission = self.forwarding.admit(elected);
-        let useless = match (admission, source) {
-            (Admission::Known, Source::Gossip { .. }) if ledger.by_hash(&hash)?.is_some() => Some("known"),
-            (Admission::Full, _) if !built_on => Some("too_many_promises"),
-            _ if !renewed && ledger.by_hash(&hash)?.is_none() => Some("l1_replaced"),
-            _ => None,
-        };
-        Ok(useless.map_or(Ok(admission == Admission::New), |why| Err(Fall::Useless(why))))
+        Ok(match (admission, source) {
+            (Admission::Known, Source::Gossip { .. }) if ledger.by_hash(&hash)?.is_some() => {
+                Err(Fall::Useless("known"))
+            }
+            (Admission::Full, _) if !built_on => Err(Fall::Useless("too_many_promises")),
+            _ if !renewed && ledger.by_hash(&hash)?.is_none() => Err(Fall::Withdrawn),
+            _ => Ok(admission == Admission::New),
+        })
     }
 
     /// Whether the application may promise this, on this parent.

@@ -90,6 +90,27 @@ fn a_short_page_in_front_is_not_held_up_by_pages_behind_it() {
     rig.import(9..=12);
 }
 
+/// What was signed after an L1 reorg speaks for what it stands on. Found by seed 1831 of the simulator, in which a page was cut off below
+/// it, by one that had come already, again and again.
+#[test]
+fn a_page_of_what_l1_has_replaced_is_requested_again_with_what_follows() {
+    let mut rig = Rig::at(0);
+    rig.peer_up(peer(1));
+    rig.peer_up(peer(2));
+    rig.all_claim(20);
+    let (first, second) = (rig.expect_page(1..), rig.expect_page(5..));
+    rig.deliver(second, 20);
+    rig.deliver(first, 4);
+    rig.expect_page(9..);
+    let (id, ..) = rig.expect_import();
+    rig.imported(id, head(2), ImportVerdict::Withdrawn { index: 2 });
+    let longer = rig.expect_page(3..);
+    assert_eq!(longer.range(), (3, 6));
+    rig.deliver(longer, 20);
+    rig.import(3..=6);
+    rig.expect_no_reports();
+}
+
 /// An EOP-only commitment in place of a block.
 fn handover(block: u64) -> Vec<Authenticated> {
     vec![Signer::new(7).handover(block, blocks(block - 1, block - 1)[0].hash())]
