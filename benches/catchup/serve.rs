@@ -78,7 +78,7 @@ pub(crate) async fn serve(wares: &str) -> Result<(), Failed> {
                 let node = chain::node(store.clone(), false).await?;
                 node.chain().l2_synced(chain::BASE).await?;
                 let direct = node.network().listen_addrs().await?.into_iter().next().ok_or("no address")?;
-                addresses.relayed.push(through_relay(&direct).await?);
+                addresses.relayed.push(through_relay(&direct)?);
                 addresses.direct.push(direct);
                 nodes.push(node);
             }
@@ -100,7 +100,7 @@ pub(crate) async fn serve(wares: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-async fn through_relay(address: &Multiaddr) -> Result<Multiaddr, Failed> {
+fn through_relay(address: &Multiaddr) -> Result<Multiaddr, Failed> {
     let (mut host, mut port, mut rest) = (None, None, Multiaddr::empty());
     for part in address {
         match part {
@@ -110,7 +110,7 @@ async fn through_relay(address: &Multiaddr) -> Result<Multiaddr, Failed> {
         }
     }
     let to = SocketAddr::from((host.ok_or("no host")?, port.ok_or("no port")?));
-    let at = relay(to, DELAY).await?;
+    let at = relay(to, DELAY)?;
     let mut relayed = Multiaddr::empty().with(at.ip().into()).with(Protocol::Tcp(at.port()));
     rest.into_iter().for_each(|part| relayed.push(part));
     Ok(relayed)

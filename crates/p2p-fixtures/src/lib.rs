@@ -18,12 +18,10 @@ mod bounds;
 pub mod node;
 #[cfg(all(unix, feature = "postgres"))]
 pub mod postgres;
-#[cfg(feature = "relay")]
 mod relay;
 
 pub use anvil::{Anvil, CONTRACTS, anvil, calls};
 pub use bounds::assert_as_cheap;
-#[cfg(feature = "relay")]
 pub use relay::relay;
 
 use std::{num::NonZeroU64, sync::Arc};

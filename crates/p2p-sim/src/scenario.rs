@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     cast::Role,
-    stage::{Owner, WINDOW},
+    stage::{GENESIS, Owner, WINDOW, anchor},
 };
 
 /// Windows before the first fault, in which honest preconfers begin the chain.
@@ -60,8 +60,8 @@ pub enum Kind {
     Reelection { node: usize },
     /// L1 reorganises: what was settled last is not settled.
     Unsettled,
-    /// L1 reorganises: so many of its last blocks are replaced, and with them the anchors of blocks; for a while, or for good.
-    Replaced { blocks: u64, for_good: bool },
+    /// L1 reorganises: its blocks from this one on are replaced, and with them the anchors of blocks; for a while, or for good.
+    Replaced { from: u64, for_good: bool },
     /// Whoever has the turn signs another block for the height of its last one, and asks its client to publish that.
     SecondBlock,
     /// An adversary does what it does.
@@ -129,7 +129,8 @@ impl Scenario {
         for _ in 0..[0, 0, 1, 2][rng.usize(..4)] {
             let at = rng.u64(BEFORE as u64 * WINDOW * 1000..FAULTS_END - 10_000);
             let lasts = rng.u64(0..FAULTS_END - at);
-            let kind = Kind::Replaced { blocks: rng.u64(1..=2), for_good: rng.bool() };
+            let from = anchor(GENESIS + at / 1000) - rng.u64(0..2);
+            let kind = Kind::Replaced { from, for_good: rng.bool() };
             self.faults.push(Fault { id: self.faults.len(), at, lasts, kind });
         }
         self.faults.sort_by_key(|fault| fault.at);

@@ -24,7 +24,7 @@ use crate::{
     lines::Lines,
     node::{Life, Node},
     scenario::{FAULTS_END, Fault, Kind, Scenario},
-    stage::{BASE, Block, GENESIS, Owner, WINDOW, WallClock, anchor, key},
+    stage::{BASE, Block, GENESIS, Owner, WINDOW, WallClock, key},
     villains::{Villain, cast},
     violation::{Broken, Invariant, Violation, holds},
 };
@@ -286,9 +286,8 @@ impl<'a> World<'a> {
             Kind::Skew { node, seconds } => self.nodes[*node].set_offset(*seconds),
             Kind::Reelection { node } => self.reelect(*node, fault.at),
             Kind::Unsettled => self.l1.unsettle(),
-            Kind::Replaced { blocks, .. } => {
-                let anchor = replaced(fault, *blocks);
-                self.all_hear(fault.at, |node| Event::HearsOfReplaced { node, anchor });
+            Kind::Replaced { from, .. } => {
+                self.all_hear(fault.at, |node| Event::HearsOfReplaced { node, anchor: *from });
             }
             Kind::SecondBlock => self.sign_twice().await?,
             Kind::Attack { adversary } => self.villains[*adversary].acts = true,
@@ -318,9 +317,8 @@ impl<'a> World<'a> {
                 villain.acts = false;
                 villain.adversary.relent().await;
             }
-            Kind::Replaced { blocks, for_good: false } => {
-                let anchor = replaced(fault, *blocks);
-                self.all_hear(fault.at + fault.lasts, |node| Event::HearsOfRestored { node, anchor });
+            Kind::Replaced { from, for_good: false } => {
+                self.all_hear(fault.at + fault.lasts, |node| Event::HearsOfRestored { node, anchor: *from });
             }
             Kind::Reelection { .. } | Kind::Unsettled | Kind::Replaced { .. } | Kind::SecondBlock => {}
         }
@@ -498,9 +496,4 @@ impl<'a> World<'a> {
         // Blocks have ended, so that no head is on its way.
         Ok(since.filter(|_| after >= STAYS + 2))
     }
-}
-
-/// The lowest L1 block that is replaced where so many are.
-const fn replaced(fault: &Fault, blocks: u64) -> u64 {
-    anchor(GENESIS + fault.at / 1000) + 1 - blocks
 }

@@ -64,14 +64,14 @@ pub(super) const L1_REPLACED: &str = "l1_replaced";
 /// Most reorgs that are remembered. The oldest is forgotten first: it concerns blocks that peers have least of.
 const REORGS: usize = 64;
 
-/// The reorgs of L1 that still matter: each later one begins at a higher block, as it says more than an earlier one that begins
-/// there or above.
+/// The reorgs of L1 that still matter: each begins at a higher block than those before it.
 #[derive(Debug, Default)]
 pub(super) struct Replaced(Vec<Reorg>);
 
 impl Replaced {
     /// L1 has replaced its blocks from `anchor` on.
     pub(super) fn add(&mut self, anchor: BlockNumber, at: UnixSeconds) {
+        // It says more than those that begin there or above.
         self.restore(anchor);
         if self.0.len() >= REORGS {
             self.0.remove(0);

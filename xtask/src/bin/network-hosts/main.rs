@@ -60,7 +60,7 @@ fn main() -> ExitCode {
                     Command::Faults(faults) => faults::run(&faults),
                     Command::Soak(soak) => soak::run(&soak),
                     Command::Host(host) => host::run(&host).await,
-                    Command::Relay(relay) => relay.run().await,
+                    Command::Relay(relay) => relay.run(),
                     Command::Status { address } => {
                         println!("{}", p2p_fixtures::node::status(&address));
                         Ok(())

@@ -22,9 +22,9 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// Says where it listens, and relays until stdin ends.
-    pub(crate) async fn run(&self) -> Result<(), Failure> {
-        println!("{}", p2p_fixtures::relay(self.to, Duration::from_millis(self.delay_ms)).await?);
-        tokio::task::spawn_blocking(|| std::io::stdin().lines().count()).await?;
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        println!("{}", p2p_fixtures::relay(self.to, Duration::from_millis(self.delay_ms))?);
+        std::io::stdin().lines().for_each(drop);
         Ok(())
     }
 }

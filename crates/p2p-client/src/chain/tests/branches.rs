@@ -96,7 +96,7 @@ fn a_block_signed_after_an_l1_reorg_brings_back_what_it_stands_on() {
     assert_eq!(shown(&rig.gossip(&after)), [11, 12, 13]);
 }
 
-/// A page ends below what waits for it. Found by a seed of the simulator, in which old copies in such a page were refused for ever.
+/// A page ends below what waits for it. Found by a seed of the simulator, in which old copies in such a page were refused indefinitely.
 #[test]
 fn a_block_that_waits_for_a_page_speaks_for_all_of_it() {
     let mut rig = Rig::new();
