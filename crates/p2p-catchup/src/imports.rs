@@ -58,7 +58,7 @@ impl CatchUp {
             ImportVerdict::Linked => page.hashes.len(),
             ImportVerdict::Unlinked { index }
             | ImportVerdict::Unusable { index }
-            | ImportVerdict::Withdrawn { index } => index.min(page.hashes.len()),
+            | ImportVerdict::Unconfirmed { index } => index.min(page.hashes.len()),
             ImportVerdict::Deferred => 0,
         };
         if moved != Moved::No {
@@ -83,12 +83,12 @@ impl CatchUp {
         match verdict {
             ImportVerdict::Deferred => self.defer(now, &page),
             _ if page.search => self.ancestors_imported(now, &page, linked, moved),
-            // What speaks for this page may be on the one that was requested to follow it: a longer page has both.
-            ImportVerdict::Withdrawn { .. } if self.pages.clear_any() => {
+            // What confirms this page may be on the one that was requested to follow it: a longer page has both.
+            ImportVerdict::Unconfirmed { .. } if self.pages.clear_any() => {
                 let applied = self.chain.applied();
                 self.ctx.not_validated(now, &page.peer, (applied.saturating_add(1), applied));
             }
-            ImportVerdict::Unusable { .. } | ImportVerdict::Withdrawn { .. } if linked == 0 => {
+            ImportVerdict::Unusable { .. } | ImportVerdict::Unconfirmed { .. } if linked == 0 => {
                 self.unusable(now, &page)
             }
             _ => self.page_imported(now, &page, linked),

@@ -176,9 +176,10 @@ pub enum ImportVerdict {
         /// Its position in the page that was handed out.
         index: usize,
     },
-    /// L1 has replaced what the one at `index` is anchored to, and nothing on the page from there on was signed since; those before
-    /// it are linked. No offence: what was signed since may follow on the peer's next page.
-    Withdrawn {
+    /// Only what is built on the one at `index` could show that it is of use, and nothing on the page does: its signer has promised
+    /// too much for its height, or L1 has replaced its anchor. Those before it are linked. No offence: the peer's next page may
+    /// have what is built on it.
+    Unconfirmed {
         /// Its position in the page that was handed out.
         index: usize,
     },

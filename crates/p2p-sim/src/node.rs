@@ -37,6 +37,9 @@ pub(crate) struct Node {
     pub(crate) base: Base,
     /// The lowest L1 blocks that it was told are replaced, and when, by its clock.
     pub(crate) replaced: Vec<(u64, u64)>,
+    /// Those that were replaced while it was away.
+    missed: Vec<u64>,
+    has_lived: bool,
     pub(crate) life: Option<Life>,
 }
 
@@ -63,6 +66,8 @@ impl Node {
             told: owners.to_vec(),
             base,
             replaced: Vec::new(),
+            missed: Vec::new(),
+            has_lived: false,
             life: None,
         }
     }
@@ -112,6 +117,11 @@ impl Node {
         // Either fails where the crash comes first.
         drop(life.client.chain().l2_synced(base).await);
         drop(life.client.chain().notify_schedule_changed(UnixSeconds::new(0)).await);
+        self.has_lived = true;
+        // What it had saved of L1 shows what was replaced meanwhile.
+        for anchor in std::mem::take(&mut self.missed) {
+            self.take_out(anchor).await;
+        }
     }
 
     /// Its schedule is known for all windows before this one.
@@ -145,24 +155,30 @@ impl Node {
 
     /// L1 has replaced its blocks from `anchor` on.
     pub(crate) async fn hear_of_replaced(&mut self, anchor: u64) -> Result<(), Broken> {
-        let Some(life) = self.alive() else { return Ok(()) };
-        let (client, now) = (life.client.clone(), self.now());
-        let told = client.chain().notify_reorg(anchor).await;
-        self.replaced.push((anchor, now));
+        let now = self.now();
+        let is_done = self.take_out(anchor).await && self.alive().is_some();
         // What is left was signed since, or stands below what was.
-        let chain = if told.is_ok() && self.alive().is_some() { self.chain() } else { Vec::new() };
+        let chain = if is_done { self.chain() } else { Vec::new() };
         let newest = chain.last().map_or(0, |head| parent(head).timestamp);
         let stale = chain.iter().find(|block| anchor_of(block) >= anchor && parent(block).timestamp <= now);
         holds(stale.is_none() || newest > now, self.index, Invariant::Withdrawn, || {
-            format!(
-                "block {:?} is in the chain, anchored to an L1 block from {anchor} on that is replaced",
-                stale
-            )
+            format!("{stale:?} is in the chain, anchored to an L1 block from {anchor} on that is replaced")
         })
+    }
+
+    /// Takes out what is anchored to L1 blocks from `anchor` on, now or once it is back.
+    async fn take_out(&mut self, anchor: u64) -> bool {
+        let Some(client) = self.alive().map(|life| life.client.clone()) else {
+            self.missed.extend(self.has_lived.then_some(anchor));
+            return false;
+        };
+        self.replaced.push((anchor, self.now()));
+        client.chain().notify_reorg(anchor).await.is_ok()
     }
 
     /// L1 has its blocks from `anchor` on again.
     pub(crate) async fn hear_of_restored(&mut self, anchor: u64) {
+        self.missed.retain(|missed| *missed != anchor);
         if let Some(life) = self.alive() {
             drop(life.client.chain().notify_anchor_restored(anchor).await);
         }

@@ -102,6 +102,19 @@ fn what_was_signed_after_a_reorg_stands_for_a_node_whose_clock_was_ahead() {
     simulate(&scenario).unwrap();
 }
 
+/// What only blocks above it confirm was refused in pages that end below those: found by these seeds, in which a node stalled.
+#[test]
+fn what_is_confirmed_above_a_page_is_found_there() {
+    for (seed, cast, faults) in [
+        (81, [Role::HandoverFlooder, Role::Rewriter, Role::ListWithholder], &[1, 5, 8, 10][..]),
+        (1831, [Role::OrphanMaker, Role::AfterEop, Role::HighS], &[0, 2, 4, 5, 10]),
+        (2548, [Role::SiblingFlooder, Role::Undoer, Role::Mirror], &[1, 3, 4, 5]),
+    ] {
+        let scenario = Scenario { cast: cast.into(), ..Scenario::draw(seed, 7) }.only(faults);
+        simulate(&scenario).unwrap();
+    }
+}
+
 #[test]
 fn a_scenario_without_faults_is_quiet() {
     let quiet = Scenario::draw(3, 7).only(&[]);

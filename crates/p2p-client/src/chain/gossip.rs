@@ -11,7 +11,6 @@ use super::{
     Candidate, ChainProcessor, GossipCommitment, Moment, VerifiedTxList,
     effects::Effects,
     judge::{Cause, Fall, Judgement, Source},
-    l1::L1_REPLACED,
     ledger::TxListOutcome,
 };
 use crate::{requests::is_relays_fault, skew::Timing};
@@ -123,8 +122,7 @@ impl ChainProcessor {
             // An elected preconfer's fault, which a peer that lacked the parent could not see when it
             // forwarded this: not forwarded further, and the peer does not pay.
             Fall::NotLinked(Cause::Rejected(rejection)) => out.rejected(&span, &rejection),
-            Fall::Useless(reason) => out.ignored(&span, reason),
-            Fall::Withdrawn => out.ignored(&span, L1_REPLACED),
+            Fall::Useless(reason) | Fall::Unconfirmed(reason) => out.ignored(&span, reason),
             Fall::Conflict(_) => out.ignored(&span, "conflict"),
         }
         Ok(None)

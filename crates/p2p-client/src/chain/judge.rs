@@ -77,8 +77,8 @@ pub(super) enum Fall {
     NotElected(Cause),
     /// It is of no use from its source; why, as a label.
     Useless(&'static str),
-    /// L1 has replaced what it is anchored to, and nothing that was signed since stands on it.
-    Withdrawn,
+    /// What is built on it could show that it is of use, and nothing is known to be; why, as a label.
+    Unconfirmed(&'static str),
     /// It contradicts what its signer has promised. Only what the application publishes is screened for that.
     Conflict(Conflict),
     /// At the last step, for what it stands on.
@@ -231,8 +231,8 @@ impl Judge {
             (Admission::Known, Source::Gossip { .. }) if ledger.by_hash(&hash)?.is_some() => {
                 Err(Fall::Useless("known"))
             }
-            (Admission::Full, _) if !built_on => Err(Fall::Useless("too_many_promises")),
-            _ if !renewed && ledger.by_hash(&hash)?.is_none() => Err(Fall::Withdrawn),
+            (Admission::Full, _) if !built_on => Err(Fall::Unconfirmed("too_many_promises")),
+            _ if !renewed && ledger.by_hash(&hash)?.is_none() => Err(Fall::Unconfirmed("l1_replaced")),
             _ => Ok(admission == Admission::New),
         })
     }

@@ -58,9 +58,6 @@ struct Reorg {
     at: UnixSeconds,
 }
 
-/// Why a commitment is ignored that such a reorg has replaced, as a label.
-pub(super) const L1_REPLACED: &str = "l1_replaced";
-
 /// Most reorgs that are remembered. The oldest is forgotten first: it concerns blocks that peers have least of.
 const REORGS: usize = 64;
 

@@ -10,7 +10,6 @@ use super::{
     ChainProcessor, Moment,
     effects::Effects,
     judge::{Cause, Fall, Source},
-    l1::L1_REPLACED,
     ledger::Committed,
 };
 
@@ -92,9 +91,9 @@ impl ChainProcessor {
             Fall::NotLinked(Cause::Waits(_)) => return Ok(Some(ImportVerdict::Unlinked { index })),
             Fall::NotElected(Cause::Ignored(reason)) => out.ignored(&Span::none(), reason.label()),
             Fall::Useless(reason) => out.ignored(&Span::none(), reason),
-            Fall::Withdrawn => {
-                out.ignored(&Span::none(), L1_REPLACED);
-                return Ok(Some(ImportVerdict::Withdrawn { index }));
+            Fall::Unconfirmed(reason) => {
+                out.ignored(&Span::none(), reason);
+                return Ok(Some(ImportVerdict::Unconfirmed { index }));
             }
             Fall::NotElected(Cause::Rejected(rejection)) | Fall::NotLinked(Cause::Rejected(rejection)) => {
                 out.rejected(&Span::none(), &rejection);

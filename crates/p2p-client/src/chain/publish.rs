@@ -128,7 +128,7 @@ impl From<Fall> for PublishDecision {
             },
             Fall::Conflict(conflict) => Self::Conflict(conflict),
             // Only gossip and pages are of no use where they are elected.
-            Fall::Useless(_) | Fall::Withdrawn => Self::AlreadyStored,
+            Fall::Useless(_) | Fall::Unconfirmed(_) => Self::AlreadyStored,
         }
     }
 }

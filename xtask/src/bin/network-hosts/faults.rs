@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::{
     Failure,
-    namespaces::{Namespaces, Side, address, address_v6},
+    namespaces::{Namespaces, Refused, Side, address, address_v6},
     preconfer::Preconfer,
     relay::LongWay,
 };
@@ -101,15 +101,13 @@ impl Report {
 
 /// Plays everything and prints what was seen.
 pub(crate) fn run(faults: &Faults) -> Result<(), Failure> {
-    let mut namespaces = match Namespaces::new(HOSTS, RATE) {
+    let namespaces = match namespaces() {
         Ok(namespaces) => namespaces,
         Err(error) => {
-            eprintln!("skipped, as network namespaces need root, `ip` and `tc`: {error}");
+            eprintln!("skipped, as network namespaces need root, `ip`, `tc` and `nft`: {error}");
             return Ok(());
         }
     };
-    namespaces.leave_only_v6(ONLY_V6)?;
-    namespaces.put_behind_nat(BEHIND_NAT)?;
     let mut play = Play::new(namespaces, &faults.node)?;
     play.publish();
     let after_start_s = play.converge("the start")?;
@@ -150,6 +148,13 @@ pub(crate) fn run(faults: &Faults) -> Result<(), Failure> {
     };
     println!("{}", serde_json::to_string(&report)?);
     if report.is_good() { Ok(()) } else { Err(format!("not as it should be: {:?}", play.penalised).into()) }
+}
+
+fn namespaces() -> Result<Namespaces, Refused> {
+    let mut namespaces = Namespaces::new(HOSTS, RATE)?;
+    namespaces.leave_only_v6(ONLY_V6)?;
+    namespaces.put_behind_nat(BEHIND_NAT)?;
+    Ok(namespaces)
 }
 
 /// A host: its node while that runs, and what it has shown before.
@@ -322,8 +327,19 @@ impl Play {
         }
     }
 
-    /// Blocks that hosts have not shown.
+    /// Blocks that hosts have not shown, once what was published last has had the time to come.
     fn gaps(&self) -> usize {
+        let end = Instant::now() + CONVERGES;
+        loop {
+            let lacking = self.lacking();
+            if lacking == 0 || Instant::now() > end {
+                return lacking;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn lacking(&self) -> usize {
         let lacking = |host: &Host| {
             let mut shown = host.shown.clone();
             if let Some(node) = &host.node {

@@ -91,7 +91,7 @@ fn a_block_signed_after_an_l1_reorg_brings_back_what_it_stands_on() {
     assert_eq!(rig.head(), None);
     assert_eq!(shown(&rig.gossip(&blocks[2])), [0; 0], "signed before");
     let page = [&blocks[2], &blocks[3]].map(|old| sign_by(&key(1), old));
-    assert_eq!(rig.import(&page).0, ImportVerdict::Withdrawn { index: 0 }, "old copies speak for none");
+    assert_eq!(rig.import(&page).0, ImportVerdict::Unconfirmed { index: 0 }, "old copies speak for none");
     let after = Preconfirmation { timestamp: U256::from(NOW.get() + 1), ..blocks[2].clone() };
     assert_eq!(shown(&rig.gossip(&after)), [11, 12, 13]);
 }

@@ -65,7 +65,7 @@ fn a_page_brings_one_block_too_many_if_it_builds_on_that() {
     }
     let child = block(BASE + 2, sibling(4).hash(), 5);
     let page = [&sibling(4), &child].map(|next| sign_by(&key(1), next));
-    assert_eq!(rig.import(&page[..1]).0, ImportVerdict::Unusable { index: 0 }, "a signer has three");
+    assert_eq!(rig.import(&page[..1]).0, ImportVerdict::Unconfirmed { index: 0 }, "a signer has three");
     assert_eq!(rig.import(&page).0, ImportVerdict::Linked);
     assert_eq!(rig.head(), Some(BASE + 2));
 }
