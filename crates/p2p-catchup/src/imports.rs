@@ -84,7 +84,8 @@ impl CatchUp {
             ImportVerdict::Deferred => self.defer(now, &page),
             _ if page.search => self.ancestors_imported(now, &page, linked, moved),
             // What confirms this page may be on the one that was requested to follow it: a longer page has both.
-            ImportVerdict::Unconfirmed { .. } if self.pages.clear_any() => {
+            ImportVerdict::Unconfirmed { .. } if self.pages.begin_at(page.last().saturating_add(1)) => {
+                self.pages.clear();
                 let applied = self.chain.applied();
                 self.ctx.not_validated(now, &page.peer, (applied.saturating_add(1), applied));
             }

@@ -85,11 +85,9 @@ impl Pages {
         self.ranges.clear();
     }
 
-    /// As [`clear`](Self::clear). Whether anything was requested.
-    pub(crate) fn clear_any(&mut self) -> bool {
-        let any = !self.ranges.is_empty();
-        self.clear();
-        any
+    /// Whether a range begins at this height.
+    pub(crate) fn begin_at(&self, height: BlockNumber) -> bool {
+        self.ranges.contains_key(&height)
     }
 
     /// A page has come for the range at `from`: its usable prefix, and up to where its peer claimed to have this range. Without a

@@ -65,8 +65,8 @@ pub(super) enum Call {
     Remove,
 }
 
-/// Decides whether a call fails, and with which of the system's numbers.
-type Fails = Box<dyn FnMut(Call) -> Option<i32> + Send>;
+/// Decides about a call.
+type Decision<C, D> = Box<dyn FnMut(C) -> D + Send>;
 
 /// Files by name.
 pub(super) type Tree = BTreeMap<String, Vec<u8>>;
@@ -86,7 +86,12 @@ struct Inner {
     /// Pages that have room on the disk: a file that is made longer has none until it is written.
     allocated: HashSet<usize>,
     room: Option<usize>,
-    fails: Option<Fails>,
+    /// Nothing happens to it any more.
+    is_off: bool,
+    /// Whether it is gone, at a call that changes something or not.
+    power: Option<Decision<bool, bool>>,
+    /// With which of the system's numbers a call fails, if it does.
+    fails: Option<Decision<Call, Option<i32>>>,
     unsynced: Arc<Mutex<Unsynced>>,
 }
 
@@ -123,15 +128,12 @@ impl SimDisk {
         DiskStorage::open_source(Box::new(self.clone()), config)
     }
 
-    /// From now on each call that reads or changes something asks first whether the power is gone, and fails if it is. It is told
-    /// whether the call changes something.
-    pub fn set_power(&self, mut is_gone: impl FnMut(bool) -> bool + Send + 'static) {
-        const EIO: i32 = 5;
-        self.set_fails(move |call| is_gone(call != Call::Read).then_some(EIO));
+    /// From now on each call asks whether the power is gone, and fails if it is. It is told whether the call changes something.
+    pub fn set_power(&self, is_gone: impl FnMut(bool) -> bool + Send + 'static) {
+        lock(&self.0).power = Some(Box::new(is_gone));
     }
 
-    /// The disk as it is found when the power is back: what was synced, and of the rest what `keep` says, sector by sector, in no
-    /// order. This one is not changed.
+    /// The disk when the power is back: what was synced, and of the rest what `keep` says, in no order. This one does not change.
     ///
     /// # Panics
     /// If the disk is not one that is [`recording`](Self::recording).
@@ -186,6 +188,7 @@ impl SimDisk {
     }
 
     /// From now on some calls fail.
+    #[cfg(test)]
     pub(super) fn set_fails(&self, fails: impl FnMut(Call) -> Option<i32> + Send + 'static) {
         lock(&self.0).fails = Some(Box::new(fails));
     }
@@ -357,6 +360,11 @@ impl Inner {
     }
 
     fn ask(&mut self, call: Call) -> io::Result<()> {
+        const EIO: i32 = 5;
+        self.is_off |= self.power.as_mut().is_some_and(|is_gone| is_gone(call != Call::Read));
+        if self.is_off {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         match self.fails.as_mut().and_then(|fails| fails(call)) {
             Some(code) => Err(io::Error::from_raw_os_error(code)),
             None => Ok(()),
@@ -364,6 +372,9 @@ impl Inner {
     }
 
     fn note(&mut self, event: Event) {
+        if self.is_off {
+            return;
+        }
         apply(&mut self.bytes, &event, || true);
         if let Some(log) = &mut self.log {
             log.events.push(event);
