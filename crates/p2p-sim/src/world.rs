@@ -479,7 +479,8 @@ impl<'a> World<'a> {
     /// After the last fault: how soon all are live on one chain, once they have stayed so.
     fn converged(&mut self, second: u64) -> Result<Option<u64>, Broken> {
         let Some(after) = second.checked_sub(self.faults_end) else { return Ok(None) };
-        let heads: Vec<_> = self.nodes.iter().map(|node| node.store.head().unwrap()).collect();
+        let head = |node: &Node| node.alive().and_then(|_| node.store.head().unwrap());
+        let heads: Vec<_> = self.nodes.iter().map(head).collect();
         let is_live = |node: &Node| node.alive().is_some_and(|life| life.client.status().is_live());
         let agree = heads.iter().all(|head| *head == heads[0]) && self.nodes.iter().all(is_live);
         if !agree {
