@@ -26,7 +26,7 @@ impl ChainProcessor {
         let _entered = span.enter();
         let mut verdict = ImportVerdict::Linked;
         let parents: Vec<B256> = page.iter().map(Authenticated::parent_hash).collect();
-        // What was signed after L1 had replaced its anchor speaks for what it stands on, also where it waits for that.
+        // A commitment that was signed after the L1 reorg confirms all below it, on the page or waiting for the page.
         let renewed = page
             .iter()
             .rposition(|commitment| !self.judge.is_withdrawn(commitment) || self.is_built_on(commitment));

@@ -3,7 +3,7 @@
 use p2p_catchup::{Failure, ImportVerdict, Input, Reply};
 use p2p_types::{Offence, Stall};
 
-use super::rig::Rig;
+use super::rig::{Ask, Rig};
 use p2p_validation::Authenticated;
 
 use crate::chain::{SECOND, Signer, blocks, config, head, peer};
@@ -67,14 +67,20 @@ fn a_short_page_counts_for_what_it_has_and_lowers_the_claim() {
     rig.expect_no_reports();
 }
 
-#[test]
-fn a_short_page_in_front_is_not_held_up_by_pages_behind_it() {
+/// Two peers that claim 20, and the first of two pages: the second has come.
+fn with_the_second_page() -> (Rig, Ask) {
     let mut rig = Rig::at(0);
     rig.peer_up(peer(1));
     rig.peer_up(peer(2));
     rig.all_claim(20);
     let (first, second) = (rig.expect_page(1..), rig.expect_page(5..));
     rig.deliver(second, 20);
+    (rig, first)
+}
+
+#[test]
+fn a_short_page_in_front_is_not_held_up_by_pages_behind_it() {
+    let (mut rig, first) = with_the_second_page();
     rig.deliver(first, 4);
     let third = rig.expect_page(9..);
     rig.deliver(third, 20);
@@ -94,12 +100,7 @@ fn a_short_page_in_front_is_not_held_up_by_pages_behind_it() {
 /// and 2548 of the simulator, in which a page was cut off below that, by one that had come already, again and again.
 #[test]
 fn a_page_that_nothing_on_it_confirms_is_requested_again_with_what_follows() {
-    let mut rig = Rig::at(0);
-    rig.peer_up(peer(1));
-    rig.peer_up(peer(2));
-    rig.all_claim(20);
-    let (first, second) = (rig.expect_page(1..), rig.expect_page(5..));
-    rig.deliver(second, 20);
+    let (mut rig, first) = with_the_second_page();
     rig.deliver(first, 4);
     rig.expect_page(9..);
     let (id, ..) = rig.expect_import();
